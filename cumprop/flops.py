@@ -1,0 +1,154 @@
+"""FLOPs counted from what is executed (mathematics §6, "Our convention").
+
+Arrays handed to `counted` carry their own meter: every ufunc, matrix product and reduction they
+take part in is added to the innermost `counting` block, under the current `component`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+CONVENTION = "executed-1"
+"""Name and version of the counting convention, stored with every count."""
+
+_PRODUCTS = (np.matmul, np.vecdot, np.matvec, np.vecmat)
+_UNCOUNTABLE = {np.dot, np.einsum, np.inner, np.outer, np.tensordot, np.vdot, np.cov, np.var, np.std}
+
+
+class Flops(Mapping[str, int]):
+    """Floating-point operations by component, with their `total`.
+
+    A multiply-add is 2, an entrywise operation (special functions included) 1 per output element,
+    a reduction of r numbers r - 1, a symmetric product what its kernel does; copies, views,
+    indexing and random numbers are 0.
+
+    >>> with counting() as flops:
+    ...     with component("linear"):
+    ...         y = counted(np.ones((3, 4))) @ np.ones(4)
+    ...     y = y + 1.0
+    >>> dict(flops), flops.total
+    ({'linear': 24, 'other': 3}, 27)
+    """
+
+    def __init__(self, components: Mapping[str, int] | None = None) -> None:
+        self._components = dict(components or {})
+        self._current = "other"
+
+    def __getitem__(self, component: str) -> int:
+        return self._components[component]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._components)
+
+    def __len__(self) -> int:
+        return len(self._components)
+
+    def __repr__(self) -> str:
+        return f"Flops({self._components}, total={self.total})"
+
+    @property
+    def total(self) -> int:
+        return sum(self._components.values())
+
+    def _add(self, n: int) -> None:
+        self._components[self._current] = self._components.get(self._current, 0) + n
+
+
+_meter: ContextVar[Flops | None] = ContextVar("cumprop_flops", default=None)
+
+
+@contextmanager
+def counting() -> Iterator[Flops]:
+    """Collect the FLOPs of everything that `counted` arrays do inside the block."""
+    flops = Flops()
+    token = _meter.set(flops)
+    try:
+        yield flops
+    finally:
+        _meter.reset(token)
+
+
+@contextmanager
+def component(name: str) -> Iterator[None]:
+    """Attribute what is counted inside the block to component `name`."""
+    flops = _meter.get()
+    if flops is None:
+        yield
+        return
+    outer, flops._current = flops._current, name
+    try:
+        yield
+    finally:
+        flops._current = outer
+
+
+def count(n: int) -> None:
+    """Add `n` FLOPs by hand, for a kernel that is not a NumPy ufunc."""
+    flops = _meter.get()
+    if flops is not None:
+        flops._add(int(n))
+
+
+class Counted(np.ndarray[Any, np.dtype[Any]]):
+    """An array whose arithmetic is counted; otherwise an ordinary ndarray."""
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
+    ) -> Any:
+        arrays = [plain(x) for x in inputs]
+        if out is not None:
+            kwargs["out"] = tuple(plain(x) for x in out)
+        result = getattr(ufunc, method)(*arrays, **kwargs)
+        results = result if isinstance(result, tuple) else (result,)
+        count(_cost(ufunc, method, arrays, results))
+        wrapped = out or tuple(counted(r) if isinstance(r, np.ndarray) else r for r in results)
+        return wrapped if isinstance(result, tuple) else wrapped[0]
+
+    def __array_function__(
+        self, func: Any, types: Any, args: Any, kwargs: Any
+    ) -> Any:  # only what the meter can see may run on counted arrays
+        if func in _UNCOUNTABLE or func.__module__ == "numpy.linalg":
+            raise TypeError(f"{func.__name__} is not counted: use ufuncs and @, or plain() + count()")
+        return super().__array_function__(func, types, args, kwargs)
+
+
+def counted(array: Any) -> Counted:
+    """View `array` so that its arithmetic is counted (no copy)."""
+    return np.asarray(array).view(Counted)
+
+
+def plain(array: Any) -> Any:
+    """The ordinary array behind a counted one; anything else unchanged (no copy)."""
+    return array.view(np.ndarray) if isinstance(array, Counted) else array
+
+
+def _cost(ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]) -> int:
+    size = sum(int(np.size(r)) for r in results)
+    if ufunc in _PRODUCTS:
+        a, b = inputs[0], inputs[1]
+        if _is_symmetric_product(ufunc, a, b):
+            return (a.shape[0] + 1) * a.shape[0] * a.shape[1]
+        return 2 * size * int(a.shape[-1] if ufunc is not np.vecmat else np.shape(a)[-1])
+    if method == "reduce":
+        return int(np.size(inputs[0])) - size
+    if method == "at":
+        return int(np.size(inputs[-1]))
+    return size
+
+
+def _is_symmetric_product(ufunc: np.ufunc, a: Any, b: Any) -> bool:
+    """True for A @ A.T, which NumPy computes with the half-cost BLAS routine syrk."""
+    return (
+        ufunc is np.matmul
+        and a.ndim == b.ndim == 2
+        and a.dtype.kind == "f"
+        and a.shape == b.shape[::-1]
+        and a.strides == b.strides[::-1]
+        and a.shape[1] > 1
+        and a.__array_interface__["data"] == b.__array_interface__["data"]
+    )

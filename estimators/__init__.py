@@ -1,0 +1,1 @@
+"""Estimator backends: one file or folder each, found by name."""

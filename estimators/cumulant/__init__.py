@@ -1,0 +1,1 @@
+"""Cumulant propagation."""
