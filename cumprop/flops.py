@@ -105,8 +105,8 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
             kwargs["out"] = tuple(plain(x) for x in out)
         result = getattr(ufunc, method)(*arrays, **kwargs)
         results = result if isinstance(result, tuple) else (result,)
-        count(_cost(ufunc, method, arrays, results))
-        wrapped = out or tuple(counted(r) if isinstance(r, np.ndarray) else r for r in results)
+        count(operation_cost(ufunc, method, arrays, results))
+        wrapped = out or tuple(counted(r) for r in results)
         return wrapped if isinstance(result, tuple) else wrapped[0]
 
     def __array_function__(
@@ -119,7 +119,7 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
 
 def counted(array: Any) -> Counted:
     """View `array` so that its arithmetic is counted (no copy)."""
-    return np.asarray(array).view(Counted)
+    return array if isinstance(array, Counted) else np.asarray(array).view(Counted)
 
 
 def plain(array: Any) -> Any:
@@ -127,7 +127,7 @@ def plain(array: Any) -> Any:
     return array.view(np.ndarray) if isinstance(array, Counted) else array
 
 
-def _cost(ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]) -> int:
+def operation_cost(ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]) -> int:
     size = sum(int(np.size(r)) for r in results)
     if ufunc in _PRODUCTS:
         a, b = inputs[0], inputs[1]

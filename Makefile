@@ -1,0 +1,46 @@
+# Everything below runs in its own environment, .venv, made on first use.
+PYTHON ?= python3
+SCALE ?= laptop
+BIN := .venv/bin
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: help install demo test verify ci lint clean
+
+help:  ## Print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: .venv/installed  ## Make the environment .venv and install cumprop into it
+
+demo: install  ## Width-256 sweep at laptop scale, then Figure 1 in figures/ (≤ 5 minutes)
+	$(BIN)/cumprop sweep configs/relu_w256.yaml --scale $(SCALE)
+	$(BIN)/cumprop plot results/relu_w256
+
+test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests that need torch skip and say so)
+	$(BIN)/python -m pytest -m "not verify" -n 2 -rs -q
+
+verify: .venv/installed-dev  ## Slow acceptance: statistics at width 256; writes docs/VERIFIED.md
+	$(BIN)/python -m pytest -m verify -q -s tests/verify
+
+lint: .venv/installed-dev  ## Style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+ci:  ## What continuous integration runs
+	bash .ci/run
+
+clean:  ## Remove the environment and caches (results and figures stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "cumprop needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: requirements.txt pyproject.toml | .venv/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,63 @@
+"""What each order and kind tracks, and which diagrams it keeps (mathematics §3.3, §4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cumprop.diagrams import Block, Diagram, cost, diagrams, is_hypertree, published_cost, support
+
+KINDS = ("basic", "augmented", "augmented_factorised", "base", "ablated")
+TRUNCATIONS = ("corrected", "published")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Order K and kind: the cumulants tracked and the truncation of the expansion.
+
+    >>> Scheme(3, "basic").tracked, Scheme(4, "augmented").tracked
+    ({1: 0, 2: 0, 3: 0, 4: 2}, {1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 6: 3})
+    """
+
+    order: int
+    kind: str = "basic"
+    truncation: str = "corrected"
+
+    @property
+    def tracked(self) -> dict[int, int]:
+        """Cumulant order d -> r: κ_d is kept as Sym(A ⊗ I^r), r = 0 in full."""
+        k = self.order
+        full = dict.fromkeys(range(1, k + 1), 0)
+        if self.kind == "basic":
+            return full | ({k + 1: (k + 1) // 2} if k % 2 else {})
+        if self.kind in ("augmented", "augmented_factorised"):
+            return full | {k + 1: 1} | ({} if k % 2 else {k + 2: (k + 2) // 2})
+        return full
+
+    @property
+    def budget(self) -> int:
+        """Largest total cost of a diagram."""
+        loose = self.kind.startswith("augmented") and self.truncation == "corrected"
+        return self.order if loose else self.order - 1
+
+    @property
+    def unit_variance(self) -> bool:
+        """Whether no variance is tracked and every pre-activation is given variance 1."""
+        return 2 not in self.tracked
+
+    def diagrams(self, powers: Block) -> tuple[Diagram, ...]:
+        """The diagrams of the power cumulant κ^P_p, p = `powers`."""
+        rule = cost if self.truncation == "corrected" else published_cost
+        orders = frozenset(self.tracked) - {1}
+        kept = diagrams(len(powers), orders, self.budget, rule)
+        if self.kind != "augmented_factorised" or len(powers) != self.order:
+            return kept
+        if set(powers) == {1}:
+            return tuple(d for d in kept if is_hypertree(d))
+        return tuple(d for d in kept if not _doubles_the_all_distinct_block(d))
+
+
+def _doubles_the_all_distinct_block(diagram: Diagram) -> bool:
+    """ν = {(1,)*K, (1,1)}: the only product with the all-distinct block of κ_K."""
+    return len(diagram.blocks) > 1 and any(
+        set(u) == {1} and len(support(u)) == diagram.neurons > 2 for u in diagram.blocks
+    )

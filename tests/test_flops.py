@@ -1,0 +1,77 @@
+"""The meter: hand counts, and PyTorch's own counter where PyTorch is installed."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from cumprop.flops import component, count, counted, counting, plain
+
+
+def total(function):
+    with counting() as flops:
+        function()
+    return flops.total
+
+
+def test_hand_counts():
+    a, b, v = counted(np.ones((3, 4))), counted(np.ones((4, 5))), counted(np.ones(4))
+    assert total(lambda: a @ b) == 2 * 3 * 4 * 5
+    assert total(lambda: a @ v) == 2 * 3 * 4
+    assert total(lambda: v @ v) == 2 * 4
+    assert total(lambda: a + 1) == 12
+    assert total(lambda: a[:1] * b.T) == 20
+    assert total(lambda: a.sum()) == 11
+    assert total(lambda: a.sum(axis=1)) == 9
+    assert total(lambda: a.mean()) == 11 + 1
+    assert total(lambda: ndtr(a)) == 12
+    assert total(lambda: np.multiply(a, a, out=a)) == 12
+
+
+def test_symmetric_product_counts_its_kernel():
+    a = counted(np.ones((6, 4)))
+    assert total(lambda: a @ a.T) == 6 * 7 * 4
+    assert total(lambda: a @ counted(np.ones((4, 6)))) == 2 * 6 * 6 * 4
+
+
+def test_copies_and_views_are_free():
+    a = counted(np.ones((3, 4)))
+    assert total(lambda: (a.T.copy().reshape(-1)[::2], np.copy(a), plain(a))) == 0
+
+
+def test_components_nest_and_add_up():
+    a = counted(np.ones(5))
+    with counting() as flops:
+        with component("outer"):
+            a + 1
+            with component("inner"):
+                a + 1
+            count(7)
+        a + 1
+    assert dict(flops) == {"outer": 12, "inner": 5, "other": 5}
+    assert flops.total == 22
+
+
+def test_what_the_meter_cannot_see_is_refused():
+    a = counted(np.eye(3))
+    for function in (np.linalg.inv, lambda x: np.einsum("ii", x), lambda x: np.dot(x, x)):
+        with pytest.raises(TypeError, match="not counted"):
+            function(a)
+
+
+@pytest.mark.torch
+def test_matrix_products_agree_with_torch():
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    import cumprop
+
+    network = cumprop.random_mlp(width=24, depth=3, seed=0)
+    x = np.random.default_rng(0).normal(size=(50, 24)).astype(np.float32)
+    with counting() as flops:
+        for weight in network.weights:
+            x = np.maximum(counted(x) @ weight.T, 0)
+    y = torch.ones(50, 24)
+    with FlopCounterMode(display=False) as counter:
+        for weight in network.weights:
+            y = torch.relu(y @ torch.tensor(weight).T)
+    assert flops.total - 4 * 50 * 24 == counter.get_total_flops()
