@@ -1,0 +1,395 @@
+"""Activations: φ, φ' and the Wick coefficients w(k,p) = E[∂^k φ^p (G)] (mathematics §2)."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from math import factorial, perm, pi, sqrt
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import erf, expit, ndtr
+
+from cumprop.errors import CumpropError
+from cumprop.quadrature import QuadratureTable, power
+
+Array = NDArray[Any]
+
+
+class WickTable(Protocol):
+    """w(k,p) of one layer's neurons, each coefficient computed once; p ≥ 1, any k ≥ 0."""
+
+    @property
+    def precision(self) -> float:
+        """Worst relative change at the last node doubling so far; 0 for closed forms."""
+
+    def __call__(self, k: int, p: int) -> Array:
+        """w(k,p), shaped like the means."""
+
+
+class Activation(ABC):
+    """An entrywise function with its derivative and its Wick coefficients.
+
+    `homogeneous` says φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ. Every method
+    keeps float32 and uses ufuncs only, so that counted arrays are counted.
+    """
+
+    name: str
+    homogeneous: bool = False
+    breakpoints: tuple[float, ...] = ()
+
+    @abstractmethod
+    def forward(self, z: Array) -> Array:
+        """φ(z), entrywise."""
+
+    @abstractmethod
+    def derivative(self, z: Array) -> Array:
+        """φ'(z), entrywise, where it exists."""
+
+    def wick_table(self, mean: ArrayLike, var: ArrayLike) -> WickTable:
+        """The coefficients of neurons G_i ~ N(mean_i, var_i), var > 0: a callable (k,p) -> array.
+
+        By quadrature, unless the class has a closed form.
+
+        >>> table = get("tanh").wick_table(np.zeros(3), np.ones(3))
+        >>> table(1, 1).shape, round(float(table(0, 2)[0]), 4), table.precision < 1e-10
+        ((3,), 0.3943, True)
+        """
+        return QuadratureTable(self.forward, _floating(mean), _floating(var), self.breakpoints)
+
+    def wick(self, mean: ArrayLike, var: ArrayLike, k: int, p: int) -> Array:
+        """w(k,p) alone; `wick_table` shares work between several.
+
+        >>> float(get("relu").wick(0.0, 1.0, k=0, p=2))
+        0.5
+        """
+        return self.wick_table(mean, var)(k, p)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Normal:
+    """G_i ~ N(mean_i, var_i), with what the closed forms share, each computed once."""
+
+    def __init__(self, mean: Array, var: Array) -> None:
+        self.mean, self.var = mean, var
+        self._densities: list[Array] = []
+        self._moments: list[Array] = []
+        self._positive_moments: list[Array] = []
+
+    @cached_property
+    def sigma(self) -> Array:
+        return np.sqrt(self.var)
+
+    @cached_property
+    def alpha(self) -> Array:
+        return self.mean / self.sigma
+
+    @cached_property
+    def cdf(self) -> Array:
+        """P(G > 0) = Φ(α)."""
+        return ndtr(self.alpha)
+
+    @cached_property
+    def pdf(self) -> Array:
+        """ϕ(α)."""
+        return np.exp(-0.5 * (self.alpha * self.alpha)) / sqrt(2 * pi)
+
+    @cached_property
+    def reflected(self) -> Normal:
+        """-G."""
+        return Normal(-self.mean, self.var)
+
+    def density(self, k: int) -> Array:
+        """∂^k/∂μ^k of G's density at 0, that is (-1)^k σ^-(k+1) He_k(α) ϕ(α)."""
+        d = self._densities or [self.pdf / self.sigma]
+        while len(d) <= k:
+            j = len(d) - 1
+            d.append(-(self.mean * d[j] + j * d[j - 1]) / self.var)
+        self._densities = d
+        return d[k]
+
+    def moment(self, q: int) -> Array:
+        """E[G^q]."""
+        self._moments = self._moments or [np.ones_like(self.mean), self.mean]
+        return self._extend(self._moments, q)
+
+    def positive_moment(self, q: int) -> Array:
+        """M_q = E[G^q; G > 0]."""
+        if q == 0:
+            return self.cdf
+        if not self._positive_moments:
+            self._positive_moments = [self.cdf, self.mean * self.cdf + self.sigma * self.pdf]
+        return self._extend(self._positive_moments, q)
+
+    def _extend(self, m: list[Array], q: int) -> Array:
+        while len(m) <= q:
+            m.append(self.mean * m[-1] + (len(m) - 1) * (self.var * m[-2]))
+        return m[q]
+
+
+class ClosedFormTable:
+    """Memo of a closed form."""
+
+    precision = 0.0
+
+    def __init__(self, formula: Callable[[Normal, int, int], Array], g: Normal) -> None:
+        self._formula, self._normal = formula, g
+        self._known: dict[tuple[int, int], Array] = {}
+
+    def __call__(self, k: int, p: int) -> Array:
+        if (k, p) not in self._known:
+            self._known[k, p] = self._formula(self._normal, k, p)
+        return self._known[k, p]
+
+
+class ClosedForm(Activation):
+    """An activation whose Wick coefficients need no quadrature."""
+
+    @abstractmethod
+    def formula(self, g: Normal, k: int, p: int) -> Array:
+        """w(k,p) of G."""
+
+    def wick_table(self, mean: ArrayLike, var: ArrayLike) -> WickTable:
+        return ClosedFormTable(self.formula, Normal(_floating(mean), _floating(var)))
+
+
+class LeakyReLU(ClosedForm):
+    """z for z > 0, slope·z below; any slope.
+
+    >>> LeakyReLU(0.2).forward(np.array([-1.0, 2.0])).tolist(), get("leaky_relu(0.2)").name
+    ([-0.2, 2.0], 'leaky_relu(0.2)')
+    """
+
+    homogeneous = True
+    breakpoints = (0.0,)
+
+    def __init__(self, slope: float = 0.01) -> None:
+        if not np.isfinite(slope):
+            raise CumpropError(f"leaky_relu: the slope is {slope}; give a finite number")
+        self.slope = float(slope)
+        self.name = "leaky_relu" if slope == 0.01 else f"leaky_relu({self.slope!r})"
+
+    def forward(self, z: Array) -> Array:
+        return np.maximum(z, 0.0) + self.slope * np.minimum(z, 0.0)
+
+    def derivative(self, z: Array) -> Array:
+        return (1.0 - self.slope) * np.heaviside(z, 0.0) + self.slope
+
+    def formula(self, g: Normal, k: int, p: int) -> Array:
+        below = self.slope**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
+        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
+            return factorial(p) * (1.0 - below) * g.density(k - p - 1)
+        q = p - k
+        w = perm(p, k) * g.positive_moment(q)
+        if below:
+            w = w + perm(p, k) * (-1) ** q * below * g.reflected.positive_moment(q)
+        return w
+
+
+class ReLU(LeakyReLU):
+    """max(z, 0)."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.name = "relu"
+
+    def forward(self, z: Array) -> Array:
+        return np.maximum(z, 0.0)
+
+    def derivative(self, z: Array) -> Array:
+        return np.heaviside(z, 0.0)
+
+
+class Abs(LeakyReLU):
+    """|z|."""
+
+    def __init__(self) -> None:
+        super().__init__(-1.0)
+        self.name = "abs"
+
+    def forward(self, z: Array) -> Array:
+        return np.abs(z)
+
+    def derivative(self, z: Array) -> Array:
+        return np.sign(z)
+
+
+class Heaviside(ClosedForm):
+    """1 for z > 0, else 0."""
+
+    name = "heaviside"
+    breakpoints = (0.0,)
+
+    def forward(self, z: Array) -> Array:
+        return np.heaviside(z, 0.0)
+
+    def derivative(self, z: Array) -> Array:
+        return np.zeros_like(z)
+
+    def formula(self, g: Normal, k: int, p: int) -> Array:
+        return g.density(k - 1) if k else g.cdf
+
+
+class Sign(ClosedForm):
+    """The sign of z."""
+
+    name = "sign"
+    breakpoints = (0.0,)
+
+    def forward(self, z: Array) -> Array:
+        return np.sign(z)
+
+    def derivative(self, z: Array) -> Array:
+        return np.zeros_like(z)
+
+    def formula(self, g: Normal, k: int, p: int) -> Array:
+        if p % 2 == 0:
+            return np.ones_like(g.mean) if k == 0 else np.zeros_like(g.mean)
+        return 2.0 * g.density(k - 1) if k else erf(g.alpha / sqrt(2))
+
+
+class Monomial(ClosedForm):
+    """z^degree."""
+
+    def __init__(self, name: str, degree: int) -> None:
+        self.name, self.degree = name, degree
+        self.homogeneous = degree == 1
+
+    def forward(self, z: Array) -> Array:
+        return power(z, self.degree)
+
+    def derivative(self, z: Array) -> Array:
+        return self.degree * power(z, self.degree - 1)
+
+    def formula(self, g: Normal, k: int, p: int) -> Array:
+        q = self.degree * p - k
+        return perm(self.degree * p, k) * g.moment(q) if q >= 0 else np.zeros_like(g.mean)
+
+
+class GELU(Activation):
+    """z Φ(z), the erf form."""
+
+    name = "gelu"
+
+    def forward(self, z: Array) -> Array:
+        return z * ndtr(z)
+
+    def derivative(self, z: Array) -> Array:
+        return ndtr(z) + z * (np.exp(-0.5 * (z * z)) / sqrt(2 * pi))
+
+
+class Tanh(Activation):
+    """The hyperbolic tangent."""
+
+    name = "tanh"
+
+    def forward(self, z: Array) -> Array:
+        return np.tanh(z)
+
+    def derivative(self, z: Array) -> Array:
+        t = np.tanh(z)
+        return 1.0 - t * t
+
+
+class Sigmoid(Activation):
+    """The logistic function 1/(1 + exp(-z))."""
+
+    name = "sigmoid"
+
+    def forward(self, z: Array) -> Array:
+        return expit(z)
+
+    def derivative(self, z: Array) -> Array:
+        s = expit(z)
+        return s * (1.0 - s)
+
+
+class Custom(Activation):
+    """Any entrywise function of an array; its kinks, if it has some, go into `breakpoints`.
+
+    >>> relu = Custom(lambda z: np.maximum(z, 0), name="mine", breakpoints=[0.0])
+    >>> float(relu.wick(0.0, 1.0, k=0, p=2).round(12))
+    0.5
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Array], Array],
+        derivative: Callable[[Array], Array] | None = None,
+        name: str = "custom",
+        breakpoints: Sequence[float] = (),
+    ) -> None:
+        self._function, self._derivative = function, derivative
+        self.name = name
+        self.breakpoints = tuple(float(b) for b in breakpoints)
+
+    def forward(self, z: Array) -> Array:
+        return self._entrywise(self._function, z)
+
+    def derivative(self, z: Array) -> Array:
+        if self._derivative is None:
+            raise CumpropError(
+                f"activation {self.name!r} has no derivative; pass one: Custom(f, derivative=...)"
+            )
+        return self._entrywise(self._derivative, z)
+
+    def _entrywise(self, function: Callable[[Array], Array], z: Array) -> Array:
+        y = function(z)
+        if np.shape(y) != np.shape(z):
+            raise CumpropError(
+                f"activation {self.name!r} turns shape {np.shape(z)} into {np.shape(y)}; "
+                "write it for arrays, or wrap it in numpy.vectorize"
+            )
+        return y
+
+
+_KNOWN: dict[str, Activation] = {
+    activation.name: activation
+    for activation in (
+        ReLU(),
+        LeakyReLU(),
+        Abs(),
+        Heaviside(),
+        Sign(),
+        Monomial("identity", 1),
+        Monomial("square", 2),
+        Monomial("cube", 3),
+        GELU(),
+        Tanh(),
+        Sigmoid(),
+    )
+}
+
+
+def get(activation: str | Activation) -> Activation:
+    """The activation of that name; an Activation is returned as it is.
+
+    Raises CumpropError for an unknown name.
+
+    >>> get("gelu")
+    gelu
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if activation in _KNOWN:
+        return _KNOWN[activation]
+    leaky = re.fullmatch(r"leaky_relu\(([-+.\deE]+)\)", str(activation))
+    if leaky:
+        try:
+            return LeakyReLU(float(leaky[1]))
+        except ValueError:
+            pass
+    raise CumpropError(
+        f"unknown activation {activation!r}; the known ones are {', '.join(sorted(_KNOWN))}, "
+        "leaky_relu(SLOPE); others are cumprop.activations.Custom(function)"
+    )
+
+
+def _floating(x: ArrayLike) -> Array:
+    array = np.asanyarray(x)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)

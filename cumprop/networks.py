@@ -1,0 +1,293 @@
+"""Multilayer perceptrons with a Gaussian input (mathematics §1)."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cumprop import activations as activation_functions
+from cumprop.activations import Activation
+from cumprop.errors import CumpropError
+from cumprop.estimator import Shape
+
+Array = NDArray[Any]
+
+_ROUNDING = (
+    1e-6  # asymmetry and negative eigenvalues of a covariance forgiven, relative to its size
+)
+
+
+class MLP:
+    """Z_l = W_l X_{l-1} + b_l, X_l = φ_l(Z_l) for l = 1..L, output Y = W_{L+1} X_L + b_{L+1}.
+
+    `weights` are L + 1 matrices (out, in); `biases` None or L + 1 vectors or Nones; `activations`
+    one name or Activation for all layers, or L of them. The input is N(input_mean, input_cov),
+    None for 0 and the identity; input_cov may be a matrix, a diagonal or a number. `init_scale`,
+    weight variance · fan-in of every map, is what the average metric needs. Arrays are kept as
+    read-only copies of one type, float32 or float64. Raises CumpropError for shapes that do not
+    fit, NaN or infinite numbers and an input_cov that is no covariance.
+
+    >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
+    >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
+    ((2, 1, 1), 1, [[7.0], [0.0]])
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike | None] | None = None,
+        activations: str | Activation | Sequence[str | Activation] = "relu",
+        input_mean: ArrayLike | None = None,
+        input_cov: ArrayLike | None = None,
+        init_scale: ArrayLike | None = None,
+    ) -> None:
+        matrices = [_numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
+        if not matrices:
+            raise CumpropError("the network has no weights; give at least one matrix (out, in)")
+        self.dtype = np.result_type(np.float32, *matrices)
+        self.weights = tuple(_frozen(w, self.dtype) for w in matrices)
+        self.biases = self._check_maps(biases)
+        self.activations = self._check_activations(activations)
+        self.input_mean = self._check_mean(input_mean)
+        self.input_cov = self._check_cov(input_cov)
+        self.init_scale = self._check_scale(init_scale)
+
+    def _check_maps(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
+        fan_in = None
+        for layer, w in enumerate(self.weights):
+            if w.ndim != 2 or not w.size:
+                raise CumpropError(f"W{layer} has shape {w.shape}; give a matrix (out, in)")
+            if fan_in not in (None, w.shape[1]):
+                raise CumpropError(
+                    f"W{layer} has shape {w.shape} but W{layer - 1} gives {fan_in} outputs; "
+                    "matrices are (out, in), so transpose those stored as (in, out)"
+                )
+            fan_in = w.shape[0]
+        if biases is None:
+            return (None,) * len(self.weights)
+        if len(biases) != len(self.weights):
+            raise CumpropError(
+                f"{len(biases)} biases for {len(self.weights)} weight matrices; "
+                "give one for each, None where there is none"
+            )
+        return tuple(
+            None if b is None else self._vector(b, f"b{layer}", len(w))
+            for layer, (b, w) in enumerate(zip(biases, self.weights, strict=True))
+        )
+
+    def _check_activations(
+        self, activations: str | Activation | Sequence[str | Activation]
+    ) -> tuple[Activation, ...]:
+        if isinstance(activations, str | Activation):
+            activations = [activations] * self.depth
+        if len(activations) != self.depth:
+            raise CumpropError(
+                f"{len(activations)} activations for {self.depth} hidden layers; "
+                "give one name for all, or one for each (none follows the last map)"
+            )
+        return tuple(activation_functions.get(a) for a in activations)
+
+    def _check_mean(self, mean: ArrayLike | None) -> Array | None:
+        if mean is None:
+            return None
+        values = _numbers(mean, "input_mean")
+        n = self.widths[0]
+        return self._vector(np.full(n, values) if values.ndim == 0 else values, "input_mean", n)
+
+    def _check_cov(self, cov: ArrayLike | None) -> Array | None:
+        if cov is None:
+            return None
+        n = self.widths[0]
+        matrix = _numbers(cov, "input_cov").astype(np.float64)
+        if matrix.shape in ((), (n,)):
+            matrix = np.diag(np.broadcast_to(matrix, n))
+        if matrix.shape != (n, n):
+            raise CumpropError(
+                f"input_cov has shape {matrix.shape}; "
+                f"give ({n}, {n}), a diagonal ({n},) or a number"
+            )
+        rounding = _ROUNDING * np.abs(matrix).max()
+        if np.abs(matrix - matrix.T).max() > rounding:
+            raise CumpropError("input_cov is not symmetric; give a covariance matrix")
+        matrix = (matrix + matrix.T) / 2
+        smallest = np.linalg.eigvalsh(matrix)[0]
+        if smallest < -rounding:
+            raise CumpropError(
+                f"input_cov has the negative eigenvalue {smallest:.3g}; give a covariance matrix"
+            )
+        return _frozen(matrix, self.dtype)
+
+    def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
+        if scale is None:
+            return None
+        values = _numbers(scale, "init_scale")
+        if values.shape != (len(self.weights),) or (values < 0).any():
+            raise CumpropError(
+                f"init_scale must be {len(self.weights)} numbers ≥ 0: weight variance · fan-in of "
+                "every map"
+            )
+        return tuple(float(c) for c in values)
+
+    def _vector(self, values: ArrayLike, name: str, length: int) -> Array:
+        vector = _numbers(values, name)
+        if vector.shape != (length,):
+            raise CumpropError(f"{name} has shape {vector.shape}; give ({length},)")
+        return _frozen(vector, self.dtype)
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers L."""
+        return len(self.weights) - 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """n_0..n_{L+1}."""
+        return (self.weights[0].shape[1], *(len(w) for w in self.weights))
+
+    @property
+    def shape(self) -> Shape:
+        """What the cost of an estimate depends on."""
+        return Shape(
+            widths=self.widths,
+            activations=tuple(a.name for a in self.activations),
+            biased=any(b is not None for b in self.biases),
+            gaussian_input=self.input_mean is not None or self.input_cov is not None,
+            dtype=self.dtype.name,
+        )
+
+    @property
+    def homogeneous(self) -> bool:
+        """f(cx) = c f(x) for c > 0: no biases, every activation positively homogeneous."""
+        return all(b is None or not b.any() for b in self.biases) and all(
+            a.homogeneous for a in self.activations
+        )
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Y for inputs x, (N, n_0) -> (N, n_{L+1}), in the network's dtype."""
+        for z, _ in self.layers(x):
+            y = z
+        return y
+
+    def layers(self, x: ArrayLike) -> Iterator[tuple[Array, Array | None]]:
+        """(Z_l, X_l) for l = 1..L, then (Y, None); arrays of shape (N, n_l)."""
+        previous = np.asanyarray(x, dtype=self.dtype)
+        if previous.ndim == 0 or previous.shape[-1] != self.widths[0]:
+            raise CumpropError(
+                f"inputs have shape {previous.shape}; give (N, {self.widths[0]}), one per row"
+            )
+        for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            z = previous @ w.T
+            if b is not None:
+                z += b
+            if layer == self.depth:
+                yield z, None
+            else:
+                previous = self.activations[layer].forward(z)
+                yield z, previous
+
+    def prefix(self, depth: int) -> MLP:
+        """The network of the first `depth` hidden layers, the next map being its output.
+
+        >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
+        (1, 1, 1)
+        """
+        if not 0 <= depth <= self.depth:
+            raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
+        return MLP(
+            self.weights[: depth + 1],
+            self.biases[: depth + 1],
+            self.activations[:depth],
+            self.input_mean,
+            self.input_cov,
+            None if self.init_scale is None else self.init_scale[: depth + 1],
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the network to an npz file that `load` reads; known activations only."""
+        for a in self.activations:
+            if isinstance(a, activation_functions.Custom):
+                raise CumpropError(
+                    f"activation {a.name!r} is a Python function and cannot be saved; "
+                    "save the weights with numpy.savez and build the MLP anew"
+                )
+        arrays: dict[str, Any] = {f"W{layer}": w for layer, w in enumerate(self.weights)}
+        arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases) if b is not None}
+        arrays["activations"] = np.array([a.name for a in self.activations], dtype=np.str_)
+        for key in ("input_mean", "input_cov", "init_scale"):
+            if getattr(self, key) is not None:
+                arrays[key] = getattr(self, key)
+        with Path(path).open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an npz file with W0, W1, … (out, in) and, where there are some, b0, b1, ….
+
+        Optional: `activations` (one name or L; default relu), `input_mean`, `input_cov`,
+        `init_scale`. Other keys are ignored. Raises CumpropError for a file that is none of this.
+        """
+        arrays = _read(path)
+        n_maps = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
+        expected = {f"{letter}{layer}" for letter in "Wb" for layer in range(n_maps)}
+        strays = {key for key in arrays if re.fullmatch(r"[Wb]\d+", key)} - expected
+        if not n_maps or strays:
+            raise CumpropError(
+                f"{path}: weights must be W0, W1, … without gaps, biases b0, b1, … beside them; "
+                f"found {', '.join(sorted(strays or arrays)[:8]) or 'nothing'}"
+            )
+        names = arrays.get("activations", np.array("relu"))
+        if names.dtype.kind != "U":
+            raise CumpropError(
+                f"{path}: activations must be names, not {names.dtype}; save strings"
+            )
+        try:
+            return cls(
+                [arrays[f"W{layer}"] for layer in range(n_maps)],
+                [arrays.get(f"b{layer}") for layer in range(n_maps)],
+                str(names.ravel()[0]) if names.size == 1 else [str(name) for name in names.ravel()],
+                arrays.get("input_mean"),
+                arrays.get("input_cov"),
+                arrays.get("init_scale"),
+            )
+        except CumpropError as error:
+            raise CumpropError(f"{path}: {error}") from None
+
+
+def _read(path: str | Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file}
+    except FileNotFoundError:
+        raise CumpropError(f"{path}: no such file") from None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CumpropError(
+            f"{path}: not a readable npz file ({reason}); write it with MLP.save or numpy.savez"
+        ) from None
+
+
+def _numbers(values: ArrayLike, name: str) -> Array:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise CumpropError(f"{name} is ragged; give rows of equal length") from None
+    if array.dtype.kind not in "iuf":
+        raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
+    if array.dtype.kind in "iu":
+        array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
+    return array
+
+
+def _frozen(array: Array, dtype: np.dtype[Any]) -> Array:
+    copy = np.array(array, dtype=dtype, order="C")
+    copy.setflags(write=False)
+    return copy

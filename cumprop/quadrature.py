@@ -1,0 +1,168 @@
+"""Wick coefficients by quadrature, for activations without a closed form (mathematics §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import factorial, pi, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.errors import CumpropError
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-10
+"""Relative change, on doubling the nodes, below which a coefficient is taken as exact."""
+NODES = 100
+REACH = 12.0  # standard deviations; the normal density beyond is below 1e-31
+MAX_PANELS = 128
+BLOCK = 2**20  # neurons x nodes held at a time: 8 MiB
+
+
+class QuadratureTable:
+    """w(k,p) = σ^-k E[φ(G)^p He_k((G - μ)/σ)] with 100 nodes, doubled until stable.
+
+    Gauss–Hermite nodes come first; without a change of 1e-10 against Gauss–Legendre on ±12 σ their
+    value stands, otherwise the Gauss–Legendre panels are halved until they agree with themselves.
+    With `breakpoints` the panels lie between the kinks from the start. Changes are relative to
+    σ^-k √(k! E[φ^2p]), the bound of Cauchy and Schwarz: smaller ones drown in rounding when σ is
+    small. `precision` is the worst change at the last doubling, over neurons and (k,p) asked for.
+    Works in float64 and returns the type of `mean`. Cost: about 600 FLOPs per neuron and (k,p).
+
+    >>> table = QuadratureTable(np.cos, np.array([0.0]), np.array([1.0]))
+    >>> float(table(0, 1)[0].round(12)), round(float(np.exp(-0.5)), 12), table.precision < 1e-10
+    (0.606530659713, 0.606530659713, True)
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Array], Array],
+        mean: Array,
+        var: Array,
+        breakpoints: Sequence[float] = (),
+    ) -> None:
+        self.precision = 0.0
+        self._function = function
+        self._shape, self._dtype = mean.shape, mean.dtype
+        self._mean = mean.astype(np.float64).reshape(-1, 1)
+        self._sigma = np.sqrt(var.astype(np.float64).reshape(-1, 1))
+        self._kinks = np.sort(np.asarray(breakpoints, dtype=np.float64))
+        self._known: dict[tuple[int, int], Array] = {}
+        self._squares: dict[int, Array] = {}
+
+    def __call__(self, k: int, p: int) -> Array:
+        if (k, p) not in self._known:
+            w = self._stable(k, p) / power(self._sigma[:, 0], k)
+            if not np.isfinite(w).all():
+                raise CumpropError(
+                    f"E[d^{k} φ^{p}] is not finite: the activation overflows or is NaN within "
+                    f"{REACH:g} standard deviations of a pre-activation; bound it"
+                )
+            self._known[k, p] = w.reshape(self._shape).astype(self._dtype)
+        return self._known[k, p]
+
+    def _stable(self, k: int, p: int) -> Array:
+        if p not in self._squares:
+            self._squares[p] = self._expectation(0, np.arange(len(self._mean)), 0, 2 * p)
+        scale = np.maximum(np.sqrt(factorial(k) * self._squares[p]), np.finfo(np.float64).tiny)
+        unstable = np.arange(len(self._mean))
+        value = self._expectation(0, unstable, k, p)
+        change = np.zeros_like(value)
+        for level in range(1, MAX_PANELS.bit_length() + 1):
+            refined = self._expectation(level, unstable, k, p)
+            change[unstable] = np.abs(refined - value[unstable]) / scale[unstable]
+            moved = ~(change[unstable] <= TOLERANCE)
+            if level > 1:
+                value[unstable] = refined
+            else:
+                value[unstable[moved]] = refined[moved]
+            unstable = unstable[moved]
+            if not len(unstable):
+                break
+        self.precision = max(self.precision, float(np.max(change, initial=0.0)))
+        return value
+
+    def _expectation(self, level: int, neurons: Array, k: int, p: int) -> Array:
+        """E[φ^p He_k] for some neurons, with the nodes of one level."""
+        result = np.empty_like(self._mean, shape=len(neurons))
+        panels = 2 ** max(level - 1, 0)
+        rows = max(1, BLOCK // (NODES * panels * (len(self._kinks) + 1)))
+        for start in range(0, len(neurons), rows):
+            part = slice(start, start + rows)
+            mean, sigma = self._mean[neurons[part]], self._sigma[neurons[part]]
+            if len(self._kinks):
+                x, weights = panel_rule(self._edges(mean, sigma), 2 * panels if level else 1)
+                weights = weights * hermite(k, x)
+            else:
+                x, weights = smooth_rule(panels if level else 0, k)
+            result[part] = np.vecdot(power(self._function(mean + sigma * x), p), weights)
+        return result
+
+    def _edges(self, mean: Array, sigma: Array) -> Array:
+        edges = np.empty_like(mean, shape=(len(mean), len(self._kinks) + 2))
+        edges[:, 0], edges[:, -1] = -REACH, REACH
+        edges[:, 1:-1] = np.minimum(np.maximum((self._kinks - mean) / sigma, -REACH), REACH)
+        return edges
+
+
+def power(x: Array, p: int) -> Array:
+    """x^p by repeated multiplication, which is faster than `**` and counts what it costs.
+
+    >>> power(np.array([2.0, 3.0]), 5).tolist()
+    [32.0, 243.0]
+    """
+    if p == 0:
+        return np.ones_like(x)
+    half = power(x, p // 2) if p > 1 else x
+    if p == 1:
+        return x
+    return half * half * x if p % 2 else half * half
+
+
+def hermite(k: int, x: Array) -> Array:
+    """The probabilists' Hermite polynomial He_k.
+
+    >>> hermite(3, np.array([2.0])).tolist()                                  # x³ - 3x
+    [2.0]
+    """
+    below, he = np.zeros_like(x), np.ones_like(x)
+    for j in range(k):
+        below, he = he, x * he - j * below
+    return he
+
+
+def panel_rule(edges: Array, panels: int) -> tuple[Array, Array]:
+    """Nodes and normal-density weights between `edges` (rows, pieces + 1): (rows, nodes) each.
+
+    Every piece is cut into `panels` equal panels of 100 Gauss–Legendre nodes.
+    """
+    t, dt = _unit_rule(panels)
+    left, width = edges[:, :-1, None], (edges[:, 1:] - edges[:, :-1])[:, :, None]
+    x = left + width * t
+    weights = (width * dt) * (np.exp(-0.5 * (x * x)) / sqrt(2 * pi))
+    return x.reshape(len(edges), -1), weights.reshape(len(edges), -1)
+
+
+@lru_cache(maxsize=256)
+def smooth_rule(panels: int, k: int) -> tuple[Array, Array]:
+    """Nodes and weights · He_k for all neurons at once; 0 panels stands for Gauss–Hermite."""
+    if panels == 0:
+        from scipy.special import roots_hermitenorm
+
+        x, weights = roots_hermitenorm(NODES)
+        x, weights = x[None], weights[None] / sqrt(2 * pi)
+    else:
+        x, weights = panel_rule(np.array([[-REACH, REACH]]), panels)
+    return x, weights * hermite(k, x)
+
+
+@lru_cache(maxsize=16)
+def _unit_rule(panels: int) -> tuple[Array, Array]:
+    from scipy.special import roots_legendre
+
+    t, dt = roots_legendre(NODES)
+    starts = np.arange(panels)[:, None]
+    return (((t + 1) / 2 + starts) / panels).ravel(), np.tile(dt / (2 * panels), panels)
