@@ -5,29 +5,22 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from contextlib import suppress
 from math import factorial, perm, pi, sqrt
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf, expit, ndtr
 
+from cumprop.closed_forms import ClosedFormTable, Normal
 from cumprop.errors import CumpropError
 from cumprop.quadrature import QuadratureTable, power
 
 Array = NDArray[Any]
 
 
-class WickTable(Protocol):
-    """w(k,p) of one layer's neurons, each coefficient computed once; p ≥ 1, any k ≥ 0."""
-
-    @property
-    def precision(self) -> float:
-        """Worst relative change at the last node doubling so far; 0 for closed forms."""
-
-    def __call__(self, k: int, p: int) -> Array:
-        """w(k,p), shaped like the means."""
+WickTable = ClosedFormTable | QuadratureTable
 
 
 class Activation(ABC):
@@ -52,7 +45,9 @@ class Activation(ABC):
     def wick_table(self, mean: ArrayLike, var: ArrayLike) -> WickTable:
         """The coefficients of neurons G_i ~ N(mean_i, var_i), var > 0: a callable (k,p) -> array.
 
-        By quadrature, unless the class has a closed form.
+        p ≥ 1, k ≥ 0; arrays are shaped like `mean` and computed once. By quadrature, unless the
+        class has a closed form; `precision` is then the worst relative change at the last node
+        doubling so far (0 for closed forms).
 
         >>> table = get("tanh").wick_table(np.zeros(3), np.ones(3))
         >>> table(1, 1).shape, round(float(table(0, 2)[0]), 4), table.precision < 1e-10
@@ -70,81 +65,6 @@ class Activation(ABC):
 
     def __repr__(self) -> str:
         return self.name
-
-
-class Normal:
-    """G_i ~ N(mean_i, var_i), with what the closed forms share, each computed once."""
-
-    def __init__(self, mean: Array, var: Array) -> None:
-        self.mean, self.var = mean, var
-        self._densities: list[Array] = []
-        self._moments: list[Array] = []
-        self._positive_moments: list[Array] = []
-
-    @cached_property
-    def sigma(self) -> Array:
-        return np.sqrt(self.var)
-
-    @cached_property
-    def alpha(self) -> Array:
-        return self.mean / self.sigma
-
-    @cached_property
-    def cdf(self) -> Array:
-        """P(G > 0) = Φ(α)."""
-        return ndtr(self.alpha)
-
-    @cached_property
-    def pdf(self) -> Array:
-        """ϕ(α)."""
-        return np.exp(-0.5 * (self.alpha * self.alpha)) / sqrt(2 * pi)
-
-    @cached_property
-    def reflected(self) -> Normal:
-        """-G."""
-        return Normal(-self.mean, self.var)
-
-    def density(self, k: int) -> Array:
-        """∂^k/∂μ^k of G's density at 0, that is (-1)^k σ^-(k+1) He_k(α) ϕ(α)."""
-        d = self._densities or [self.pdf / self.sigma]
-        while len(d) <= k:
-            j = len(d) - 1
-            d.append(-(self.mean * d[j] + j * d[j - 1]) / self.var)
-        self._densities = d
-        return d[k]
-
-    def moment(self, q: int) -> Array:
-        """E[G^q]."""
-        self._moments = self._moments or [np.ones_like(self.mean), self.mean]
-        return self._extend(self._moments, q)
-
-    def positive_moment(self, q: int) -> Array:
-        """M_q = E[G^q; G > 0]."""
-        if q == 0:
-            return self.cdf
-        if not self._positive_moments:
-            self._positive_moments = [self.cdf, self.mean * self.cdf + self.sigma * self.pdf]
-        return self._extend(self._positive_moments, q)
-
-    def _extend(self, m: list[Array], q: int) -> Array:
-        while len(m) <= q:
-            m.append(self.mean * m[-1] + (len(m) - 1) * (self.var * m[-2]))
-        return m[q]
-
-
-class ClosedFormTable:
-    """Memo of a closed form."""
-
-    precision = 0.0
-
-    def __init__(self, formula: Callable[[Normal, int, int], Array], g: Normal) -> None:
-        self._formula, self._normal = formula, g
-        self._known: dict[tuple[int, int], Array] = {}
-
-    def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self._known:
-            self._known[k, p] = self._formula(self._normal, k, p)
-        return self._known[k, p]
 
 
 class ClosedForm(Activation):
@@ -219,33 +139,34 @@ class Abs(LeakyReLU):
         return np.sign(z)
 
 
-class Heaviside(ClosedForm):
-    """1 for z > 0, else 0."""
+class Step(ClosedForm):
+    """What is constant on either side of 0."""
 
-    name = "heaviside"
     breakpoints = (0.0,)
-
-    def forward(self, z: Array) -> Array:
-        return np.heaviside(z, 0.0)
 
     def derivative(self, z: Array) -> Array:
         return np.zeros_like(z)
+
+
+class Heaviside(Step):
+    """1 for z > 0, else 0."""
+
+    name = "heaviside"
+
+    def forward(self, z: Array) -> Array:
+        return np.heaviside(z, 0.0)
 
     def formula(self, g: Normal, k: int, p: int) -> Array:
         return g.density(k - 1) if k else g.cdf
 
 
-class Sign(ClosedForm):
+class Sign(Step):
     """The sign of z."""
 
     name = "sign"
-    breakpoints = (0.0,)
 
     def forward(self, z: Array) -> Array:
         return np.sign(z)
-
-    def derivative(self, z: Array) -> Array:
-        return np.zeros_like(z)
 
     def formula(self, g: Normal, k: int, p: int) -> Array:
         if p % 2 == 0:
@@ -376,14 +297,11 @@ def get(activation: str | Activation) -> Activation:
     """
     if isinstance(activation, Activation):
         return activation
-    if activation in _KNOWN:
+    if isinstance(activation, str) and activation in _KNOWN:
         return _KNOWN[activation]
-    leaky = re.fullmatch(r"leaky_relu\(([-+.\deE]+)\)", str(activation))
-    if leaky:
-        try:
+    if leaky := re.fullmatch(r"leaky_relu\(([^()]+)\)", str(activation)):
+        with suppress(ValueError):
             return LeakyReLU(float(leaky[1]))
-        except ValueError:
-            pass
     raise CumpropError(
         f"unknown activation {activation!r}; the known ones are {', '.join(sorted(_KNOWN))}, "
         "leaky_relu(SLOPE); others are cumprop.activations.Custom(function)"

@@ -19,9 +19,7 @@ from cumprop.estimator import Shape
 
 Array = NDArray[Any]
 
-_ROUNDING = (
-    1e-6  # asymmetry and negative eigenvalues of a covariance forgiven, relative to its size
-)
+_ROUNDING = 1e-6  # asymmetry and negative eigenvalues forgiven in input_cov, relative to its size
 
 
 class MLP:
@@ -32,7 +30,8 @@ class MLP:
     None for 0 and the identity; input_cov may be a matrix, a diagonal or a number. `init_scale`,
     weight variance · fan-in of every map, is what the average metric needs. Arrays are kept as
     read-only copies of one type, float32 or float64. Raises CumpropError for shapes that do not
-    fit, NaN or infinite numbers and an input_cov that is no covariance.
+    fit, NaN or infinite numbers and an input_cov that is no covariance. Errors count maps like npz
+    files do, W0 first.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
     >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
@@ -49,27 +48,16 @@ class MLP:
         init_scale: ArrayLike | None = None,
     ) -> None:
         matrices = [_numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
-        if not matrices:
-            raise CumpropError("the network has no weights; give at least one matrix (out, in)")
+        _check_chain(matrices)
         self.dtype = np.result_type(np.float32, *matrices)
         self.weights = tuple(_frozen(w, self.dtype) for w in matrices)
-        self.biases = self._check_maps(biases)
+        self.biases = self._check_biases(biases)
         self.activations = self._check_activations(activations)
         self.input_mean = self._check_mean(input_mean)
         self.input_cov = self._check_cov(input_cov)
         self.init_scale = self._check_scale(init_scale)
 
-    def _check_maps(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
-        fan_in = None
-        for layer, w in enumerate(self.weights):
-            if w.ndim != 2 or not w.size:
-                raise CumpropError(f"W{layer} has shape {w.shape}; give a matrix (out, in)")
-            if fan_in not in (None, w.shape[1]):
-                raise CumpropError(
-                    f"W{layer} has shape {w.shape} but W{layer - 1} gives {fan_in} outputs; "
-                    "matrices are (out, in), so transpose those stored as (in, out)"
-                )
-            fan_in = w.shape[0]
+    def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
         if biases is None:
             return (None,) * len(self.weights)
         if len(biases) != len(self.weights):
@@ -170,7 +158,10 @@ class MLP:
         )
 
     def forward(self, x: ArrayLike) -> Array:
-        """Y for inputs x, (N, n_0) -> (N, n_{L+1}), in the network's dtype."""
+        """Y for inputs x, (N, n_0) -> (N, n_{L+1}), in the network's dtype.
+
+        Cost: 2N n_l n_{l-1} FLOPs for every linear map and what the activations take.
+        """
         for z, _ in self.layers(x):
             y = z
         return y
@@ -210,7 +201,10 @@ class MLP:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the network to an npz file that `load` reads; known activations only."""
+        """Write the network to an npz file that `load` reads.
+
+        Raises CumpropError for custom activations: a Python function cannot be stored.
+        """
         for a in self.activations:
             if isinstance(a, activation_functions.Custom):
                 raise CumpropError(
@@ -273,6 +267,19 @@ def _read(path: str | Path) -> dict[str, Array]:
         ) from None
 
 
+def _check_chain(matrices: Sequence[Array]) -> None:
+    if not matrices:
+        raise CumpropError("the network has no weights; give at least one matrix (out, in)")
+    for layer, w in enumerate(matrices):
+        if w.ndim != 2 or not w.size:
+            raise CumpropError(f"W{layer} has shape {w.shape}; give a matrix (out, in)")
+        if layer and w.shape[1] != len(matrices[layer - 1]):
+            raise CumpropError(
+                f"W{layer} has shape {w.shape} but W{layer - 1} gives {len(matrices[layer - 1])} "
+                "numbers; matrices are (out, in), so transpose those stored as (in, out)"
+            )
+
+
 def _numbers(values: ArrayLike, name: str) -> Array:
     try:
         array = np.asarray(values)
@@ -280,7 +287,7 @@ def _numbers(values: ArrayLike, name: str) -> Array:
         raise CumpropError(f"{name} is ragged; give rows of equal length") from None
     if array.dtype.kind not in "iuf":
         raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
-    if array.dtype.kind in "iu":
+    if array.dtype.kind != "f" or array.itemsize > 8:
         array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise CumpropError(f"{name} contains NaN or infinite entries; replace them")

@@ -82,7 +82,10 @@ def he(activation: Activation, n_maps: int) -> Scales:
     >>> he(activation_functions.get("relu"), 3).w_var
     (1.0, 2.0, 2.0)
     """
-    c = 1.0 / float(activation.wick(0.0, 1.0, k=0, p=2))
+    mean_square = float(activation.wick(0.0, 1.0, k=0, p=2))
+    if mean_square == 0.0:
+        raise CumpropError(f"{activation.name} vanishes: it has no He scale; give w_var")
+    c = 1.0 / mean_square
     return Scales((1.0, *(c,) * (n_maps - 1)), (0.0,) * n_maps, (0.0,) * n_maps)
 
 
@@ -96,8 +99,7 @@ def critical(activation: Activation, n_maps: int, q: float = DEFAULT_Q) -> Scale
     >>> round(tanh.w_var[1], 3), round(tanh.b_var[1], 3)
     (2.025, 0.111)
     """
-    if not (isfinite(q) and q > 0):
-        raise CumpropError(f"critical: q is {q}; give a positive number")
+    (q,) = _per_map(q, "q", 1, minimum=np.finfo(float).tiny)
     slope = Custom(activation.derivative, breakpoints=activation.breakpoints)
     mean_square_slope = float(slope.wick(0.0, q, k=0, p=2))
     w_var = 1.0 / mean_square_slope if mean_square_slope else float("inf")
@@ -126,10 +128,10 @@ def manual(n_maps: int, w_var: Any, b_var: Any = 0.0, b_mean: Any = 0.0) -> Scal
 
 def _per_map(value: Any, name: str, n_maps: int, minimum: float) -> tuple[float, ...]:
     values = list(value) if isinstance(value, Sequence | np.ndarray) else [value] * n_maps
-    if len(values) != n_maps:
-        raise CumpropError(f"{name} has {len(values)} entries; give one number or {n_maps}")
+    if isinstance(value, str) or len(values) != n_maps:
+        raise CumpropError(f"{name} is {value!r}; give one number, or {n_maps}")
     for v in values:
-        if isinstance(v, bool | str) or not isfinite(v) or v < minimum:
+        if not isinstance(v, int | float | np.number) or not isfinite(v) or v < minimum:
             raise CumpropError(f"{name} contains {v!r}; give finite numbers ≥ {minimum:g}")
     return tuple(float(v) for v in values)
 
@@ -140,8 +142,9 @@ def _scales(activation: Activation, init: str | Mapping[str, Any], n_maps: int) 
     if init == "critical":
         return critical(activation, n_maps)
     if isinstance(init, Mapping):
-        if set(init) == {"critical"} and set(init["critical"]) <= {"q"}:
-            return critical(activation, n_maps, **init["critical"])
+        given = init.get("critical")
+        if set(init) == {"critical"} and isinstance(given, Mapping) and set(given) <= {"q"}:
+            return critical(activation, n_maps, **given)
         if "w_var" in init and set(init) <= {"w_var", "b_var", "b_mean"}:
             return manual(n_maps, **init)
     raise CumpropError(
