@@ -269,22 +269,9 @@ class Custom(Activation):
         return y
 
 
-_KNOWN: dict[str, Activation] = {
-    activation.name: activation
-    for activation in (
-        ReLU(),
-        LeakyReLU(),
-        Abs(),
-        Heaviside(),
-        Sign(),
-        Monomial("identity", 1),
-        Monomial("square", 2),
-        Monomial("cube", 3),
-        GELU(),
-        Tanh(),
-        Sigmoid(),
-    )
-}
+_ALL: list[Activation] = [ReLU(), LeakyReLU(), Abs(), Heaviside(), Sign(), GELU(), Tanh()]
+_ALL += [Sigmoid(), Monomial("identity", 1), Monomial("square", 2), Monomial("cube", 3)]
+_KNOWN = {activation.name: activation for activation in _ALL}
 
 
 def get(activation: str | Activation) -> Activation:

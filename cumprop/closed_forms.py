@@ -1,4 +1,4 @@
-"""What closed-form Wick coefficients are made of: moments and densities of normals (mathematics §2)."""
+"""Moments and densities of normals, which closed forms are made of (mathematics §2)."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -256,14 +254,13 @@ class MLP:
 
 def _read(path: str | Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file}
-    except FileNotFoundError:
-        raise CumpropError(f"{path}: no such file") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays}
+    except OSError as error:
+        raise CumpropError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception:  # zipfile and NumPy raise a dozen types for damaged files
         raise CumpropError(
-            f"{path}: not a readable npz file ({reason}); write it with MLP.save or numpy.savez"
+            f"{path}: damaged, or not an npz file of plain arrays; write it with MLP.save"
         ) from None
 
 
