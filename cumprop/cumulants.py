@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
 from itertools import combinations
 from math import factorial, prod
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,7 @@ def diagonal(tensor: Array, u: Block) -> Array:
     [0, 4, 8]
     """
     ends = np.cumsum(u)
-    strides = [
-        sum(tensor.strides[end - count : end]) for count, end in zip(u, ends, strict=True)
-    ]
+    strides = [sum(tensor.strides[end - count : end]) for count, end in zip(u, ends, strict=True)]
     shape = [tensor.shape[end - 1] for end in ends]
     return as_strided(tensor, shape, strides, subok=True)
 
@@ -110,7 +109,7 @@ def radial_core(trace: Array, d: int, r: int, n: int) -> Array:
     """
     e = d - 2 * r
     identity = ScaledIdentity(1.0, n, trace.dtype)
-    core: Any = 0
+    core = np.zeros_like(trace, shape=(n,) * e)
     for j, weight in enumerate(_radial_weights(d, r, n)):
         core = core + weight * TracePart(trace, j, identity).dense(e, n)
         if e - 2 * j >= 2:
@@ -145,7 +144,8 @@ class Metric:
 
     @cached_property
     def diagonal(self) -> Array:
-        return (self._weight * self._weight).sum(axis=1)
+        squares: Array = (self._weight * self._weight).sum(axis=1)
+        return squares
 
 
 class ScaledIdentity:
@@ -153,7 +153,10 @@ class ScaledIdentity:
 
     def __init__(self, scale: float, n: int, dtype: np.dtype[Any]) -> None:
         self.diagonal: Array = counted(np.full(n, scale, dtype))
-        self.matrix: Array = counted(np.diag(plain(self.diagonal)))
+
+    @cached_property
+    def matrix(self) -> Array:
+        return counted(np.diag(plain(self.diagonal)))
 
 
 @dataclass(frozen=True)
@@ -168,14 +171,13 @@ class TracePart:
         """The slice u, averaged over the ways to deal its legs to A and to M."""
         if self.r == 0:
             return diagonal(self.core, u)
-        total: Any = 0
+        terms = []
         for dealing in dealings(u, self.r):
             core_axes = support(dealing.core)
             core = diagonal(self.core, tuple(dealing.core[a] for a in core_axes))
-            factors = [(core_axes, core)]
-            factors += [self._pair(a, b) for a, b in dealing.pairs]
-            total = total + broadcast_product(factors, len(u), float(dealing.weight))
-        return total
+            factors = [(core_axes, core), *(self._pair(a, b) for a, b in dealing.pairs)]
+            terms.append(broadcast_product(factors, len(u), float(dealing.weight)))
+        return reduce(add, terms)
 
     def _pair(self, a: int, b: int) -> tuple[tuple[int, ...], Array]:
         assert self.metric is not None
@@ -185,10 +187,10 @@ class TracePart:
         """The full tensor of order d in dimension n."""
         if self.r == 0:
             return self.core
-        slices = {
-            u: zero_coincidences(np.copy(np.broadcast_to(self.slice(u), (n,) * len(u), subok=True), subok=True))
-            for u in partitions(d)
-        }
+        slices = {}
+        for u in partitions(d):
+            full = np.broadcast_to(self.slice(u), (n,) * len(u), subok=True)
+            slices[u] = zero_coincidences(np.copy(full, subok=True))
         return assemble(slices, d, n, like=self.core)
 
     def transform(self, weight: Array, metric: Metric | ScaledIdentity) -> TracePart:

@@ -17,7 +17,17 @@ CONVENTION = "executed-1"
 """Name and version of the counting convention, stored with every count."""
 
 _PRODUCTS = (np.matmul, np.vecdot, np.matvec, np.vecmat)
-_UNCOUNTABLE = {np.dot, np.einsum, np.inner, np.outer, np.tensordot, np.vdot, np.cov, np.var, np.std}
+_UNCOUNTABLE = {
+    np.dot,
+    np.einsum,
+    np.inner,
+    np.outer,
+    np.tensordot,
+    np.vdot,
+    np.cov,
+    np.var,
+    np.std,
+}
 
 
 class Flops(Mapping[str, int]):
@@ -113,7 +123,9 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
         self, func: Any, types: Any, args: Any, kwargs: Any
     ) -> Any:  # only what the meter can see may run on counted arrays
         if func in _UNCOUNTABLE or func.__module__ == "numpy.linalg":
-            raise TypeError(f"{func.__name__} is not counted: use ufuncs and @, or plain() + count()")
+            raise TypeError(
+                f"{func.__name__} is not counted: use ufuncs and @, or plain() + count()"
+            )
         return super().__array_function__(func, types, args, kwargs)
 
 
@@ -127,13 +139,15 @@ def plain(array: Any) -> Any:
     return array.view(np.ndarray) if isinstance(array, Counted) else array
 
 
-def operation_cost(ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]) -> int:
+def operation_cost(
+    ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]
+) -> int:
     size = sum(int(np.size(r)) for r in results)
     if ufunc in _PRODUCTS:
         a, b = inputs[0], inputs[1]
         if _is_symmetric_product(ufunc, a, b):
-            return (a.shape[0] + 1) * a.shape[0] * a.shape[1]
-        return 2 * size * int(a.shape[-1] if ufunc is not np.vecmat else np.shape(a)[-1])
+            return int((a.shape[0] + 1) * a.shape[0] * a.shape[1])
+        return 2 * size * int(np.shape(a)[-1])
     if method == "reduce":
         return int(np.size(inputs[0])) - size
     if method == "at":

@@ -1,7 +1,8 @@
 """Arrays without numbers: run an estimator on shapes alone to learn its FLOPs and its memory.
 
-A phantom behaves as a `Counted` array that takes no memory and does no arithmetic. What the code
-would allocate is added up by the lifetimes of the arrays, so no cost formula can drift from it.
+A phantom is a `Counted` array of equal elements: it takes no memory and its arithmetic is that of
+one element. What the code would allocate is added up by the lifetimes of the arrays, so no cost
+formula can drift from it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def metering() -> Iterator[Memory]:
         _memory.reset(token)
 
 
+_CREATORS = {np.zeros_like, np.ones_like, np.full_like, np.empty_like, np.copy}
+
+
 class _Buffer:
     """The memory one phantom and its views share; given back when the last of them goes."""
 
@@ -59,7 +63,7 @@ class _Buffer:
 
 
 class Phantom(Counted):
-    """A counted array of ones that is never stored: every element is the same number."""
+    """A counted array whose elements are all the same number, stored once."""
 
     _buffer: _Buffer | None
 
@@ -72,42 +76,56 @@ class Phantom(Counted):
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
-        unit = [np.ones((1,) * np.ndim(x), x.dtype) if isinstance(x, np.ndarray) else x
-                for x in inputs]  # fmt: skip
-        sample = getattr(ufunc, method)(*unit, **kwargs)
+        with np.errstate(all="ignore"):
+            sample = getattr(ufunc, method)(*map(_one_element, inputs), **kwargs)
         samples = sample if isinstance(sample, tuple) else (sample,)
-        shape = _result_shape(ufunc, method, inputs, kwargs, np.shape(samples[0]))
-        results = tuple(out) if out else tuple(phantom(shape, np.asarray(s).dtype) for s in samples)
+        shape = _result_shape(ufunc, method, inputs, kwargs)
+        results = tuple(out) if out else tuple(phantom(shape, s) for s in samples)
         count(operation_cost(ufunc, method, list(inputs), results))
         return results if isinstance(sample, tuple) else results[0]
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if func in (np.zeros_like, np.ones_like, np.full_like, np.empty_like, np.copy):
-            shape = kwargs.get("shape") or np.shape(args[0])
-            return phantom(shape, kwargs.get("dtype") or args[0].dtype)
+        if func in _CREATORS:
+            shape = kwargs.pop("shape", None)
+            one = func(_one_element(args[0]), *args[1:], **kwargs)
+            return phantom(np.shape(args[0]) if shape is None else shape, one)
         return super().__array_function__(func, types, args, kwargs)
 
 
-def phantom(shape: tuple[int, ...], dtype: Any) -> Phantom:
-    """An array of this shape that takes no memory but is accounted for as if it did."""
-    array = np.broadcast_to(np.ones((), dtype), shape).view(Phantom)
+def phantom(shape: tuple[int, ...], element: Any) -> Phantom:
+    """An array of equal elements that takes no memory but is accounted for as if it did.
+
+    Elements other than 0 beyond 1e±3 become 1, so that what depends on data (clamps, convergence)
+    takes its ordinary course.
+    """
+    number = np.reshape(element, -1)[0]
+    if number != 0 and not 1e-3 <= abs(number) <= 1e3:
+        number = number.dtype.type(1)
+    array = np.broadcast_to(number, shape).view(Phantom)
     array._buffer = _Buffer(array.size * array.itemsize)
     return array
 
 
-def _result_shape(
-    ufunc: np.ufunc, method: str, inputs: Any, kwargs: Any, sample: tuple[int, ...]
-) -> tuple[int, ...]:
+def _one_element(x: Any) -> Any:
+    """An array shrunk to its first element, with all its dimensions; anything else unchanged."""
+    if not isinstance(x, np.ndarray):
+        return x
+    first = np.asarray(x).flat[0] if x.size else 1
+    return np.full((1,) * x.ndim, first, x.dtype)
+
+
+def _result_shape(ufunc: np.ufunc, method: str, inputs: Any, kwargs: Any) -> tuple[int, ...]:
     shapes = [np.shape(x) for x in inputs]
     if ufunc is np.matmul:
         a, b = shapes
         batch = np.broadcast_shapes(a[:-2], b[:-2])
         return (*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
     if method == "reduce":
-        axis = kwargs.get("axis", 0)
-        axes = range(len(shapes[0])) if axis is None else np.atleast_1d(axis) % len(shapes[0])
-        kept = [n for i, n in enumerate(shapes[0]) if i not in set(axes)]
-        return tuple(kept)
+        axis, ndim = kwargs.get("axis", 0), len(shapes[0])
+        summed = range(ndim) if axis is None else {a % ndim for a in np.atleast_1d(axis)}
+        return tuple(n for i, n in enumerate(shapes[0]) if i not in summed)
+    if ufunc is np.vecdot:
+        return np.broadcast_shapes(*shapes)[:-1]
     if method == "__call__":
         return np.broadcast_shapes(*shapes)
     raise NotImplementedError(f"phantom {ufunc.__name__}.{method}")
@@ -117,12 +135,16 @@ def phantom_network(shape: Shape) -> MLP:
     """A stand-in for a network of this shape."""
     maps = list(zip(shape.widths[1:], shape.widths[:-1], strict=True))
     n = shape.widths[0]
+
+    def array(*size: int) -> Phantom:
+        return phantom(size, np.ones((), shape.dtype))
+
     network = SimpleNamespace(
-        weights=[phantom(size, shape.dtype) for size in maps],
-        biases=[phantom(size[:1], shape.dtype) if shape.biased else None for size in maps],
+        weights=[array(*size) for size in maps],
+        biases=[array(size[0]) if shape.biased else None for size in maps],
         activations=[activations.get(name) for name in shape.activations],
-        input_mean=phantom((n,), shape.dtype) if shape.gaussian_input else None,
-        input_cov=phantom((n, n), shape.dtype) if shape.gaussian_input else None,
+        input_mean=array(n) if shape.gaussian_input else None,
+        input_cov=array(n, n) if shape.gaussian_input else None,
         init_scale=(1.0,) * len(maps),
         depth=shape.depth,
         widths=shape.widths,

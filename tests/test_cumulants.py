@@ -26,9 +26,7 @@ def symmetric(d, n, seed=0):
 
 
 def slices_of(tensor, n):
-    return {
-        u: zero_coincidences(np.array(diagonal(tensor, u))) for u in partitions(tensor.ndim)
-    }
+    return {u: zero_coincidences(np.array(diagonal(tensor, u))) for u in partitions(tensor.ndim)}
 
 
 def symmetrised_product(core, matrices):
@@ -65,7 +63,9 @@ def test_traces_from_slices(d, r):
     assert np.allclose(ours, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("d", "r"), [(2, 1), (3, 1), (4, 1), (4, 2), (5, 1), (6, 1), (6, 2), (6, 3)])
+@pytest.mark.parametrize(
+    ("d", "r"), [(2, 1), (3, 1), (4, 1), (4, 2), (5, 1), (6, 1), (6, 2), (6, 3)]
+)
 def test_radial_projection(d, r):
     """P = Sym(A ⊗ I^r) has the r-fold trace of T, and projects: P of P is P."""
     n = 4

@@ -10,9 +10,11 @@ import numpy as np
 
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
-from cumprop.estimators.cumulant.dense import Layer, propagate
-from cumprop.estimators.cumulant.kinds import KINDS, TRUNCATIONS, Scheme
 from cumprop.flops import counting, plain
+from cumprop.phantoms import metering, phantom_network
+
+from .dense import Layer, propagate
+from .kinds import KINDS, TRUNCATIONS, Scheme
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -27,8 +29,8 @@ HIGHEST_ORDER_FROM_TOLERANCE = 4
 class Cumulant(Estimator):
     """Cumulant propagation of order K (mathematics §3): error ~ n^-K at width n.
 
-    `kind` is what is tracked beside κ_1..κ_K, `truncation` which diagrams are kept, `metric` whether
-    radial parts use W Wᵀ or its design value (needs `MLP.init_scale`).
+    `kind` is what is tracked beside κ_1..κ_K, `truncation` which diagrams are kept, `metric`
+    whether radial parts use W Wᵀ or its design value (needs `MLP.init_scale`).
     Cost: Σ_d 2 d n^(d+1) FLOPs per layer and n^K numbers, d up to the order K.
 
     >>> import cumprop
@@ -88,14 +90,20 @@ class Cumulant(Estimator):
         return plain(output.z[2].slice((1, 1)))
 
     def predict_cost(self, shape: Shape) -> Cost:
-        return Cost(0, 0)
+        """By running the engine on arrays without numbers; quadrature is taken as converged."""
+        with metering() as memory:
+            flops = self.estimate(phantom_network(shape)).flops.total
+        return Cost(flops, memory.peak)
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
         """The smallest order K with n^-K ≤ ε², at most 4 (mathematics §5)."""
         order = next(
-            (k for k in range(1, HIGHEST_ORDER_FROM_TOLERANCE)
-             if -k * log(shape.width) <= 2 * log(tolerance)),
+            (
+                k
+                for k in range(1, HIGHEST_ORDER_FROM_TOLERANCE)
+                if -k * log(shape.width) <= 2 * log(tolerance)
+            ),
             HIGHEST_ORDER_FROM_TOLERANCE,
         )
         return cls(order=order, **parameters)

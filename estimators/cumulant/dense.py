@@ -28,9 +28,10 @@ from cumprop.cumulants import (
     zero_coincidences,
 )
 from cumprop.diagrams import Block, Diagram, cumulant_diagrams, partitions, support
-from cumprop.estimators.cumulant.kinds import Scheme
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
+
+from .kinds import Scheme
 
 Array = NDArray[Any]
 Cumulants = Mapping[int, TracePart]
@@ -55,36 +56,46 @@ def propagate(
 ) -> Iterator[Layer]:
     """Yield the cumulants of Z_l and X_l, l = 1..L, then those of the output Y.
 
-    `last` says what is wanted of X_L (order -> r, as `Scheme.tracked`); all that is tracked if None.
+    `last` says what is wanted of X_L (order -> r, as `Scheme.tracked`); None: all that is tracked.
     """
     x = _input_cumulants(network, scheme)
-    average = metric == "average"  # of radial parts only: κ_2 in full starts as W Wᵀ exactly
+    scales = _metric_scales(network, scheme, metric)
     for i, activation in enumerate(network.activations):
-        scale = network.init_scale[i] if average and (i > 0 or scheme.order == 1) else None
-        z = linear(x, network.weights[i], network.biases[i], scale)
+        z = linear(x, network.weights[i], network.biases[i], scales[i])
         wanted = scheme.tracked if last is None or i + 1 < network.depth else last
         layer = nonlinear(z, activation, scheme, wanted)
         assert layer.x is not None
         x = layer.x
         yield layer
-    yield Layer(linear(x, network.weights[-1], network.biases[-1], scale=None), None)
+    yield Layer(linear(x, network.weights[-1], network.biases[-1], scales[-1]), None)
+
+
+def _metric_scales(network: MLP, scheme: Scheme, metric: str) -> list[float | None]:
+    """Per map: the average metric's design value c, or None for W Wᵀ."""
+    if metric == "exact" or network.init_scale is None:
+        return [None] * (network.depth + 1)
+    scales: list[float | None] = [*network.init_scale[:-1], None]
+    if scheme.order > 1:
+        scales[0] = None  # κ_2 in full starts as W_1 W_1ᵀ whatever the metric
+    return scales
 
 
 def _input_cumulants(network: MLP, scheme: Scheme) -> Cumulants:
     """κ_1 = μ0 and κ_2 = Σ0, reduced to what the scheme tracks."""
     n = network.widths[0]
-    dtype = network.dtype
+    dtype = np.dtype(network.dtype)
+    identity = ScaledIdentity(1.0, n, dtype)
     mean = np.zeros(n, dtype) if network.input_mean is None else network.input_mean
     x = {1: TracePart(counted(mean))}
     if scheme.unit_variance:
         return x
     if network.input_cov is None:
-        x[2] = TracePart(counted(np.ones((), dtype)), 1, ScaledIdentity(1.0, n, np.dtype(dtype)))
+        x[2] = TracePart(counted(np.ones((), dtype)), 1, identity)
     elif scheme.tracked[2] == 0:
         x[2] = TracePart(counted(network.input_cov))
     else:
         trace = counted(network.input_cov).diagonal().sum()
-        x[2] = TracePart(radial_core(trace, 2, 1, n), 1)
+        x[2] = TracePart(radial_core(trace, 2, 1, n), 1, identity)
     return x
 
 
@@ -129,7 +140,7 @@ def _part(power: _PowerCumulants, d: int, r: int) -> TracePart:
     e = d - 2 * r
     traced = trace_slices(slices, d, r)
     trace = assemble(traced, e, n, like=power.mean) if e else traced[()]
-    return TracePart(radial_core(trace, d, r, n), r)
+    return TracePart(radial_core(trace, d, r, n), r, ScaledIdentity(1.0, n, trace.dtype))
 
 
 def _slice(power: _PowerCumulants, u: Block) -> Array:
@@ -172,9 +183,7 @@ class _PowerCumulants(Slices):
         total: Any = 0
         for diagram in self._scheme.diagrams(p):
             if all(sum(u) in self._z for u in diagram.blocks):
-                wick = [
-                    ((a,), self._table(k, p[a])) for a, k in enumerate(diagram.derivatives)
-                ]
+                wick = [((a,), self._table(k, p[a])) for a, k in enumerate(diagram.derivatives)]
                 total = total + _evaluate(diagram, self._slice_of_z, *wick)
         return total if np.ndim(total) else np.zeros_like(self.mean, shape=(self.width,) * len(p))
 

@@ -1,0 +1,231 @@
+"""The cumulant estimator against exact oracles and the symmetries of the problem."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+import cumprop
+from cumprop.errors import CumpropError
+from cumprop.estimators.cumulant import Cumulant
+from cumprop.estimators.cumulant.dense import propagate
+from cumprop.estimators.cumulant.kinds import KINDS, Scheme
+
+SCHEMES = [(order, kind) for order in (1, 2, 3, 4) for kind in KINDS] + [(5, "basic")]
+MEMORY_SLACK = 200_000  # bytes of Python objects, beside the arrays
+
+
+def network_of(widths, seed, activations="relu", biased=True, gaussian=True, dtype=np.float64):
+    """A random network of any widths, in float64."""
+    rng = np.random.default_rng(seed)
+    maps = list(zip(widths[1:], widths[:-1], strict=True))
+    root = rng.normal(size=(widths[0],) * 2) / np.sqrt(widths[0])
+    return cumprop.MLP(
+        [(rng.normal(size=m) * np.sqrt(2 / m[1])).astype(dtype) for m in maps],
+        [rng.normal(size=m[0]).astype(dtype) * 0.3 for m in maps] if biased else None,
+        activations,
+        input_mean=rng.normal(size=widths[0]) if gaussian else None,
+        input_cov=root @ root.T if gaussian else None,
+    )
+
+
+@pytest.mark.parametrize(("order", "kind"), SCHEMES)
+def test_linear_networks_are_exact(order, kind):
+    network = network_of([4, 5, 3, 2], seed=order, activations="identity")
+    cov = order > 1
+    estimate = cumprop.estimate(network, "cumulant", cov=cov, order=order, kind=kind)
+    assert np.allclose(estimate.mean, network.forward(network.input_mean[None])[0], atol=1e-12)
+    if cov:
+        matrix = np.linalg.multi_dot(network.weights[::-1])
+        assert np.allclose(estimate.cov, matrix @ network.input_cov @ matrix.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4, 5])
+def test_linear_networks_have_no_higher_cumulants(order):
+    network = network_of([3, 3, 3, 3], seed=order, activations="identity")
+    _, *later = propagate(network, Scheme(order, "basic"))
+    for layer in later:
+        for d in range(3, order + 1):
+            assert np.abs(layer.z[d].core).max() < 1e-10
+
+
+@pytest.mark.parametrize(("order", "kind"), [s for s in SCHEMES if s[0] > 1])
+def test_one_hidden_layer_is_exact(order, kind):
+    network = network_of([4, 6, 3], seed=7)
+    w, b = network.weights, network.biases
+    mu = w[0] @ network.input_mean + b[0]
+    sigma = np.sqrt(np.diag(w[0] @ network.input_cov @ w[0].T))
+    relu_mean = mu * norm.cdf(mu / sigma) + sigma * norm.pdf(mu / sigma)
+    estimate = cumprop.estimate(network, "cumulant", order=order, kind=kind)
+    assert np.allclose(estimate.mean, w[1] @ relu_mean + b[1], atol=1e-12)
+    assert np.allclose(estimate.layer_means[0], relu_mean, atol=1e-12)
+
+
+@pytest.mark.parametrize(("order", "sixth_moment"), [(2, 7), (3, 15), (4, 15), (5, 15)])
+def test_square_then_cube_is_the_sixth_moment(order, sixth_moment):
+    """E[x^6] = 15 needs κ_3 of x^2; order 2 misses its 8."""
+    one = [[1.0]]
+    network = cumprop.MLP([one, one, one], activations=["square", "cube"])
+    estimate = cumprop.estimate(network, "cumulant", order=order)
+    assert estimate.mean[0] == pytest.approx(sixth_moment, abs=1e-12)
+
+
+@pytest.mark.parametrize("order", [3, 4, 5])
+def test_two_square_layers_are_exact(order):
+    """E[(Σ_k v_k z_k² + b)²], z Gaussian, from Cov(z_i², z_j²) = 2 C² + 4 μ_i μ_j C."""
+    network = network_of([3, 4, 4, 2], seed=3, activations="square")
+    (w1, w2, w3), (b1, b2, b3) = network.weights, network.biases
+    mu, c = w1 @ network.input_mean + b1, w1 @ network.input_cov @ w1.T
+    cov = 2 * c**2 + 4 * np.outer(mu, mu) * c
+    mean = w2 @ (mu**2 + np.diag(c)) + b2
+    expected = w3 @ (mean**2 + np.diag(w2 @ cov @ w2.T)) + b3
+    assert np.allclose(cumprop.estimate(network, "cumulant", order=order).mean, expected)
+
+
+def test_even_basic_is_base():
+    network = network_of([4, 5, 5, 2], seed=1)
+    for order in (2, 4):
+        basic, base = (
+            cumprop.estimate(network, "cumulant", order=order, kind=kind).mean
+            for kind in ("basic", "base")
+        )
+        assert np.array_equal(basic, base)
+
+
+def test_what_is_not_repaired_is_ablated():
+    """The ablation differs from base only where indices repeat, and that is not nothing."""
+    network = network_of([6, 6, 6, 6], seed=1)
+    for order in (2, 3):
+        base, ablated = (
+            cumprop.estimate(network, "cumulant", order=order, kind=kind).mean
+            for kind in ("base", "ablated")
+        )
+        assert np.abs(base - ablated).max() > 1e-3
+
+
+shapes = st.lists(st.integers(1, 5), min_size=3, max_size=5)
+few_schemes = st.sampled_from([s for s in SCHEMES if s[0] < 4])
+
+
+@settings(max_examples=25, deadline=None)
+@given(shapes, few_schemes, st.integers(0, 99), st.sampled_from(["relu", "tanh", "square"]))
+def test_order_of_neurons_does_not_matter(widths, scheme, seed, activation):
+    order, kind = scheme
+    network = network_of(widths, seed, activation)
+    rng = np.random.default_rng(seed)
+    orders = [np.arange(widths[0]), *map(rng.permutation, widths[1:])]
+    shuffled = cumprop.MLP(
+        [w[np.ix_(a, b)] for w, a, b in zip(network.weights, orders[1:], orders, strict=False)],
+        [b[a] for b, a in zip(network.biases, orders[1:], strict=True)],
+        activation,
+        network.input_mean,
+        network.input_cov,
+    )
+    means = [cumprop.estimate(n, "cumulant", order=order, kind=kind).mean
+             for n in (network, shuffled)]  # fmt: skip
+    assert np.allclose(means[0][orders[-1]], means[1], rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(shapes, few_schemes, st.integers(0, 99), st.floats(0.1, 10))
+def test_relu_is_homogeneous(widths, scheme, seed, factor):
+    """Scaling one layer up and the next down by the same factor changes nothing."""
+    order, kind = scheme
+    if order == 1 and kind in ("base", "ablated"):
+        return  # unit variances are not homogeneous
+    network = network_of(widths, seed, biased=False)
+    weights = [network.weights[0] * factor, network.weights[1] / factor, *network.weights[2:]]
+    scaled = cumprop.MLP(weights, None, "relu", network.input_mean, network.input_cov)
+    means = [cumprop.estimate(n, "cumulant", order=order, kind=kind).mean
+             for n in (network, scaled)]  # fmt: skip
+    assert np.allclose(*means, rtol=1e-8, atol=1e-8)
+
+
+def test_cumulants_are_symmetric():
+    network = network_of([4, 5, 5, 5, 3], seed=2)
+    _, *later = propagate(network, Scheme(4, "augmented"))
+    for layer in later:
+        for d in (2, 3, 4):
+            core = layer.z[d].core
+            assert np.allclose(core, core.swapaxes(0, 1), atol=1e-12)
+            assert np.allclose(core, core.swapaxes(0, -1), atol=1e-12)
+
+
+def test_float32_stays_float32():
+    network = cumprop.random_mlp(width=12, depth=3, seed=0, dtype="float32")
+    double = cumprop.random_mlp(width=12, depth=3, seed=0, dtype="float64")
+    for order, kind in SCHEMES:
+        estimate = cumprop.estimate(network, "cumulant", order=order, kind=kind)
+        assert estimate.mean.dtype == np.float32
+        exact = cumprop.estimate(double, "cumulant", order=order, kind=kind)
+        assert np.allclose(estimate.mean, exact.mean, atol=1e-4), (order, kind)
+
+
+@pytest.mark.parametrize("activation", ["relu", "square", "tanh"])
+@pytest.mark.parametrize(("order", "kind"), [(1, "basic"), (2, "augmented"), (3, "basic"),
+                                             (3, "ablated"), (4, "basic")])  # fmt: skip
+def test_predicted_cost_is_what_runs(activation, order, kind):
+    import tracemalloc
+
+    network = network_of([16, 20, 24, 12, 8], seed=0, activations=activation)
+    estimator = Cumulant(order=order, kind=kind)
+    cost = estimator.predict_cost(network.shape)
+    estimator.estimate(network)
+    tracemalloc.start()
+    counted = estimator.estimate(network).flops.total
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    if activation == "tanh":  # how many nodes a neuron needs is not known beforehand
+        assert 0.3 * counted <= cost.flops <= counted
+    else:
+        assert cost.flops == counted
+    assert abs(cost.bytes - peak) <= 0.1 * peak + MEMORY_SLACK
+
+
+def test_order_one_costs_n_squared():
+    """FLOPs of the linear maps at order 1: 2n² for the mean and 2n² for the variances."""
+    network = cumprop.random_mlp(width=64, depth=4, seed=0)
+    flops = cumprop.estimate(network, "cumulant", order=1).flops
+    assert flops["linear"] == 5 * 2 * 64**2
+    assert flops["nonlinear"] < 4 * (2 * 64**2 + 300 * 64)
+
+
+def test_order_from_tolerance():
+    shape = cumprop.random_mlp(width=256, depth=2, seed=0).shape
+    orders = [Cumulant.from_tolerance(eps, shape).order for eps in (0.1, 0.01, 1e-3, 1e-6)]
+    assert orders == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"order": 9}, "order 9: choose 1 to 5"),
+        ({"kind": "basics"}, "kind 'basics': choose one of basic, augmented"),
+        ({"metric": "mean"}, "metric 'mean'"),
+        ({"truncation": "none"}, "truncation 'none'"),
+        ({"power": 2}, "no parameter 'power'; it takes order, kind"),
+    ],
+)
+def test_wrong_parameters_name_the_remedy(parameters, message):
+    network = cumprop.random_mlp(width=4, depth=1, seed=0)
+    with pytest.raises(CumpropError, match=message):
+        cumprop.estimate(network, "cumulant", **parameters)
+
+
+def test_average_metric_needs_the_design_variances():
+    network = cumprop.MLP(np.ones((3, 2, 2)))
+    with pytest.raises(CumpropError, match="init_scale"):
+        cumprop.estimate(network, "cumulant", metric="average")
+
+
+def test_untracked_covariance_is_refused():
+    network = cumprop.random_mlp(width=4, depth=1, seed=0)
+    with pytest.raises(CumpropError, match="tracks no covariance"):
+        cumprop.estimate(network, "cumulant", cov=True, order=1, kind="base")
+
+
+def test_clamped_variances_are_reported():
+    network = cumprop.MLP([np.zeros((2, 2)), np.eye(2)])
+    estimate = cumprop.estimate(network, "cumulant", order=2)
+    assert "2 neurons clamped" in estimate.status
