@@ -91,7 +91,7 @@ def diagrams(
     The weight is Π_u 1 / (ν(u)! (u!)^ν(u)); the Wick coefficients w(k_a, p_a) are the caller's.
 
     >>> [d.blocks for d in diagrams(2, frozenset({2, 3}), 2)]
-    [((1, 1),), ((1, 1), (1, 1)), ((1, 2),), ((2, 1),)]
+    [((1, 1),), ((1, 2),), ((2, 1),), ((1, 1), (1, 1))]
     """
     found = [
         Diagram(_symmetry(chosen), chosen, m)

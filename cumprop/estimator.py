@@ -9,6 +9,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from inspect import getfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -109,14 +110,10 @@ def register(name: str) -> Callable[[E_], E_]:
     """Class decorator: make a backend known by `name`; a name taken twice is an error."""
 
     def decorate(cls: E_) -> E_:
-        known = _registry.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
+        known = _registry.setdefault(name, cls)
+        if (getfile(known), known.__qualname__) != (getfile(cls), cls.__qualname__):
             raise CumpropError(f"estimator {name!r} is registered twice; rename one of them")
         cls.name = name
-        _registry[name] = cls
         return cls
 
     return decorate
