@@ -216,8 +216,7 @@ class Tanh(Activation):
         return np.tanh(z)
 
     def derivative(self, z: Array) -> Array:
-        t = np.tanh(z)
-        return 1.0 - t * t
+        return 1.0 - np.square(np.tanh(z))
 
 
 class Sigmoid(Activation):
@@ -248,8 +247,7 @@ class Custom(Activation):
         name: str = "custom",
         breakpoints: Sequence[float] = (),
     ) -> None:
-        self._function, self._derivative = function, derivative
-        self.name = name
+        self._function, self._derivative, self.name = function, derivative, name
         self.breakpoints = tuple(float(b) for b in breakpoints)
 
     def forward(self, z: Array) -> Array:
@@ -278,9 +276,7 @@ _KNOWN = {activation.name: activation for activation in _ALL}
 
 
 def get(activation: str | Activation) -> Activation:
-    """The activation of that name; an Activation is returned as it is.
-
-    Raises CumpropError for an unknown name.
+    """The activation of that name, an Activation as it is; CumpropError for an unknown name.
 
     >>> get("gelu")
     gelu
