@@ -26,15 +26,13 @@ WickTable = ClosedFormTable | QuadratureTable
 class Activation(ABC):
     """An entrywise function with its derivative and its Wick coefficients.
 
-    `homogeneous` says φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ; `tolerance` is the
-    change at which quadrature nodes stop doubling (inf: always 100 nodes, as the reference numbers
-    have it). Every method keeps float32 and uses ufuncs only, so that counted arrays are counted.
+    `homogeneous` says φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ. Every method keeps
+    float32 and uses ufuncs only, so that counted arrays are counted.
     """
 
     name: str
     homogeneous: bool = False
     breakpoints: tuple[float, ...] = ()
-    tolerance: float = TOLERANCE
 
     @abstractmethod
     def forward(self, z: Array) -> Array:
@@ -44,18 +42,19 @@ class Activation(ABC):
     def derivative(self, z: Array) -> Array:
         """φ'(z), entrywise, where it exists."""
 
-    def wick_table(self, mean: ArrayLike, var: ArrayLike) -> WickTable:
+    def wick_table(self, mean: ArrayLike, var: ArrayLike, trust: float = TOLERANCE) -> WickTable:
         """The coefficients of neurons G_i ~ N(mean_i, var_i), var > 0: a callable (k,p) -> array.
 
         p ≥ 1, k ≥ 0; arrays are shaped like `mean` and computed once. By quadrature, unless the
-        class has a closed form; `precision` is 0 unless a coefficient missed `tolerance`.
+        class has a closed form: 100 nodes, more where those are off by over `trust`;
+        `precision` is 0 unless a coefficient misses 1e-10.
 
         >>> table = get("tanh").wick_table(np.zeros(3), np.ones(3))
         >>> table(1, 1).shape, round(float(table(0, 2)[0]), 4), table.precision
         ((3,), 0.3943, 0.0)
         """
         return QuadratureTable(
-            self.forward, _floating(mean), _floating(var), self.breakpoints, self.tolerance
+            self.forward, _floating(mean), _floating(var), self.breakpoints, trust
         )
 
     def wick(self, mean: ArrayLike, var: ArrayLike, k: int, p: int) -> Array:
@@ -77,7 +76,7 @@ class ClosedForm(Activation):
     def formula(self, g: Normal, k: int, p: int) -> Array:
         """w(k,p) of G."""
 
-    def wick_table(self, mean: ArrayLike, var: ArrayLike) -> WickTable:
+    def wick_table(self, mean: ArrayLike, var: ArrayLike, trust: float = TOLERANCE) -> WickTable:
         return ClosedFormTable(self.formula, Normal(_floating(mean), _floating(var)))
 
 

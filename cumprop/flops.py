@@ -126,7 +126,8 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
             raise TypeError(
                 f"{func.__name__} is not counted: use ufuncs and @, or plain() + count()"
             )
-        return super().__array_function__(func, types, args, kwargs)
+        result = super().__array_function__(func, types, args, kwargs)
+        return counted(result) if isinstance(result, np.ndarray) else result
 
 
 def counted(array: Any) -> Counted:

@@ -89,6 +89,9 @@ class Phantom(Counted):
             shape = kwargs.pop("shape", None)
             one = func(_one_element(args[0]), *args[1:], **kwargs)
             return phantom(np.shape(args[0]) if shape is None else shape, one)
+        if func in (np.hstack, np.concatenate):
+            *rows, _ = args[0][0].shape if args[0][0].ndim > 1 else (0,)
+            return phantom((*rows, sum(a.shape[-1] for a in args[0])), _one_element(args[0][0]))
         return super().__array_function__(func, types, args, kwargs)
 
 

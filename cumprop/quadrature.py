@@ -15,7 +15,7 @@ from cumprop.errors import CumpropError
 Array = NDArray[Any]
 
 TOLERANCE = 1e-10
-"""Relative change, on doubling the nodes, below which a coefficient is taken as exact."""
+"""Relative change, on doubling the nodes, up to which a coefficient is taken as exact."""
 NODES = 100
 REACH = 12.0  # standard deviations; the normal density beyond is below 1e-31
 PANELS = (1, 2, 4, 8, 16, 32, 64, 128)  # of 100 nodes each
@@ -29,8 +29,8 @@ class QuadratureTable:
     value stands, elsewhere the equidistant nodes double until they agree with themselves. With
     `breakpoints`, panels of Gauss–Legendre nodes between the kinks double. Changes are relative to
     σ^-k √(k! E[φ^2p]), the bound of Cauchy and Schwarz: smaller ones drown in rounding when σ is
-    small. `precision` is 0 while all (k,p) asked for are stable to `tolerance`, then the worst
-    change at the last doubling; `tolerance` = inf keeps the 100 nodes whatever happens. Works in
+    small. The first value stands up to a change of `trust` already. `precision` is 0 while all
+    (k,p) asked for are stable to 1e-10, then the worst change of a value that stands. Works in
     float64 and returns the type of `mean`. Raises CumpropError where φ overflows or is NaN. Cost:
     some 1,500 FLOPs per neuron and (k,p) where 100 nodes suffice.
 
@@ -45,9 +45,9 @@ class QuadratureTable:
         mean: Array,
         var: Array,
         breakpoints: Sequence[float] = (),
-        tolerance: float = TOLERANCE,
+        trust: float = TOLERANCE,
     ) -> None:
-        self.precision, self._tolerance = 0.0, tolerance
+        self.precision, self._trust = 0.0, trust
         self._function = function
         self._shape, self._dtype = mean.shape, mean.dtype
         self._mean = mean.astype(np.float64).reshape(-1, 1)
@@ -80,14 +80,16 @@ class QuadratureTable:
         for panels in self._panels[1:]:
             refined = self._expectation(panels, unstable, k, p)
             change[unstable] = np.abs(refined - value[unstable]) / scale[unstable]
-            moved = ~(change[unstable] <= self._tolerance)
-            replaced = moved if unstable is everyone else slice(None)
+            first = unstable is everyone
+            moved = ~(change[unstable] <= (self._trust if first else TOLERANCE))
+            replaced = moved if first else slice(None)
             value[unstable[replaced]] = refined[replaced]
             unstable = unstable[moved]
             if not len(unstable):
                 break
-        if len(unstable):
-            self.precision = max(self.precision, float(np.max(change)))
+        worst = float(np.max(change, initial=0.0))
+        if not worst <= TOLERANCE:
+            self.precision = max(self.precision, worst)
         return value
 
     def _expectation(self, panels: int, neurons: Array, k: int, p: int) -> Array:

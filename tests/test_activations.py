@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad_vec
 
 from cumprop import quadrature
-from cumprop.activations import Custom, LeakyReLU, Tanh, get
+from cumprop.activations import Custom, LeakyReLU, get
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, counting
 
@@ -142,13 +142,17 @@ def test_a_hundred_hermite_nodes_stand_where_they_suffice():
     assert table.precision == 0.0
 
 
-def test_infinite_tolerance_keeps_a_hundred_nodes():
-    rough = Tanh()
-    rough.tolerance = np.inf
+def test_a_hundred_hermite_nodes_stand_as_far_as_they_are_trusted():
     x, weights = np.polynomial.hermite_e.hermegauss(100)
-    expected = (np.tanh(0.3 + 10 * x) * weights).sum() / sqrt(2 * np.pi)
-    assert rough.wick(0.3, 100.0, 0, 1) == pytest.approx(expected, rel=1e-12)
-    assert abs(get("tanh").wick(0.3, 100.0, 0, 1) - expected) > 1e-6
+    expected = (np.tanh(0.3 + 2 * x) * weights).sum() / sqrt(2 * np.pi)
+    trusting, strict = (
+        get("tanh").wick_table(np.array([0.3]), np.array([4.0]), trust) for trust in (1e-4, 1e-10)
+    )
+    assert trusting(0, 1)[0] == pytest.approx(expected, rel=1e-12)
+    assert 1e-10 < trusting.precision < 1e-4
+    assert strict(0, 1)[0] == pytest.approx(expected, rel=1e-4)
+    assert strict(0, 1)[0] != pytest.approx(expected, rel=1e-10)
+    assert strict.precision == 0.0
 
 
 @pytest.mark.parametrize("k", ORDERS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -81,6 +81,34 @@ def test_two_square_layers_are_exact(order):
     mean = w2 @ (mu**2 + np.diag(c)) + b2
     expected = w3 @ (mean**2 + np.diag(w2 @ cov @ w2.T)) + b3
     assert np.allclose(cumprop.estimate(network, "cumulant", order=order).mean, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 6), min_size=3, max_size=7),
+    st.integers(0, 99),
+    st.sampled_from(["relu", "tanh", "heaviside", "square"]),
+    st.booleans(),
+)
+def test_structured_is_dense(widths, seed, activation, cov):
+    network = network_of(widths, seed, activation)
+    dense, structured = (
+        cumprop.estimate(network, "cumulant", cov=cov, order=3, engine=engine)
+        for engine in ("dense", "structured")
+    )
+    assume("clamped" not in dense.status)  # 1e-10 ** (-k/2) amplifies rounding
+    scale = 1 + max(np.abs(mean).max() for mean in dense.layer_means)
+    pairs = [(dense.mean, structured.mean), (dense.cov, structured.cov) if cov else (0, 0)]
+    for a, b in [*pairs, *zip(dense.layer_means, structured.layer_means, strict=True)]:
+        assert np.allclose(a, b, rtol=1e-9, atol=1e-10 * scale)
+
+
+def test_structured_order_three_counts_its_products():
+    """§4.1: transports, slices and the covariance at n=64, L=4: 30.5 products of n×n."""
+    n = 64
+    network = cumprop.random_mlp(width=n, depth=4, seed=0)
+    linear = cumprop.estimate(network, "cumulant", order=3).flops["linear"]
+    assert linear == pytest.approx(30.5 * 2 * n**3, rel=0.03)
 
 
 def test_even_basic_is_base():

@@ -38,6 +38,12 @@ def test_copies_and_views_are_free():
     assert total(lambda: (a.T.copy().reshape(-1)[::2], np.copy(a), plain(a))) == 0
 
 
+def test_functions_of_counted_arrays_stay_counted():
+    a = counted(np.ones((3, 4)))
+    for made in (np.hstack([a, a]), np.zeros_like(a), np.diag(a), np.where(a > 0, a, 0), a.T, a[0]):
+        assert total(lambda made=made: made + 1) == made.size
+
+
 def test_components_nest_and_add_up():
     a = counted(np.ones(5))
     with counting() as flops:

@@ -31,14 +31,12 @@ from cumprop.diagrams import Block, Diagram, cumulant_diagrams, partitions, supp
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
 
+from .engine import Propagated, metric_scales, wick_coefficients
 from .kinds import Scheme
 
 Array = NDArray[Any]
 Cumulants = Mapping[int, TracePart]
 """What is known of a random vector: cumulant order -> its tracked part."""
-
-SMALLEST_VARIANCE = 1e-10
-"""Variances are clamped from below here, inside the Wick coefficients only (§2)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,24 @@ class Layer:
     precision: float = 0.0
 
 
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
+    """Propagate, computing of the last hidden layer only what the output reads."""
+    last = {d: r for d, r in scheme.tracked.items() if d <= 1 + cov}
+    *hidden, output = propagate(network, scheme, metric, last)
+    return Propagated(
+        mean=output.z[1].core,
+        layer_means=[layer.x[1].core for layer in hidden if layer.x],
+        cov=_covariance(output.z[2]) if cov else None,
+        clamped=sum(layer.clamped for layer in hidden),
+        precision=max((layer.precision for layer in hidden), default=0.0),
+    )
+
+
+def _covariance(part: TracePart) -> Array:
+    """Cov[Y] as tracked: a trace part (order 1) knows its diagonal only."""
+    return np.diag(part.slice((2,))) if part.r else part.core
+
+
 def propagate(
     network: MLP, scheme: Scheme, metric: str = "exact", last: Mapping[int, int] | None = None
 ) -> Iterator[Layer]:
@@ -59,7 +75,7 @@ def propagate(
     `last` says what is wanted of X_L (order -> r, as `Scheme.tracked`); None: all that is tracked.
     """
     x = _input_cumulants(network, scheme)
-    scales = _metric_scales(network, scheme, metric)
+    scales = metric_scales(network, scheme.order, metric)
     for i, activation in enumerate(network.activations):
         z = linear(x, network.weights[i], network.biases[i], scales[i])
         wanted = scheme.tracked if last is None or i + 1 < network.depth else last
@@ -68,16 +84,6 @@ def propagate(
         x = layer.x
         yield layer
     yield Layer(linear(x, network.weights[-1], network.biases[-1], scales[-1]), None)
-
-
-def _metric_scales(network: MLP, scheme: Scheme, metric: str) -> list[float | None]:
-    """Per map: the average metric's design value c, or None for W Wᵀ."""
-    if metric == "exact" or network.init_scale is None:
-        return [None] * (network.depth + 1)
-    scales: list[float | None] = [*network.init_scale[:-1], None]
-    if scheme.order > 1:
-        scales[0] = None  # κ_2 in full starts as W_1 W_1ᵀ whatever the metric
-    return scales
 
 
 def _input_cumulants(network: MLP, scheme: Scheme) -> Cumulants:
@@ -118,8 +124,7 @@ def nonlinear(
     with component("nonlinear"):
         mean = z[1].core
         variance = np.ones_like(mean) if scheme.unit_variance else z[2].slice((2,))
-        clamped = int((variance < SMALLEST_VARIANCE).sum())
-        table = activation.wick_table(mean, np.maximum(variance, SMALLEST_VARIANCE))
+        table, clamped = wick_coefficients(activation, mean, variance)
         power = _PowerCumulants(z, table, scheme)
         part = _ablated_part if scheme.kind == "ablated" else _part
         x = {d: part(power, d, r) for d, r in wanted.items()}

@@ -1,0 +1,219 @@
+"""Order 3, kind basic, at n³: κ_3 as a sum over the layers where its parts were born (§4.1).
+
+With r running over the neurons of all births so far,
+
+    κ_3 = Sym Σ_r [3 w2_r P_r ⊗ U_r ⊗ U_r + D_r ⊗ P_r ⊗ P_r],
+
+and a layer acts on every leg P, U, D alike: W in a linear map, diag(w1) in an activation. The
+numbers are those of the dense engine. Cost: 6 products of n×n per birth and layer, about 30 at L=4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.activations import WickTable
+from cumprop.cumulants import Metric, ScaledIdentity, diagonal, zero_coincidences
+from cumprop.flops import component, counted
+from cumprop.networks import MLP
+
+from .engine import Propagated, metric_scales, wick_coefficients
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Births:
+    """The legs P, U, D, each (n, R), and w2 (R,): what κ_3 is made of."""
+
+    P: Array
+    U: Array
+    D: Array
+    w2: Array
+
+    def transform(self, weight: Array) -> Births:
+        """W on every leg; the last birth still has P = I, which is not stored."""
+        P = np.hstack([weight @ self.P, weight])
+        return Births(P, weight @ self.U, weight @ self.D, self.w2)
+
+    def slice_21(self) -> Array:
+        """κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
+        left, right = self._halves()
+        return left @ right.T
+
+    def slice_3(self) -> Array:
+        """κ_iii alone, at n² a birth."""
+        left, right = self._halves()
+        k3: Array = (left * right).sum(axis=1)
+        return k3
+
+    def _halves(self) -> tuple[Array, Array]:
+        P, U, D, w2 = self.P, self.U, self.D, self.w2
+        left = [2 * (U * P) * w2, (U * U) * w2 + (D * P) * (2 / 3), (P * P) * (1 / 3)]
+        return np.hstack(left), np.hstack([U, P, D])
+
+    def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Births:
+        """diag(w1) on the older legs, and a new birth with P = I."""
+        w1 = w1[:, None]
+        return Births(
+            w1 * self.P,
+            np.hstack([w1 * self.U, U]),
+            np.hstack([w1 * self.D, D]),
+            np.concatenate([self.w2, w2]),
+        )
+
+
+@dataclass(frozen=True)
+class Own:
+    """Cumulants of single pre-activations: κ_i, κ_ii, κ_iii, κ_iiii."""
+
+    mean: Array
+    variance: Array
+    k3: Array
+    k4: Array
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Cumulants of pairs i ≠ j, zero on the diagonal: κ_ij, κ_iij, κ_iijj."""
+
+    C: Array
+    k21: Array
+    k22: Array
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What is tracked of X_l: mean, C (None for I), births, and A of κ_4 = Sym(A ⊗ I²)."""
+
+    mean: Array
+    C: Array | None
+    births: Births | None = None
+    A: Array | None = None
+
+
+def run(network: MLP, metric: str, cov: bool) -> Propagated:
+    """Propagate κ_1, κ_2, the births of κ_3 and the trace of κ_4 through the layers."""
+    scales = metric_scales(network, 3, metric)
+    x = _input(network)
+    layer_means, clamped, precision = [], 0, 0.0
+    for i, activation in enumerate(network.activations):
+        only_mean = i + 1 == network.depth and not cov
+        with component("linear"):
+            weight = counted(network.weights[i])
+            births = x.births.transform(weight) if x.births else None
+            own, pairs = linear(x, births, weight, network.biases[i], scales[i], only_mean)
+        with component("nonlinear"):
+            w, n_clamped = wick_coefficients(activation, own.mean, own.variance)
+            x = nonlinear(own, pairs, births, w)
+        layer_means.append(x.mean)
+        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+    with component("linear"):
+        weight, bias = counted(network.weights[-1]), network.biases[-1]
+        covariance = _covariance(x.C, weight) if cov else None
+        return Propagated(
+            _affine(x.mean, weight, bias), layer_means, covariance, clamped, precision
+        )
+
+
+def _input(network: MLP) -> Hidden:
+    n = network.widths[0]
+    mean = np.zeros(n, network.dtype) if network.input_mean is None else network.input_mean
+    C = None if network.input_cov is None else counted(network.input_cov)
+    return Hidden(counted(mean), C)
+
+
+def linear(
+    x: Hidden,
+    births: Births | None,
+    weight: Array,
+    bias: Array | None,
+    scale: float | None,
+    only_mean: bool,
+) -> tuple[Own, Pairs | None]:
+    """Slices of κ(W X + b), given the births in Z; no pairs where only E[φ(Z)] is wanted."""
+    mean = _affine(x.mean, weight, bias)
+    zero = np.zeros_like(mean)
+    M = Metric(weight) if scale is None else ScaledIdentity(scale, len(weight), weight.dtype)
+    k4 = zero if x.A is None else x.A * M.diagonal * M.diagonal
+    if only_mean:
+        own = Own(mean, _variance(x.C, weight), births.slice_3() if births else zero, k4)
+        return own, None
+    C = _covariance(x.C, weight)
+    k21 = births.slice_21() if births else np.zeros_like(C)
+    own = Own(mean, C.diagonal().copy(), k21.diagonal().copy(), k4)
+    k22 = np.zeros_like(C)
+    if x.A is not None:
+        k22 = (M.diagonal[:, None] * M.diagonal + 2 * (M.matrix * M.matrix)) * (x.A / 3)
+    return own, Pairs(*map(zero_coincidences, (C, k21, k22)))
+
+
+def _affine(mean: Array, weight: Array, bias: Array | None) -> Array:
+    mean = weight @ mean
+    return mean if bias is None else mean + bias
+
+
+def _covariance(C: Array | None, weight: Array) -> Array:
+    return weight @ weight.T if C is None else weight @ C @ weight.T
+
+
+def _variance(C: Array | None, weight: Array) -> Array:
+    variance: Array = ((weight if C is None else weight @ C) * weight).sum(axis=1)
+    return variance
+
+
+def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: WickTable) -> Hidden:
+    """Cumulants of φ(Z): §3.4 for the power cumulants, §3.2 from there, and a new birth."""
+    P1, P2, P3, P4 = (
+        w(0, p) + own.k3 * (1 / 6) * w(3, p) + own.k4 * (1 / 24) * w(4, p) for p in (1, 2, 3, 4)
+    )
+    if pairs is None:
+        return Hidden(P1, None)
+    variance = P2 - P1 * P1
+    k3 = P3 - 3 * P2 * P1 + 2 * P1 * P1 * P1
+    k4 = P4 - 4 * P3 * P1 - 3 * P2 * P2 + 12 * P2 * P1 * P1 - 6 * P1 * P1 * P1 * P1
+
+    value = w(1, 1), w(2, 1)  # the coefficients of X and, less 2 E[X] times those, of X²
+    square = tuple(w(k, 2) - 2 * P1 * value[k - 1] for k in (1, 2))
+    S, T = (pairs.C * pairs.C + pairs.k22 * 0.5) * 0.5, pairs.k21 * 0.5
+    C = _pair(value, value, pairs.C, S, T)
+    k21 = _pair(square, value, pairs.C, S, T)
+    k22_sum = (
+        square[0] @ (pairs.C @ square[0])
+        + square[1] @ (S @ square[1])
+        + 2 * (square[1] @ (T @ square[0]))
+        - 2 * (C * C).sum()
+    )
+    n = len(P1)
+    A = (k4.sum() + k22_sum) * (3 / (n * (n + 2)))
+
+    w1, w2 = value
+    U = w1[:, None] * pairs.C
+    d3 = k3 - w1 * w1 * w1 * own.k3
+    d21 = k21 - (w1 * w1)[:, None] * pairs.k21 * w1 - U * U * w2
+    D = 3 * d21.T
+    _set_diagonal(D, d3)
+    _set_diagonal(C, variance)
+    return Hidden(P1, C, _add_birth(births, w1, U, D, w2), A)
+
+
+def _pair(left: Sequence[Array], right: Sequence[Array], C: Array, S: Array, T: Array) -> Array:
+    """κ^P_pq of §3.4, rows by the coefficients of p, columns by those of q."""
+    rows = (right[0] * C + right[1] * T.T), (right[0] * T + right[1] * S)
+    product: Array = left[0][:, None] * rows[0] + left[1][:, None] * rows[1]
+    return product
+
+
+def _set_diagonal(matrix: Array, values: Array) -> None:
+    diagonal(matrix, (2,))[...] = values
+
+
+def _add_birth(births: Births | None, w1: Array, U: Array, D: Array, w2: Array) -> Births:
+    if births is None:
+        return Births(np.empty_like(U, shape=(len(U), 0)), U, D, w2)
+    return births.activate(w1, U, D, w2)
