@@ -1,1 +1,46 @@
-"""Figures: one module per figure, all reading rows only."""
+"""Figures: one module per figure, each drawing scores and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from cumprop.errors import CumpropError
+
+_NOT_FIGURES = {"caption", "style"}
+
+
+def available() -> list[str]:
+    """Names of all figures: the modules of this package but its helpers.
+
+    >>> "mse_vs_flops" in available()
+    True
+    """
+    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - _NOT_FIGURES)
+
+
+def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Path]:
+    """Draw `figures` (all by default) of every configuration below `results` into `out`.
+
+    Scores the rows first, so pictures are never older than truths. Writes
+    `<config>_<figure>.{pdf,svg,png}` and returns the paths; `results/reference` is drawn only where
+    `results` names it. Raises CumpropError for an unknown figure or where there are no results.
+    """
+    chosen = figures or available()
+    for name in chosen:
+        if name not in available():
+            raise CumpropError(
+                f"unknown figure {name!r}; the known ones are {', '.join(available())}"
+            )
+    from cumprop.plots import style
+    from cumprop.scores import score
+
+    scores = score(Path(results))
+    written: list[Path] = []
+    for config, rows in scores.groupby("config", sort=False):
+        for name in chosen:
+            draw = importlib.import_module(f"cumprop.plots.{name}").draw
+            with style.context():
+                written += style.save(draw(rows), Path(out) / f"{config}_{name}")
+    return written

@@ -1,0 +1,110 @@
+"""What a figure must say to be read without its configuration beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from cumprop.scores import PROBLEM
+
+_WORDS = {
+    "relu": "ReLU", "gelu": "GELU", "he": "He", "critical": "critical",
+    "output": "outputs", "pre": "last pre-activations", "post": "last activations",
+}  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def title(row: Mapping[str, Any], scores: pd.DataFrame) -> str:
+    """What sets the panel of `row` apart in the figure of `scores`.
+
+    >>> row = dict.fromkeys(PROBLEM, "any") | {"width": 64, "depth": 2}
+    >>> title(row, pd.DataFrame([row, row | {"depth": 4}]))
+    'width 64, depth 2'
+    """
+    others = [name for name in PROBLEM if name not in ("config", "width", "depth")]
+    differing = [_word(row[name]) for name in others if scores[name].nunique() > 1]
+    return ", ".join([f"width {row['width']}, depth {row['depth']}", *differing])
+
+
+def common(scores: pd.DataFrame) -> str:
+    """Problem, networks, truth, intervals, FLOP convention and conditions, in sentences."""
+    seeds = sorted(set(scores["seed"]))
+    bars = "networks and truth noise" if len(seeds) > 1 else "truth noise only (one network)"
+    several = "s" * (len(seeds) > 1)
+    return " ".join(
+        [
+            f"{_words(scores['activation'])} MLPs of width {_words(scores['width'])} and depth",
+            f"{_words(scores['depth'])}, {_words(scores['init'])} init, {_words(scores['dtype'])};",
+            f"{len(seeds)} network{several} (seed{several} {_runs(seeds)}).",
+            f"vn-MSE: squared error of the mean {_words(scores['readout'])} over the variance of",
+            f"one forward pass; truth: {_samples(scores['truth_n_samples'])} passes",
+            f"({_words(scores['truth_design'])}) in two independent halves.",
+            f"Bars: 95%, {bars}.",
+            f"FLOPs as executed ({_words(scores['flops_convention'])}), multiply-add = 2.",
+            f"Run on {conditions(scores)}.",
+        ]
+    )
+
+
+def missing(scores: pd.DataFrame) -> str:
+    """Rows without a score and cumulant orders that were not run; "" where nothing is missing."""
+    sentences = []
+    order = scores["order"].map("K={:.0f}".format, na_action="ignore")
+    for name, rows in scores.groupby(order.fillna(scores["estimator"])):
+        failed = rows[rows["mse"].isna()]
+        if len(failed):
+            reason = failed["status"].iloc[0].removeprefix("failed: ")
+            sentences.append(
+                f"{name}: {len(failed)} of {len(rows)} runs without a score ({reason})."
+            )
+    run = set(scores["order"].dropna())
+    absent = [f"K={order}" for order in (1, 2, 3, 4) if order not in run]
+    if absent:
+        sentences.append(f"Not run: {', '.join(absent)}.")
+    return " ".join(sentences)
+
+
+def conditions(scores: pd.DataFrame) -> str:
+    """Where the rows were run; times may be compared only where this is one place.
+
+    >>> conditions(pd.DataFrame({"conditions": ["a", "b", "a"]}))
+    'different conditions: a; b'
+    """
+    found = sorted(set(scores["conditions"]))
+    return found[0] if len(found) == 1 else f"different conditions: {'; '.join(found)}"
+
+
+def _word(value: Any) -> str:
+    return _WORDS.get(value, str(value))
+
+
+def _words(values: Iterable[Any]) -> str:
+    return ", ".join(_word(value) for value in sorted(set(values)))
+
+
+def _samples(numbers: pd.Series[int]) -> str:
+    known = numbers[numbers > 0]
+    return " to ".join(power_of_ten(n) for n in sorted({known.min(), known.max()}))
+
+
+def power_of_ten(number: float) -> str:
+    """Two digits and a power of ten.
+
+    >>> power_of_ten(4e6), power_of_ten(123456)
+    ('4·10⁶', '1.2·10⁵')
+    """
+    digits, exponent = f"{number:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}·10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+def _runs(seeds: list[int]) -> str:
+    """Seeds in short.
+
+    >>> _runs([0, 1, 2]), _runs([0, 3, 7])
+    ('0–2', '0, 3, 7')
+    """
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds))
