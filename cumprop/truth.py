@@ -123,12 +123,13 @@ class Truth:
 
         `readout` "output" is Z_{depth+1}, "pre" Z_depth and "post" X_depth.
         """
-        sums = self.sums[:, :, self._layer(readout, depth)]
-        return np.divide(sums, self.chunks * self.spec.group_samples)
+        sums: Array = self.sums[:, :, self._layer(readout, depth)]
+        return sums / (self.chunks * self.spec.group_samples)
 
     def mean(self, readout: str, depth: int) -> Array:
         """The two half means, shape (2, n)."""
-        return self.groups(readout, depth).mean(axis=1)
+        means: Array = self.groups(readout, depth).mean(axis=1)
+        return means
 
     def variance(self, readout: str, depth: int) -> float:
         """Variance of one forward pass under iid inputs, averaged over the n neurons.

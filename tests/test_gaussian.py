@@ -1,0 +1,208 @@
+"""Backend `gaussian` against closed forms, two-dimensional integrals and linear algebra."""
+
+import math
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+from cumprop import MLP, CumpropError, estimate, random_mlp
+from cumprop.activations import Custom
+from cumprop.estimator import build
+from cumprop.estimators.gaussian import Gaussian
+
+FORWARD = {
+    "relu": lambda z: np.maximum(z, 0),
+    "leaky_relu(0.2)": lambda z: np.where(z > 0, z, 0.2 * z),
+    "abs": np.abs,
+    "heaviside": lambda z: (z > 0) * 1.0,
+    "sign": np.sign,
+    "tanh": np.tanh,
+    "gelu": lambda z: z * special.ndtr(z),
+    "cube": lambda z: z**3,
+}
+CORRELATIONS = [0.0, 0.3, -0.6, 0.9, -0.99, 1 - 1e-6, -1 + 1e-9, 1.0, -1.0]
+
+
+def pair_cov(activation, mean, sigma, rho):
+    """Cov(X_1, X_2) of one pair by the backend: Z = diag(σ) (g, ρg + √(1-ρ²)h) + mean."""
+    root = np.diag(sigma) @ [[1, 0], [rho, math.sqrt(1 - rho**2)]]
+    network = MLP([root, np.eye(2)], [mean, None], activation)
+    return Gaussian().estimate(network, cov=True)
+
+
+def reference_cov(function, mean, sigma, rho):
+    """The same by adaptive integration over g, and over h in three pieces around the kink."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    spread = math.sqrt(1 - rho**2)
+
+    def inner(g, power):
+        centre = mean[1] + sigma[1] * rho * g
+        if spread == 0:
+            return function(np.array(centre)) ** power
+        kink = np.clip(-centre / (sigma[1] * spread), -10, 10)
+        total = 0.0
+        for a, b in ((-10, kink), (kink, 10)):
+            h = a + (b - a) * (nodes + 1) / 2
+            density = np.exp(-(h**2) / 2) / math.sqrt(2 * math.pi)
+            z = centre + sigma[1] * spread * h
+            total += (b - a) / 2 * weights @ (function(z) ** power * density)
+        return total
+
+    def expectation(f):
+        kinks = [-mean[0] / sigma[0]]
+        if rho:
+            kinks += [
+                -mean[1] / (sigma[1] * rho) + width * spread / abs(rho)
+                for width in (-6, -2, 0, 2, 6)
+            ]
+        edges = np.unique(np.clip([-10, *kinks, 10], -10, 10))
+        return sum(
+            integrate.quad(
+                lambda g: f(g) * math.exp(-g * g / 2) / math.sqrt(2 * math.pi),
+                a,
+                b,
+                epsabs=1e-14,
+                epsrel=1e-13,
+                limit=200,
+            )[0]
+            for a, b in pairwise(edges)
+        )
+
+    def first(g):
+        return function(np.array(mean[0] + sigma[0] * g))
+
+    product = expectation(lambda g: first(g) * inner(g, 1))
+    return product - expectation(first) * expectation(lambda g: inner(g, 1))
+
+
+@pytest.mark.parametrize("rho", CORRELATIONS)
+@pytest.mark.parametrize("activation", FORWARD)
+def test_covariance_of_a_pair_matches_the_double_integral(activation, rho):
+    sigma = np.array([0.8, 1.7])
+    for mean in (np.zeros(2), np.array([0.5, -0.4]), np.array([0.8, 1.7]) * 0.6):
+        result = pair_cov(activation, mean, sigma, rho)
+        expected = reference_cov(FORWARD[activation], mean, sigma, rho)
+        scale = math.sqrt(result.cov[0, 0] * result.cov[1, 1])
+        # at |ρ| = 1 - 1e-9 a rounding of ρ moves the arcsine by 3e-12 / 1e-5
+        assert result.cov[0, 1] == pytest.approx(expected, abs=1e-8 * scale)
+        assert result.cov[1, 0] == pytest.approx(result.cov[0, 1], abs=1e-14 * scale)
+        assert result.status == "ok"
+
+
+def test_relu_layer_is_the_arc_cosine_kernel():
+    """Duplicate, opposite and nearly equal neurons included."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((12, 6))
+    w[1], w[2], w[3] = w[0], -2 * w[0], w[0] + 1e-5 * w[4]
+    network = MLP([w, np.eye(12)])
+    norms = np.linalg.norm(w, axis=1)
+    cos = np.clip(w @ w.T / np.outer(norms, norms), -1, 1)
+    theta = np.arccos(cos)
+    kernel = np.outer(norms, norms) * (np.sin(theta) + (math.pi - theta) * cos) / (2 * math.pi)
+    mean = norms / math.sqrt(2 * math.pi)
+    result = Gaussian().estimate(network, cov=True)
+    np.testing.assert_allclose(result.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(
+        result.cov, kernel - np.outer(mean, mean), atol=1e-10 * norms.max() ** 2
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sign"])
+def test_duplicate_neurons_have_the_covariance_of_one(activation):
+    network = MLP([[[1.0, 2.0]] * 2, np.eye(2)], [[0.3, 0.3], None], activation)
+    cov = Gaussian().estimate(network, cov=True).cov
+    np.testing.assert_allclose(cov, cov[0, 0], rtol=1e-9)
+
+
+def test_linear_networks_are_exact():
+    rng = np.random.default_rng(1)
+    weights = [rng.standard_normal(shape) for shape in ((7, 4), (3, 7), (5, 3))]
+    biases = [rng.standard_normal(7), None, rng.standard_normal(5)]
+    root = rng.standard_normal((4, 2))
+    network = MLP(weights, biases, "identity", rng.standard_normal(4), root @ root.T)
+    result = Gaussian().estimate(network, cov=True)
+    product = weights[2] @ weights[1] @ weights[0]
+    np.testing.assert_allclose(result.mean, network.forward(network.input_mean[None])[0])
+    np.testing.assert_allclose(result.cov, product @ root @ root.T @ product.T, atol=1e-10)
+    assert [len(m) for m in result.layer_means] == [7, 3]
+
+
+def test_square_then_cube_is_exact():
+    """X_1 = g², Gaussian Z_2 = g² with mean 1 and variance 2: E[Z³] = 1 + 3·2."""
+    network = MLP([[[1.0]]] * 3, activations=["square", "cube"])
+    assert Gaussian().estimate(network).mean[0] == pytest.approx(7)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_mean_alone_costs_less_and_is_the_same(activation):
+    network = random_mlp(16, 3, 0, activation, dtype="float64")
+    mean, both = Gaussian().estimate(network), Gaussian().estimate(network, cov=True)
+    np.testing.assert_allclose(mean.mean, both.mean, atol=1e-14)
+    assert mean.cov is None and both.cov.shape == (16, 16)
+    assert mean.flops.total < 0.8 * both.flops.total
+    np.testing.assert_allclose(both.cov, both.cov.T, atol=1e-14)
+    assert np.linalg.eigvalsh(both.cov).min() > 0
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-7])
+def test_series_tolerance_is_kept(tolerance):
+    w = np.random.default_rng(0).standard_normal((30, 8))
+    network = MLP([w, np.eye(30)], [0.3 * w[:, 0], None], "gelu")
+    exact = Gaussian(1e-13).estimate(network, cov=True)
+    rough = Gaussian(tolerance).estimate(network, cov=True)
+    sd = np.sqrt(np.diag(exact.cov))
+    assert (abs(rough.cov - exact.cov) < 1.01 * tolerance * np.outer(sd, sd)).all()
+    assert rough.flops["nonlinear"] < exact.flops["nonlinear"]
+
+
+def test_float32_follows_float64():
+    single, double = (random_mlp(64, 4, 0, dtype=d) for d in ("float32", "float64"))
+    a, b = (Gaussian().estimate(n, cov=True) for n in (single, double))
+    assert a.mean.dtype == a.cov.dtype == np.float32
+    np.testing.assert_allclose(a.mean, b.mean, atol=3e-6)
+    np.testing.assert_allclose(a.cov, b.cov, atol=3e-6)
+
+
+def test_user_functions_with_kinks():
+    network = MLP([np.eye(2) + 0.9, np.eye(2)], activations=Custom(np.abs, breakpoints=[0.0]))
+    twin = MLP([np.eye(2) + 0.9, np.eye(2)], activations="abs")
+    a, b = (Gaussian().estimate(n, cov=True) for n in (network, twin))
+    np.testing.assert_allclose(a.cov, b.cov, rtol=1e-8)
+
+
+def test_status_reports_raised_variances():
+    network = MLP([[[1.0], [0.0]], [[1.0, 1.0]]])
+    assert "variances" in Gaussian().estimate(network).status
+    assert Gaussian().estimate(random_mlp(8, 2, 0)).status == "ok"
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(("width", "depth"), [(128, 4), (256, 2)])
+def test_predicted_cost(width, depth, activation):
+    network = random_mlp(width, depth, 0, activation)
+    estimator = Gaussian()
+    flops = estimator.estimate(network).flops.total
+    tracemalloc.start()
+    estimator.estimate(network)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    cost = estimator.predict_cost(network.shape)
+    assert cost.flops == pytest.approx(flops, rel=0.1)
+    assert cost.bytes == pytest.approx(peak, rel=0.25)
+
+
+def test_flops_of_the_linear_part_by_hand():
+    """W_1 W_1ᵀ symmetric (4·3·2), two matrix-vector products, the last without a matrix."""
+    network = MLP([np.ones((3, 2)) + np.eye(3, 2), np.ones((1, 3))], activations="square")
+    flops = Gaussian().estimate(network, cov=True).flops
+    assert flops["linear"] == (2 * 3 * 2 + 4 * 3 * 2) + (2 * 3 + 2 * 3 * 3 + 2 * 3)
+
+
+def test_bad_parameters_give_one_clear_line():
+    for value in (0, -1, 2, float("nan")):
+        with pytest.raises(CumpropError, match="series_tolerance"):
+            build("gaussian", series_tolerance=value)
+    assert estimate(random_mlp(8, 1, 0), "gaussian").mean.shape == (8,)
