@@ -101,8 +101,8 @@ def test_caption_says_what_the_figure_rests_on():
     text = words(drawn(table()))
     for fact in [
         "ReLU MLPs of width 256 and depth 4, He init, float32", "5 networks (seeds 0–4)",
-        "4·10⁶ passes (orthogonal)", "95%, networks and truth noise", "executed-1", "Run on here",
-        "0.2/N", "Not run: K=4",
+        "4·10⁶ passes (orthogonal)", "95% intervals, networks and truth noise", "executed-1",
+        "Run on here", "0.2/N", "Not run: K=4",
     ]:  # fmt: skip
         assert fact in text
     assert "upper bound" not in text

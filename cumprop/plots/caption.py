@@ -41,7 +41,7 @@ def common(scores: pd.DataFrame) -> str:
             f"vn-MSE: squared error of the mean {_words(scores['readout'])} over the variance of",
             f"one forward pass; truth: {_samples(scores['truth_n_samples'])} passes",
             f"({_words(scores['truth_design'])}) in two independent halves.",
-            f"Bars: 95%, {bars}.",
+            f"Bars: 95% intervals, {bars}.",
             f"FLOPs as executed ({_words(scores['flops_convention'])}), multiply-add = 2.",
             f"Run on {conditions(scores)}.",
         ]
