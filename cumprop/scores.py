@@ -63,8 +63,8 @@ def noise_interval(mse: ArrayLike, mse_se: ArrayLike, n_groups: int) -> Interval
     """95% t-interval of the mean `mse` of S networks, for the noise of their truths alone.
 
     `mse` and `mse_se` have shape (S,); each s.e. has 2(B − 1) degrees of freedom, B = `n_groups`,
-    and their mean what Welch and Satterthwaite give it. Simulated coverage is 95 to 100%; 91% for a
-    single network whose noise lies along one direction and is about as large as the error.
+    and their mean what Welch and Satterthwaite give it. Simulated coverage is 91 to 100%,
+    least for a single network whose truth's noise has few directions and is near the error in size.
 
     >>> low, high = noise_interval([2.0], [0.1], 16)
     >>> round(low, 3), round(high, 3)
