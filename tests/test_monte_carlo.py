@@ -182,7 +182,7 @@ def test_orthogonal_has_a_fifth_of_the_iid_variance():
 
 @pytest.mark.verify
 def test_sampling_runs_at_the_speed_of_matrix_products():
-    """At least 60% of the float32 rate at n = 256, L = 4, random numbers and statistics included."""
+    """At least 60% of their float32 rate at n = 256, L = 4, random numbers included."""
     network = random_mlp(256, 4, 0)
     x, out = np.ones((512, 256), np.float32), np.empty((512, 256), np.float32)
 
