@@ -1,0 +1,253 @@
+"""What an experiment is: networks × estimators, the truth they are compared with, its figures.
+
+These models are the YAML of `configs/`, key by key; `cumprop.config` reads them from files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
+
+from cumprop.errors import CumpropError
+from cumprop.estimator import Estimator, Shape, build, get
+
+if TYPE_CHECKING:
+    from cumprop.networks import MLP
+
+
+def whole(value: Any) -> Any:
+    """4e6 is a whole number too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def listed(value: Any) -> Any:
+    """A value stands for the list of just it."""
+    return value if isinstance(value, list) else [value]
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise ValueError(f"lists {value} twice; take one away")
+    return values
+
+
+def _known_activation(name: str) -> str:
+    from cumprop.activations import get
+
+    try:
+        get(name)
+    except CumpropError as error:
+        raise ValueError(error) from None
+    return name
+
+
+def _seeds(value: Any) -> Any:
+    """`seeds: 5` means 0..4, a list is taken as it is."""
+    value = whole(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if not 0 < value <= 10**6:
+        raise ValueError(f"must be a count from 1 to 1000000 or a list of seeds, got {value}")
+    return list(range(value))
+
+
+Positive = Annotated[int, Field(ge=1), BeforeValidator(whole)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
+Grid = Annotated[
+    list[Positive],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    BeforeValidator(listed, json_schema_input_type=Positive | list[Positive]),
+]
+Tolerance = Annotated[Real, Field(gt=0)]
+Tolerances = Annotated[
+    list[Tolerance],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    BeforeValidator(listed, json_schema_input_type=Tolerance | list[Tolerance]),
+]
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0), BeforeValidator(whole)]],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    BeforeValidator(_seeds, json_schema_input_type=Positive | list[int]),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _form(value: Any) -> str:
+    return "list" if isinstance(value, list) else "number"
+
+
+PerMap = Annotated[
+    Annotated[Real, Tag("number")] | Annotated[list[Real], Tag("list")], Discriminator(_form)
+]
+
+
+class ManualInit(_Model):
+    """Weight variance × fan-in, bias variance and bias mean: one number, or one per map."""
+
+    w_var: PerMap
+    b_var: PerMap = 0.0
+    b_mean: PerMap = 0.0
+
+
+class CriticalPoint(_Model):
+    """The fixed point q* of the edge of chaos (mathematics §1)."""
+
+    q: Annotated[Real, Field(gt=0)]
+
+
+class CriticalInit(_Model):
+    """Critical initialisation at a chosen fixed point."""
+
+    critical: CriticalPoint
+
+
+def _init_form(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "init by name"
+    return "critical init" if "critical" in value else "manual init"
+
+
+Init = Annotated[
+    Annotated[Literal["he", "critical"], Tag("init by name")]
+    | Annotated[CriticalInit, Tag("critical init")]
+    | Annotated[ManualInit, Tag("manual init")],
+    Discriminator(_init_form),
+]
+
+
+class Network(_Model):
+    """The random networks of an experiment: all widths × depths × seeds."""
+
+    activation: Annotated[str, AfterValidator(_known_activation)] = "relu"
+    init: Init = "he"
+    width: Grid
+    depth: Grid
+    seeds: Seeds = [0]
+    dtype: Literal["float32", "float64"] = "float32"
+    readout: Literal["output", "pre", "post"] = "output"
+
+    @property
+    def plain_init(self) -> str | dict[str, Any]:
+        """`init` as `random_mlp` takes it."""
+        return self.init if isinstance(self.init, str) else self.init.model_dump()
+
+    def shape(self, width: int, depth: int) -> Shape:
+        """The shape of a network of this experiment, without making its weights."""
+        tiny = self.tiny().shape
+        widths = (width,) * (depth + 2)
+        return Shape(widths, tiny.activations[:depth], tiny.biased, False, self.dtype)
+
+    def tiny(self) -> MLP:
+        """A network of width 1, as deep as the deepest; CumpropError if none can be made."""
+        return _tiny(self.activation, json.dumps(self.plain_init), max(self.depth), self.dtype)
+
+
+@cache
+def _tiny(activation: str, init: str, depth: int, dtype: str) -> MLP:
+    from cumprop.random_networks import random_mlp
+
+    return random_mlp(1, depth, 0, activation=activation, init=json.loads(init), dtype=dtype)
+
+
+class Truth(_Model):
+    """The sampling every estimate is compared with; `n_samples` counts both halves together."""
+
+    n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
+    design: Literal["iid", "antithetic", "orthogonal"] = "orthogonal"
+
+
+class EstimatorGrid(BaseModel):
+    """A backend and its parameters, each a value or a list; lists span a grid."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+    tolerance: Tolerances | None = None
+    repeats: Positive = 1
+
+    @property
+    def parameters(self) -> dict[str, list[Any]]:
+        """The values listed for each parameter of the backend."""
+        return {key: listed(value) for key, value in (self.model_extra or {}).items()}
+
+    def estimators(self, shape: Shape) -> Iterator[tuple[float | None, Estimator]]:
+        """Tolerance (or None) and estimator of every combination, for one network shape.
+
+        Raises CumpropError where a combination is not possible.
+        """
+        for values in product(*self.parameters.values()):
+            chosen = dict(zip(self.parameters, values, strict=True))
+            if self.tolerance is None:
+                yield None, make(self.name, chosen)
+            for tolerance in self.tolerance or ():
+                yield tolerance, make_for(self.name, tolerance, shape, chosen)
+
+
+class Config(_Model):
+    """One experiment, as a file of `configs/` declares it."""
+
+    network: Network
+    truth: Truth
+    estimators: Annotated[list[EstimatorGrid], Field(min_length=1)]
+    figures: list[str] = Field(default_factory=list)
+
+
+def make(name: str, parameters: dict[str, Any]) -> Estimator:
+    """The backend with parameters as YAML has them: 4e6 may stand for 4000000.
+
+    Raises CumpropError for an unknown backend or parameter, a wrong type or value.
+    """
+    return build(name, **_typed(name, parameters))
+
+
+def make_for(name: str, tolerance: float, shape: Shape, parameters: dict[str, Any]) -> Estimator:
+    """The backend that is to meet a tolerance, other parameters given."""
+    try:
+        return get(name).from_tolerance(tolerance, shape, **_typed(name, parameters))
+    except TypeError:
+        given = ", ".join(parameters)
+        raise CumpropError(f"tolerance decides what {given} also sets; give one of them") from None
+
+
+def _typed(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    cls = get(name)
+    hints = get_type_hints(cls)
+    valid = [f.name for f in fields(cls)]
+    for key in parameters:
+        if key not in valid:
+            build(name, **{key: None})  # its error lists what the backend takes
+    return {key: _as_type(value, hints[key], key) for key, value in parameters.items()}
+
+
+def _as_type(value: Any, hint: Any, key: str) -> Any:
+    adapter: TypeAdapter[Any] = TypeAdapter(hint)
+    for candidate in (value, whole(value)):
+        try:
+            return adapter.validate_python(candidate, strict=True)
+        except ValidationError:
+            continue
+    wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    raise CumpropError(f"{key} must be {wanted.get(hint, f'of type {hint}')}, got {value!r}")
