@@ -1,0 +1,79 @@
+"""Where a number comes from: versions, processor, BLAS, threads, source revision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def provenance(threads: int, workers: int) -> dict[str, Any]:
+    """The provenance columns of a row computed now, on `threads` BLAS threads in each worker."""
+    return {
+        "cumprop_version": version("cumprop"),
+        "numpy_version": version("numpy"),
+        "scipy_version": version("scipy"),
+        "python_version": platform.python_version(),
+        "cpu": cpu(),
+        "blas": blas(),
+        "threads": threads,
+        "workers": workers,
+        "git_revision": git_revision(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def cpu() -> str:
+    """The processor's name as the operating system has it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@cache
+def blas() -> str:
+    """Name and version of the BLAS that NumPy uses.
+
+    >>> len(blas()) > 0
+    True
+    """
+    import numpy  # noqa: F401 (loads its BLAS)
+    from threadpoolctl import threadpool_info
+
+    libraries = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    own = [pool for pool in libraries if "numpy" in pool["filepath"]]  # SciPy may bring another
+    return ", ".join(f"{p['internal_api']} {p['version']}" for p in own or libraries) or "other"
+
+
+@cache
+def git_revision() -> str | None:
+    """The commit of the source checkout, "+" added where it has changes; None if installed."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+" if _git(root, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return run.stdout.strip()
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
