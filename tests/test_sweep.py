@@ -1,0 +1,382 @@
+"""Sweeps: every cell once, whatever is killed, repeated, run twice or failing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cumprop
+from cumprop import estimator, store
+from cumprop.cells import Outcome, cells, run_cell
+from cumprop.config import load
+from cumprop.memory import free_memory, traced_peak, with_resident_peak
+from cumprop.plugins import load_plugin
+from cumprop.sweep import forecast, plan, run
+
+ROOT = Path(__file__).parent.parent
+
+TOY = """
+import os, time
+from dataclasses import dataclass
+from typing import ClassVar
+import numpy as np
+from cumprop.estimator import Cost, Estimate, Estimator, register
+from cumprop.errors import CumpropError
+from cumprop.flops import Flops
+
+@register("toy")
+@dataclass(frozen=True)
+class Toy(Estimator):
+    version: ClassVar[int] = 1
+    value: float = 1.0
+    seconds: float = 0.0
+    n_samples: int = 3
+    bytes: int = 0
+
+    def supports(self, network):
+        return "no toys for width 7; take 8" if network.shape.width == 7 else None
+
+    def estimate(self, network, *, cov=False, rng=None):
+        time.sleep(self.seconds)
+        if self.value < 0 and "TOY_HEALED" not in os.environ:
+            raise ValueError("value is\\nnegative")
+        mean = np.full(network.widths[-1], self.value) + rng.random()
+        means = tuple(np.full(n, 7.0) for n in network.widths[1:-1])
+        return Estimate(mean, means, flops=Flops({"toy": 10}), n_samples=self.n_samples)
+
+    def predict_cost(self, shape):
+        return Cost(10**10, self.bytes)  # so large that it is run once
+
+    @classmethod
+    def from_tolerance(cls, tolerance, shape, **parameters):
+        return cls(n_samples=round(1 / tolerance**2), **parameters)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A plugin file with an estimator, registered for this test only."""
+    path = tmp_path / "toy.py"
+    path.write_text(TOY)
+    load_plugin(path)
+    yield path
+    del estimator._registry["toy"]
+
+
+@pytest.fixture
+def experiment(tmp_path, toy):
+    """Builds a plan from the estimators of an experiment and further settings."""
+
+    def experiment(estimators, *sets):
+        path = tmp_path / "test.yaml"
+        network = {"width": 4, "depth": [1, 2], "seeds": 2, "dtype": "float64"}
+        truth = {"n_samples": 1000}
+        text = json.dumps({"network": network, "truth": truth, "estimators": estimators})
+        path.write_text(text.replace("NaN", ".nan").replace("Infinity", ".inf"))
+        return plan(load(path, sets=sets), "test")
+
+    return experiment
+
+
+def contents(parts):
+    return {path.name: path.read_bytes() for path in parts.glob("*.parquet")}
+
+
+class TestCells:
+    def test_the_grid(self, experiment):
+        planned = experiment(
+            [{"name": "toy", "value": [1, 2], "tolerance": [0.1, 0.5], "repeats": 3}],
+            "network.width=[4, 8]",
+        )
+        # width × depth × value × tolerance × seed × repeat
+        assert len(planned.cells) == 2 * 2 * 2 * 2 * 2 * 3
+        assert len({cell.key for cell in planned.cells}) == len(planned.cells)
+        assert {cell.parameters["n_samples"] for cell in planned.cells} == {100, 4}
+        assert len(planned.truths) == 2 * 2
+        assert {job.spec.depth for job in planned.truths} == {2}
+
+    def test_a_cell_listed_twice_runs_once(self, experiment):
+        assert len(experiment([{"name": "toy"}, {"name": "toy", "value": 1}]).cells) == 4
+
+    def test_keys_follow_what_determines_the_numbers(self, experiment):
+        def keys(*sets, **parameters):
+            planned = experiment([{"name": "toy", **parameters}], *sets)
+            return {cell.key for cell in planned.cells}
+
+        first = keys()
+        assert keys() == first
+        assert keys("truth.n_samples=9e3", "truth.design=iid") == first
+        assert keys("network.depth=[1, 2, 3]") > first
+        for changed in (
+            keys(value=2),
+            keys("network.dtype=float32"),
+            keys("network.init=critical"),
+            keys("network.activation=abs"),
+            keys("network.readout=pre"),
+            keys(tolerance=0.5),
+        ):
+            assert not changed & first
+
+    def test_a_new_version_is_a_new_cell(self, experiment, monkeypatch):
+        first = {cell.key for cell in experiment([{"name": "toy"}]).cells}
+        monkeypatch.setattr(estimator.get("toy"), "version", 2)
+        assert not first & {cell.key for cell in experiment([{"name": "toy"}]).cells}
+
+    @pytest.mark.parametrize("readout", ["output", "pre", "post"])
+    def test_the_network_is_a_prefix_that_ends_at_the_readout(self, experiment, readout):
+        deep = cumprop.random_mlp(4, 2, seed=1, dtype="float64")
+        planned = experiment([{"name": "toy"}], f"network.readout={readout}")
+        cell = next(c for c in planned.cells if (c.depth, c.seed) == (2, 1))
+        expected = deep.prefix(1) if readout == "pre" else deep
+        np.testing.assert_array_equal(cell.network().weights, expected.weights)
+        assert cell.network().shape == cell.shape
+
+    def test_labels_show_what_is_special(self, experiment):
+        (cell, *_) = experiment([{"name": "toy", "value": 2, "tolerance": 0.5}]).cells
+        assert cell.label == "toy value=2.0 n_samples=4 tolerance=0.5 width=4 depth=1 seed=0"
+
+
+class TestRows:
+    def test_a_row_says_it_all(self, experiment, tmp_path):
+        planned = experiment([{"name": "toy", "tolerance": 0.5, "repeats": 2}])
+        summary = run(planned, tmp_path)
+        assert (summary.computed, summary.kept, summary.failed) == (8, 0, [])
+        rows = store.read_rows(tmp_path)
+        assert set(rows["cell_key"]) == {cell.key for cell in planned.cells}
+        assert set(rows["repeat"]) == {0, 1}
+        row = rows.iloc[0]
+        assert json.loads(row["parameters"])["n_samples"] == row["n_samples"] == 4
+        assert json.loads(row["flops_components"]) == {"toy": 10}
+        assert (row["flops"], row["status"], row["threads"], row["workers"]) == (10, "ok", 1, 1)
+        assert row["mean"].shape == (4,)
+        assert row["stderr"] is None
+        assert (tmp_path / "truth" / f"{row['truth_key']}.npz").is_file()
+        never_null = set(store.SCHEMA.names) - {
+            "order", "kind", "engine", "metric", "truncation", "design", "stderr",
+            "git_revision", "peak_bytes",
+        }  # fmt: skip
+        assert rows[sorted(never_null)].notna().all(axis=None)
+
+    def test_random_streams_belong_to_seed_width_and_repeat(self, experiment, tmp_path):
+        run(experiment([{"name": "toy", "repeats": 2}]), tmp_path)
+        rows = store.read_rows(tmp_path)
+        for (seed, repeat), group in rows.groupby(["seed", "repeat"]):
+            noise = cumprop.random_networks.stream(seed, 4, 1, repeat).random()
+            for mean in group["mean"]:
+                np.testing.assert_array_equal(mean, np.full(4, 1.0) + noise)
+
+    def test_post_takes_the_last_layer_means(self, experiment, tmp_path):
+        run(experiment([{"name": "toy"}], "network.readout=post"), tmp_path)
+        assert all(np.all(mean == 7.0) for mean in store.read_rows(tmp_path)["mean"])
+
+    def test_workers_do_not_change_the_numbers(self, experiment, toy, tmp_path):
+        planned = experiment([{"name": "toy", "value": [1, 2, 3]}])
+        run(planned, tmp_path / "one")
+        run(planned, tmp_path / "two", jobs=2, plugins=[toy])
+        one, two = (
+            store.read_rows(tmp_path / n).set_index("cell_key")["mean"] for n in ("one", "two")
+        )
+        assert len(one) == 12
+        for key in one.index:
+            np.testing.assert_array_equal(one[key], two[key])
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("parameters", "sets", "reason"),
+        [
+            ({"value": -1}, (), "failed: ValueError: value is negative"),
+            ({}, ("network.width=7",), "failed: no toys for width 7; take 8"),
+            ({"bytes": 10**16}, (), "failed: needs 10000000.0 GB"),
+            ({"value": float("nan")}, (), "failed: 4 of 4 means are not finite"),
+            ({"value": float("inf")}, (), "failed: 4 of 4 means are not finite"),
+        ],
+    )
+    def test_a_failing_cell_is_a_row_with_a_reason(
+        self, experiment, tmp_path, parameters, sets, reason
+    ):
+        planned = experiment(
+            [{"name": "toy", **parameters}, {"name": "cumulant", "order": 1}], *sets
+        )
+        summary = run(planned, tmp_path)
+        assert (summary.computed, len(summary.failed)) == (4, 4)
+        rows = store.read_rows(tmp_path).set_index("estimator")
+        assert all(status.startswith(reason) for status in rows.loc["toy", "status"])
+        assert rows.loc["toy", "mean"].isna().all()
+        assert rows.loc["toy", "flops"].isna().all()
+        assert (rows.loc["cumulant", "status"] == "ok").all()
+
+    def test_failed_cells_are_tried_again(self, experiment, tmp_path, monkeypatch):
+        planned = experiment([{"name": "toy", "value": [1, -1]}])
+        assert len(run(planned, tmp_path).failed) == 4
+        monkeypatch.setenv("TOY_HEALED", "1")
+        summary = run(planned, tmp_path)
+        assert (summary.computed, summary.kept, summary.failed) == (4, 4, [])
+        assert (store.read_rows(tmp_path)["status"] == "ok").all()
+
+    def test_a_failing_truth_is_reported(self, experiment, tmp_path):
+        (tmp_path / "truth").write_text("a file where the folder should be")
+        summary = run(experiment([{"name": "toy"}]), tmp_path)
+        assert summary.computed == 4
+        assert [outcome.is_cell for outcome in summary.failed] == [False, False]
+
+
+class TestResuming:
+    def test_nothing_is_computed_twice(self, experiment, tmp_path):
+        planned = experiment([{"name": "toy", "value": [1, 2]}])
+        run(planned, tmp_path)
+        before = contents(tmp_path / "test" / "parts")
+        summary = run(planned, tmp_path)
+        assert (summary.computed, summary.kept) == (0, 8)
+        assert contents(tmp_path / "test" / "parts") == before
+
+    def test_a_damaged_part_is_computed_anew(self, experiment, tmp_path, capsys):
+        planned = experiment([{"name": "toy"}])
+        run(planned, tmp_path)
+        damaged = tmp_path / "test" / "parts" / f"{planned.cells[0].key}.parquet"
+        damaged.write_bytes(b"half a fi")
+        assert run(planned, tmp_path).computed == 1
+        assert "damaged" in capsys.readouterr().err
+        assert len(store.read_rows(tmp_path)) == 4
+
+    def test_better_truth_costs_no_estimates(self, experiment, tmp_path):
+        run(experiment([{"name": "toy"}]), tmp_path)
+        before = store.read_rows(tmp_path)
+        summary = run(experiment([{"name": "toy"}], "truth.n_samples=3000"), tmp_path)
+        after = store.read_rows(tmp_path)
+        assert (summary.computed, summary.kept) == (0, 4)
+        assert set(after["truth_n_samples"]) == {3000}
+        assert after["created"].equals(before["created"])
+        deeper = experiment([{"name": "toy"}], "network.depth=[1, 2, 3]")
+        assert run(deeper, tmp_path).kept == 4
+        assert set(store.read_rows(tmp_path)["truth_key"]) == {t.spec.key for t in deeper.truths}
+
+    def test_a_row_stored_meanwhile_is_left_alone(self, experiment, tmp_path):
+        (cell, *_) = experiment([{"name": "toy"}]).cells
+        run_cell(cell, tmp_path, workers=1)
+        before = contents(tmp_path)
+        assert run_cell(cell, tmp_path, workers=1) == Outcome(cell.label, "ok", 10**10)
+        assert contents(tmp_path) == before
+
+
+class TestProcesses:
+    """Sweeps of eight slow cells in processes of their own."""
+
+    @pytest.fixture
+    def start(self, experiment, toy, tmp_path):
+        planned = experiment([{"name": "toy", "value": [1, 2], "seconds": 0.4}])
+        command = [sys.executable, str(ROOT / "cli.py"), "sweep", str(tmp_path / "test.yaml")]
+        command += ["--results", str(tmp_path), "--plugin", str(toy)]
+
+        started = []
+
+        def start(jobs):
+            process = subprocess.Popen(
+                [*command, "--jobs", str(jobs)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+            started.append(process)
+            return process
+
+        start.keys = {cell.key for cell in planned.cells}
+        start.parts = tmp_path / "test" / "parts"
+        yield start
+        for process in started:
+            process.kill()
+            process.communicate()
+
+    def wait_for_parts(self, parts, process, n=2):
+        for _ in range(600):
+            if len(contents(parts)) >= n:
+                return
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        raise AssertionError("no parts in 30 s")
+
+    def assert_complete(self, start):
+        assert {name.removesuffix(".parquet") for name in contents(start.parts)} == start.keys
+        rows = store.read_rows(start.parts.parent)
+        assert sorted(rows["cell_key"]) == sorted(start.keys)
+        assert (rows["status"] == "ok").all()
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_kill_9_then_rerun(self, start, jobs):
+        process = start(jobs)
+        self.wait_for_parts(start.parts, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        before = contents(start.parts)
+        assert 2 <= len(before) < 8
+        process = start(jobs)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+        assert f"8 cells ({len(before)} already there)" in said
+        assert before.items() <= contents(start.parts).items()
+        self.assert_complete(start)
+
+    def test_workers_end_with_a_killed_parent(self, start):
+        process = start(2)
+        self.wait_for_parts(start.parts, process)
+        process.kill()
+        process.communicate(timeout=30)  # the pipes close when the last worker has ended
+
+    def test_two_at_once(self, start):
+        both = [start(1), start(1)]
+        for process in both:
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+        self.assert_complete(start)
+        assert not list(start.parts.glob("*.corrupt"))
+        assert not list(start.parts.glob(".*.tmp"))
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_ctrl_c(self, start, jobs):
+        process = start(jobs)
+        self.wait_for_parts(start.parts, process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert said.splitlines()[-1].startswith("interrupted; what is finished is kept")
+        assert "Traceback" not in said
+        assert 2 <= len(contents(start.parts)) < 8
+
+
+def test_forecast(experiment):
+    planned = experiment([{"name": "toy", "bytes": 5}, {"name": "toy", "value": 2}])
+    rows = forecast(planned, jobs=2)
+    assert [(row["what"], row["depth"], row["cells"], row["bytes"]) for row in rows] == [
+        ("toy n_samples=3 bytes=5", 1, 2, 5),
+        ("toy value=2.0 n_samples=3", 1, 2, 0),
+        ("toy n_samples=3 bytes=5", 2, 2, 5),
+        ("toy value=2.0 n_samples=3", 2, 2, 0),
+        ("truth n_samples=1000", 2, 2, None),
+    ]
+    assert rows[-1]["flops"] == 1000 * (3 * 2 * 4**2 + 2 * 4)
+    assert all(row["minutes"] > 0 for row in rows)
+
+
+def test_peaks_see_what_was_freed():
+    assert 80e6 <= traced_peak(lambda: np.ones(10**7).sum()) < 81e6
+    result, peak = with_resident_peak(lambda: np.ones(10**8).sum())
+    assert result == 10**8
+    assert peak is None or 600e6 < peak < 900e6
+    assert 0 < free_memory() < 10**16
+
+
+def test_all_shipped_cells_have_distinct_keys(tmp_path):
+    path = tmp_path / "test.yaml"
+    path.write_text(
+        "network: {width: [4, 8], depth: [1, 2], seeds: 2}\ntruth: {n_samples: 100}\n"
+        "estimators: [{name: cumulant, order: [1, 2, 3]}, {name: monte_carlo, repeats: 2}]\n"
+    )
+    assert len(cells(load(path), "test")) == 2 * 2 * 2 * (3 + 2)
