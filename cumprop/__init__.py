@@ -6,11 +6,15 @@
 (64,)
 """
 
-from cumprop.errors import ConfigError, CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, available, estimate, register
-from cumprop.flops import Flops
-from cumprop.networks import MLP
-from cumprop.random_networks import random_mlp
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cumprop.errors import ConfigError, CumpropError
+    from cumprop.estimator import Cost, Estimate, Estimator, Shape, available, estimate, register
+    from cumprop.flops import Flops
+    from cumprop.networks import MLP
+    from cumprop.random_networks import random_mlp
 
 __version__ = "0.1.0"
 
@@ -28,3 +32,24 @@ __all__ = [
     "random_mlp",
     "register",
 ]
+
+_HOME = {
+    "errors": ("ConfigError", "CumpropError"),
+    "estimator": ("Cost", "Estimate", "Estimator", "Shape", "available", "estimate", "register"),
+    "flops": ("Flops",),
+    "networks": ("MLP",),
+    "random_networks": ("random_mlp",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `cumprop --help` is instant."""
+    for module, names in _HOME.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(f"cumprop.{module}"), name)
+            return value
+    raise AttributeError(f"module 'cumprop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

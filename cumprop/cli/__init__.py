@@ -1,0 +1,78 @@
+"""The command line `cumprop`: exit codes, errors in one line, and the commands themselves.
+
+Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 finished with failed cells,
+130 interrupted. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+import cumprop
+from cumprop.cli.experiment import plot, score, status, sweep, validate
+from cumprop.cli.tools import doctor, estimate, list_
+from cumprop.errors import ConfigError, CumpropError
+
+RUNTIME, USAGE, FAILED_CELLS, INTERRUPTED = 1, 2, 3, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(cumprop.__version__, prog_name="cumprop")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Expected outputs of wide random MLPs from their weights, measured against sampling.
+
+    A YAML file declares an experiment, `sweep` runs it, `plot` draws it.
+
+    \b
+    Example:
+      cumprop sweep configs/relu_w256.yaml --scale smoke
+      cumprop plot results/
+    """
+    context.obj = debug
+
+
+for command in (sweep, score, plot, estimate, list_, validate, status, doctor):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; `cumprop` and `python cli.py` call this."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words.sort(key=lambda word: word != "--debug")  # it may stand behind a command, too
+    try:
+        code = cli.main(words, prog_name="cumprop", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; what is finished is kept, the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, CumpropError):
+        print(error, file=sys.stderr)
+        return USAGE if isinstance(error, ConfigError) else RUNTIME
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone, as in `| head`
+        sys.stderr.close()
+        return RUNTIME
+    if isinstance(error, OSError):
+        print(f"{error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        return RUNTIME
+    if isinstance(error, MemoryError):
+        print("out of memory; use a smaller width or a lower order", file=sys.stderr)
+        return RUNTIME
+    words = " ".join(str(error).split())
+    print(f"unexpected {type(error).__name__}: {words}; --debug shows where", file=sys.stderr)
+    return RUNTIME
