@@ -7,7 +7,7 @@ formula can drift from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -89,10 +89,15 @@ class Phantom(Counted):
             shape = kwargs.pop("shape", None)
             one = func(_one_element(args[0]), *args[1:], **kwargs)
             return phantom(np.shape(args[0]) if shape is None else shape, one)
-        if func in (np.hstack, np.concatenate):
-            *rows, _ = args[0][0].shape if args[0][0].ndim > 1 else (0,)
-            return phantom((*rows, sum(a.shape[-1] for a in args[0])), _one_element(args[0][0]))
+        if func is np.concatenate:
+            return _joined(args[0], args[1] if len(args) > 1 else kwargs.get("axis", 0))
         return super().__array_function__(func, types, args, kwargs)
+
+
+def _joined(arrays: Sequence[Phantom], axis: int) -> Phantom:
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(array.shape[axis] for array in arrays)
+    return phantom(tuple(shape), _one_element(arrays[0]))
 
 
 def phantom(shape: tuple[int, ...], element: Any) -> Phantom:

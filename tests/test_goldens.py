@@ -81,6 +81,18 @@ def test_goldens(name):
             assert error.max() < 1e-9, f"{match.string}: {error.max():.1e}"
 
 
+@pytest.mark.parametrize("name", ["relu_n32_L5_s0", "relu_bias_n16_L3_s0", "relu_rect_s0"])
+def test_both_engines_meet_the_goldens(name):
+    network, references = load(name)
+    for match, golden in references.items():
+        order, kind, metric = variant(match)
+        if order in (3, 4) and kind == "basic" and match["quantity"] == "mean":
+            for engine in ("dense", "structured"):
+                parameters = {"order": order, "metric": metric, "engine": engine}
+                ours = cumprop.estimate(network, "cumulant", **parameters).mean
+                assert np.allclose(ours, golden, rtol=1e-9, atol=1e-10)
+
+
 def test_the_goldens_cover_what_they_should():
     """The parametrised test above is only as good as the keys it finds."""
     seen = {variant(match) for name in ACTIVATIONS for match in load(name)[1]}

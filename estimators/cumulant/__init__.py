@@ -14,7 +14,7 @@ from cumprop.flops import counting, plain
 from cumprop.phantoms import metering, phantom_network
 from cumprop.quadrature import TOLERANCE
 
-from . import dense, structured3
+from . import dense, structured3, structured4
 from .engine import SMALLEST_VARIANCE, Propagated
 from .kinds import KINDS, TRUNCATIONS, Scheme
 
@@ -94,11 +94,14 @@ class Cumulant(Estimator):
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
         if self.engine == "dense" or not self._is_structured:
             return dense.run(network, self.scheme, self.metric, cov)
-        return structured3.run(network, self.metric, cov)
+        if self.order == 3:
+            return structured3.run(network, self.metric, cov)
+        return structured4.run(network, cov)
 
     @property
     def _is_structured(self) -> bool:
-        return (self.order, self.kind, self.truncation) == (3, "basic", "corrected")
+        basic = self.kind == "basic" and self.truncation == "corrected"
+        return basic and self.order in (3, 4)
 
     def predict_cost(self, shape: Shape) -> Cost:
         """By running the engine on arrays without numbers; quadrature is taken as converged."""

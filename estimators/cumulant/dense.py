@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation
+from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import (
     Metric,
     ScaledIdentity,
@@ -37,6 +37,12 @@ from .kinds import Scheme
 Array = NDArray[Any]
 Cumulants = Mapping[int, TracePart]
 """What is known of a random vector: cumulant order -> its tracked part."""
+
+
+class Sliced(Protocol):
+    """A cumulant that gives the slices an expansion reads."""
+
+    def slice(self, u: Block, /) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -125,21 +131,21 @@ def nonlinear(
         mean = z[1].core
         variance = np.ones_like(mean) if scheme.unit_variance else z[2].slice((2,))
         table, clamped = wick_coefficients(activation, mean, variance)
-        power = _PowerCumulants(z, table, scheme)
+        power = PowerCumulants(mean, z, table, scheme)
         part = _ablated_part if scheme.kind == "ablated" else _part
         x = {d: part(power, d, r) for d, r in wanted.items()}
     return Layer(z, x, clamped, table.precision)
 
 
-def _ablated_part(power: _PowerCumulants, d: int, r: int) -> TracePart:
+def _ablated_part(power: PowerCumulants, d: int, r: int) -> TracePart:
     """κ_d(X) taken from the expansion for distinct indices, at repeated ones too."""
     return TracePart(power.expansion((1,) * d))
 
 
-def _part(power: _PowerCumulants, d: int, r: int) -> TracePart:
+def _part(power: PowerCumulants, d: int, r: int) -> TracePart:
     """The tracked part Sym(A ⊗ I^r) of κ_d(X), from its exact slices."""
     n = power.width
-    slices = {u: _slice(power, u) for u in partitions(d) if repeated_pairs(u) >= r}
+    slices = {u: slice_of_x(power, u) for u in partitions(d) if repeated_pairs(u) >= r}
     if r == 0:
         return TracePart(assemble(slices, d, n, like=power.mean) if d > 1 else slices[(1,)])
     e = d - 2 * r
@@ -148,7 +154,7 @@ def _part(power: _PowerCumulants, d: int, r: int) -> TracePart:
     return TracePart(radial_core(trace, d, r, n), r, ScaledIdentity(1.0, n, trace.dtype))
 
 
-def _slice(power: _PowerCumulants, u: Block) -> Array:
+def slice_of_x(power: PowerCumulants, u: Block) -> Array:
     """Slice u of κ(X) from power cumulants (§3.2), zero at coinciding indices."""
     total: Any = 0
     for diagram in cumulant_diagrams(u):
@@ -162,11 +168,13 @@ def _evaluate(diagram: Diagram, slice_of: Callable[[Block], Array], *factors: An
     return broadcast_product([*blocks, *factors], diagram.neurons, float(diagram.weight))
 
 
-class _PowerCumulants(Slices):
+class PowerCumulants(Slices):
     """κ^P_p of φ(Z) for partitions p, each computed once, on demand (§3.1)."""
 
-    def __init__(self, z: Cumulants, table: Any, scheme: Scheme) -> None:
-        self.mean = z[1].core
+    def __init__(
+        self, mean: Array, z: Mapping[int, Sliced], table: WickTable, scheme: Scheme
+    ) -> None:
+        self.mean = mean
         self.width = len(self.mean)
         self._z, self._table, self._scheme = z, table, scheme
         self._known: dict[Block, Array] = {}

@@ -100,7 +100,7 @@ class Hidden:
 def run(network: MLP, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, the births of κ_3 and the trace of κ_4 through the layers."""
     scales = metric_scales(network, 3, metric)
-    x = _input(network)
+    x = Hidden(*input_of(network))
     layer_means, clamped, precision = [], 0, 0.0
     for i, activation in enumerate(network.activations):
         only_mean = i + 1 == network.depth and not cov
@@ -115,17 +115,15 @@ def run(network: MLP, metric: str, cov: bool) -> Propagated:
         clamped, precision = clamped + n_clamped, max(precision, w.precision)
     with component("linear"):
         weight, bias = counted(network.weights[-1]), network.biases[-1]
-        covariance = _covariance(x.C, weight) if cov else None
-        return Propagated(
-            _affine(x.mean, weight, bias), layer_means, covariance, clamped, precision
-        )
+        C = covariance(x.C, weight) if cov else None
+        return Propagated(affine(x.mean, weight, bias), layer_means, C, clamped, precision)
 
 
-def _input(network: MLP) -> Hidden:
+def input_of(network: MLP) -> tuple[Array, Array | None]:
+    """Mean and covariance of X_0; None for the identity."""
     n = network.widths[0]
     mean = np.zeros(n, network.dtype) if network.input_mean is None else network.input_mean
-    C = None if network.input_cov is None else counted(network.input_cov)
-    return Hidden(counted(mean), C)
+    return counted(mean), None if network.input_cov is None else counted(network.input_cov)
 
 
 def linear(
@@ -137,14 +135,14 @@ def linear(
     only_mean: bool,
 ) -> tuple[Own, Pairs | None]:
     """Slices of κ(W X + b), given the births in Z; no pairs where only E[φ(Z)] is wanted."""
-    mean = _affine(x.mean, weight, bias)
+    mean = affine(x.mean, weight, bias)
     zero = np.zeros_like(mean)
     M = Metric(weight) if scale is None else ScaledIdentity(scale, len(weight), weight.dtype)
     k4 = zero if x.A is None else x.A * M.diagonal * M.diagonal
     if only_mean:
-        own = Own(mean, _variance(x.C, weight), births.slice_3() if births else zero, k4)
+        own = Own(mean, variance(x.C, weight), births.slice_3() if births else zero, k4)
         return own, None
-    C = _covariance(x.C, weight)
+    C = covariance(x.C, weight)
     k21 = births.slice_21() if births else np.zeros_like(C)
     own = Own(mean, C.diagonal().copy(), k21.diagonal().copy(), k4)
     k22 = np.zeros_like(C)
@@ -153,18 +151,18 @@ def linear(
     return own, Pairs(*map(zero_coincidences, (C, k21, k22)))
 
 
-def _affine(mean: Array, weight: Array, bias: Array | None) -> Array:
+def affine(mean: Array, weight: Array, bias: Array | None) -> Array:
     mean = weight @ mean
     return mean if bias is None else mean + bias
 
 
-def _covariance(C: Array | None, weight: Array) -> Array:
+def covariance(C: Array | None, weight: Array) -> Array:
     return weight @ weight.T if C is None else weight @ C @ weight.T
 
 
-def _variance(C: Array | None, weight: Array) -> Array:
-    variance: Array = ((weight if C is None else weight @ C) * weight).sum(axis=1)
-    return variance
+def variance(C: Array | None, weight: Array) -> Array:
+    diagonal: Array = ((weight if C is None else weight @ C) * weight).sum(axis=1)
+    return diagonal
 
 
 def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: WickTable) -> Hidden:
@@ -174,7 +172,7 @@ def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: WickTable
     )
     if pairs is None:
         return Hidden(P1, None)
-    variance = P2 - P1 * P1
+    k2 = P2 - P1 * P1
     k3 = P3 - 3 * P2 * P1 + 2 * P1 * P1 * P1
     k4 = P4 - 4 * P3 * P1 - 3 * P2 * P2 + 12 * P2 * P1 * P1 - 6 * P1 * P1 * P1 * P1
 
@@ -198,7 +196,7 @@ def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: WickTable
     d21 = k21 - (w1 * w1)[:, None] * pairs.k21 * w1 - U * U * w2
     D = 3 * d21.T
     _set_diagonal(D, d3)
-    _set_diagonal(C, variance)
+    _set_diagonal(C, k2)
     return Hidden(P1, C, _add_birth(births, w1, U, D, w2), A)
 
 

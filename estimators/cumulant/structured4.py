@@ -1,0 +1,334 @@
+"""Order 4, kind basic, at n⁴: κ_4 as a sum over the layers where its parts were born (§4.2).
+
+κ_3 is a dense tensor here, and with r running over the neurons of one birth
+
+    κ_4 = Sym Σ_births Σ_r P_r ⊗ [U_r ⊗ B1_r + P_r ⊗ B2_r],
+
+with a symmetric matrix B1_r and B2_r for every r. Only the slice T_ijk = κ_4[i,i,j,k] is ever
+formed; at all indices, so that it holds the slices (4), (3,1) and (2,2) too. Everything n³ is done
+one n×n slab at a time. The numbers are those of the dense engine. Cost: 16 n⁴ FLOPs per birth and
+layer, about 80 n⁴ at L=4; memory: two n³ arrays per birth and some five more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.activations import Activation, WickTable
+from cumprop.cumulants import TracePart, diagonal, transform_legs, zero_coincidences
+from cumprop.diagrams import Block
+from cumprop.flops import component, counted
+from cumprop.networks import MLP
+
+from .dense import PowerCumulants, Sliced, slice_of_x
+from .engine import Propagated, wick_coefficients
+from .kinds import Scheme
+from .structured3 import affine, covariance, input_of, variance
+
+Array = NDArray[Any]
+SCHEME = Scheme(4)
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Legs P (None for I) and U, (n, R), and matrices B1, B2, (R, n, n), of one layer's κ_4."""
+
+    P: Array | None
+    U: Array
+    B1: Array
+    B2: Array
+
+    def transform(self, weight: Array) -> Birth:
+        P = weight if self.P is None else weight @ self.P
+        both = (transform_slabs(B, weight) for B in (self.B1, self.B2))
+        return Birth(P, weight @ self.U, *both)
+
+    def diagonal_after(self, weight: Array) -> Array:
+        """κ_iiii of W X, without transforming the matrices in full."""
+        P = weight if self.P is None else weight @ self.P
+        U = weight @ self.U
+        B1_ii, B2_ii = (
+            np.stack([((weight @ slab) * weight).sum(axis=1) for slab in B], axis=1)
+            for B in (self.B1, self.B2)
+        )
+        k4: Array = (P * (U * B1_ii + P * B2_ii)).sum(axis=1)
+        return k4
+
+    def add_slice_to(self, T: Array) -> None:
+        """T[i] += κ_4[i,i,:,:]: (A_ii B_jk + A_jk B_ii + 2 A_ij B_ik + 2 A_ik B_ij) / 6 over r."""
+        P, U, B1, B2 = self.P, self.U, self.B1, self.B2
+        assert P is not None
+        n, R = P.shape
+        flat = T.reshape(n, n * n)
+        flat += (P * U * (1 / 6)) @ B1.reshape(R, n * n)
+        flat += (P * P * (1 / 6)) @ B2.reshape(R, n * n)
+        left = np.hstack([P, U])
+        for i in range(n):
+            P_i, U_i = P[i, :, None] * (1 / 6), U[i, :, None] * (1 / 6)
+            B1_i, B2_i = B1[:, i, :], B2[:, i, :]
+            with_P = U_i * B1_i + (2 * P_i) * B2_i
+            with_P += (B1_i[:, i, None] * (1 / 12)) * U.T + (B2_i[:, i, None] * (1 / 12)) * P.T
+            half = left @ np.concatenate([with_P, P_i * B1_i])
+            T[i] += half + half.T
+
+    def activate(self, w1: Array) -> Birth:
+        """diag(w1) on the legs and on both legs of the matrices."""
+        assert self.P is not None
+        column = w1[:, None]
+        for B in (self.B1, self.B2):
+            B *= column * w1
+        return Birth(column * self.P, column * self.U, self.B1, self.B2)
+
+
+def transform_slabs(B: Array, weight: Array) -> Array:
+    """W B_r Wᵀ for every r, in place where W is square."""
+    square = weight.shape[0] == weight.shape[1]
+    out = B if square else np.empty_like(B, shape=(len(B), len(weight), len(weight)))
+    for r, slab in enumerate(B):
+        out[r] = (weight @ slab) @ weight.T
+    return out
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What is tracked of X_l: mean, C (None for I), dense κ_3 (None for 0), births of κ_4."""
+
+    mean: Array
+    C: Array | None
+    K3: Array | None = None
+    births: tuple[Birth, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreActivation:
+    """Cumulants of Z_l; T is the slice κ_4[i,i,j,k] at all indices; None stands for 0."""
+
+    mean: Array
+    C: Array
+    K3: Array | None
+    T: Array | None
+    births: tuple[Birth, ...]
+
+    @property
+    def slices(self) -> dict[int, Sliced]:
+        """What the expansion reads of one and of two neurons."""
+        known: dict[int, Sliced] = {2: TracePart(self.C)}
+        if self.K3 is not None:
+            known[3] = TracePart(self.K3)
+        if self.T is not None:
+            known[4] = _PairSlices(self.T)
+        return known
+
+
+class _PairSlices:
+    """κ_4 as T knows it: slices (4), (3,1) and (2,2)."""
+
+    def __init__(self, T: Array) -> None:
+        self._T = T
+
+    def slice(self, u: Block) -> Array:
+        if u == (1, 3):
+            return self.slice((3, 1)).T
+        return diagonal(self._T, {(4,): (3,), (3, 1): (2, 1), (2, 2): (1, 2)}[u])
+
+
+class KnownSlices:
+    """A cumulant known by the slices of single neurons."""
+
+    def __init__(self, known: Mapping[Block, Array]) -> None:
+        self._known = known
+
+    def slice(self, u: Block) -> Array:
+        return self._known[u]
+
+
+def run(network: MLP, cov: bool) -> Propagated:
+    """Propagate κ_1, κ_2, κ_3 and the births of κ_4 through the layers."""
+    x = Tracked(*input_of(network))
+    layer_means, clamped, precision = [], 0, 0.0
+    for i, activation in enumerate(network.activations):
+        last = i + 1 == network.depth
+        weight, bias = counted(network.weights[i]), network.biases[i]
+        if last and not cov:
+            mean, w, n_clamped = _last_mean(x, weight, bias, activation)
+            x = Tracked(mean, None)
+        else:
+            with component("linear"):
+                z = linear(x, weight, bias)
+            with component("nonlinear"):
+                w, n_clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
+                x = nonlinear(z, w, covariance_only=last)
+        layer_means.append(x.mean)
+        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+    with component("linear"):
+        weight, bias = counted(network.weights[-1]), network.biases[-1]
+        mean = affine(x.mean, weight, bias)
+        C = covariance(x.C, weight) if cov else None
+    return Propagated(mean, layer_means, C, clamped, precision)
+
+
+def _last_mean(
+    x: Tracked, weight: Array, bias: Array | None, activation: Activation
+) -> tuple[Array, WickTable, int]:
+    """E[φ(W X + b)], from single-neuron cumulants alone."""
+    with component("linear"):
+        mean = affine(x.mean, weight, bias)
+        slices: dict[int, Sliced] = {2: KnownSlices({(2,): variance(x.C, weight)})}
+        if x.K3 is not None:
+            slices[3] = KnownSlices({(3,): _third(x.K3, weight)})
+        if x.births:
+            fourth = (birth.diagonal_after(weight) for birth in x.births)
+            slices[4] = KnownSlices({(4,): reduce(add, fourth)})
+    with component("nonlinear"):
+        w, clamped = wick_coefficients(activation, mean, slices[2].slice((2,)))
+        return PowerCumulants(mean, slices, w, SCHEME)[(1,)], w, clamped
+
+
+def _third(K3: Array, weight: Array) -> Array:
+    """κ_iii of W X."""
+    n, m = weight.shape
+    once = (weight @ K3.reshape(m, m * m)).reshape(n, m, m)
+    return np.stack([w @ (slab @ w) for w, slab in zip(weight, once, strict=True)])
+
+
+def linear(x: Tracked, weight: Array, bias: Array | None) -> PreActivation:
+    """W on every leg of everything, and the slice T of κ_4."""
+    births = tuple(birth.transform(weight) for birth in x.births)
+    T = None
+    if births:
+        T = np.zeros_like(weight, shape=(len(weight),) * 3)
+        for birth in births:
+            birth.add_slice_to(T)
+    return PreActivation(
+        mean=affine(x.mean, weight, bias),
+        C=covariance(x.C, weight),
+        K3=None if x.K3 is None else transform_legs(x.K3, weight),
+        T=T,
+        births=births,
+    )
+
+
+def nonlinear(z: PreActivation, w: WickTable, covariance_only: bool) -> Tracked:
+    """Cumulants of φ(Z): exact slices (§3.1, §3.2), κ_3 in full and a new birth for κ_4."""
+    power = PowerCumulants(z.mean, z.slices, w, SCHEME)
+    mean = power[(1,)]
+    C = _with_diagonal(slice_of_x(power, (1, 1)), slice_of_x(power, (2,)))
+    if covariance_only:
+        return Tracked(mean, C)
+    triples = Triples(z, w)
+    value = [w(k, 1) for k in (1, 2, 3)]
+    square = [w(k, 2) - 2 * mean * w(k, 1) for k in (1, 2, 3)]  # of X_i² less 2 E[X_i] X_i
+    k3, k21 = slice_of_x(power, (3,)), slice_of_x(power, (2, 1))
+    k4, k31, k22 = (slice_of_x(power, u) for u in ((4,), (3, 1), (2, 2)))
+
+    n = len(mean)
+    K3, E = (np.empty_like(C, shape=(n, n, n)) for _ in range(2))
+    off_diagonal = zero_coincidences(np.copy(C, subok=True))
+    for i in range(n):
+        K3[i] = _with_coincidences(triples.slab(i, value), i, k21[i], k21[:, i], k3[i])
+        iijk = triples.slab(i, square)
+        iijk -= 2 * off_diagonal[i, :, None] * off_diagonal[i]
+        E[i] = _with_coincidences(iijk, i, k31[i], k22[i], k4[i])
+    birth = new_birth(z, triples, value, E)
+    return Tracked(mean, C, K3, (*(old.activate(value[0]) for old in z.births), birth))
+
+
+def _with_diagonal(matrix: Array, values: Array) -> Array:
+    diagonal(matrix, (2,))[...] = values
+    return matrix
+
+
+def _with_coincidences(slab: Array, i: int, row: Array, diag: Array, corner: Array) -> Array:
+    """A slab [i,j,k] over distinct indices, completed where k = j (diag), j or k = i (row)."""
+    diagonal(slab, (2,))[...] = diag
+    slab[i] = slab[:, i] = row
+    slab[i, i] = corner
+    return slab
+
+
+class Triples:
+    """The expansion (§3.1, budget 3) of κ(Y_i, X_j, X_k), i, j, k distinct, slab by slab in i.
+
+    Y_i is X_i itself or a polynomial in it, given by its three coefficients a_k = E[∂^k Y_i].
+    """
+
+    def __init__(self, z: PreActivation, w: WickTable) -> None:
+        n = len(z.mean)
+        b1, b2, b3 = (w(k, 1) for k in (1, 2, 3))
+        C = zero_coincidences(np.copy(z.C, subok=True))
+        zero = np.zeros_like(C)
+        k21 = zero if z.K3 is None else np.copy(diagonal(z.K3, (2, 1)), subok=True)
+        k22 = zero if z.T is None else diagonal(z.T, (1, 2))
+        self.C, self.k21 = C, zero_coincidences(k21)
+        self.second = zero_coincidences(C * C * 0.5 + k22 * 0.25)
+        self.b, self.K3, self.T, self.n = (b1, b2, b3), z.K3, z.T, n
+        # an edge from centre j to leaf l with the leaf's coefficient on it, by what it leaves at j
+        self.edge = C * b1  # one derivative
+        self.edge1 = self.k21.T * (0.5 * b2)  # one derivative, cost 2
+        self.edge2 = self.second * b2 + self.k21 * (0.5 * b1)  # two derivatives, cost 2
+        self.b11 = b1[:, None] * b1
+        self.b22C = C * (b2[:, None] * b2)
+        self.b21 = (0.5 * b2[:, None]) * b1
+
+    def slab(self, i: int, a: Sequence[Array]) -> Array:
+        """The matrix over j, k; entries at coinciding indices mean nothing."""
+        a1, a2, a3 = (coefficient[i] for coefficient in a)
+        b1, b2, b3 = self.b
+        c = self.C[i] * b2
+        # chains with centre i, then with centre j and ends i, k (and so with centre k, transposed)
+        centre = self.edge[i] * (0.5 * a2) + self.edge1[i] * a2 + self.edge2[i] * a3
+        half = centre[:, None] * self.edge[i]
+        end, end1 = self.C[i] * a1, self.k21[i] * (0.5 * a2)
+        end2 = self.second[i] * a2 + self.k21[:, i] * (0.5 * a1)
+        half += (b2 * (end + end1) + b3 * end2)[:, None] * self.edge
+        half += (b2 * end)[:, None] * self.edge1 + (b3 * end)[:, None] * self.edge2
+        triangle = (c[:, None] * (c * a2)) * self.C
+        if self.T is not None:  # κ_ijjk
+            half += (self.b21 * a1) * self.T[:, i, :]
+        slab: Array = half + half.T + triangle
+        if self.K3 is not None:  # κ_ijk, alone and with an edge
+            edge = ((0.5 * a1) * b1 + a2 * c)[:, None] * b1
+            slab += (edge + edge.T + self.b22C * a1) * self.K3[i]
+        if self.T is not None:  # κ_iijk
+            slab += (self.b11 * (0.5 * a2)) * self.T[i]
+        return slab
+
+
+def new_birth(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) -> Birth:
+    """κ_4 born at this layer, P = I: trees of pairs and κ_3 in B1, corrections in B2 (§4.2).
+
+    E[i,j,k] is the exact κ_4[i,i,j,k] of X at all indices; it is used up.
+    """
+    w1, w2, w3 = w
+    C, n = triples.C, triples.n
+    U = w1[:, None] * C
+    B1 = np.empty_like(E)
+    for r in range(n):
+        leaf = C[r] * w1
+        paths = (C[r] * w2 * (6 * w2[r]))[:, None] * (C * w1)
+        slab = paths + paths.T + leaf[:, None] * (leaf * (4 * w3[r]))
+        if z.K3 is not None:
+            k3 = zero_coincidences(np.copy(z.K3[r], subok=True))
+            k3[r] = k3[:, r] = 0
+            slab += (triples.b11 * (12 * w2[r])) * k3
+        B1[r] = slab
+    for r in range(n):
+        # less the same slice of the birth without B2, and of the older births after diag(w1)
+        B1_r = B1[:, r, :]
+        half = U[:, r, None] * (B1[r, r] * (1 / 6)) + (U[r, :, None] * (1 / 6)) * B1_r
+        half += (B1_r[:, r, None] * (1 / 12)) * U.T
+        correction = E[r]
+        correction -= half + half.T
+        if z.T is not None:
+            correction -= (triples.b11 * (w1[r] * w1[r])) * z.T[r]
+        row, diag, corner = correction[r] * 2, diagonal(correction, (2,)) * 3, correction[r, r] * 1
+        correction *= 6
+        E[r] = _with_coincidences(correction, r, row, diag, corner)
+    return Birth(None, U, B1, E)
