@@ -121,7 +121,9 @@ class ReLU(LeakyReLU):
         self.name = "relu"
 
     def forward(self, z: Array) -> Array:
-        return np.maximum(z, 0.0)
+        zero = np.zeros_like(z, shape=z.shape[-1:])  # NumPy is slow with a number
+        y: Array = np.maximum(z, zero)
+        return y
 
     def derivative(self, z: Array) -> Array:
         return np.heaviside(z, 0.0)
@@ -274,6 +276,11 @@ _ALL += [Sigmoid(), Monomial("identity", 1), Monomial("square", 2), Monomial("cu
 _KNOWN = {activation.name: activation for activation in _ALL}
 
 
+def available() -> list[str]:
+    """Names of the activations that need no parameters."""
+    return sorted(_KNOWN)
+
+
 def get(activation: str | Activation) -> Activation:
     """The activation of that name, an Activation as it is; CumpropError for an unknown name.
 
@@ -288,7 +295,7 @@ def get(activation: str | Activation) -> Activation:
         with suppress(ValueError):
             return LeakyReLU(float(leaky[1]))
     raise CumpropError(
-        f"unknown activation {activation!r}; the known ones are {', '.join(sorted(_KNOWN))}, "
+        f"unknown activation {activation!r}; the known ones are {', '.join(available())}, "
         "leaky_relu(SLOPE); others are cumprop.activations.Custom(function)"
     )
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from inspect import getfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -143,15 +141,6 @@ def get(name: str) -> type[Estimator]:
                 f"unknown estimator {name!r}; the known ones are {', '.join(available())}"
             )
     return _registry[name]
-
-
-def load_plugin(path: str | Path) -> None:
-    """Run a Python file that registers further backends."""
-    path = Path(path)
-    spec = importlib.util.spec_from_file_location(f"cumprop_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise CumpropError(f"plugin {path}: not a Python file")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def _entry_points() -> importlib.metadata.EntryPoints:

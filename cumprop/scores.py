@@ -6,8 +6,6 @@ score everything again when a truth has grown (mathematics §7).
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from scipy.special import stdtrit
 
 from cumprop import store
 from cumprop.errors import CumpropError
-from cumprop.truth import Truth, TruthSpec, load_or_extend
+from cumprop.truth import Truth, load
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -200,7 +198,7 @@ def _score_config(folder: Path) -> pd.DataFrame:
 def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
     for key, same_truth in rows.groupby("truth_key", sort=False):
         try:
-            truth, problem = _load(truths, str(key)), None
+            truth, problem = load(truths, str(key)), None
         except CumpropError as error:
             truth, problem = None, f"failed: {error}"
         answers: dict[tuple[str, int], _Answer] = {}
@@ -209,21 +207,6 @@ def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
             if truth and output not in answers:
                 answers[output] = _Answer.of(truth, *output)
             yield _score_row(row, answers.get(output), problem or row["status"])
-
-
-def _load(truths: Path, key: str) -> Truth:
-    """The truth of `key` as far as it has been sampled; its file says what it is the truth of."""
-    path = truths / f"{key}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            fields = json.loads(str(file["spec"]))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise CumpropError(f"no truth in {path}") from error
-    del fields["version"]
-    truth = load_or_extend(truths, TruthSpec(**fields), n_samples=0)
-    if truth.spec.key != key or not truth.n_samples:
-        raise CumpropError(f"the truth in {path} is of another version or damaged")
-    return truth
 
 
 def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) -> dict[str, Any]:

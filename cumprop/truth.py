@@ -177,6 +177,21 @@ class Truth:
         return 2 * (depth - 1) + {"pre": 0, "post": 1, "output": 2}[readout]
 
 
+def load(directory: str | Path, key: str) -> Truth:
+    """The truth stored as `directory/<key>.npz`; CumpropError where there is no sound one."""
+    path = Path(directory) / f"{key}.npz"
+    try:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
+            fields = json.loads(str(file["spec"]))
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise CumpropError(f"no truth in {path}; run the sweep again") from error
+    del fields["version"]
+    truth = _read(path, TruthSpec(**fields))
+    if truth.spec.key != key or not truth.chunks:
+        raise CumpropError(f"the truth in {path} is of another version or damaged")
+    return truth
+
+
 def load_or_extend(
     directory: str | Path,
     spec: TruthSpec,

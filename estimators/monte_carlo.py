@@ -27,7 +27,7 @@ class MonteCarlo(Estimator):
     """Averages `n_samples` forward passes, rounded up to whole blocks of the `design`.
 
     The standard error is the scatter between independent blocks (mathematics §7). Without an `rng`
-    the inputs come from `stream(0, width, 1, repeat)`. Memory does not grow with n_samples.
+    the inputs come from `stream(0, width, 1, 0)`. Memory does not grow with n_samples.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                        # E relu(3 x_1 + 4 x_2) = 1.99
     >>> estimate = MonteCarlo(n_samples=4000, design="orthogonal").estimate(network)
@@ -38,16 +38,12 @@ class MonteCarlo(Estimator):
     version: ClassVar[int] = 1
     n_samples: int = 10_000
     design: str = "iid"
-    repeat: int = 0
 
     def __post_init__(self) -> None:
         designs.check_design(self.design)
-        for name, least in (("n_samples", 1), ("repeat", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise CumpropError(
-                    f"monte_carlo: {name} is {value!r}; give a whole number ≥ {least}"
-                )
+        n = self.n_samples
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise CumpropError(f"monte_carlo: n_samples is {n!r}; give a whole number ≥ 1")
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
@@ -59,7 +55,7 @@ class MonteCarlo(Estimator):
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
-        rng = rng or stream(0, network.shape.width, 1, self.repeat)
+        rng = rng or stream(0, network.shape.width, 1, 0)
         layer_sums = [counted(np.zeros(n)) for n in network.widths[1:-1]]
         outputs = _Outputs(network.widths[-1], cov)
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):

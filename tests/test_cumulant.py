@@ -202,8 +202,10 @@ def test_float32_stays_float32():
 
 
 @pytest.mark.parametrize("activation", ["relu", "square", "tanh"])
-@pytest.mark.parametrize(("order", "kind"), [(1, "basic"), (2, "augmented"), (3, "basic"),
-                                             (3, "ablated"), (4, "basic"), (4, "augmented")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("order", "kind"),
+    [(1, "basic"), (2, "augmented"), (3, "basic"), (3, "ablated"), (4, "basic"), (4, "augmented")],
+)
 def test_predicted_cost_is_what_runs(activation, order, kind):
     import tracemalloc
 

@@ -126,7 +126,7 @@ def truths(monkeypatch):
             raise CumpropError(f"no truth {key}")
         return known[key]
 
-    monkeypatch.setattr(scores, "_load", load)
+    monkeypatch.setattr(scores, "load", load)
     return known
 
 

@@ -137,7 +137,7 @@ def list_(plugins: tuple[Path, ...]) -> None:
             f.name if f.default is MISSING else f"{f.name}={f.default}" for f in fields(get(name))
         ]
         print(f"  {name:<14}{', '.join(shown)}")
-    print(f"activations\n  {', '.join(sorted(activations._KNOWN))}")
+    print(f"activations\n  {', '.join(activations.available())}")
     print(f"figures\n  {', '.join(plots.available())}")
     configs = sorted(Path("configs").glob("*.yaml"))
     print("configs\n" + ("\n".join(f"  {path}" for path in configs) or "  none in ./configs"))
