@@ -46,6 +46,11 @@ def zero_coincidences(array: Array) -> Array:
     return array
 
 
+def off_diagonal(matrix: Array) -> Array:
+    """A copy with zeros on the diagonal."""
+    return zero_coincidences(np.copy(matrix, subok=True))
+
+
 def lookup(slices: Slices, u: Block) -> Array:
     """The slice of any composition without zeros, by transposing the stored one."""
     order = sorted(range(len(u)), key=lambda a: -u[a])

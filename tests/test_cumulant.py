@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 import cumprop
 from cumprop.errors import CumpropError
-from cumprop.estimators.cumulant import Cumulant
+from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant
 from cumprop.estimators.cumulant.dense import propagate
 from cumprop.estimators.cumulant.kinds import KINDS, Scheme
 
@@ -27,6 +27,7 @@ def network_of(widths, seed, activations="relu", biased=True, gaussian=True, dty
         activations,
         input_mean=rng.normal(size=widths[0]) if gaussian else None,
         input_cov=root @ root.T if gaussian else None,
+        init_scale=rng.uniform(1, 3, size=len(maps)),
     )
 
 
@@ -89,12 +90,16 @@ def test_two_square_layers_are_exact(order):
     st.integers(0, 99),
     st.sampled_from(["relu", "tanh", "heaviside", "square"]),
     st.booleans(),
-    st.sampled_from([3, 4]),
+    st.sampled_from(sorted(STRUCTURED)),
+    st.sampled_from(["exact", "average"]),
 )
-def test_structured_is_dense(widths, seed, activation, cov, order):
+def test_structured_is_dense(widths, seed, activation, cov, variant, metric):
+    order, kind = variant
     network = network_of(widths, seed, activation)
     dense, structured = (
-        cumprop.estimate(network, "cumulant", cov=cov, order=order, engine=engine)
+        cumprop.estimate(
+            network, "cumulant", cov=cov, order=order, kind=kind, engine=engine, metric=metric
+        )
         for engine in ("dense", "structured")
     )
     assume("clamped" not in dense.status)  # 1e-10 ** (-k/2) amplifies rounding
@@ -258,6 +263,23 @@ def test_average_metric_needs_the_design_variances():
     network = cumprop.MLP(np.ones((3, 2, 2)))
     with pytest.raises(CumpropError, match="init_scale"):
         cumprop.estimate(network, "cumulant", metric="average")
+
+
+def test_what_does_not_fit_is_refused_with_the_number():
+    """1024^4 float32 numbers are 4.4 TB, times the tensors alive at once."""
+    rows = np.broadcast_to(np.float32(0.01), (1024, 1024))
+    network = cumprop.MLP([rows, rows, rows])
+    with pytest.raises(CumpropError, match=r"needs \d{4,}\.\d GB here .* take a lower order"):
+        cumprop.estimate(network, "cumulant", order=4, kind="augmented")
+
+
+@pytest.mark.parametrize("parameters", [{"order": 2}, {"order": 3, "kind": "augmented"},
+                                        {"order": 4}, {"order": 4, "engine": "dense"}])  # fmt: skip
+def test_small_networks_need_no_prediction(parameters):
+    """What `MANY_BYTES` promises, where arrays are most against n^order."""
+    estimator = Cumulant(**parameters)
+    shape = cumprop.random_mlp(width=24, depth=6, seed=0).shape
+    assert estimator.predict_cost(shape).bytes < MANY_BYTES * 24**estimator.order
 
 
 def test_untracked_covariance_is_refused():

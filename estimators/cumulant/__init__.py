@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,10 +12,11 @@ import numpy as np
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import counting, plain
+from cumprop.memory import free_memory
 from cumprop.phantoms import metering, phantom_network
 from cumprop.quadrature import TOLERANCE
 
-from . import dense, structured3, structured4
+from . import augmented3, dense, structured3, structured4
 from .engine import SMALLEST_VARIANCE, Propagated
 from .kinds import KINDS, TRUNCATIONS, Scheme
 
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
 METRICS = ("exact", "average")
 ENGINES = ("auto", "dense", "structured")
 CHOICES = {"kind": KINDS, "metric": METRICS, "truncation": TRUNCATIONS, "engine": ENGINES}
+MANY_BYTES = 1000
+"""No engine takes more than so many bytes per n^order; below, memory need not be predicted."""
+STRUCTURED = {
+    (3, "basic"): structured3.run,
+    (3, "augmented_factorised"): augmented3.run,
+    (4, "basic"): structured4.run,
+}
 HIGHEST_ORDER = 5
 HIGHEST_ORDER_FROM_TOLERANCE = 4
 
@@ -35,9 +44,10 @@ class Cumulant(Estimator):
 
     `kind` is what is tracked beside κ_1..κ_K, `truncation` which diagrams are kept, `metric`
     whether radial parts use W Wᵀ or its design value (needs `MLP.init_scale`), `engine` the way to
-    the numbers: `structured` (order 3, basic) or `dense` (all), `auto` the cheaper one.
-    Cost: dense Σ_d 2 d n^(d+1) FLOPs per layer and n^K numbers, d up to the order K;
-    structured order 3 about 6 n³ L² FLOPs and 9 L n² numbers.
+    the numbers: `dense` (all) or `structured` (order 3 basic and augmented_factorised, order 4
+    basic), `auto` the cheaper one.
+    Cost: dense Σ_d 2 d n^(d+1) FLOPs per layer and n^K numbers, d up to the order K; structured
+    order 3 about 6 n³ L² FLOPs and 9 L n² numbers, order 4 about 8 n⁴ L² and 2 L n³.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=16, depth=2, seed=0)
@@ -72,7 +82,16 @@ class Cumulant(Estimator):
     def supports(self, network: MLP) -> str | None:
         if self.metric == "average" and network.init_scale is None:
             return "metric average needs the design variances: give MLP(init_scale=...)"
-        return None
+        free = free_memory()
+        if max(network.widths) ** self.order * MANY_BYTES < free:
+            return None
+        needed = self.predict_cost(network.shape).bytes
+        if needed < free:
+            return None
+        return (
+            f"order {self.order} needs {needed / 1e9:.1f} GB here and {free / 1e9:.1f} GB are free: "
+            "take a lower order, kind basic, or monte_carlo"
+        )
 
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
@@ -94,15 +113,13 @@ class Cumulant(Estimator):
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
         if self.engine == "dense" or not self._is_structured:
             return dense.run(network, self.scheme, self.metric, cov)
-        if self.order == 3:
-            return structured3.run(network, self.metric, cov)
-        return structured4.run(network, cov)
+        return STRUCTURED[self.order, self.kind](network, self.metric, cov)
 
     @property
     def _is_structured(self) -> bool:
-        basic = self.kind == "basic" and self.truncation == "corrected"
-        return basic and self.order in (3, 4)
+        return self.truncation == "corrected" and (self.order, self.kind) in STRUCTURED
 
+    @lru_cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """By running the engine on arrays without numbers; quadrature is taken as converged."""
         with metering() as memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import Activation, WickTable
+from cumprop.cumulants import lookup
+from cumprop.diagrams import Block
 from cumprop.networks import MLP
 
 Array = NDArray[Any]
@@ -29,6 +32,16 @@ class Propagated:
     cov: Array | None
     clamped: int
     precision: float
+
+
+class KnownSlices:
+    """A cumulant known by some of its slices only, for partitions (parts falling)."""
+
+    def __init__(self, known: Mapping[Block, Array]) -> None:
+        self._known = known
+
+    def slice(self, u: Block) -> Array:
+        return lookup(self._known, u)
 
 
 def wick_coefficients(

@@ -12,7 +12,7 @@ layer, about 80 n⁴ at L=4; memory: two n³ arrays per birth and some five more
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import Activation, WickTable
-from cumprop.cumulants import TracePart, diagonal, transform_legs, zero_coincidences
+from cumprop.cumulants import TracePart, diagonal, off_diagonal, transform_legs
 from cumprop.diagrams import Block
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
 
 from .dense import PowerCumulants, Sliced, slice_of_x
-from .engine import Propagated, wick_coefficients
+from .edges import Edges
+from .engine import KnownSlices, Propagated, wick_coefficients
 from .kinds import Scheme
 from .structured3 import affine, covariance, input_of, variance
 
@@ -139,18 +140,8 @@ class _PairSlices:
         return diagonal(self._T, {(4,): (3,), (3, 1): (2, 1), (2, 2): (1, 2)}[u])
 
 
-class KnownSlices:
-    """A cumulant known by the slices of single neurons."""
-
-    def __init__(self, known: Mapping[Block, Array]) -> None:
-        self._known = known
-
-    def slice(self, u: Block) -> Array:
-        return self._known[u]
-
-
-def run(network: MLP, cov: bool) -> Propagated:
-    """Propagate κ_1, κ_2, κ_3 and the births of κ_4 through the layers."""
+def run(network: MLP, metric: str, cov: bool) -> Propagated:
+    """Propagate κ_1, κ_2, κ_3 and the births of κ_4; nothing radial, so no `metric`, is tracked."""
     x = Tracked(*input_of(network))
     layer_means, clamped, precision = [], 0, 0.0
     for i, activation in enumerate(network.activations):
@@ -230,11 +221,11 @@ def nonlinear(z: PreActivation, w: WickTable, covariance_only: bool) -> Tracked:
 
     n = len(mean)
     K3, E = (np.empty_like(C, shape=(n, n, n)) for _ in range(2))
-    off_diagonal = zero_coincidences(np.copy(C, subok=True))
+    C_ij = off_diagonal(C)
     for i in range(n):
         K3[i] = _with_coincidences(triples.slab(i, value), i, k21[i], k21[:, i], k3[i])
         iijk = triples.slab(i, square)
-        iijk -= 2 * off_diagonal[i, :, None] * off_diagonal[i]
+        iijk -= 2 * C_ij[i, :, None] * C_ij[i]
         E[i] = _with_coincidences(iijk, i, k31[i], k22[i], k4[i])
     birth = new_birth(z, triples, value, E)
     return Tracked(mean, C, K3, (*(old.activate(value[0]) for old in z.births), birth))
@@ -262,17 +253,12 @@ class Triples:
     def __init__(self, z: PreActivation, w: WickTable) -> None:
         n = len(z.mean)
         b1, b2, b3 = (w(k, 1) for k in (1, 2, 3))
-        C = zero_coincidences(np.copy(z.C, subok=True))
+        C = off_diagonal(z.C)
         zero = np.zeros_like(C)
-        k21 = zero if z.K3 is None else np.copy(diagonal(z.K3, (2, 1)), subok=True)
-        k22 = zero if z.T is None else diagonal(z.T, (1, 2))
-        self.C, self.k21 = C, zero_coincidences(k21)
-        self.second = zero_coincidences(C * C * 0.5 + k22 * 0.25)
-        self.b, self.K3, self.T, self.n = (b1, b2, b3), z.K3, z.T, n
-        # an edge from centre j to leaf l with the leaf's coefficient on it, by what it leaves at j
-        self.edge = C * b1  # one derivative
-        self.edge1 = self.k21.T * (0.5 * b2)  # one derivative, cost 2
-        self.edge2 = self.second * b2 + self.k21 * (0.5 * b1)  # two derivatives, cost 2
+        k21 = zero if z.K3 is None else off_diagonal(diagonal(z.K3, (2, 1)))
+        k22 = zero if z.T is None else off_diagonal(diagonal(z.T, (1, 2)))
+        self.edges = Edges(C, k21, k22, w)
+        self.b, self.C, self.K3, self.T, self.n = (b1, b2, b3), C, z.K3, z.T, n
         self.b11 = b1[:, None] * b1
         self.b22C = C * (b2[:, None] * b2)
         self.b21 = (0.5 * b2[:, None]) * b1
@@ -281,14 +267,15 @@ class Triples:
         """The matrix over j, k; entries at coinciding indices mean nothing."""
         a1, a2, a3 = (coefficient[i] for coefficient in a)
         b1, b2, b3 = self.b
+        edges = self.edges
         c = self.C[i] * b2
         # chains with centre i, then with centre j and ends i, k (and so with centre k, transposed)
-        centre = self.edge[i] * (0.5 * a2) + self.edge1[i] * a2 + self.edge2[i] * a3
-        half = centre[:, None] * self.edge[i]
-        end, end1 = self.C[i] * a1, self.k21[i] * (0.5 * a2)
-        end2 = self.second[i] * a2 + self.k21[:, i] * (0.5 * a1)
-        half += (b2 * (end + end1) + b3 * end2)[:, None] * self.edge
-        half += (b2 * end)[:, None] * self.edge1 + (b3 * end)[:, None] * self.edge2
+        centre = edges.first[i] * (0.5 * a2) + edges.second[i] * a2 + edges.third[i] * a3
+        half = centre[:, None] * edges.first[i]
+        end, end2 = self.C[i] * a1, edges.k21[i] * (0.5 * a2)
+        end3 = edges.pair[i] * a2 + edges.k21[:, i] * (0.5 * a1)
+        half += (b2 * (end + end2) + b3 * end3)[:, None] * edges.first
+        half += (b2 * end)[:, None] * edges.second + (b3 * end)[:, None] * edges.third
         triangle = (c[:, None] * (c * a2)) * self.C
         if self.T is not None:  # κ_ijjk
             half += (self.b21 * a1) * self.T[:, i, :]
@@ -315,7 +302,7 @@ def new_birth(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) 
         paths = (C[r] * w2 * (6 * w2[r]))[:, None] * (C * w1)
         slab = paths + paths.T + leaf[:, None] * (leaf * (4 * w3[r]))
         if z.K3 is not None:
-            k3 = zero_coincidences(np.copy(z.K3[r], subok=True))
+            k3 = off_diagonal(z.K3[r])
             k3[r] = k3[:, r] = 0
             slab += (triples.b11 * (12 * w2[r])) * k3
         B1[r] = slab

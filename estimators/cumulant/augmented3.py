@@ -1,0 +1,240 @@
+"""Order 3, kind augmented_factorised, at n³: §4.1 with κ_4 kept as Sym(A ⊗ I), A of order 2.
+
+The diagrams this kind keeps are those with O(n)-rank forms (§4.3), so κ_3 remains a sum
+
+    κ_3 = Sym Σ_r [3 P_r ⊗ U_r ⊗ Y_r + D_r ⊗ P_r ⊗ P_r],
+
+to which every layer adds four families: its chains, and three ways to hang the slice (2,1,1) of
+Sym(A ⊗ M) on its neurons. The numbers are those of the dense engine. Cost: about 30 products of
+n×n per earlier layer and layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.activations import WickTable
+from cumprop.cumulants import (
+    Metric,
+    ScaledIdentity,
+    TracePart,
+    diagonal,
+    off_diagonal,
+    radial_core,
+    zero_coincidences,
+)
+from cumprop.flops import component, counted
+from cumprop.networks import MLP
+
+from .dense import PowerCumulants, Sliced, slice_of_x
+from .edges import Edges
+from .engine import KnownSlices, Propagated, metric_scales, wick_coefficients
+from .kinds import Scheme
+from .structured3 import affine, covariance, input_of
+
+Array = NDArray[Any]
+SCHEME = Scheme(3, "augmented_factorised")
+
+
+@dataclass(frozen=True)
+class Legs:
+    """The legs of κ_3, each (n, R)."""
+
+    P: Array
+    U: Array
+    Y: Array
+    D: Array
+
+    def scaled(self, left: Array) -> Legs:
+        """A matrix, or the diagonal of one, on every leg."""
+        if left.ndim == 1:
+            return Legs(*(left[:, None] * leg for leg in vars(self).values()))
+        return Legs(*(left @ leg for leg in vars(self).values()))
+
+    def joined(self, other: Legs) -> Legs:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Legs(*(np.hstack(pair) for pair in pairs))
+
+    def slice_21(self) -> Array:
+        """κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
+        P, U, Y, D = self.P, self.U, self.Y, self.D
+        left = [U * Y + D * P * (2 / 3), P * Y, P * U, P * P * (1 / 3)]
+        k21: Array = np.hstack(left) @ np.hstack([P, U, Y, D]).T
+        return k21
+
+    def contracted(self, a: Array) -> Array:
+        """Σ_k a_k κ_kij."""
+        p, u, y, d = (a @ leg for leg in (self.P, self.U, self.Y, self.D))
+        P, U, Y, D = self.P, self.U, self.Y, self.D
+        left = [U * (0.5 * p) + P * (0.5 * u), P * (0.5 * y), P * (d / 6) + D * (p / 3)]
+        half: Array = np.hstack(left) @ np.hstack([Y, U, P]).T
+        return half + half.T
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What is tracked of X_l: mean, C (None for I), κ_3 and A of κ_4 = Sym(A ⊗ I), None for 0."""
+
+    mean: Array
+    C: Array | None
+    legs: Legs | None = None
+    A: Array | None = None
+
+
+def run(network: MLP, metric: str, cov: bool) -> Propagated:
+    """Propagate κ_1, κ_2, the legs of κ_3 and the core of κ_4 through the layers."""
+    scales = metric_scales(network, 3, metric)
+    x = Tracked(*input_of(network))
+    layer_means, clamped, precision = [], 0, 0.0
+    for i, activation in enumerate(network.activations):
+        with component("linear"):
+            weight = counted(network.weights[i])
+            z = linear(x, weight, network.biases[i], scales[i])
+        with component("nonlinear"):
+            w, n_clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
+            x = nonlinear(z, w, last=i + 1 == network.depth)
+        layer_means.append(x.mean)
+        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+    with component("linear"):
+        weight, bias = counted(network.weights[-1]), network.biases[-1]
+        mean = affine(x.mean, weight, bias)
+        C = covariance(x.C, weight) if cov else None
+    return Propagated(mean, layer_means, C, clamped, precision)
+
+
+@dataclass(frozen=True)
+class PreActivation:
+    """Cumulants of Z_l: κ_4 = Sym(A ⊗ M), M = root rootᵀ, A of order 2 (None stands for 0)."""
+
+    mean: Array
+    C: Array
+    legs: Legs | None
+    A: Array | None
+    metric: Metric | ScaledIdentity
+    root: Array
+
+    @property
+    def slices(self) -> dict[int, Sliced]:
+        """What the expansion reads of one and of two neurons."""
+        known: dict[int, Sliced] = {2: TracePart(self.C)}
+        if self.legs is not None:
+            k21 = self.legs.slice_21()
+            known[3] = KnownSlices({(3,): diagonal(k21, (2,)), (2, 1): k21})
+        if self.A is not None:
+            known[4] = TracePart(self.A, 1, self.metric)
+        return known
+
+
+def linear(x: Tracked, weight: Array, bias: Array | None, scale: float | None) -> PreActivation:
+    """W on every leg; the identity factor becomes W Wᵀ or scale · I."""
+    n = len(weight)
+    metric = Metric(weight) if scale is None else ScaledIdentity(scale, n, weight.dtype)
+    root = weight if scale is None else counted(np.eye(n, dtype=weight.dtype) * scale**0.5)
+    return PreActivation(
+        mean=affine(x.mean, weight, bias),
+        C=covariance(x.C, weight),
+        legs=None if x.legs is None else x.legs.scaled(weight),
+        A=None if x.A is None else weight @ x.A @ weight.T,
+        metric=metric,
+        root=root,
+    )
+
+
+def nonlinear(z: PreActivation, w: WickTable, last: bool) -> Tracked:
+    """Cumulants of φ(Z): exact slices (§3.1, §3.2), new legs of κ_3, the core of κ_4."""
+    slices = z.slices
+    power = PowerCumulants(z.mean, slices, w, SCHEME)
+    mean = power[(1,)]
+    C = slice_of_x(power, (1, 1))
+    k2, k3, k4 = (slice_of_x(power, (p,)) for p in (2, 3, 4))
+    diagonal(C, (2,))[...] = k2
+    if last:
+        return Tracked(mean, C)
+    zero = np.zeros_like(C)
+    own = {(d,): slices[d].slice((d,)) if d in slices else zero[0] for d in (3, 4)}
+    pairs = {
+        u: off_diagonal(slices[sum(u)].slice(u)) if sum(u) in slices else zero
+        for u in [(1, 1), (2, 1), (2, 2), (3, 1)]
+    }
+    edges = Edges(pairs[1, 1], pairs[2, 1], pairs[2, 2], w)
+
+    w1, w2 = w(1, 1), w(2, 1)
+    U, Y = edges.first.T, edges.chains(w2, w(3, 1)).T
+    # new slices less those that older legs and the new ones have at repeated indices already
+    d3 = k3 - w1 * w1 * (w1 * own[3,] + w2 * own[4,] * 1.5)
+    d21 = slice_of_x(power, (2, 1)) - (w1 * w1)[:, None] * (pairs[2, 1] * w1) - U * Y
+    d21 -= (w1 * w1)[:, None] * pairs[2, 2] * (0.5 * w2) + (w1 * w2)[:, None] * pairs[3, 1] * w1
+    D = 3 * d21.T
+    diagonal(D, (2,))[...] = d3
+    legs = Legs(np.eye(len(mean), dtype=C.dtype) + zero, U, Y, D)
+    if z.A is not None:
+        legs = legs.joined(_hung(z, w1, w2))
+    if z.legs is not None:
+        legs = legs.joined(z.legs.scaled(w1))
+    trace = _trace(z, w, mean, edges, pairs, C)
+    k31, k22 = slice_of_x(power, (3, 1)), slice_of_x(power, (2, 2))
+    trace += k31 + k31.T
+    diagonal(trace, (2,))[...] = k4 + k22.sum(axis=1)
+    return Tracked(mean, C, legs, radial_core(trace, 4, 1, len(mean)))
+
+
+def _hung(z: PreActivation, w1: Array, w2: Array) -> Legs:
+    """½ w2_i w1_j w1_k κ_iijk and its two relatives, κ_4 = Sym(A ⊗ M):
+
+    Sym [¼ (w2 A_··) ⊗ w1 M w1 + ¼ (w2 M_··) ⊗ w1 A w1 + Σ_i w2_i e_i ⊗ (w1 A)_i ⊗ (w1 M)_i].
+    """
+    assert z.A is not None
+    A, M = w1[:, None] * z.A, w1[:, None] * z.metric.matrix
+    root = w1[:, None] * z.root
+    zero, nothing = np.zeros_like(A), np.zeros_like(root)
+    one = np.eye(len(w1), dtype=A.dtype) + zero
+    v = (0.25 * w2 * z.A.diagonal())[:, None] + nothing
+    u = (w2 * z.metric.diagonal)[:, None] + zero
+    with_M = Legs(root, nothing, nothing, v)
+    with_A = Legs(one, u, (A * w1) * (1 / 12), zero)
+    return with_M.joined(with_A).joined(Legs(one, A, M * (w2 * (1 / 3)), zero))
+
+
+def _trace(
+    z: PreActivation,
+    w: WickTable,
+    mean: Array,
+    edges: Edges,
+    pairs: dict[tuple[int, int], Array],
+    C_x: Array,
+) -> Array:
+    """Σ_k κ_kkij(X) over k ≠ i, j: the expansion of κ(X_k² - 2 E[X_k] X_k, X_i, X_j), summed."""
+    a1, a2, a3 = (w(k, 2) - 2 * mean * w(k, 1) for k in (1, 2, 3))
+    b1, b2, b3 = (w(k, 1)[:, None] for k in (1, 2, 3))
+    C, k21 = edges.C, edges.k21
+    half = edges.chains(a2, a3).T @ edges.first * 0.5  # centre k
+    end, end2 = C * a1, k21.T * (0.5 * a2)  # [i, k]: centre i, ends k and j
+    end3 = edges.pair * a2 + k21 * (0.5 * a1)
+    half += _others(b2 * (end + end2) + b3 * end3) * edges.first
+    half += _others(b2 * end) * edges.second + _others(b3 * end) * edges.third
+    if z.legs is not None:  # κ_kij
+        half += (z.legs.contracted(a1) * 0.5 - a1[:, None] * k21) * (b1 * b1.T)
+    if z.A is not None:  # κ_kkij and κ_iikj
+        A, M, m = z.A, z.metric.matrix, z.metric.diagonal
+        both = A @ (a2[:, None] * M)
+        kkij = (a2 @ A.diagonal()) * M + (a2 @ m) * A + 2 * (both + both.T)
+        half += (kkij * (1 / 12) - a2[:, None] * pairs[3, 1]) * (b1 * b1.T) * 0.5
+        Aa, Ma = A @ a1, M @ a1
+        iikj = (
+            A.diagonal()[:, None] * Ma + m[:, None] * Aa + 2 * (Ma[:, None] * A + Aa[:, None] * M)
+        )
+        iikj = iikj * (1 / 6) - a1[:, None] * pairs[3, 1] - a1 * pairs[2, 2]
+        half += iikj * (b2 * b1.T) * 0.5
+    triangle = (C @ (w(2, 2)[:, None] * C)) * C * (b2 * b2.T)
+    C_x = off_diagonal(C_x)
+    return zero_coincidences(half + half.T + triangle - 2 * (C_x @ C_x))
+
+
+def _others(ends: Array) -> Array:
+    """[i, j]: the sum over k ≠ j of ends [i, k]."""
+    others: Array = ends.sum(axis=1)[:, None] - ends
+    return others
