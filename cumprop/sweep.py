@@ -173,15 +173,16 @@ def _run_truth(job: TruthJob, results: Path) -> Outcome:
 
 
 def _progress(outcomes: Iterator[Outcome], work: Sequence[Cell | TruthJob]) -> Iterator[Outcome]:
-    """The outcomes, with a bar on a terminal that weighs each job by its predicted FLOPs."""
+    """The outcomes, with a bar that weighs each job by its predicted FLOPs; slow in a log file."""
     from tqdm import tqdm
 
     layout = "{l_bar}{bar}| {n_fmt}/{total_fmt}FLOP [{elapsed}<{remaining}] {postfix}"
     total = sum(map(_flops, work))
-    with tqdm(total=total, unit_scale=True, bar_format=layout, disable=None) as bar:
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=total, unit_scale=True, bar_format=layout, mininterval=interval) as bar:
         for outcome in outcomes:
+            bar.set_postfix_str(outcome.label, refresh=False)
             bar.update(outcome.flops)
-            bar.set_postfix_str(outcome.label)
             yield outcome
 
 

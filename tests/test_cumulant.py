@@ -269,7 +269,7 @@ def test_what_does_not_fit_is_refused_with_the_number():
     """1024^4 float32 numbers are 4.4 TB, times the tensors alive at once."""
     rows = np.broadcast_to(np.float32(0.01), (1024, 1024))
     network = cumprop.MLP([rows, rows, rows])
-    with pytest.raises(CumpropError, match=r"needs \d{4,}\.\d GB here .* take a lower order"):
+    with pytest.raises(CumpropError, match=r"needs \d{4,}\.\d GB here, .* take a lower order"):
         cumprop.estimate(network, "cumulant", order=4, kind="augmented")
 
 

@@ -89,7 +89,7 @@ class Cumulant(Estimator):
         if needed < free:
             return None
         return (
-            f"order {self.order} needs {needed / 1e9:.1f} GB here and {free / 1e9:.1f} GB are free: "
+            f"order {self.order} needs {needed / 1e9:.1f} GB here, {free / 1e9:.1f} GB are free: "
             "take a lower order, kind basic, or monte_carlo"
         )
 
