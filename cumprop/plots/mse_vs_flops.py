@@ -75,9 +75,9 @@ class _Panel:
 
     @property
     def best(self) -> Point | None:
-        """The most accurate resolved point of the cumulants."""
+        """The resolved point of the cumulants that saves most against sampling."""
         resolved = [p for p in self.points if p["estimator"] == "cumulant" and p["resolved"]]
-        return min(resolved, key=lambda p: float(p["vn_mse"]), default=None)
+        return min(resolved, key=lambda p: float(p["vn_mse"] * p["flops"]), default=None)
 
     @property
     def x_extent(self) -> list[float]:
