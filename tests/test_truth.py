@@ -1,7 +1,6 @@
 """Truth: exact sums, unbiased scores, and files that survive what happens to files."""
 
 import math
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -206,23 +205,3 @@ def test_mistakes_give_one_clear_line():
         with pytest.raises(CumpropError) as error:
             mistake()
         assert "\n" not in str(error.value)
-
-
-@pytest.mark.verify
-def test_statistics_cost_little_beside_the_forward_pass():
-    s = spec(width=256, depth=4)
-
-    def forward():
-        for half in range(2):
-            rng = stream(0, 256, 0, half, 0)
-            for batch in s.inputs.batches(rng, GROUPS * s.group_samples):
-                s.network.forward(batch.x)
-
-    def seconds(work):
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    truth = Truth.empty(s)
-    ratios = [seconds(truth.extended) / seconds(forward) for _ in range(7)]
-    assert sorted(ratios)[3] < 1.15
