@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import WickTable
+from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import (
     Metric,
     ScaledIdentity,
@@ -32,9 +32,17 @@ from cumprop.networks import MLP
 
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
-from .engine import KnownSlices, Propagated, metric_scales, wick_coefficients
+from .engine import (
+    AffineMap,
+    KnownSlices,
+    Propagated,
+    Wanted,
+    input_of,
+    metric_scales,
+    propagate,
+    wick_coefficients,
+)
 from .kinds import Scheme
-from .structured3 import affine, covariance, input_of
 
 Array = NDArray[Any]
 SCHEME = Scheme(3, "augmented_factorised")
@@ -87,23 +95,18 @@ class Tracked:
 
 def run(network: MLP, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, the legs of κ_3 and the core of κ_4 through the layers."""
-    scales = metric_scales(network, 3, metric)
     x = Tracked(*input_of(network))
-    layer_means, clamped, precision = [], 0, 0.0
-    for i, activation in enumerate(network.activations):
-        with component("linear"):
-            weight = counted(network.weights[i])
-            z = linear(x, weight, network.biases[i], scales[i])
-        with component("nonlinear"):
-            w, n_clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
-            x = nonlinear(z, w, last=i + 1 == network.depth)
-        layer_means.append(x.mean)
-        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+    return propagate(network, x, _step, metric_scales(network, 3, metric), cov)
+
+
+def _step(
+    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted
+) -> tuple[Tracked, WickTable, int]:
     with component("linear"):
-        weight, bias = counted(network.weights[-1]), network.biases[-1]
-        mean = affine(x.mean, weight, bias)
-        C = covariance(x.C, weight) if cov else None
-    return Propagated(mean, layer_means, C, clamped, precision)
+        z = linear(x, affine)
+    with component("nonlinear"):
+        w, clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
+        return nonlinear(z, w, wanted), w, clamped
 
 
 @dataclass(frozen=True)
@@ -129,22 +132,21 @@ class PreActivation:
         return known
 
 
-def linear(x: Tracked, weight: Array, bias: Array | None, scale: float | None) -> PreActivation:
-    """W on every leg; the identity factor becomes W Wᵀ or scale · I."""
-    n = len(weight)
-    metric = Metric(weight) if scale is None else ScaledIdentity(scale, n, weight.dtype)
-    root = weight if scale is None else counted(np.eye(n, dtype=weight.dtype) * scale**0.5)
+def linear(x: Tracked, affine: AffineMap) -> PreActivation:
+    """W on every leg; the identity factor becomes the metric."""
+    weight, scale = affine.weight, affine.scale
+    identity = counted(np.eye(len(weight), dtype=weight.dtype))
     return PreActivation(
-        mean=affine(x.mean, weight, bias),
-        C=covariance(x.C, weight),
+        mean=affine.mean(x.mean),
+        C=affine.covariance(x.C),
         legs=None if x.legs is None else x.legs.scaled(weight),
         A=None if x.A is None else weight @ x.A @ weight.T,
-        metric=metric,
-        root=root,
+        metric=affine.metric,
+        root=weight if scale is None else identity * scale**0.5,
     )
 
 
-def nonlinear(z: PreActivation, w: WickTable, last: bool) -> Tracked:
+def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), new legs of κ_3, the core of κ_4."""
     slices = z.slices
     power = PowerCumulants(z.mean, slices, w, SCHEME)
@@ -152,7 +154,7 @@ def nonlinear(z: PreActivation, w: WickTable, last: bool) -> Tracked:
     C = slice_of_x(power, (1, 1))
     k2, k3, k4 = (slice_of_x(power, (p,)) for p in (2, 3, 4))
     diagonal(C, (2,))[...] = k2
-    if last:
+    if wanted != "all":
         return Tracked(mean, C)
     zero = np.zeros_like(C)
     own = {(d,): slices[d].slice((d,)) if d in slices else zero[0] for d in (3, 4)}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import Activation, WickTable
-from cumprop.cumulants import lookup
+from cumprop.cumulants import Metric, ScaledIdentity, lookup
 from cumprop.diagrams import Block
+from cumprop.flops import component, counted
 from cumprop.networks import MLP
 
 Array = NDArray[Any]
@@ -32,6 +34,79 @@ class Propagated:
     cov: Array | None
     clamped: int
     precision: float
+
+
+Wanted = Literal["all", "covariance", "mean"]
+"""What to compute of X_l: all that is tracked, or at the last layer what the output reads."""
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """Z = W X + b: what it makes of a mean, a covariance (None for I) and an identity factor."""
+
+    weight: Array
+    bias: Array | None
+    scale: float | None = None
+
+    def mean(self, mean: Array) -> Array:
+        mean = self.weight @ mean
+        return mean if self.bias is None else mean + self.bias
+
+    def covariance(self, C: Array | None) -> Array:
+        W = self.weight
+        return W @ W.T if C is None else W @ C @ W.T
+
+    def variance(self, C: Array | None) -> Array:
+        W = self.weight
+        variance: Array = ((W if C is None else W @ C) * W).sum(axis=1)
+        return variance
+
+    @cached_property
+    def metric(self) -> Metric | ScaledIdentity:
+        """W Wᵀ, or scale · I."""
+        if self.scale is None:
+            return Metric(self.weight)
+        return ScaledIdentity(self.scale, len(self.weight), self.weight.dtype)
+
+
+class Tracked(Protocol):
+    """What every engine tracks of X_l, beside its own."""
+
+    @property
+    def mean(self) -> Array: ...
+    @property
+    def C(self) -> Array | None: ...
+
+
+X = TypeVar("X", bound=Tracked)
+Step = Callable[[X, AffineMap, Activation, Wanted], tuple[X, WickTable, int]]
+"""(X_{l-1}, map, activation, wanted) -> X_l, its Wick coefficients, variances clamped in them."""
+
+
+def propagate(
+    network: MLP, x: X, step: Step[X], scales: list[float | None], cov: bool
+) -> Propagated:
+    """Take the steps of an engine through all layers, then the output map."""
+    *maps, last = (
+        AffineMap(counted(weight), bias, scale)
+        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
+    )
+    layer_means, clamped, precision = [], 0, 0.0
+    for i, (affine, activation) in enumerate(zip(maps, network.activations, strict=True)):
+        wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
+        x, w, n_clamped = step(x, affine, activation, wanted)
+        layer_means.append(x.mean)
+        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+    with component("linear"):
+        covariance = last.covariance(x.C) if cov else None
+        return Propagated(last.mean(x.mean), layer_means, covariance, clamped, precision)
+
+
+def input_of(network: MLP) -> tuple[Array, Array | None]:
+    """Mean and covariance of X_0; None for the identity."""
+    n = network.widths[0]
+    mean = np.zeros(n, network.dtype) if network.input_mean is None else network.input_mean
+    return counted(mean), None if network.input_cov is None else counted(network.input_cov)
 
 
 class KnownSlices:

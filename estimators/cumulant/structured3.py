@@ -17,12 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import WickTable
-from cumprop.cumulants import Metric, ScaledIdentity, diagonal, zero_coincidences
-from cumprop.flops import component, counted
+from cumprop.activations import Activation, WickTable
+from cumprop.cumulants import diagonal, zero_coincidences
+from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .engine import Propagated, metric_scales, wick_coefficients
+from .engine import (
+    AffineMap,
+    Propagated,
+    Wanted,
+    input_of,
+    metric_scales,
+    propagate,
+    wick_coefficients,
+)
 
 Array = NDArray[Any]
 
@@ -99,70 +107,38 @@ class Hidden:
 
 def run(network: MLP, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, the births of κ_3 and the trace of κ_4 through the layers."""
-    scales = metric_scales(network, 3, metric)
     x = Hidden(*input_of(network))
-    layer_means, clamped, precision = [], 0, 0.0
-    for i, activation in enumerate(network.activations):
-        only_mean = i + 1 == network.depth and not cov
-        with component("linear"):
-            weight = counted(network.weights[i])
-            births = x.births.transform(weight) if x.births else None
-            own, pairs = linear(x, births, weight, network.biases[i], scales[i], only_mean)
-        with component("nonlinear"):
-            w, n_clamped = wick_coefficients(activation, own.mean, own.variance)
-            x = nonlinear(own, pairs, births, w)
-        layer_means.append(x.mean)
-        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+    return propagate(network, x, _step, metric_scales(network, 3, metric), cov)
+
+
+def _step(
+    x: Hidden, affine: AffineMap, activation: Activation, wanted: Wanted
+) -> tuple[Hidden, WickTable, int]:
     with component("linear"):
-        weight, bias = counted(network.weights[-1]), network.biases[-1]
-        C = covariance(x.C, weight) if cov else None
-        return Propagated(affine(x.mean, weight, bias), layer_means, C, clamped, precision)
-
-
-def input_of(network: MLP) -> tuple[Array, Array | None]:
-    """Mean and covariance of X_0; None for the identity."""
-    n = network.widths[0]
-    mean = np.zeros(n, network.dtype) if network.input_mean is None else network.input_mean
-    return counted(mean), None if network.input_cov is None else counted(network.input_cov)
+        births = x.births.transform(affine.weight) if x.births else None
+        own, pairs = linear(x, births, affine, wanted)
+    with component("nonlinear"):
+        w, clamped = wick_coefficients(activation, own.mean, own.variance)
+        return nonlinear(own, pairs, births, w), w, clamped
 
 
 def linear(
-    x: Hidden,
-    births: Births | None,
-    weight: Array,
-    bias: Array | None,
-    scale: float | None,
-    only_mean: bool,
+    x: Hidden, births: Births | None, affine: AffineMap, wanted: Wanted
 ) -> tuple[Own, Pairs | None]:
     """Slices of κ(W X + b), given the births in Z; no pairs where only E[φ(Z)] is wanted."""
-    mean = affine(x.mean, weight, bias)
+    mean, M = affine.mean(x.mean), affine.metric
     zero = np.zeros_like(mean)
-    M = Metric(weight) if scale is None else ScaledIdentity(scale, len(weight), weight.dtype)
     k4 = zero if x.A is None else x.A * M.diagonal * M.diagonal
-    if only_mean:
-        own = Own(mean, variance(x.C, weight), births.slice_3() if births else zero, k4)
-        return own, None
-    C = covariance(x.C, weight)
+    if wanted == "mean":
+        k3 = births.slice_3() if births else zero
+        return Own(mean, affine.variance(x.C), k3, k4), None
+    C = affine.covariance(x.C)
     k21 = births.slice_21() if births else np.zeros_like(C)
     own = Own(mean, C.diagonal().copy(), k21.diagonal().copy(), k4)
     k22 = np.zeros_like(C)
     if x.A is not None:
         k22 = (M.diagonal[:, None] * M.diagonal + 2 * (M.matrix * M.matrix)) * (x.A / 3)
     return own, Pairs(*map(zero_coincidences, (C, k21, k22)))
-
-
-def affine(mean: Array, weight: Array, bias: Array | None) -> Array:
-    mean = weight @ mean
-    return mean if bias is None else mean + bias
-
-
-def covariance(C: Array | None, weight: Array) -> Array:
-    return weight @ weight.T if C is None else weight @ C @ weight.T
-
-
-def variance(C: Array | None, weight: Array) -> Array:
-    diagonal: Array = ((weight if C is None else weight @ C) * weight).sum(axis=1)
-    return diagonal
 
 
 def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: WickTable) -> Hidden:

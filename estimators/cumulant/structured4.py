@@ -24,14 +24,22 @@ from numpy.typing import NDArray
 from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import TracePart, diagonal, off_diagonal, transform_legs
 from cumprop.diagrams import Block
-from cumprop.flops import component, counted
+from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
-from .engine import KnownSlices, Propagated, wick_coefficients
+from .engine import (
+    AffineMap,
+    KnownSlices,
+    Propagated,
+    Wanted,
+    input_of,
+    metric_scales,
+    propagate,
+    wick_coefficients,
+)
 from .kinds import Scheme
-from .structured3 import affine, covariance, input_of, variance
 
 Array = NDArray[Any]
 SCHEME = Scheme(4)
@@ -143,43 +151,36 @@ class _PairSlices:
 def run(network: MLP, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, κ_3 and the births of κ_4; nothing radial, so no `metric`, is tracked."""
     x = Tracked(*input_of(network))
-    layer_means, clamped, precision = [], 0, 0.0
-    for i, activation in enumerate(network.activations):
-        last = i + 1 == network.depth
-        weight, bias = counted(network.weights[i]), network.biases[i]
-        if last and not cov:
-            mean, w, n_clamped = _last_mean(x, weight, bias, activation)
-            x = Tracked(mean, None)
-        else:
-            with component("linear"):
-                z = linear(x, weight, bias)
-            with component("nonlinear"):
-                w, n_clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
-                x = nonlinear(z, w, covariance_only=last)
-        layer_means.append(x.mean)
-        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+    return propagate(network, x, _step, metric_scales(network, 4, "exact"), cov)
+
+
+def _step(
+    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted
+) -> tuple[Tracked, WickTable, int]:
+    if wanted == "mean":
+        return _last_step(x, affine, activation)
     with component("linear"):
-        weight, bias = counted(network.weights[-1]), network.biases[-1]
-        mean = affine(x.mean, weight, bias)
-        C = covariance(x.C, weight) if cov else None
-    return Propagated(mean, layer_means, C, clamped, precision)
+        z = linear(x, affine)
+    with component("nonlinear"):
+        w, clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
+        return nonlinear(z, w, wanted), w, clamped
 
 
-def _last_mean(
-    x: Tracked, weight: Array, bias: Array | None, activation: Activation
-) -> tuple[Array, WickTable, int]:
+def _last_step(
+    x: Tracked, affine: AffineMap, activation: Activation
+) -> tuple[Tracked, WickTable, int]:
     """E[φ(W X + b)], from single-neuron cumulants alone."""
     with component("linear"):
-        mean = affine(x.mean, weight, bias)
-        slices: dict[int, Sliced] = {2: KnownSlices({(2,): variance(x.C, weight)})}
+        mean, variance = affine.mean(x.mean), affine.variance(x.C)
+        slices: dict[int, Sliced] = {2: KnownSlices({(2,): variance})}
         if x.K3 is not None:
-            slices[3] = KnownSlices({(3,): _third(x.K3, weight)})
+            slices[3] = KnownSlices({(3,): _third(x.K3, affine.weight)})
         if x.births:
-            fourth = (birth.diagonal_after(weight) for birth in x.births)
+            fourth = (birth.diagonal_after(affine.weight) for birth in x.births)
             slices[4] = KnownSlices({(4,): reduce(add, fourth)})
     with component("nonlinear"):
-        w, clamped = wick_coefficients(activation, mean, slices[2].slice((2,)))
-        return PowerCumulants(mean, slices, w, SCHEME)[(1,)], w, clamped
+        w, clamped = wick_coefficients(activation, mean, variance)
+        return Tracked(PowerCumulants(mean, slices, w, SCHEME)[(1,)], None), w, clamped
 
 
 def _third(K3: Array, weight: Array) -> Array:
@@ -189,8 +190,9 @@ def _third(K3: Array, weight: Array) -> Array:
     return np.stack([w @ (slab @ w) for w, slab in zip(weight, once, strict=True)])
 
 
-def linear(x: Tracked, weight: Array, bias: Array | None) -> PreActivation:
+def linear(x: Tracked, affine: AffineMap) -> PreActivation:
     """W on every leg of everything, and the slice T of κ_4."""
+    weight = affine.weight
     births = tuple(birth.transform(weight) for birth in x.births)
     T = None
     if births:
@@ -198,20 +200,20 @@ def linear(x: Tracked, weight: Array, bias: Array | None) -> PreActivation:
         for birth in births:
             birth.add_slice_to(T)
     return PreActivation(
-        mean=affine(x.mean, weight, bias),
-        C=covariance(x.C, weight),
+        mean=affine.mean(x.mean),
+        C=affine.covariance(x.C),
         K3=None if x.K3 is None else transform_legs(x.K3, weight),
         T=T,
         births=births,
     )
 
 
-def nonlinear(z: PreActivation, w: WickTable, covariance_only: bool) -> Tracked:
+def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), κ_3 in full and a new birth for κ_4."""
     power = PowerCumulants(z.mean, z.slices, w, SCHEME)
     mean = power[(1,)]
     C = _with_diagonal(slice_of_x(power, (1, 1)), slice_of_x(power, (2,)))
-    if covariance_only:
+    if wanted == "covariance":
         return Tracked(mean, C)
     triples = Triples(z, w)
     value = [w(k, 1) for k in (1, 2, 3)]
