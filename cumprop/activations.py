@@ -15,6 +15,7 @@ from scipy.special import erf, expit, ndtr
 
 from cumprop.closed_forms import ClosedFormTable, Normal
 from cumprop.errors import CumpropError
+from cumprop.flops import counted, is_foreign
 from cumprop.quadrature import TOLERANCE, QuadratureTable, power
 
 Array = NDArray[Any]
@@ -301,5 +302,5 @@ def get(activation: str | Activation) -> Activation:
 
 
 def _floating(x: ArrayLike) -> Array:
-    array = np.asanyarray(x)
+    array: Array = counted(x) if is_foreign(x) else np.asanyarray(x)
     return array if array.dtype.kind == "f" else array.astype(np.float64)

@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cumprop.diagrams import Block, dealings, partitions, support
-from cumprop.flops import counted, plain
+from cumprop.flops import ForeignArray, counted, plain
 
 Array = NDArray[Any]
 Slices = Mapping[Block, Array]
@@ -33,6 +33,9 @@ def diagonal(tensor: Array, u: Block) -> Array:
     >>> diagonal(np.arange(9).reshape(3, 3), (2,)).tolist()
     [0, 4, 8]
     """
+    if isinstance(tensor, ForeignArray):
+        view: Array = tensor.repeated(u)
+        return view
     ends = np.cumsum(u)
     strides = [sum(tensor.strides[end - count : end]) for count, end in zip(u, ends, strict=True)]
     shape = [tensor.shape[end - 1] for end in ends]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.errors import CumpropError
-from cumprop.flops import Flops
+from cumprop.flops import Flops, is_foreign
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -82,6 +82,8 @@ class Estimator(ABC):
 
     def supports(self, network: MLP) -> str | None:
         """Why this network cannot be estimated, with the remedy; None where it can."""
+        if any(map(is_foreign, network.weights)):
+            return f"{self.name} takes NumPy weights, not tensors: give tensor.numpy(), or cumulant"
         return None
 
     @abstractmethod

@@ -6,10 +6,11 @@ take part in is added to the innermost `counting` block, under the current `comp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -104,12 +105,41 @@ def count(n: int) -> None:
         flops._add(int(n))
 
 
+class ForeignArray:
+    """An array of another library that NumPy's functions take and that counts its arithmetic.
+
+    What NumPy has no protocol for, it offers as methods.
+    """
+
+    @property
+    def tensor(self) -> Any:
+        """The library's own array."""
+        raise NotImplementedError
+
+    @property
+    def address(self) -> int:
+        """Where its first number is."""
+        raise NotImplementedError
+
+    def repeated(self, u: tuple[int, ...]) -> Any:
+        """The view in which index a is repeated u_a times (`cumprop.cumulants.diagonal`)."""
+        raise NotImplementedError
+
+
+def is_foreign(x: object) -> bool:
+    """Whether x is a ForeignArray or a PyTorch tensor; does not import PyTorch."""
+    torch = sys.modules.get("torch")
+    return isinstance(x, ForeignArray) or (torch is not None and isinstance(x, torch.Tensor))
+
+
 class Counted(np.ndarray[Any, np.dtype[Any]]):
     """An array whose arithmetic is counted; otherwise an ordinary ndarray."""
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
+        if any(isinstance(x, ForeignArray) for x in inputs):
+            return NotImplemented  # theirs is the arithmetic, and the counting
         arrays = [plain(x) for x in inputs]
         if out is not None:
             kwargs["out"] = tuple(plain(x) for x in out)
@@ -131,12 +161,22 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
 
 
 def counted(array: Any) -> Counted:
-    """View `array` so that its arithmetic is counted (no copy)."""
-    return array if isinstance(array, Counted) else np.asarray(array).view(Counted)
+    """View `array`, a PyTorch tensor too, so that its arithmetic is counted (no copy)."""
+    if isinstance(array, Counted):
+        return array
+    if isinstance(array, ForeignArray):
+        return cast(Counted, array)
+    if is_foreign(array):
+        from cumprop.torch_arrays import TorchArray
+
+        return cast(Counted, TorchArray(array))
+    return np.asarray(array).view(Counted)
 
 
 def plain(array: Any) -> Any:
     """The ordinary array behind a counted one; anything else unchanged (no copy)."""
+    if isinstance(array, ForeignArray):
+        return array.tensor
     return array.view(np.ndarray) if isinstance(array, Counted) else array
 
 
@@ -165,5 +205,12 @@ def _is_symmetric_product(ufunc: np.ufunc, a: Any, b: Any) -> bool:
         and a.shape == b.shape[::-1]
         and a.strides == b.strides[::-1]
         and a.shape[1] > 1
-        and a.__array_interface__["data"] == b.__array_interface__["data"]
+        and _address(a) == _address(b)
     )
+
+
+def _address(array: Any) -> int:
+    if isinstance(array, ForeignArray):
+        return array.address
+    address: int = array.__array_interface__["data"][0]
+    return address

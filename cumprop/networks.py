@@ -14,6 +14,7 @@ from cumprop import activations as activation_functions
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
+from cumprop.flops import counted, is_foreign, plain
 
 Array = NDArray[Any]
 
@@ -27,9 +28,10 @@ class MLP:
     one name or Activation for all layers, or L of them. The input is N(input_mean, input_cov),
     None for 0 and the identity; input_cov may be a matrix, a diagonal or a number. `init_scale`,
     weight variance · fan-in of every map, is what the average metric needs. Arrays are kept as
-    read-only copies of one type, float32 or float64. Raises CumpropError for shapes that do not
-    fit, NaN or infinite numbers and an input_cov that is no covariance. Errors count maps like npz
-    files do, W0 first.
+    read-only copies of one type, float32 or float64; PyTorch tensors are kept as they are, and
+    beside one all others become tensors. Raises CumpropError for shapes that do not fit, NaN or
+    infinite numbers and an input_cov that is no covariance. Errors count maps like npz files do,
+    W0 first.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
     >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
@@ -45,10 +47,12 @@ class MLP:
         input_cov: ArrayLike | None = None,
         init_scale: ArrayLike | None = None,
     ) -> None:
+        given = (*weights, *(() if biases is None else biases), input_mean, input_cov)
+        self._tensor = next(filter(is_foreign, given), None)
         matrices = [_numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
         _check_chain(matrices)
-        self.dtype = np.result_type(np.float32, *matrices)
-        self.weights = tuple(_frozen(w, self.dtype) for w in matrices)
+        self.dtype = np.result_type(np.float32, *(w.dtype for w in matrices))
+        self.weights = tuple(map(self._kept, matrices))
         self.biases = self._check_biases(biases)
         self.activations = self._check_activations(activations)
         self.input_mean = self._check_mean(input_mean)
@@ -85,7 +89,7 @@ class MLP:
             return None
         values = _numbers(mean, "input_mean")
         n = self.widths[0]
-        return self._vector(np.full(n, values) if values.ndim == 0 else values, "input_mean", n)
+        return self._vector(values if values.ndim else values + np.zeros(n), "input_mean", n)
 
     def _check_cov(self, cov: ArrayLike | None) -> Array | None:
         if cov is None:
@@ -93,7 +97,7 @@ class MLP:
         n = self.widths[0]
         matrix = _numbers(cov, "input_cov").astype(np.float64)
         if matrix.shape in ((), (n,)):
-            matrix = np.diag(np.broadcast_to(matrix, n))
+            matrix = np.diag(np.broadcast_to(matrix, (n,)))
         if matrix.shape != (n, n):
             raise CumpropError(
                 f"input_cov has shape {matrix.shape}; "
@@ -103,12 +107,12 @@ class MLP:
         if np.abs(matrix - matrix.T).max() > rounding:
             raise CumpropError("input_cov is not symmetric; give a covariance matrix")
         matrix = (matrix + matrix.T) / 2
-        smallest = np.linalg.eigvalsh(matrix)[0]
+        smallest = float(np.linalg.eigvalsh(matrix)[0])
         if smallest < -rounding:
             raise CumpropError(
                 f"input_cov has the negative eigenvalue {smallest:.3g}; give a covariance matrix"
             )
-        return _frozen(matrix, self.dtype)
+        return self._kept(matrix)
 
     def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
         if scale is None:
@@ -125,7 +129,16 @@ class MLP:
         vector = _numbers(values, name)
         if vector.shape != (length,):
             raise CumpropError(f"{name} has shape {vector.shape}; give ({length},)")
-        return _frozen(vector, self.dtype)
+        return self._kept(vector)
+
+    def _kept(self, array: ArrayLike) -> Array:
+        """A read-only copy, or a tensor beside tensors (the same one if it was one already)."""
+        if self._tensor is not None:
+            tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
+            return tensor
+        copy = np.array(array, dtype=self.dtype, order="C")
+        copy.setflags(write=False)
+        return copy
 
     @property
     def depth(self) -> int:
@@ -166,7 +179,8 @@ class MLP:
 
     def layers(self, x: ArrayLike) -> Iterator[tuple[Array, Array | None]]:
         """(Z_l, X_l) for l = 1..L, then (Y, None); arrays of shape (N, n_l)."""
-        previous = np.asanyarray(x, dtype=self.dtype)
+        tensors = self._tensor is not None
+        previous: Array = counted(self._kept(x)) if tensors else np.asanyarray(x, dtype=self.dtype)
         if previous.ndim == 0 or previous.shape[-1] != self.widths[0]:
             raise CumpropError(
                 f"inputs have shape {previous.shape}; give (N, {self.widths[0]}), one per row"
@@ -176,10 +190,10 @@ class MLP:
             if b is not None:
                 z += b
             if layer == self.depth:
-                yield z, None
+                yield (plain(z) if tensors else z), None
             else:
                 previous = self.activations[layer].forward(z)
-                yield z, previous
+                yield (plain(z), plain(previous)) if tensors else (z, previous)
 
     def prefix(self, depth: int) -> MLP:
         """The network of the first `depth` hidden layers, the next map being its output.
@@ -216,7 +230,7 @@ class MLP:
             if getattr(self, key) is not None:
                 arrays[key] = getattr(self, key)
         with Path(path).open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **{key: _on_host(array) for key, array in arrays.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -264,6 +278,10 @@ def _read(path: str | Path) -> dict[str, Array]:
         ) from None
 
 
+def _on_host(array: Any) -> Any:
+    return plain(array).detach().cpu().numpy() if is_foreign(array) else array
+
+
 def _check_chain(matrices: Sequence[Array]) -> None:
     if not matrices:
         raise CumpropError("the network has no weights; give at least one matrix (out, in)")
@@ -279,7 +297,7 @@ def _check_chain(matrices: Sequence[Array]) -> None:
 
 def _numbers(values: ArrayLike, name: str) -> Array:
     try:
-        array = np.asarray(values)
+        array: Array = counted(values) if is_foreign(values) else np.asarray(values)
     except ValueError:
         raise CumpropError(f"{name} is ragged; give rows of equal length") from None
     if array.dtype.kind not in "iuf":
@@ -289,9 +307,3 @@ def _numbers(values: ArrayLike, name: str) -> Array:
     if not np.isfinite(array).all():
         raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
     return array
-
-
-def _frozen(array: Array, dtype: np.dtype[Any]) -> Array:
-    copy = np.array(array, dtype=dtype, order="C")
-    copy.setflags(write=False)
-    return copy
