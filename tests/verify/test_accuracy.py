@@ -99,7 +99,7 @@ def test_order_two_augmented_lands_near_the_reported_value(truths, record):
     value, (left, right) = vn_mse(truths, estimates(2, "augmented"))
     half = (right - left) / 2 * np.sqrt(1 + len(SEEDS) / NETWORKS_BEHIND_A_VALUE)
     contained = "contains" if left <= reported <= right else "does not contain"
-    measured = f"{value:.3g} ({left:.3g} to {right:.3g}), which {contained} {reported:.3g}"
+    measured = f"{value:.4g} ({left:.4g} to {right:.4g}), which {contained} {reported:.3g}"
     required = f"{reported:.3g} ± {half:.1g}, assuming that it is the mean of two networks"
     record(claim(2, "augmented", truths), measured, required, abs(value - reported) <= half)
 
