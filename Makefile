@@ -4,7 +4,7 @@ SCALE ?= laptop
 BIN := .venv/bin
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help install demo test verify ci lint clean
+.PHONY: help install demo bench test verify ci lint clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -14,6 +14,9 @@ install: .venv/installed  ## Make the environment .venv and install cumprop into
 demo: install  ## Width-256 sweep at laptop scale, then Figure 1 in figures/ (≤ 5 minutes)
 	$(BIN)/cumprop sweep configs/relu_w256.yaml --scale $(SCALE)
 	$(BIN)/cumprop plot results/relu_w256
+
+bench: install  ## Seconds of every order, and of sampling to the same error (about 2 minutes)
+	$(BIN)/cumprop bench
 
 test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests that need torch skip and say so)
 	$(BIN)/python -m pytest -m "not verify" -n 2 -rs -q

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 
 from cumprop.errors import CumpropError
 
-_NOT_FIGURES = {"caption", "style"}
+_NOT_FIGURES = {"caption", "style", "tradeoff"}
 
 
 def available() -> list[str]:
@@ -25,7 +26,8 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
 
     Scores the rows first, so pictures are never older than truths. Writes
     `<config>_<figure>.{pdf,svg,png}` and returns the paths; `results/reference` is drawn only where
-    `results` names it. Raises CumpropError for an unknown figure or where there are no results.
+    `results` names it. Raises CumpropError for an unknown figure, where there are no results, or
+    where a figure asked for by name cannot be drawn from them; otherwise stderr says why.
     """
     chosen = figures or available()
     for name in chosen:
@@ -41,6 +43,11 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
     for config, rows in scores.groupby("config", sort=False):
         for name in chosen:
             draw = importlib.import_module(f"cumprop.plots.{name}").draw
-            with style.context():
-                written += style.save(draw(rows), Path(out) / f"{config}_{name}")
+            try:
+                with style.context():
+                    written += style.save(draw(rows), Path(out) / f"{config}_{name}")
+            except CumpropError as error:
+                if figures:
+                    raise
+                print(f"{config}: no {name}: {error}", file=sys.stderr)
     return written

@@ -1,0 +1,192 @@
+"""The command bench: how fast estimators are on this machine, and how much faster than sampling."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cumprop.cli import text
+from cumprop.cli.experiment import DIRECTORY, FILE, load_plugins, plugin_option
+from cumprop.errors import ConfigError, CumpropError
+
+if TYPE_CHECKING:
+    from cumprop.estimator import Estimator
+
+SIZE = click.IntRange(min=1)
+
+BUSY = 0.5
+"""Load average from which times are doubtful."""
+
+
+@click.command()
+@click.option("--width", "widths", type=SIZE, multiple=True, default=[256], show_default=True)
+@click.option("--depth", "depths", type=SIZE, multiple=True, default=[4], show_default=True)
+@click.option("--order", "orders", type=SIZE, multiple=True, help="Orders of `cumulant`; 1 to 4.")
+@click.option(
+    "--estimator", "estimators", multiple=True, metavar="NAME[:KEY=VALUE,…]",
+    help="Any other estimator with its parameters; may be repeated.",
+)  # fmt: skip
+@click.option("--threads", type=SIZE, help="Cores to use; all by default.")
+@click.option(
+    "--scores", type=DIRECTORY,
+    help="Results of a sweep with the errors; results/[reference/]relu_w256 by default.",
+)  # fmt: skip
+@click.option("--quick", is_flag=True, help="Half a second a measurement, not five.")
+@click.option(
+    "--json", "path", type=FILE, default=Path("results/bench/bench.json"), show_default=True
+)
+@click.option("--figures", type=DIRECTORY, help="Draw flops_vs_width there; takes three widths.")
+@plugin_option
+def bench(
+    widths: tuple[int, ...],
+    depths: tuple[int, ...],
+    orders: tuple[int, ...],
+    estimators: tuple[str, ...],
+    threads: int | None,
+    scores: Path | None,
+    quick: bool,
+    path: Path,
+    figures: Path | None,
+    plugins: tuple[Path, ...],
+) -> None:
+    """Time estimators, and sampling to the same error.
+
+    Errors are those that a sweep measured.
+
+    \b
+    Example:
+      cumprop bench --width 256 --depth 4 --order 3 --estimator cumulant:order=2,kind=augmented
+    """
+    from cumprop import bench as benchmark
+    from cumprop.known_errors import KnownErrors
+    from cumprop.provenance import cores
+    from cumprop.speed import QUICK, Effort
+
+    load_plugins(plugins)
+    words = [*(f"cumulant:order={order}" for order in orders), *estimators]
+    chosen = [_estimator(word) for word in words or (f"cumulant:order={k}" for k in (1, 2, 3, 4))]
+    report = benchmark.run(
+        chosen,
+        [(width, depth) for width in widths for depth in depths],
+        threads or cores(),
+        QUICK if quick else Effort(),
+        KnownErrors.find(scores),
+        lambda line: print(line, file=sys.stderr),
+    )
+    benchmark.write(report, path)
+    print(as_text(report))
+    print(f"\n{path}", file=sys.stderr)
+    if figures is not None:
+        from cumprop.plots import flops_vs_width, style
+
+        with style.context():
+            figure = flops_vs_width.draw(benchmark.rows(report))
+            for picture in style.save(figure, figures / "bench_flops_vs_width"):
+                print(picture)
+
+
+def _estimator(word: str) -> Estimator:
+    from cumprop import yaml_loader
+    from cumprop.experiment import make
+
+    name, _, settings = word.partition(":")
+    parameters = {}
+    for setting in filter(None, settings.split(",")):
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"--estimator {word}: write NAME:KEY=VALUE,KEY=VALUE")
+        parameters[key] = yaml_loader.parse(value, f"--estimator {word}").plain()
+    try:
+        return make(name, parameters)
+    except CumpropError as error:
+        raise ConfigError(str(error)) from None
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report as people read it: conditions, then sampling and estimators of each shape."""
+    parts = [_conditions(report)]
+    by_shape = groupby(report["estimators"], key=lambda entry: (entry["width"], entry["depth"]))
+    for (width, depth), entries in by_shape:
+        rivals = [r for r in report["sampling"] if (r["width"], r["depth"]) == (width, depth)]
+        table = list(entries)
+        parts += [
+            f"width {width}, depth {depth}",
+            text.table([_rival(rival) for rival in rivals]),
+            text.table([_line(entry) for entry in table]),
+            *(f"{e['label']}: {e['status']}" for e in table if e["status"] != "ok"),
+        ]
+    return "\n\n".join(parts)
+
+
+def _conditions(report: dict[str, Any]) -> str:
+    origin, matmul, effort = report["provenance"], report["matmul"], report["effort"]
+    threads, size = origin["threads"], matmul["size"]
+    revision = (origin["git_revision"] or "installed")[:8]
+    lines = [
+        f"{origin['cpu']}, {origin['blas']}, threads {threads}, NumPy {origin['numpy_version']}, "
+        f"cumprop {origin['cumprop_version']} ({revision})",
+        f"matrix products of {size} x {size} float32: {matmul['flops_per_second']:.3g} FLOP/s",
+        f"Medians of {effort['least']} to {effort['most']} repeats (n) in {effort['seconds']:g} s.",
+    ]
+    if threads > 1:
+        lines.append(
+            f"Sampling: {threads} processes of 1 BLAS thread, together (its fastest way); "
+            f"estimators: 1 process of {threads} BLAS threads."
+        )
+    if report["errors_from"]:
+        lines.append(f"vn-MSE: measured by a sweep, {report['errors_from']}.")
+    else:
+        lines.append("vn-MSE: unknown; run `cumprop sweep`, or name its results with --scores.")
+    lines.append("x iid: seconds of iid sampling to the same vn-MSE / seconds of the estimator.")
+    if (report["load_before"] or 0) > BUSY:
+        lines.append(
+            f"OTHER WORK WAS RUNNING (load average {report['load_before']:.1f}): "
+            "these times are not to be trusted; run again on a quiet machine."
+        )
+    return "\n".join(lines)
+
+
+def _rival(rival: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "sampling": rival["design"],
+        "passes/s": f"{rival['passes_per_second']:,.0f}",
+        "of matmul": f"{rival['matmul_share']:.0%}",
+        "FLOPs/pass": f"{rival['flops_per_pass']:.3g}",
+        "repeats": rival["repeats"],
+        "variance/iid": _number(rival["gain"]),
+    }
+
+
+def _line(entry: dict[str, Any]) -> dict[str, Any]:
+    ran = entry["seconds"] is not None
+    bound = "" if entry["resolved"] in (True, None) else "<"
+    return {
+        "estimator": entry["label"],
+        "seconds": _number(entry["seconds"], "-"),
+        "n": entry["repeats"],
+        "FLOPs": _number(entry["flops"], "-"),
+        "predicted": f"{entry['flops_predicted'] / entry['flops'] - 1:+.1%}" if ran else "-",
+        "of matmul": f"{entry['matmul_share']:.0%}" if ran else "-",
+        "memory": text.size(entry["peak_bytes"]) if ran else "-",
+        "(predicted)": text.size(entry["bytes_predicted"]),
+        "vn-MSE": bound + _number(entry["vn_mse"]),
+        "x iid": bound.replace("<", ">") + _number(entry["ratio_iid"]),
+        "95%": _interval(entry["ratio_iid_low"], entry["ratio_iid_high"]),
+        "x orthogonal": bound.replace("<", ">") + _number(entry["ratio_orthogonal"]),
+    }
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None:
+        return ""
+    return f"> {_number(low)}" if high is None else f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float | None, missing: str = "unknown") -> str:
+    if value is None:
+        return missing
+    return f"{value:.2g}" if value < 10 or value >= 1e5 else f"{value:,.0f}"

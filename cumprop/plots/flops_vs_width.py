@@ -1,0 +1,171 @@
+"""Cost against width: counted FLOPs with fitted power laws, log-log (mathematics §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
+
+from cumprop.errors import CumpropError
+from cumprop.plots import style, tradeoff
+from cumprop.plots.caption import _words
+
+LEAST_WIDTHS = 3
+
+_PANEL = ["depth", "readout", "activation", "init", "dtype"]
+_CURVE = ["estimator", "order", "kind", "engine", "metric", "truncation", "design", "variant"]
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """One panel per depth and kind of network: FLOPs of every estimator over the width.
+
+    `rows` are scores, or `cumprop.bench.rows` of a benchmark. Sampling is shown by the FLOPs of one
+    forward pass. The lines are least squares in log-log. Raises CumpropError for fewer than three
+    widths.
+    """
+    rows = rows[rows["flops"].notna()]
+    widths = sorted(set(rows["width"]))
+    if len(widths) < LEAST_WIDTHS:
+        raise CumpropError(
+            f"a power law needs {LEAST_WIDTHS} widths, here are {widths}; "
+            "sweep with --set network.width=[64,128,256], or bench with --width three times"
+        )
+    sampled = rows["estimator"] == "monte_carlo"  # a curve of one pass, whatever their number
+    rows = rows.assign(variant=rows["parameters"].mask(sampled))
+    panels = [
+        (table.iloc[0], [_Curve.of(one) for _, one in table.groupby(_CURVE, dropna=False)])
+        for _, table in rows.groupby(_PANEL, dropna=False)
+    ]
+    looks = style.ordered({curve.look for _, curves in panels for curve in curves})
+    legend = [
+        Line2D([], [], color=look.colour, label=look.label, marker=look.marker, linewidth=0.8)
+        for look in looks
+    ]
+    figure, axes = style.sheet(len(panels), "width n", "FLOPs", legend, _caption(rows))
+    for (first, curves), ax in zip(panels, axes, strict=True):
+        ax.set(xscale="log", yscale="log", xlim=(widths[0] / 1.25, widths[-1] * 1.25))
+        ax.set_title(_title(first, rows))
+        for curve in curves:
+            curve.draw(ax)
+    figure.draw_without_rendering()
+    for (_, curves), ax in zip(panels, axes, strict=True):
+        _annotate(ax, curves)
+        _name_widths(ax, widths)
+    return figure
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y ≈ factor · x^exponent, `half_width` that of the exponent's 95% t-interval."""
+
+    exponent: float
+    half_width: float
+    factor: float
+
+    @classmethod
+    def fit(cls, x: ArrayLike, y: ArrayLike) -> Self:
+        """By least squares in log-log; takes three points or more.
+
+        >>> law = PowerLaw.fit([1, 2, 4], [3, 24, 192])
+        >>> round(law.exponent, 6), round(law.factor, 6), law.half_width < 1e-6
+        (3.0, 3.0, True)
+        """
+        u, v = np.log(np.asarray(x, dtype=float)), np.log(np.asarray(y, dtype=float))
+        du = u - u.mean()
+        exponent = du @ v / (du @ du)
+        residuals = v - v.mean() - exponent * du
+        freedom = u.size - 2
+        se = np.sqrt(residuals @ residuals / freedom / (du @ du))
+        factor = np.exp(v.mean() - exponent * u.mean())
+        return cls(float(exponent), float(stdtrit(freedom, 0.975) * se), float(factor))
+
+    def __str__(self) -> str:
+        return f"{self.exponent:.2f} ± {self.half_width:.2f}"
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One estimator: its name, look, FLOPs at each width, and the law where three are known."""
+
+    name: str
+    look: style.Look
+    points: pd.Series[float]
+    law: PowerLaw | None
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Self:
+        first: dict[str, Any] = {str(k): v for k, v in rows.iloc[0].items()}
+        flops, name = rows["flops"], ""
+        if first["estimator"] == "cumulant":
+            name = tradeoff.label(first)
+        if first["estimator"] == "monte_carlo":
+            most = rows.groupby("width")["n_samples"].transform("max")
+            rows = rows[rows["n_samples"] == most]
+            flops, name = rows["flops"] / rows["n_samples"], "one pass"
+        points = flops.groupby(rows["width"]).median()
+        law = PowerLaw.fit(points.index, points) if len(points) >= LEAST_WIDTHS else None
+        return cls(name, style.look(first), points, law)
+
+    @property
+    def note(self) -> str:
+        return "  ".join(filter(None, [self.name, str(self.law or "")]))
+
+    def draw(self, ax: Axes) -> None:
+        x, y = self.points.index.to_numpy(float), self.points.to_numpy(float)
+        ax.plot(x, y, self.look.marker, color=self.look.colour, zorder=3)
+        if self.law:
+            fitted = self.law.factor * x**self.law.exponent
+            ax.plot(x, fitted, color=self.look.colour, linewidth=0.8)
+
+
+def _annotate(ax: Axes, curves: list[_Curve]) -> None:
+    """Write the note of each curve beside its last point, or as little above as there is room."""
+    point = ax.figure.dpi / 72  # in pixels
+    highest = -np.inf
+    notes = []
+    for curve in sorted(curves, key=lambda curve: float(curve.points.iloc[-1])):
+        x, y = curve.points.index[-1], curve.points.iloc[-1]
+        height = ax.transData.transform((x, y))[1] / point
+        highest = max(height, highest + 9)
+        note = ax.annotate(
+            curve.note, (x, y), (7, highest - height), textcoords="offset points", va="center",
+            fontsize=7, color=curve.look.colour, in_layout=False,
+        )  # fmt: skip
+        notes.append(note)
+    longest = max(note.get_window_extent().width for note in notes) + 10 * point
+    left, right = np.log(ax.get_xlim()[0]), np.log(max(c.points.index[-1] for c in curves))
+    ax.set_xlim(right=np.exp(left + (right - left) / (1 - longest / ax.bbox.width)))
+
+
+def _name_widths(ax: Axes, widths: list[int]) -> None:
+    """A tick at every width, named where there is room, the largest always."""
+    names: list[str] = []
+    nearest = np.inf
+    for width in reversed(widths):
+        place = ax.transData.transform((width, 1))[0] * 72 / ax.figure.dpi
+        free = place < nearest - 20
+        names.append(str(width) if free else "")
+        nearest = place if free else nearest
+    ax.set_xticks(widths, reversed(names))
+    ax.minorticks_off()
+
+
+def _title(first: pd.Series[Any], rows: pd.DataFrame) -> str:
+    differing = [str(first[name]) for name in _PANEL[1:] if rows[name].nunique() > 1]
+    return ", ".join([f"depth {first['depth']}", *differing])
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    return (
+        f"{_words(rows['activation'])} MLPs, {_words(rows['init'])} init, {_words(rows['dtype'])}. "
+        f"FLOPs as executed ({_words(rows['flops_convention'])}), multiply-add = 2, random numbers "
+        "free. Lines: least squares in log-log over the widths shown; beside them the order K and "
+        "the exponent of n, ± 95% interval of the fit. At small widths terms of lower order count."
+    )

@@ -1,0 +1,34 @@
+"""Error against the clock: vn-MSE over seconds, log-log, beside sampling (mathematics §6, §7)."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cumprop.errors import CumpropError
+from cumprop.plots import tradeoff
+from cumprop.plots.tradeoff import Cost, Point
+
+
+def draw(scores: pd.DataFrame) -> Figure:
+    """One panel per problem: the vn-MSE of every estimator at its seconds, with 95% intervals.
+
+    `scores` is one configuration's part of `cumprop.scores.score`. The lines of sampling go at the
+    speed of its fastest run. Raises CumpropError where times were taken under different conditions
+    (processor, BLAS, threads, workers): such seconds cannot be compared.
+    """
+    conditions = sorted(set(scores.loc[scores["mse"].notna(), "conditions"]))
+    if len(conditions) > 1:
+        raise CumpropError(
+            f"seconds were measured under different conditions ({'; '.join(conditions)}) and "
+            "cannot be compared; remove the rows of all but one and sweep again"
+        )
+    about = "Seconds: one estimate, median over networks; sampling at the speed of its fastest run."
+    cost = Cost("seconds", "seconds", "faster\nthan iid", "slower\nthan iid", _seconds_per_sample)
+    return tradeoff.draw(scores, cost, about)
+
+
+def _seconds_per_sample(points: list[Point], design: str) -> float | None:
+    """At the fastest run, so that no accident slows the rival; None where it was not run."""
+    runs = (p for p in points if p["estimator"] == "monte_carlo" and p["design"] == design)
+    return min((float(p["seconds"] / p["n_samples"]) for p in runs), default=None)
