@@ -34,11 +34,13 @@ class Columns:
 
     def dot(self, other: Self) -> Array:
         """Σ A Bᵀ over the matrices both have."""
-        return reduce(iadd, (A @ B.T for A, B in self._shared(other)))
+        total: Array = reduce(iadd, (A @ B.T for A, B in self._shared(other)))
+        return total
 
     def row_dot(self, other: Self) -> Array:
         """The diagonal of `dot`, at n² each."""
-        return reduce(iadd, (np.vecdot(A, B) for A, B in self._shared(other)))
+        total: Array = reduce(iadd, (np.vecdot(A, B) for A, B in self._shared(other)))
+        return total
 
     def _shared(self, other: Self) -> Iterator[tuple[Array, Array]]:
         return ((A, B) for A, B in zip(self, other, strict=True) if A is not None and B is not None)
@@ -51,7 +53,7 @@ class Columns:
 class Legs(Columns):
     """κ_3 = Sym Σ_r [3 P_r ⊗ U_r ⊗ Y_r + D_r ⊗ P_r ⊗ P_r]: the cubic form Σ_r 3 p u y + d p²."""
 
-    P: Array
+    P: Any  # Array, or None at birth, where it is I
     U: Array
     Y: Array
     D: Array

@@ -62,7 +62,8 @@ class SlicesOfX:
 
     @property
     def k22(self) -> Array:
-        return covariance(self._square, self._square) - 2 * (self.C * self.C)
+        k22: Array = covariance(self._square, self._square) - 2 * (self.C * self.C)
+        return k22
 
     @cached_property
     def _value(self) -> Polynomial:
@@ -98,7 +99,9 @@ class Expansion:
         self._half = half
 
     def polynomial(self, f: Sequence[Array]) -> Polynomial:
-        rows = {a: reduce(iadd, (M * f[b] for b, M in row.items())) for a, row in self._half.items()}
+        rows = {
+            a: reduce(iadd, (M * f[b] for b, M in row.items())) for a, row in self._half.items()
+        }
         return Polynomial(f, rows)
 
 

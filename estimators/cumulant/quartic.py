@@ -14,7 +14,7 @@ gradient of the squares.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -26,19 +26,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Squares(Columns):
-    """g, p², u², e and ν, each (n, R) or (R,)."""
+    """g, p², u², e and ν, each (n, R); e and ν may be None, for zeros."""
 
     G: Array
     P2: Array
     U2: Array
-    E: Array | None
-    N: Array | None
-
-    @property
-    def light_doubled(self) -> Squares:
-        """G and P2 as they are, what only pairs with these twice."""
-        E, N = (None if light is None else light * 2 for light in (self.E, self.N))
-        return Squares(self.G, self.P2, self.U2 * 2, E, N)
+    E: Any
+    N: Any
 
 
 class Edges(NamedTuple):
@@ -66,36 +60,38 @@ class Quartic:
         Q = s.G * self.w2 + s.P2 * self.tau
         return Edges(Q, Q @ self.O, s.P2 @ self.d22)
 
-    def heavy_gradient(self, s: Squares, edges: Edges) -> tuple[Array, Array]:
-        """∂B(s, ·) in g and in p²."""
-        X = edges.QO if s.N is None else edges.QO + s.N
+    def heavy_gradient(
+        self, s: Squares, edges: Edges, times: float = 1, light: float = 1
+    ) -> tuple[Array, Array]:
+        """∂B(s, ·) in g and p²; the edges O, ν, d22 count `times`, and u², e, ν `light` times."""
+        X = edges.QO if s.N is None else edges.QO + (s.N if light == 1 else s.N * light)
         by_G = s.G * self.rho
-        by_G += s.U2 * self.w3
-        by_G += X * self.w2
-        by_P2 = s.U2 * self.rho
+        by_G += s.U2 * (light * self.w3)
+        by_G += X * (times * self.w2)
+        by_P2 = s.U2 * (light * self.rho)
         by_P2 += s.P2 * self.d4
-        by_P2 += X * self.tau
-        by_P2 += edges.R22
+        by_P2 += X * (times * self.tau)
+        by_P2 += edges.R22 if times == 1 else edges.R22 * times
         if s.E is not None:
-            by_P2 += s.E
+            by_P2 += s.E if light == 1 else s.E * light
         return by_G, by_P2
 
-    def gradient(self, s: Squares, edges: Edges) -> Squares:
+    def gradient(self, s: Squares, edges: Edges, times: float = 1) -> Squares:
         """∂B(s, ·) in all squares: B(s, t) = `gradient(s).dot(t)`."""
         by_U2 = s.P2 * self.rho
         by_U2 += s.G * self.w3
-        return Squares(*self.heavy_gradient(s, edges), by_U2, s.P2, edges.Q)
+        by_N = edges.Q if times == 1 else edges.Q * times
+        return Squares(*self.heavy_gradient(s, edges, times), by_U2, s.P2, by_N)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A birth's quartic form at the neurons of one layer: its legs there, h = P d31ᵀ, squares."""
+    """A birth's quartic form at the neurons of one layer: its legs there, H = P d31ᵀ, squares."""
 
     quartic: Quartic
     legs: Legs
     H: Array
     squares: Squares
-    edges: Edges
 
     @classmethod
     def of(cls, quartic: Quartic, legs: Legs, N: Array | None) -> Reading:
@@ -103,18 +99,12 @@ class Reading:
         H = P @ quartic.d31.T
         twice = P * 2
         squares = Squares(twice * U, P * P, U * U, twice * H, N)
-        return cls(quartic, legs, H, squares, quartic.edges(squares))
+        return cls(quartic, legs, H, squares)
 
-    def thrice(self) -> Squares:
-        """Half the gradient of κ_4(x, x, x, x) in the squares: the edges count three times."""
-        s, (Q, QO, R22) = self.squares, self.edges
-        edges = Edges(Q * 3, QO * 3, R22 * 3)
-        return self.quartic.gradient(replace(s, N=None if s.N is None else s.N * 3), edges)
-
-    def slice_22(self) -> Array:
-        """B(s_i, s_j)."""
+    def slice_22(self, edges: Edges) -> Array:
+        """B(s_i, s_j): u², e and ν only meet g and p², whose products they may thus share."""
         s = self.squares
-        by_G, by_P2 = self.quartic.heavy_gradient(s.light_doubled, self.edges)
+        by_G, by_P2 = self.quartic.heavy_gradient(s, edges, light=2)
         half: Array = by_G @ s.G.T
         half += by_P2 @ s.P2.T
         return (half + half.T) * 0.5

@@ -22,7 +22,6 @@ from cumprop.cumulants import (
     Slices,
     TracePart,
     diagonal,
-    off_diagonal,
     radial_core,
     zero_coincidences,
 )
@@ -160,59 +159,52 @@ def _step(
 def linear(x: Tracked, affine: AffineMap, window: Window, wanted: Wanted) -> PreActivation:
     """W on every leg, and all slices of κ_3 and κ_4; of pairs unless only the mean is wanted."""
     weight, pairs = affine.weight, wanted != "mean"
-    C = affine.covariance(x.C) if pairs else None
+    C, variance = None, None
+    if pairs:
+        C = affine.covariance(x.C)
+        variance = diagonal(C, (2,)).copy()
+        zero_coincidences(C)
     births = tuple(birth.transform(weight) for birth in x.births)
     core = None if x.core is None else TracePart(weight @ x.core @ weight.T, 1, affine.metric)
-    gradients = [birth.legs.gradient() for birth in births]
-    readings = tuple(_reading(birth, gradients, window) for birth in births)
+    readings, read = _read(births, core, window, pairs)
     return PreActivation(
         mean=affine.mean(x.mean),
-        variance=affine.variance(x.C) if C is None else diagonal(C, (2,)).copy(),
+        variance=affine.variance(x.C) if variance is None else variance,
         C=C,
         births=births,
         readings=readings,
         core=core,
-        read=_read(births, gradients, readings, core, window, pairs),
+        read=read,
     )
 
 
-def _reading(birth: Birth, gradients: Sequence[Legs], window: Window) -> Reading | None:
-    if not window.holds_fourth(birth.age) and birth.response is None:
-        return None
-    nu = [gradient.dot(older) for gradient, older in zip(gradients, birth.older, strict=False)]
-    return Reading.of(birth.quartic, birth.legs, reduce(iadd, nu) if nu else None)
-
-
 def _read(
-    births: Sequence[Birth],
-    gradients: Sequence[Legs],
-    readings: Sequence[Reading | None],
-    core: TracePart | None,
-    window: Window,
-    pairs: bool,
-) -> Read:
-    held, both = list(zip(births, readings, strict=True)), [(3,), (2, 1)]
-    fourth = {
-        birth.age: _fourth(birth, reading, births, window.mixed, pairs)
-        for birth, reading in held
-        if reading is not None and window.holds_fourth(birth.age)
-    }
-    response = {
-        birth.age: _response(birth.response, reading, pairs)
-        for birth, reading in held
-        if reading is not None and birth.response is not None
-    }
+    births: Sequence[Birth], core: TracePart | None, window: Window, pairs: bool
+) -> tuple[tuple[Reading | None, ...], Read]:
+    """Slices of all births and of the core; readings where an activation follows."""
+    gradients = [birth.legs.gradient() for birth in births]
+    readings: list[Reading | None] = []
+    fourth: dict[int | None, Slices] = {}
+    response: dict[int | None, Slices] = {}
+    for birth in births:
+        reading = None
+        if window.holds_fourth(birth.age) or birth.response is not None:
+            nu = [gradient.dot(older) for gradient, older in zip(gradients, birth.older)]  # noqa: B905
+            reading = Reading.of(birth.quartic, birth.legs, reduce(iadd, nu) if nu else None)
+            if window.holds_fourth(birth.age):
+                fourth[birth.age] = _fourth(birth, reading, births, window.mixed, pairs)
+            if birth.response is not None:
+                response[birth.age] = _response(birth.response, reading, pairs)
+        readings.append(reading if pairs else None)
     blocks = [(4,), (3, 1), (2, 2)] if pairs else [(4,)]
-    return Read(
-        legs=_total(
-            _third(gradient, birth.legs, pairs)
-            for gradient, birth in zip(gradients, births, strict=True)
-        ),
+    third = (_third(g, birth.legs, pairs) for g, birth in zip(gradients, births, strict=True))
+    return tuple(readings), Read(
+        legs=total(third),
         response_leaves=response.pop(window.response, {}),
-        response=_total(response.values()),
+        response=total(response.values()),
         fourth_leaves=fourth.pop(window.fourth, {}),
-        fourth=_total(fourth.values()),
-        core={} if core is None else {u: core.slice(u) for u in blocks},
+        fourth=total(fourth.values()),
+        core={} if core is None else {u: zero_coincidences(core.slice(u)) for u in blocks},
     )
 
 
@@ -221,35 +213,38 @@ def _third(gradient: Legs, legs: Legs, pairs: bool) -> Slices:
     if not pairs:
         return {(3,): gradient.row_dot(legs)}
     k21 = gradient.dot(legs)
-    return {(3,): diagonal(k21, (2,)).copy(), (2, 1): k21}
+    return {(3,): diagonal(k21, (2,)).copy(), (2, 1): zero_coincidences(k21)}
 
 
 def _fourth(
     birth: Birth, reading: Reading, births: Sequence[Birth], mixed: bool, pairs: bool
 ) -> Slices:
     """κ_4 of a birth; κ_iijj without its loops."""
-    gradient = reading.thrice()
+    edges = reading.quartic.edges(reading.squares)
+    gradient = reading.quartic.gradient(reading.squares, edges, times=3)
     k4 = gradient.row_dot(reading.squares)
     if not pairs:
         return {(4,): k4}
     k31 = reading.pulled(gradient)
     if mixed:
-        for source, older in zip(births, birth.older, strict=False):
+        for source, older in zip(births, birth.older):  # noqa: B905
             k31 += source.legs.hessian(older.scaled(gradient.N)).dot(source.legs)
-    return {(4,): k4, (3, 1): k31, (2, 2): reading.slice_22()}
+    k22 = reading.slice_22(edges)
+    return {(4,): k4, (3, 1): zero_coincidences(k31), (2, 2): zero_coincidences(k22)}
 
 
 def _response(response: Squares, reading: Reading, pairs: bool) -> Slices:
     """κ_3 = Sym 3/2 B(response, ·): what κ_4 has added to κ_3 in the activations passed."""
-    quartic, squares = reading.quartic, reading.squares
-    if not pairs:  # B is symmetric, and the edges of the squares are there
-        return {(3,): quartic.gradient(squares, reading.edges).row_dot(response) * 1.5}
-    gradient = quartic.gradient(response, quartic.edges(response))
-    k3 = gradient.row_dot(squares) * 1.5
-    return {(3,): k3, (2, 1): gradient.dot(squares).T * 0.5 + reading.pulled(gradient)}
+    gradient = reading.quartic.gradient(response, reading.quartic.edges(response))
+    k3 = gradient.row_dot(reading.squares) * 1.5
+    if not pairs:
+        return {(3,): k3}
+    k21 = reading.pulled(gradient)
+    k21 += gradient.dot(reading.squares).T * 0.5
+    return {(3,): k3, (2, 1): zero_coincidences(k21)}
 
 
-def _total(parts: Iterable[Slices]) -> Slices:
+def total(parts: Iterable[Slices]) -> Slices:
     total: dict[tuple[int, ...], Array] = {}
     for part in parts:
         for u, slice_u in part.items():
@@ -262,27 +257,26 @@ def nonlinear(
 ) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), a new birth, the core of what leaves κ_4."""
     read = z.read
-    third = _total([read.legs, read.response, read.response_leaves])
-    fourth = _total([read.fourth, read.fourth_leaves, read.core])
-    known = {u: s if len(u) == 1 else off_diagonal(s) for u, s in (third | fourth).items()}
+    third = total([read.legs, read.response, read.response_leaves])
+    fourth = total([read.fourth, read.fourth_leaves, read.core])
+    known = {**third, **fourth}
     if z.C is None:
         return Tracked(SlicesOfX(z.mean, known, w, scheme).mean, None)
-    known[1, 1] = off_diagonal(z.C)
+    known[1, 1] = z.C
     x = SlicesOfX(z.mean, known, w, scheme)
-    C = x.C.copy()
+    mean, C = x.mean, x.C.copy()
     diagonal(C, (2,))[...] = x.own(2)
     if wanted == "covariance":
-        return Tracked(x.mean, C)
+        return Tracked(mean, C)
     core = _core(z, w, window)
+    born = _born(z, x, known, core, w)
+    del x, known  # the expansion is large
     w1, w2 = w(1, 1), w(2, 1)
-    births = (
-        *(
-            birth.activate(w1, w2, reading, window)
-            for birth, reading in zip(z.births, z.readings, strict=True)
-        ),
-        _born(z, x, known, core, w),
+    older = (
+        birth.activate(w1, w2, reading, window)
+        for birth, reading in zip(z.births, z.readings, strict=True)
     )
-    return Tracked(x.mean, C, births, core)
+    return Tracked(mean, C, (*older, born), core)
 
 
 def _core(z: PreActivation, w: WickTable, window: Window) -> Array | None:
@@ -324,8 +318,8 @@ def _born(z: PreActivation, x: SlicesOfX, known: Slices, core: Array | None, w: 
     rho = w(2, 2) - 2 * x.mean * w2 - 2 * w1 * w1
     C = known[1, 1]
     legs, staying = (_completed(part, C) for part in (z.read.legs, z.read.fourth))
-    third = _completed(_total([z.read.legs, z.read.response]), C)
-    fourth = _completed(_total([z.read.fourth, z.read.fourth_leaves]), C)
+    third = _completed(total([z.read.legs, z.read.response]), C)
+    fourth = _completed(total([z.read.fourth, z.read.fourth_leaves]), C)
     whole = _completed(known, C)
 
     U = i(w1) * C
