@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
+from contextlib import suppress
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,23 +131,26 @@ def _input(option: str, value: str | None) -> ArrayLike | None:
     """A number, or the array in a file; a table of one row or one column is a vector."""
     import numpy as np
 
+    from cumprop.importers.parts import check_memory, naming
+
     if value is None:
         return None
-    try:
+    with suppress(ValueError):
         return float(value)
-    except ValueError:
-        path = Path(value)
-    try:
-        if path.suffix.lower() == ".npy":  # a memory map shows what the file really has
-            return np.array(np.lib.format.open_memmap(path, mode="r"))
-        table = np.loadtxt(path, delimiter=",", ndmin=2)
-    except OSError as error:
-        raise ConfigError(f"{option} {value}: cannot be read: {error.strerror or error}") from None
-    except ValueError:
-        raise ConfigError(
-            f"{option} {value}: give a number, a .npy file of plain numbers, or a .csv file of "
-            "numbers with commas between them and no header"
-        ) from None
+    path = Path(value)
+    with naming(f"{option} {value}"):
+        check_memory(path.stat().st_size)
+        try:
+            if path.suffix.lower() == ".npy":  # a memory map shows what the file really has
+                table = np.array(np.lib.format.open_memmap(path, mode="r"))
+            else:
+                with path.open(encoding="utf-8") as file, warnings.catch_warnings(action="error"):
+                    table = np.loadtxt(file, delimiter=",", ndmin=2)
+        except (ValueError, OverflowError, UserWarning):  # a warning where there are none
+            raise CumpropError(
+                "give a number, a .npy file of plain numbers, or a .csv file of numbers with "
+                "commas between them and no header"
+            ) from None
     return table.ravel() if 1 in table.shape else table
 
 

@@ -25,7 +25,9 @@ def read(path: Path) -> Parts:
     try:
         model = onnx.load_model_from_string(content)
     except Exception:  # of protobuf, which has several
-        raise CumpropError("damaged, or not an ONNX file; export it anew") from None
+        model = None
+    if model is None or not model.opset_import:  # written last, so that a cut file lacks it
+        raise CumpropError("damaged, or not an ONNX file; export it anew")
     return chained(_Chain(model.graph, path.parent).steps())
 
 
@@ -122,7 +124,7 @@ class _Chain:
 
     def _leaky_relu(self, node: Any) -> None:
         slope = np.float32(_attributes(node).get("alpha", 0.01))
-        self._steps.append(f"leaky_relu({slope})")  # its shortest decimal: 0.2, not 0.20000000298
+        self._steps.append(f"leaky_relu({slope!s})")  # its shortest decimal: 0.2, not 0.20000000298
 
     def _gelu(self, node: Any) -> None:
         if _attributes(node).get("approximate", b"none") != b"none":

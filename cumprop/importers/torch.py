@@ -49,7 +49,9 @@ def read(path: Path) -> Parts:
 def from_state_dict(tensors: Mapping[Any, Any]) -> Parts:
     """Tensors or arrays by name, in the order the layers run; no activations."""
     for name, tensor in tensors.items():
-        if not isinstance(name, str) or not hasattr(tensor, "dtype"):
+        if not isinstance(name, str):
+            raise CumpropError(f"{name!r} is no name; give a state dict: names and tensors")
+        if not hasattr(tensor, "dtype"):
             raise CumpropError(
                 f"{name!r} is a {type(tensor).__name__}, no tensor; give a state dict alone"
             )
