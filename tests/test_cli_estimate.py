@@ -108,7 +108,7 @@ def test_degenerate_inputs_in_a_deep_network(as_json, net, order):
 @pytest.mark.parametrize("order", [2, 3, 4])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_rank_deficient_input(as_json, net, tmp_path, order, rank):
-    """x = μ + A g has the same outputs as the network with weights W_0 A under standard normal g."""
+    """x = μ + A g gives what the network with weights W_0 A gives under standard normal g."""
     root = RNG.normal(size=(4, rank))
     np.save(tmp_path / "cov.npy", root @ root.T)
     np.save(tmp_path / "mean.npy", MEAN)

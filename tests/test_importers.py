@@ -1,13 +1,17 @@
 """Networks from files and objects of other libraries, written by those libraries."""
 
+import re
+import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cumprop
+from cumprop.cli import main
 from cumprop.errors import CumpropError
 from cumprop.importers.parts import chained
 
@@ -405,6 +409,24 @@ def test_onnx_constants_in_nodes(tmp_path):
     value = onnx.numpy_helper.from_array(W)
     nodes = [("Constant", [], "C", {"value": value}), ("Gemm", ["x", "C"], "y", {"transB": 1})]
     np.testing.assert_array_equal(cumprop.load(written(tmp_path, nodes)).weights[0], W)
+
+
+# --- the documentation -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/networks.md"])
+def test_documented_examples_run(tmp_path, monkeypatch, capsys, page):
+    """The code of "Your own network", Python first, then the shell, in one folder."""
+    text = (Path(__file__).parent.parent / page).read_text(encoding="utf-8")
+    section = text.partition("# Your own network\n")[2].partition("\n## Run an experiment")[0]
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", section, re.DOTALL)
+    assert [language for language, _ in blocks] == ["python", "sh"]
+    code = f"import cumprop, torch\n{blocks[0][1]}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for line in blocks[1][1].splitlines():
+        program, *words = shlex.split(line, comments=True)
+        assert (program, main(words)) == ("cumprop", 0), capsys.readouterr().err
 
 
 # --- everything else ---------------------------------------------------------------------------
