@@ -240,6 +240,10 @@ def test_checkpoints_that_are_refused(tmp_path):
     assert "pickles torch.nn.modules.container.Sequential" in found and remedy in found
     torch.save(module.state_dict(), path, _use_new_zipfile_serialization=False)
     assert "since version 1.6" in refusal(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated
+        torch.jit.save(torch.jit.script(module), path)
+    assert "a TorchScript archive" in refusal(path)
     torch.save(module[0].weight.data, path)
     assert "holds a Tensor, no state dict" in refusal(path)
     torch.save({"model": module.state_dict(), "epoch": 1}, path)
@@ -380,6 +384,7 @@ def test_onnx_external_data(tmp_path):
         ([("Gemm", ["x", "V"], "y", {})], {}, "takes 4 numbers but gets 3"),
         ([("Gemm", ["x", "x"], "y", {})], {}, "no constant numbers as its input 1"),
         ([("Gemm", ["x", "W", "V"], "y", {"transB": 1})], {}, "bias of shape (4, 2)"),
+        ([("Gemm", ["x", "W"], "y", {"alpha": "a"})], {}, "attribute alpha that is no number"),
         ([("MatMul", ["W", "x"], "y", {})], {}, "multiplies from the left"),
         (
             [("MatMul", ["x", "B"], "y", {})],

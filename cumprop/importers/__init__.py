@@ -52,7 +52,11 @@ def load(
             if parts.activations is not None:
                 raise CumpropError("it names its activations itself; give none beside it")
             parts.activations = activations
-        elif parts.activations is None and len(parts.weights) > 1 and not name.endswith(".npz"):
+        elif (
+            parts.activations is None
+            and len(parts.weights) > 1
+            and not name.lower().endswith(".npz")
+        ):
             raise CumpropError(
                 "it holds weights alone; name the activations, as in --activations relu: "
                 f"one for all, or one for each of the {len(parts.weights) - 1} hidden layers"

@@ -28,7 +28,8 @@ def read(path: Path) -> Parts:
         model = None
     if model is None or not model.opset_import:  # written last, so that a cut file lacks it
         raise CumpropError("damaged, or not an ONNX file; export it anew")
-    return chained(_Chain(model.graph, path.parent).steps())
+    with np.errstate(all="ignore"):  # MLP refuses what overflows
+        return chained(_Chain(model.graph, path.parent).steps())
 
 
 class _Chain:
@@ -86,13 +87,14 @@ class _Chain:
         self._value = node.output[0]
 
     def _gemm(self, node: Any) -> None:
-        options = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | _attributes(node)
-        if options["transA"]:
+        if _number(node, "transA", 0):
             raise _refused(node, "transposes its input, which cannot be read")
-        matrix = options["alpha"] * self._matrix(node)
-        w = matrix if options["transB"] else matrix.T
-        biased = len(node.input) > 2 and node.input[2]
-        self._add_map(node, w, options["beta"] * self._bias(node, 2, len(w)) if biased else None)
+        matrix = _number(node, "alpha", 1) * self._matrix(node)
+        w = matrix if _number(node, "transB", 0) else matrix.T
+        bias = None
+        if len(node.input) > 2 and node.input[2]:
+            bias = _number(node, "beta", 1) * self._bias(node, 2, len(w))
+        self._add_map(node, w, bias)
 
     def _matmul(self, node: Any) -> None:
         self._add_map(node, self._matrix(node).T, None)
@@ -105,13 +107,13 @@ class _Chain:
         self._steps[-1] = w, self._bias(node, 1 - list(node.input).index(self._value), len(w))
 
     def _flatten(self, node: Any) -> None:
-        if _attributes(node).get("axis", 1) != 1:
+        if _number(node, "axis", 1) != 1:
             raise _refused(node, "flattens along another axis than 1")
         self._rank = 2
 
     def _reshape(self, node: Any) -> None:
         """PyTorch exports Flatten as a Reshape to (rows, features)."""
-        shape = self._constant(node, 1).tolist()
+        shape = self._constant(node, 1).ravel().tolist()
         if len(shape) != 2 or self._features is None or shape[1] not in (-1, self._features):
             raise _refused(node, "does not flatten rows; only a Reshape that does can be read")
         self._rank = 2
@@ -123,11 +125,11 @@ class _Chain:
         self._steps.append(ACTIVATIONS[node.op_type])
 
     def _leaky_relu(self, node: Any) -> None:
-        slope = np.float32(_attributes(node).get("alpha", 0.01))
+        slope = np.float32(_number(node, "alpha", 0.01))
         self._steps.append(f"leaky_relu({slope!s})")  # its shortest decimal: 0.2, not 0.20000000298
 
     def _gelu(self, node: Any) -> None:
-        if _attributes(node).get("approximate", b"none") != b"none":
+        if any(attribute.s != b"none" for attribute in node.attribute):
             raise _refused(node, "is the tanh form of GELU; only the exact one can be read")
         self._steps.append("gelu")
 
@@ -199,9 +201,14 @@ def _is_standard(node: Any) -> bool:
     return node.domain in ("", "ai.onnx")
 
 
-def _attributes(node: Any) -> dict[str, Any]:
-    get = library("onnx").helper.get_attribute_value
-    return {attribute.name: get(attribute) for attribute in node.attribute}
+def _number(node: Any, name: str, default: float) -> float:
+    kinds = library("onnx").AttributeProto
+    for attribute in node.attribute:
+        if attribute.name == name:
+            if attribute.type not in (kinds.FLOAT, kinds.INT):
+                raise _refused(node, f"has an attribute {name} that is no number")
+            return float(attribute.f if attribute.type == kinds.FLOAT else attribute.i)
+    return default
 
 
 def _refused(node: Any, why: str) -> CumpropError:
