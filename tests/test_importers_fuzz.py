@@ -215,6 +215,17 @@ def test_npz_headers_that_ask_for_too_much(tmp_path, shape):
         cumprop.load(path)
 
 
+def test_an_archive_of_several_disks(tmp_path):
+    """Python's own question whether a file is a zip archive fails here."""
+    whole = bytearray(torch_bytes())
+    locator = whole.index(b"PK\x06\x07")
+    whole[locator + 16 : locator + 20] = struct.pack("<I", 2)
+    path = tmp_path / "a.pt"
+    path.write_bytes(whole)
+    with pytest.raises(CumpropError, match="damaged"):
+        cumprop.load(path, activations="relu")
+
+
 def test_an_archive_that_would_fill_the_memory(tmp_path, monkeypatch):
     """What it unpacks to is known before it is unpacked."""
     path = tmp_path / "a.npz"
