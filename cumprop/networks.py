@@ -135,7 +135,10 @@ class MLP:
         if self._tensor is not None:
             tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
             return tensor
-        copy = np.array(array, dtype=self.dtype, order="C")
+        with np.errstate(over="ignore"):
+            copy = np.array(array, dtype=self.dtype, order="C")
+        if not np.isfinite(copy).all():
+            raise CumpropError(f"numbers too large for {self.dtype}; give float64 weights")
         copy.setflags(write=False)
         return copy
 
