@@ -298,7 +298,7 @@ class TestEstimate:
         code, out, _ = run("estimate", net, "--set", "order=2")
         lines = out.splitlines()
         assert code == 0
-        assert lines[0].split() == ["output", "mean"]
+        assert lines[0].split() == ["output", "mean", "s.d."]
         assert [line.split()[0] for line in lines[1:5]] == ["0", "1", "2", "3"]
         assert lines[-1].endswith("status: ok")
 

@@ -13,8 +13,9 @@ import click
 
 import cumprop
 from cumprop.cli.bench import bench
+from cumprop.cli.estimate import estimate
 from cumprop.cli.experiment import plot, score, status, sweep, validate
-from cumprop.cli.tools import doctor, estimate, list_
+from cumprop.cli.tools import doctor, list_
 from cumprop.errors import ConfigError, CumpropError
 
 RUNTIME, USAGE, FAILED_CELLS, INTERRUPTED = 1, 2, 3, 130
