@@ -170,7 +170,7 @@ def _config_folders(results: Path) -> list[Path]:
 
 
 def _has_rows(folder: Path) -> bool:
-    return any((folder / "parts").glob("*.parquet"))
+    return any((folder / "parts").glob("*.parquet")) and store.is_sweep(folder)
 
 
 def _has_scores(folder: Path) -> bool:
