@@ -67,7 +67,8 @@ def _check_pair(f: MLP, g: MLP) -> None:
             f"activations {names[0]} and {names[1]} cannot be stacked; give the same in each layer"
         )
     for a, b in ((f.input_mean, g.input_mean), (f.input_cov, g.input_cov)):
-        if (a is None) != (b is None) or (a is not None and bool((counted(a) != b).any())):
+        alike = a is b or not (a is None or b is None or np.any(counted(a) != counted(b)))
+        if not alike:
             raise CumpropError("networks of different input distributions cannot be stacked")
 
 
@@ -88,7 +89,8 @@ def mechanistic_loss(difference: MLP, order: int = 2) -> Any:
     """E|Y|²/n of a network with n outputs, from mean and covariance of order K ≥ 2; any sign.
 
     With `stacked(f, g)` it is the loss between f and g: a number, or a tensor with a gradient.
-    Truncation leaves an error, and nothing keeps the estimate above zero. Cost: that of `cumulant`.
+    Truncation leaves an error: order 2 takes what is nonlinear in two neurons as independent, so
+    that g = f still has a loss, and order 3 can fall below 0. Cost: that of `cumulant`.
 
     >>> f, g = (MLP([[[1.0]], [[w]]], activations="identity") for w in (2.0, 5.0))
     >>> float(mechanistic_loss(stacked(f, g)))               # E|2x - 5x|²

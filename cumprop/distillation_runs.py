@@ -172,7 +172,7 @@ def true_loss(student: MLP, x: Array, targets: Array) -> tuple[float, float]:
 def read(folder: Path) -> list[Row]:
     """One row per finished run that was last asked for; of all where that is not known."""
     plan = store.read_plan(folder)
-    rows = [
+    rows: list[Row] = [
         row
         for row in store.read_folder(folder)
         if not row["status"].startswith("failed") and (plan is None or row["cell_key"] in plan)
