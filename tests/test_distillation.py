@@ -356,12 +356,20 @@ class TestRuns:
     def test_a_run_that_diverges_says_so(self, torch, path):
         assert self.run(path, "--set", "orders=[{order: 2, lr: 1e4}]") == 0
         from cumprop.distillation_runs import diverged, summary
+        from cumprop.plots import loss_vs_flops, style
 
         line, sampled = summary(self.rows(path))
         assert (line["diverged"], sampled["diverged"], line["reduction"]) == (2, 0, 0)
         assert isinf(line["end"])
         for row in filter(diverged, self.rows(path)):
             assert row["status"].startswith(f"diverged at step {row['step'][-1]}: estimated loss")
+
+        rows = self.rows(path)
+        with style.context():
+            panel = loss_vs_flops.draw(rows).axes[0]
+        crosses = [line for line in panel.get_lines() if line.get_marker() == "x"]
+        assert len(crosses) == 2
+        assert np.isfinite(panel.get_ylim()).all()
 
     def test_only_what_was_last_asked_for_is_shown(self, torch, path):
         self.run(path)

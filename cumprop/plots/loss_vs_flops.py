@@ -115,8 +115,10 @@ def _losses(run: Row, steps: list[int]) -> list[float]:
 
 
 def _y_limits(curves: list[_Curve]) -> tuple[float, float]:
-    values = [v for c in curves for v in (*c.low, *c.high, c.start, c.constant) if np.isfinite(v)]
-    return min(values) / 1.3, max(values) * 1.3
+    """Room for everything but what a diverging run rises to."""
+    values = [v for c in curves for v in (c.start, c.constant, *(() if c.lost else c.high))]
+    lowest = min(min(values), *(curve.low.min() for curve in curves))
+    return lowest / 1.3, max(values) * 1.5
 
 
 def _caption(rows: Sequence[Row], panels: Panels) -> str:
