@@ -1,4 +1,4 @@
-"""Distillation from the weights: descend on the estimated loss of a student (mathematics §5, §6).
+"""Distillation from the weights: descend on the estimated loss of a student (mathematics §8).
 
 The stacked network computes f(x) - g(x), and the order-K cumulants of its output give the loss
 E|f(x) - g(x)|²/n, differentiable in the weights of either. Stochastic gradient descent on sampled

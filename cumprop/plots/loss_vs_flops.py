@@ -1,4 +1,4 @@
-"""Distillation: true loss over FLOPs, log-log, estimated gradients beside SGD (mathematics §6)."""
+"""Distillation: true loss over FLOPs, log-log, estimated gradients beside SGD (mathematics §8)."""
 
 from __future__ import annotations
 
