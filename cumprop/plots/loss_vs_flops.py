@@ -141,7 +141,8 @@ def _caption(rows: Sequence[Row], panels: Panels) -> str:
     ]
     if any(map(diverged, rows)):
         sentences.append(
-            f"Diverged: the estimated loss fell below 0 or rose above {RUNAWAY} times its start."
+            f"Diverged: the loss a run saw fell below 0, rose above {RUNAWAY} times its start or "
+            "was not finite."
         )
     return " ".join(sentences)
 
