@@ -109,7 +109,7 @@ def score(results: Path) -> pd.DataFrame:
     Writes `scores.parquet` into each configuration's folder; a folder without rows is read from it.
     Raises CumpropError where nothing can be scored. Source: mathematics §7.
     """
-    tables = [_score_config(folder) for folder in _config_folders(Path(results))]
+    tables = [_score_config(folder) for folder in config_folders(Path(results))]
     if not tables:
         raise CumpropError(f"{results}: no results here; run `cumprop sweep CONFIG` first")
     return pd.concat(tables, ignore_index=True)
@@ -160,7 +160,7 @@ def _by_seed(group: pd.DataFrame) -> pd.DataFrame:
     return scored.groupby("seed")[["mse", "mse_se", "variance"]].mean()
 
 
-def _config_folders(results: Path) -> list[Path]:
+def config_folders(results: Path) -> list[Path]:
     """`results` itself or the folders in it that hold rows or scores; `reference` only by name."""
     if _has_rows(results) or _has_scores(results):
         return [results]
@@ -170,7 +170,7 @@ def _config_folders(results: Path) -> list[Path]:
 
 
 def _has_rows(folder: Path) -> bool:
-    return any((folder / "parts").glob("*.parquet"))
+    return any((folder / "parts").glob("*.parquet")) and store.is_sweep(folder)
 
 
 def _has_scores(folder: Path) -> bool:

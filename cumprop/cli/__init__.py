@@ -13,6 +13,7 @@ import click
 
 import cumprop
 from cumprop.cli.bench import bench
+from cumprop.cli.distill import distill
 from cumprop.cli.estimate import estimate
 from cumprop.cli.experiment import plot, score, status, sweep, validate
 from cumprop.cli.tools import doctor, list_
@@ -38,7 +39,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-for command in (sweep, score, plot, estimate, bench, list_, validate, status, doctor):
+for command in (sweep, score, plot, distill, estimate, bench, list_, validate, status, doctor):
     cli.add_command(command)
 
 
