@@ -196,17 +196,13 @@ def _score_config(folder: Path) -> pd.DataFrame:
 
 
 def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
-    for key, same_truth in rows.groupby("truth_key", sort=False):
+    for (key, readout, depth), alike in rows.groupby(["truth_key", "readout", "depth"], sort=False):
         try:
-            truth, problem = load(truths, str(key)), None
+            answer, problem = _Answer.of(load(truths, str(key)), str(readout), int(depth)), None
         except CumpropError as error:
-            truth, problem = None, f"failed: {error}"
-        answers: dict[tuple[str, int], _Answer] = {}
-        for row in same_truth.to_dict("records"):
-            output = row["readout"], row["depth"]
-            if truth and output not in answers:
-                answers[output] = _Answer.of(truth, *output)
-            yield _score_row(row, answers.get(output), problem or row["status"])
+            answer, problem = None, f"failed: {error}"
+        for row in alike.to_dict("records"):
+            yield _score_row(row, answer, problem or row["status"])
 
 
 def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) -> dict[str, Any]:
