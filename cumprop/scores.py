@@ -131,7 +131,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _point(group: pd.DataFrame) -> dict[str, Any]:
-    seeds = _by_seed(group)
+    seeds = by_seed(group)
     scored = group[group["mse"].notna()]
     point: dict[str, Any] = {
         "n_seeds": len(seeds),
@@ -154,8 +154,11 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
     )
 
 
-def _by_seed(group: pd.DataFrame) -> pd.DataFrame:
-    """Means over repeats; these share a truth, so the mean s.e. bounds the s.e. of the mean."""
+def by_seed(group: pd.DataFrame) -> pd.DataFrame:
+    """mse, mse_se and variance of each seed that has scores, means over its repeats.
+
+    Repeats share a truth, so the mean s.e. bounds the s.e. of the mean.
+    """
     scored = group[group["mse"].notna()]
     return scored.groupby("seed")[["mse", "mse_se", "variance"]].mean()
 
@@ -188,7 +191,7 @@ def _score_config(folder: Path) -> pd.DataFrame:
         reason = scores["status"].iloc[0].removeprefix("failed: ")
         raise CumpropError(f"{folder}: nothing to score ({reason}); run its sweep again")
     for _, group in scores.groupby(GROUP, dropna=False):
-        seeds = _by_seed(group)
+        seeds = by_seed(group)
         total = total_interval(seeds["mse"], seeds["variance"])
         scores.loc[group.index, ["total_low", "total_high"]] = total
     store.write_parquet(scores, folder / "scores.parquet")
@@ -196,9 +199,10 @@ def _score_config(folder: Path) -> pd.DataFrame:
 
 
 def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
-    for (key, readout, depth), alike in rows.groupby(["truth_key", "readout", "depth"], sort=False):
+    for _, alike in rows.groupby(["truth_key", "readout", "depth"], sort=False):
+        key, readout, depth = alike[["truth_key", "readout", "depth"]].iloc[0]
         try:
-            answer, problem = _Answer.of(load(truths, str(key)), str(readout), int(depth)), None
+            answer, problem = _Answer.of(load(truths, key), readout, depth), None
         except CumpropError as error:
             answer, problem = None, f"failed: {error}"
         for row in alike.to_dict("records"):

@@ -197,6 +197,16 @@ def load(directory: str | Path, key: str) -> Truth:
     return truth
 
 
+def samples_stored(directory: str | Path, spec: TruthSpec) -> int:
+    """Forward passes of the stored truth that serves `spec`; 0 where there is none."""
+    try:
+        with np.load(Path(directory) / f"{spec.key}.npz", allow_pickle=False) as file:
+            deep_enough = json.loads(str(file["spec"]))["depth"] >= spec.depth
+            return int(file["chunks"]) * spec.chunk_samples if deep_enough else 0
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return 0
+
+
 def load_or_extend(
     directory: str | Path,
     spec: TruthSpec,
