@@ -209,7 +209,7 @@ class EstimatorGrid(BaseModel):
 class Config(_Model):
     """One experiment, as a file of `configs/` declares it.
 
-    Cells predicted to take more than `most_flops` are left out. `jobs` are the workers of its cells
+    Cells predicted to need more than `most_bytes` are left out. `jobs` are the workers of its cells
     where none are asked for: 1 where seconds are what is measured.
     """
 
@@ -217,7 +217,7 @@ class Config(_Model):
     truth: Truth
     estimators: Annotated[list[EstimatorGrid], Field(min_length=1)]
     figures: list[str] = Field(default_factory=list)
-    most_flops: Positive | None = None
+    most_bytes: Positive | None = None
     jobs: Positive | None = None
 
 

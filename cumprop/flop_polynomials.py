@@ -53,7 +53,7 @@ class Polynomial:
         >>> law = Polynomial.through(
         ...     {(n, L): 2 * n**2 * L + n for n in (1, 2, 3, 4) for L in (1, 2, 3, 4)}, degree=2)
         >>> str(law), law.n_counts
-        ('2 n²L + 1 n', 16)
+        ('2 n²L + n', 16)
         """
         widths, depths = (sorted({key[i] for key in counts}) for i in (0, 1))
         if (
@@ -62,8 +62,9 @@ class Polynomial:
             or len(counts) < len(widths) * len(depths)
         ):
             raise CumpropError(
-                f"a FLOP polynomial needs {degree + 2} widths × {DEPTH_DEGREE + 2} depths, here are "
-                f"{len(counts)} counts at {len(widths)} × {len(depths)}; sweep configs/flops.yaml"
+                f"a FLOP polynomial needs {degree + 2} widths × {DEPTH_DEGREE + 2} depths, here "
+                f"are {len(counts)} counts at {len(widths)} × {len(depths)}; "
+                "sweep configs/flops.yaml"
             )
         rows = [
             _interpolate(widths[: degree + 1], [counts[n, depth] for n in widths[: degree + 1]])
@@ -103,7 +104,8 @@ class Polynomial:
 
     def __str__(self) -> str:
         terms = [
-            f"{'−' if c < 0 else '+'} {abs(c)} {_power('n', a)}{_power('L', b)}".rstrip()
+            f"{'−' if c < 0 else '+'} {'' if abs(c) == 1 and a else f'{abs(c)} '}"
+            f"{_power('n', a)}{_power('L', b)}".rstrip()
             for (a, b), c in sorted(self.coefficients.items(), reverse=True)
         ]
         return " ".join(terms).removeprefix("+ ") or "0"

@@ -76,8 +76,8 @@ class Summary:
 def plan(config: Config, name: str) -> Plan:
     """The cells and truths of an experiment; nothing is computed."""
     truths = [TruthJob(spec, config.truth.n_samples) for spec in truth_specs(config)]
-    wanted, most = cells(config, name), config.most_flops
-    kept = [cell for cell in wanted if most is None or cell.cost.flops <= most]
+    wanted, most = cells(config, name), config.most_bytes
+    kept = [cell for cell in wanted if most is None or cell.cost.bytes <= most]
     return Plan(name, kept, truths, config.figures, config.jobs, len(wanted) - len(kept))
 
 

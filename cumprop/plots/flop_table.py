@@ -77,6 +77,7 @@ def draw(scores: pd.DataFrame) -> Figure:
     ]
     figure, (ax,) = style.sheet(1, "", "", [], _caption(scores, found), width=style.PAGE)
     ax.axis("off")
+    ax.set_ylim(0, 1)
     table = ax.table([*map(list, body)], colLabels=head, loc="upper left", cellLoc="left",
                      colWidths=[0.26, 0.14, 0.34, 0.26])  # fmt: skip
     table.auto_set_font_size(False)

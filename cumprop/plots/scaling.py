@@ -20,6 +20,8 @@ from cumprop.scores import GROUP, PROBLEM, summary
 Note = tuple[float, float, str, str]
 """x, y, text and colour."""
 
+_LINE = 9.0  # points from one note to the next
+
 
 def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: str) -> Figure:
     """One panel per problem: vn-MSE of the cumulants over `column`, with fitted power laws.
@@ -42,11 +44,13 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
         for look in looks
     ]
     text = [caption.common(scores), _about(panels, label), caption.missing(scores), about]
-    figure, axes = style.sheet(len(panels), label, "vn-MSE", legend, " ".join(filter(None, text)))
-    ends = [y for _, curves in panels for curve in curves for y in curve.extent]
+    figure, axes = style.sheet(
+        len(panels), label, "vn-MSE", legend, " ".join(filter(None, text)), style.PAGE
+    )
+    errors = [p["y"] for _, curves in panels for curve in curves for p in curve.points]
     for (first, curves), ax in zip(panels, axes, strict=True):
         ax.set(xscale="log", yscale="log", xlim=(values[0] / 1.15, values[-1] * 1.15))
-        ax.set_ylim(min(ends) / 3, max(ends) * 2)
+        ax.set_ylim(min(errors) / 5, max(errors) * 2)
         ax.set_title(_title(first, column, scores))
         for curve in curves:
             curve.draw(ax)
@@ -58,23 +62,36 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
 
 
 def annotate(ax: Axes, notes: Sequence[Note]) -> None:
-    """Write each note right of everything, at its point's height or as little above as can be."""
+    """Write each note right of everything, at its point's height or as near as there is room."""
     point = ax.figure.dpi / 72  # in pixels
     right = max(x for x, *_ in notes)
-    highest = -np.inf
-    written = []
-    for _, y, text, colour in sorted(notes, key=lambda note: note[1]):
-        height = ax.transData.transform((right, y))[1] / point
-        highest = max(height, highest + 9)
-        written.append(
-            ax.annotate(
-                text, (right, y), (7, highest - height), textcoords="offset points", va="center",
-                fontsize=7, color=colour, in_layout=False,
-            )
-        )  # fmt: skip
+    notes = sorted(notes, key=lambda note: note[1])
+    heights = [ax.transData.transform((right, y))[1] / point for _, y, *_ in notes]
+    places = _apart(heights, ax.bbox.y1 / point - 4)
+    written = [
+        ax.annotate(
+            text, (right, y), (7, place - height), textcoords="offset points", va="center",
+            fontsize=7, color=colour, in_layout=False,
+        )
+        for (_, y, text, colour), height, place in zip(notes, heights, places, strict=True)
+    ]  # fmt: skip
     longest = max(note.get_window_extent().width for note in written) + 10 * point
     left, end = np.log(ax.get_xlim()[0]), np.log(right)
     ax.set_xlim(right=np.exp(left + (end - left) / (1 - longest / ax.bbox.width)))
+
+
+def _apart(heights: Sequence[float], top: float) -> list[float]:
+    """Ascending heights in points moved apart, up where possible, none above `top`.
+
+    >>> _apart([0.0, 5.0, 50.0], top=50.0), _apart([45.0, 50.0], top=50.0)
+    ([0.0, 9.0, 50.0], [41.0, 50.0])
+    """
+    places: list[float] = []
+    for height in heights:
+        places.append(max(height, places[-1] + _LINE) if places else height)
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], top if i == len(places) - 1 else places[i + 1] - _LINE)
+    return places
 
 
 def name_ticks(ax: Axes, values: Sequence[int]) -> None:
@@ -116,12 +133,9 @@ class _Curve:
         text = "  ".join(filter(None, [self.name, str(self.law or "")]))
         return last[self.column], last["y"], text, self.look.colour
 
-    @property
-    def extent(self) -> list[float]:
-        resolved = [p for p in self.points if p["resolved"]]
-        return [p["y"] for p in self.points] + [p["low"] for p in resolved if p["low"] > 0]
-
     def draw(self, ax: Axes) -> None:
+        path = [(p[self.column], p["y"]) for p in self.points]
+        ax.plot(*zip(*path, strict=True), ":", color=self.look.colour, linewidth=0.6, zorder=1)
         for point in self.points:
             x, y, colour = point[self.column], point["y"], self.look.colour
             if point["resolved"]:
@@ -152,7 +166,7 @@ def _about(panels: list[tuple[Any, list[_Curve]]], label: str) -> str:
     curves = [curve for _, found in panels for curve in found]
     sentence = (
         f"Lines and numbers: power of {label}, fitted in log-log over the range drawn and over "
-        "resolved points, ± 95% interval over networks"
+        "resolved points, ± 95% interval over networks; dots connect all points"
     )
     if not all(point["resolved"] for curve in curves for point in curve.points):
         sentence += ". Open with arrow: upper bound, error not resolved from zero"
