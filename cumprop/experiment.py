@@ -207,12 +207,18 @@ class EstimatorGrid(BaseModel):
 
 
 class Config(_Model):
-    """One experiment, as a file of `configs/` declares it."""
+    """One experiment, as a file of `configs/` declares it.
+
+    Cells predicted to need more than `most_bytes` are left out. `jobs` are the workers of its cells
+    where none are asked for: 1 where seconds are what is measured.
+    """
 
     network: Network
     truth: Truth
     estimators: Annotated[list[EstimatorGrid], Field(min_length=1)]
     figures: list[str] = Field(default_factory=list)
+    most_bytes: Positive | None = None
+    jobs: Positive | None = None
 
 
 def make(name: str, parameters: dict[str, Any]) -> Estimator:

@@ -11,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+CONDITIONS = ("cpu", "blas", "threads", "workers")
+"""What seconds depend on; times taken under different ones are not compared."""
+
 
 def provenance(threads: int, workers: int) -> dict[str, Any]:
     """The provenance columns of a row computed now, on `threads` BLAS threads in each worker."""

@@ -134,7 +134,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _point(group: pd.DataFrame) -> dict[str, Any]:
-    seeds = _by_seed(group)
+    seeds = by_seed(group)
     scored = group[group["mse"].notna()]
     point: dict[str, Any] = {
         "n_seeds": len(seeds),
@@ -157,8 +157,11 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
     )
 
 
-def _by_seed(group: pd.DataFrame) -> pd.DataFrame:
-    """Means over repeats; these share a truth, so the mean s.e. bounds the s.e. of the mean."""
+def by_seed(group: pd.DataFrame) -> pd.DataFrame:
+    """mse, mse_se and variance of each seed that has scores, means over its repeats.
+
+    Repeats share a truth, so the mean s.e. bounds the s.e. of the mean.
+    """
     scored = group[group["mse"].notna()]
     return scored.groupby("seed")[["mse", "mse_se", "variance"]].mean()
 
@@ -191,7 +194,7 @@ def _score_config(folder: Path) -> pd.DataFrame:
         reason = scores["status"].iloc[0].removeprefix("failed: ")
         raise CumpropError(f"{folder}: nothing to score ({reason}); run its sweep again")
     for _, group in scores.groupby(GROUP, dropna=False):
-        seeds = _by_seed(group)
+        seeds = by_seed(group)
         total = total_interval(seeds["mse"], seeds["variance"])
         scores.loc[group.index, ["total_low", "total_high"]] = total
     store.write_parquet(scores, folder / "scores.parquet")
@@ -199,17 +202,14 @@ def _score_config(folder: Path) -> pd.DataFrame:
 
 
 def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
-    for key, same_truth in rows.groupby("truth_key", sort=False):
+    for _, alike in rows.groupby(["truth_key", "readout", "depth"], sort=False):
+        key, readout, depth = alike[["truth_key", "readout", "depth"]].iloc[0]
         try:
-            truth, problem = load(truths, str(key)), None
+            answer, problem = _Answer.of(load(truths, key), readout, depth), None
         except CumpropError as error:
-            truth, problem = None, f"failed: {error}"
-        answers: dict[tuple[str, int], _Answer] = {}
-        for row in same_truth.to_dict("records"):
-            output = row["readout"], row["depth"]
-            if truth and output not in answers:
-                answers[output] = _Answer.of(truth, *output)
-            yield _score_row(row, answers.get(output), problem or row["status"])
+            answer, problem = None, f"failed: {error}"
+        for row in alike.to_dict("records"):
+            yield _score_row(row, answer, problem or row["status"])
 
 
 def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) -> dict[str, Any]:

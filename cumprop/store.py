@@ -1,7 +1,7 @@
 """Results on disk: one parquet part per finished cell, never half-written, readable in one go.
 
 results/<config>/parts/<cell_key>.parquet    an estimate, columns in results/README.md
-results/<config>/plan.json                   the cells the last sweep was asked for
+results/<config>/plan.json                   the cells and figures the last sweep was asked for
 results/<config>/scores.parquet              scores, recomputed from parts and truth
 results/truth/<truth_key>.npz                sampled truth, shared by all configurations
 """
@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -216,16 +216,29 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     write_atomically(path, lambda file: pq.write_table(arrow, file))
 
 
-def write_plan(folder: Path, keys: Iterable[str]) -> None:
-    """Note which cells a sweep was asked for, so that `cumprop status` knows what is left."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, "cells": sorted(keys)}, indent=0)
+def write_plan(folder: Path, keys: Iterable[str], figures: Sequence[str] = ()) -> None:
+    """Note the cells and figures a sweep was asked for, for `cumprop status` and `cumprop plot`."""
+    plan = {"schema_version": SCHEMA_VERSION, "figures": [*figures], "cells": sorted(keys)}
+    text = json.dumps(plan, indent=0)
     write_atomically(folder / "plan.json", lambda file: file.write(text.encode()))
 
 
 def read_plan(folder: Path) -> list[str] | None:
     """The cells the last sweep was asked for; None where that is not known."""
+    return _of_plan(folder, "cells")
+
+
+def planned_figures(results: Path, config: str) -> list[str]:
+    """The figures an experiment asks for; empty where that is not known.
+
+    `results` holds the experiment's folder, or is it.
+    """
+    folder = results / config
+    return _of_plan(folder if folder.is_dir() else results, "figures") or []
+
+
+def _of_plan(folder: Path, key: str) -> list[str] | None:
     try:
-        plan = json.loads((folder / "plan.json").read_text())
-        return [str(key) for key in plan["cells"]]
+        return [str(item) for item in json.loads((folder / "plan.json").read_text())[key]]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cumprop import store
 from cumprop.cells import Cell, Outcome, cells, forward_flops, is_stored, run_cell, truth_specs
 from cumprop.errors import CumpropError
 from cumprop.experiment import Config
 from cumprop.plugins import load_plugin
+from cumprop.progress import Progress
 
 if TYPE_CHECKING:
     from cumprop.truth import TruthSpec
@@ -44,11 +44,24 @@ class TruthJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is to compute."""
+    """What a sweep is to compute.
+
+    `jobs` are the workers of its cells where the experiment says; `left_out` cells are too large.
+    """
 
     name: str
     cells: list[Cell]
     truths: list[TruthJob]
+    figures: list[str] = field(default_factory=list)
+    jobs: int | None = None
+    left_out: int = 0
+
+    def shard(self, number: int, count: int) -> Plan:
+        """The part `number` of `count` (from 1) that one of several machines takes."""
+        mine = slice(number - 1, None, count)
+        cells = sorted(self.cells, key=_flops, reverse=True)[mine]
+        truths = sorted(self.truths, key=_flops, reverse=True)[mine]
+        return replace(self, cells=cells, truths=truths)
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,27 @@ class Summary:
 def plan(config: Config, name: str) -> Plan:
     """The cells and truths of an experiment; nothing is computed."""
     truths = [TruthJob(spec, config.truth.n_samples) for spec in truth_specs(config)]
-    return Plan(name, cells(config, name), truths)
+    wanted, most = cells(config, name), config.most_bytes
+    kept = [cell for cell in wanted if most is None or cell.cost.bytes <= most]
+    return Plan(name, kept, truths, config.figures, config.jobs, len(wanted) - len(kept))
+
+
+def shared(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans with every truth only once, as deep and as large as the most demanding asks."""
+    alike = defaultdict[str, list[TruthJob]](list)
+    for job in (job for one in plans for job in one.truths):
+        alike[job.spec.key].append(job)
+    merged = {
+        key: TruthJob(
+            max((job.spec for job in jobs), key=lambda spec: spec.depth),
+            max(job.n_samples for job in jobs),
+        )
+        for key, jobs in alike.items()
+    }
+    return [
+        replace(one, truths=[t for job in one.truths if (t := merged.pop(job.spec.key, None))])
+        for one in plans
+    ]
 
 
 def run(
@@ -73,30 +106,59 @@ def run(
     plugins: Sequence[Path] = (),
     debug: bool = False,
 ) -> Summary:
+    """`run_all` of one plan."""
+    (summary,) = run_all([plan], results, jobs, plugins, debug)
+    return summary
+
+
+def run_all(
+    plans: Sequence[Plan],
+    results: Path,
+    jobs: int = 1,
+    plugins: Sequence[Path] = (),
+    debug: bool = False,
+) -> list[Summary]:
     """Compute what is not there yet, each cell a parquet part in `results/<name>/parts`.
 
     Safe to kill, to repeat and to run twice at once. Every job uses one BLAS thread; `jobs` of them
-    run at a time. Failed cells become rows with a reason and are tried again by the next run.
-    Raises CumpropError if a worker process dies.
+    run at a time, cells as many as their plan says. Failed cells become rows with a reason and are
+    tried again by the next run. Raises CumpropError if a worker process dies.
     """
-    folder = results / plan.name
-    parts = folder / "parts"
+    left = {one.name: _left(one, results) for one in plans}
+    truths = [job for one in plans for job in one.truths]
+    progress = Progress(truths, [cell for some in left.values() for cell in some], results)
+    summaries = []
+    with progress:
+        for one in plans:
+            parts, n = results / one.name / "parts", len(one.cells)
+            kept = n - len(left[one.name])
+            progress.say(
+                f"{one.name}: {n} cells ({kept} already there), {len(one.truths)} truths; "
+                f"results go to {parts}"
+            )
+            stages: list[tuple[list[Cell | TruthJob], int]]
+            if one.jobs is None:
+                stages = [([*one.truths, *left[one.name]], jobs)]
+            else:
+                stages = [([*one.truths], jobs), ([*left[one.name]], one.jobs)]
+            failed = []
+            for work, workers in stages:
+                work.sort(key=_flops, reverse=True)  # long jobs first: all busy to the end
+                for outcome in _outcomes(work, results, parts, workers, plugins, debug):
+                    progress.finish(one.name, outcome)
+                    failed += [outcome] * outcome.failed
+            lost = sum(outcome.is_cell for outcome in failed)
+            summaries.append(Summary(len(left[one.name]) - lost, kept, failed))
+    return summaries
+
+
+def _left(plan: Plan, results: Path) -> list[Cell]:
+    """The cells that are not stored; makes the plan's folder."""
+    parts = results / plan.name / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     store.remove_leftovers(parts)
-    store.write_plan(folder, (cell.key for cell in plan.cells))
-    left = [cell for cell in plan.cells if not is_stored(cell, parts)]
-    kept = len(plan.cells) - len(left)
-    print(
-        f"{len(plan.cells)} cells ({kept} already there), {len(plan.truths)} truths; "
-        f"results go to {parts}",
-        file=sys.stderr,
-    )
-    work: list[Cell | TruthJob] = [*plan.truths, *left]
-    work.sort(key=_flops, reverse=True)  # long jobs first keep all workers busy to the end
-    outcomes = _progress(_outcomes(work, results, parts, jobs, plugins, debug), work)
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    lost = sum(outcome.is_cell for outcome in failed)
-    return Summary(computed=len(left) - lost, kept=kept, failed=failed)
+    store.write_plan(parts.parent, (cell.key for cell in plan.cells), plan.figures)
+    return [cell for cell in plan.cells if not is_stored(cell, parts)]
 
 
 def _flops(job: Cell | TruthJob) -> int:
@@ -170,61 +232,3 @@ def _run_truth(job: TruthJob, results: Path) -> Outcome:
     except Exception as error:
         return Outcome(job.label, f"failed: {error}", job.flops, is_cell=False)
     return Outcome(job.label, "ok", job.flops, is_cell=False)
-
-
-def _progress(outcomes: Iterator[Outcome], work: Sequence[Cell | TruthJob]) -> Iterator[Outcome]:
-    """The outcomes, with a bar that weighs each job by its predicted FLOPs; slow in a log file."""
-    from tqdm import tqdm
-
-    layout = "{l_bar}{bar}| {n_fmt}/{total_fmt}FLOP [{elapsed}<{remaining}] {postfix}"
-    total = sum(map(_flops, work))
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=total, unit_scale=True, bar_format=layout, mininterval=interval) as bar:
-        for outcome in outcomes:
-            bar.set_postfix_str(outcome.label, refresh=False)
-            bar.update(outcome.flops)
-            yield outcome
-
-
-def forecast(plan: Plan, jobs: int) -> list[dict[str, Any]]:
-    """What a sweep takes if nothing is there yet: one row per estimator, width and depth.
-
-    Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
-    `jobs` workers at the speed of this machine's matrix products. That is a lower bound: random
-    numbers, small steps and waiting for memory come on top. The truths follow the cells.
-    """
-    speed = matmul_speed(plan.truths[0].spec.dtype) * jobs
-    alike = defaultdict[tuple[str, int, int], list[tuple[int, int | None]]](list)
-    for cell in plan.cells:
-        what = (cell.description, cell.width, cell.depth)
-        alike[what].append((cell.cost.flops, cell.cost.bytes))
-    for job in plan.truths:
-        what = (f"truth n_samples={job.n_samples}", job.spec.width, job.spec.depth)
-        alike[what].append((job.flops, None))
-    return [
-        {
-            "what": what,
-            "width": width,
-            "depth": depth,
-            "cells": len(costs),
-            "flops": costs[0][0],
-            "bytes": costs[0][1],
-            "minutes": sum(flops for flops, _ in costs) / speed / 60,
-        }
-        for (what, width, depth), costs in alike.items()
-    ]
-
-
-def matmul_speed(dtype: str) -> float:
-    """FLOP/s of a matrix product on one thread of this machine, measured in about 0.1 s."""
-    import numpy as np
-    from threadpoolctl import threadpool_limits
-
-    a = np.ones((512, 512), dtype=dtype)
-    with threadpool_limits(1):
-        a @ a
-        start, products = time.perf_counter(), 0
-        while time.perf_counter() - start < 0.1:
-            a @ a
-            products += 1
-        return products * 2 * 512**3 / (time.perf_counter() - start)

@@ -32,7 +32,7 @@ from cumprop.random_networks import random_mlp, stream
 
 Array = NDArray[Any]
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raise it when the numbers change."""
 GROUPS = 16
 """Groups of equal size in each half, B of the jackknife."""
@@ -48,7 +48,7 @@ class TruthSpec:
     `depth` is that of the deepest network; `design` iid, antithetic or orthogonal.
 
     >>> TruthSpec(width=8, depth=2, activation="relu", init="he", seed=0).key
-    'eaba7930807538dd'
+    '64ca4a49437e4047'
     """
 
     width: int
@@ -73,8 +73,11 @@ class TruthSpec:
 
     @property
     def key(self) -> str:
-        """Content hash, 16 hexadecimal digits."""
-        return hashlib.sha256(self.canonical.encode()).hexdigest()[:16]
+        """Hash of all but the depth, 16 hexadecimal digits: a deeper truth serves shallower ones.
+
+        That the numbers of a layer do not depend on the layers above it makes this right.
+        """
+        return hashlib.sha256(replace(self, depth=0).canonical.encode()).hexdigest()[:16]
 
     @cached_property
     def network(self) -> MLP:
@@ -173,7 +176,9 @@ class Truth:
         if readout not in READOUTS:
             raise CumpropError(f"unknown readout {readout!r}; choose {', '.join(READOUTS)}")
         if not 1 <= depth <= self.spec.depth:
-            raise CumpropError(f"truth of depth {self.spec.depth} has no depth {depth}")
+            raise CumpropError(
+                f"truth of depth {self.spec.depth} has no depth {depth}; run the sweep again"
+            )
         return 2 * (depth - 1) + {"pre": 0, "post": 1, "output": 2}[readout]
 
 
@@ -192,23 +197,36 @@ def load(directory: str | Path, key: str) -> Truth:
     return truth
 
 
+def samples_stored(directory: str | Path, spec: TruthSpec) -> int:
+    """Forward passes of the stored truth that serves `spec`; 0 where there is none."""
+    try:
+        with np.load(Path(directory) / f"{spec.key}.npz", allow_pickle=False) as file:
+            deep_enough = json.loads(str(file["spec"]))["depth"] >= spec.depth
+            return int(file["chunks"]) * spec.chunk_samples if deep_enough else 0
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return 0
+
+
 def load_or_extend(
     directory: str | Path,
     spec: TruthSpec,
     n_samples: float,
     progress: Callable[[int], None] | None = None,
 ) -> Truth:
-    """The truth of `spec` with at least `n_samples`, from `directory` as far as it is there.
+    """The truth of `spec` or a deeper one with at least `n_samples`, from `directory` if there.
 
-    What is missing is sampled chunk by chunk and kept in `directory/<key>.npz`, written anew every
-    20 seconds and when the work ends or is interrupted; the numbers are those of one uninterrupted
+    A stored truth that is not deep enough is sampled anew, at least as large, and replaced. What is
+    missing is sampled chunk by chunk and kept in `directory/<key>.npz`, written anew every 20
+    seconds and when the work ends or is interrupted; the numbers are those of one uninterrupted
     run, bit by bit. `progress` is called with the samples there are after each chunk. A file that
     cannot be read is set aside as `.corrupt` with a warning. Processes at work on one truth do not
     hurt each other. Memory: 4 copies of the sums and one batch of activations.
     """
     path = Path(directory) / f"{spec.key}.npz"
     truth = stored = _read(path, spec)
-    wanted = math.ceil(n_samples / spec.chunk_samples)
+    wanted = max(math.ceil(n_samples / spec.chunk_samples), stored.chunks)
+    if stored.spec.depth < spec.depth:
+        truth = stored = Truth.empty(spec)
     last_save = time.monotonic()
     try:
         while truth.chunks < wanted:
@@ -221,13 +239,15 @@ def load_or_extend(
     finally:
         if truth is not stored:
             truth = _write(path, truth)
+    if truth.chunks < wanted:  # another process has stored a deeper one with fewer samples
+        return load_or_extend(directory, spec, n_samples, progress)
     return truth
 
 
 def _write(path: Path, truth: Truth) -> Truth:
-    """Store the truth unless another process has stored more meanwhile; return the larger."""
+    """Store the truth unless a deeper or larger one is there; return what is stored now."""
     stored = _read(path, truth.spec)
-    if stored.chunks >= truth.chunks:
+    if (stored.spec.depth, stored.chunks) >= (truth.spec.depth, truth.chunks):
         return stored
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
@@ -251,25 +271,24 @@ def _write(path: Path, truth: Truth) -> Truth:
 
 
 def _read(path: Path, spec: TruthSpec) -> Truth:
-    """The stored truth; an empty one where there is no file, or none that is sound."""
-    empty = Truth.empty(spec)
+    """The stored truth, of any depth; an empty one where there is none that is sound."""
     try:
         # zip checks a CRC of every array
         with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
-            found = str(file["spec"])
-            truth = replace(
-                empty, chunks=int(file["chunks"]), sums=file["sums"], squares=file["squares"]
-            )
-        if found != spec.canonical:
+            described, chunks = str(file["spec"]), int(file["chunks"])
+            sums, squares = file["sums"], file["squares"]
+        found = replace(spec, depth=json.loads(described)["depth"])
+        if found.canonical != described:
             raise ValueError("it holds another truth")
-        if (truth.sums.shape, truth.squares.shape) != (empty.sums.shape, empty.squares.shape):
+        empty = Truth.empty(found)
+        if (sums.shape, squares.shape) != (empty.sums.shape, empty.squares.shape):
             raise ValueError("its arrays have the wrong shape")
     except FileNotFoundError:
-        return empty
+        return Truth.empty(spec)
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         aside = path.with_name(path.name + ".corrupt")
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             path.replace(aside)
         warnings.warn(f"{path}: {error}; set aside as {aside.name}, sampling anew", stacklevel=3)
-        return empty
-    return truth
+        return Truth.empty(spec)
+    return Truth(found, chunks, sums, squares)

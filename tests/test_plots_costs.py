@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from cumprop import scores as scores_module
 from cumprop.errors import CumpropError
 from cumprop.plots import flops_vs_width, mse_vs_time, plot, style
-from cumprop.plots.flops_vs_width import PowerLaw
+from cumprop.power_laws import PowerLaw
 from cumprop.scores import GROUP
 
 PER_SAMPLE = 1e-5

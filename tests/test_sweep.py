@@ -15,9 +15,10 @@ import cumprop
 from cumprop import estimator, store
 from cumprop.cells import Outcome, cells, run_cell
 from cumprop.config import load
+from cumprop.forecast import forecast
 from cumprop.memory import free_memory, traced_peak, with_resident_peak
 from cumprop.plugins import load_plugin
-from cumprop.sweep import forecast, plan, run
+from cumprop.sweep import plan, run
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,7 @@ import pytest
 
 from cumprop import CumpropError
 from cumprop.random_networks import stream
-from cumprop.truth import GROUPS, Truth, TruthSpec, _read, _write, load_or_extend
+from cumprop.truth import GROUPS, READOUTS, Truth, TruthSpec, _read, _write, load_or_extend
 
 
 def spec(**changes):
@@ -177,10 +177,34 @@ def test_workers_on_one_truth_do_not_hurt_each_other(tmp_path):
     assert_same(final, load_or_extend(tmp_path / "other", s, 4 * s.chunk_samples))
 
 
-def test_every_field_is_in_the_key():
+def test_a_deeper_truth_serves_a_shallower_network(tmp_path):
+    """Bit by bit, so that no experiment samples what another has sampled."""
+    shallow, deep = spec(depth=2), spec(depth=5)
+    alone = load_or_extend(tmp_path / "alone", shallow, 2 * shallow.chunk_samples)
+    load_or_extend(tmp_path, shallow, 2 * shallow.chunk_samples)
+    deepened = load_or_extend(tmp_path, deep, 1)
+    assert (deepened.spec.depth, deepened.chunks) == (5, 2)
+    found = load_or_extend(tmp_path, shallow, 1, progress=pytest.fail)
+    assert_same(found, deepened)
+    for readout in READOUTS:
+        for depth in (1, 2):
+            np.testing.assert_array_equal(
+                found.groups(readout, depth), alone.groups(readout, depth)
+            )
+            assert found.variance(readout, depth) == alone.variance(readout, depth)
+    grown = load_or_extend(tmp_path, shallow, 3 * shallow.chunk_samples)
+    assert (grown.spec.depth, grown.chunks) == (5, 3)
+
+
+def test_a_shallower_truth_never_replaces_a_deeper_one(tmp_path):
+    path = tmp_path / "truth.npz"
+    deep = _write(path, Truth.empty(spec(depth=3)).extended())
+    assert_same(_write(path, Truth.empty(spec()).extended().extended()), deep)
+
+
+def test_every_field_but_the_depth_is_in_the_key():
     changes = [
         {"width": 9},
-        {"depth": 3},
         {"activation": "tanh"},
         {"init": "critical"},
         {"init": {"w_var": 2.0, "b_var": 0.1}},
@@ -190,6 +214,7 @@ def test_every_field_is_in_the_key():
     ]
     keys = {spec(**change).key for change in changes} | {spec().key}
     assert len(keys) == len(changes) + 1
+    assert spec(depth=3).key == spec().key
     swapped = spec(init={"b_var": 0.1, "w_var": 2.0})
     assert swapped.key == spec(init={"w_var": 2.0, "b_var": 0.1}).key
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,22 @@ if TYPE_CHECKING:
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
+
+class Shard(click.ParamType[tuple[int, int]]):
+    """`2/8`: the second of eight parts."""
+
+    name = "I/N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d+)/(\d+)", value)
+        number, count = map(int, match.groups()) if match else (0, 0)
+        if not 1 <= number <= count:
+            self.fail(f"{value!r}: write I/N with I from 1 to N, as in 2/8", param, ctx)
+        return number, count
+
+
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, type=FILE, help="Python file with further estimators."
 )
@@ -32,57 +50,67 @@ set_option = click.option(
 
 
 @click.command()
-@click.argument("config", type=FILE)
+@click.argument("configs", type=FILE, nargs=-1, required=True)
 @click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), help="Workers; all cores by default.")
 @scale_option
 @set_option
+@click.option("--shard", type=Shard(), help="Only part I of N, one for each of N machines.")
 @click.option("--dry-run", is_flag=True, help="Show what would run and what it takes.")
 @plugin_option
 @click.pass_obj
 def sweep(
     debug: bool,
-    config: Path,
+    configs: tuple[Path, ...],
     results: Path,
     jobs: int | None,
     scale: str | None,
     sets: tuple[str, ...],
+    shard: tuple[int, int] | None,
     dry_run: bool,
     plugins: tuple[Path, ...],
 ) -> int:
-    """Run the experiment CONFIG.
+    """Run the experiments CONFIGS.
 
-    What is already there is not computed again. Exits with 3 if cells failed.
+    What is already there, or another experiment has computed, is not computed again. Exits with 3
+    if cells failed.
 
     \b
     Example:
       cumprop sweep configs/relu_w256.yaml --scale smoke --set network.width=[32,64]
+      cumprop sweep configs/depths.yaml configs/grid.yaml --scale paper --shard 1/8
     """
     from cumprop.provenance import cores
-    from cumprop.sweep import plan, run
+    from cumprop.sweep import plan, run_all, shared
 
     load_plugins(plugins)
-    checked = _checked(config, scale, sets)
-    planned, workers = plan(checked, config.stem), jobs or cores()
+    workers = jobs or cores()
+    plans = []
+    for config in configs:
+        one = plan(_checked(config, scale, sets), config.stem)
+        plans.append(one if jobs is None else replace(one, jobs=jobs))
+    plans = shared(plans)
+    if shard is not None:
+        plans = [one.shard(*shard) for one in plans]
     if dry_run:
-        _show_forecast(planned, workers)
+        _show_forecast(plans, workers)
         return 0
-    summary = run(planned, results, workers, plugins, debug)
-    print(
-        f"{summary.computed} cells computed, {summary.kept} already there, "
-        f"{len(summary.failed)} failed",
-        file=sys.stderr,
-    )
-    for outcome in summary.failed:
-        print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
+    summaries = run_all(plans, results, workers, plugins, debug)
+    for one, summary in zip(plans, summaries, strict=True):
+        print(
+            f"{one.name}: {summary.computed} cells computed, {summary.kept} already there, "
+            f"{len(summary.failed)} failed",
+            file=sys.stderr,
+        )
+        for outcome in summary.failed:
+            print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
+    failed = any(summary.failed for summary in summaries)
     try:
-        print(_score_table(results / config.stem))
-        figures = "".join(f" --figure {name}" for name in checked.figures)
-        print(f"\nfigures: cumprop plot {results / config.stem}{figures}", file=sys.stderr)
+        _show_scores(plans, results)
     except CumpropError as error:
         print(error, file=sys.stderr)
-        return 3 if summary.failed else 1
-    return 3 if summary.failed else 0
+        return 3 if failed else 1
+    return 3 if failed else 0
 
 
 @click.command()
@@ -196,27 +224,41 @@ def _checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
     return config.load(path, scale, sets, figures=plots.available())
 
 
-def _show_forecast(planned: Plan, workers: int) -> None:
-    from cumprop.sweep import forecast
+def _show_forecast(plans: Sequence[Plan], workers: int) -> None:
+    from cumprop.forecast import forecast, overview
 
-    rows = forecast(planned, workers)
-    shown = [
-        {
-            **row,
-            "flops": f"{row['flops']:.2e}",
-            "bytes": "" if row["bytes"] is None else text.size(row["bytes"]),
-            "minutes": _minutes(row["minutes"]),
-        }
-        for row in rows
-    ]
+    if len(plans) == 1:
+        rows = forecast(plans[0], plans[0].jobs or workers)
+        note = "flops and bytes are of one cell; minutes are of all cells of a line"
+    else:
+        rows = overview(plans, workers)
+        note = "bytes are at the worst moment of all workers; what is shared counts once"
+    written: dict[str, Callable[[Any], str]] = {
+        "flops": "{:.2e}".format,
+        "bytes": lambda n: "" if n is None else text.size(n),
+        "minutes": _minutes,
+    }
+    shown = [{k: written[k](v) if k in written else v for k, v in row.items()} for row in rows]
     print(text.table(shown))
     total = _minutes(sum(row["minutes"] for row in rows))
+    left_out = sum(one.left_out for one in plans)
+    beside = f" ({left_out} too large and left out)" if left_out else ""
     print(
-        f"\n{len(planned.cells)} cells, {len(planned.truths)} truths, {total} minutes with "
-        f"{workers} workers if nothing is there yet.\nflops and bytes are of one cell; minutes "
-        "are of all cells of a line at the speed of matrix products,\nmeasured on this machine "
-        "just now: random numbers and small steps come on top."
+        f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
+        f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
+        f"{workers} workers if nothing is there yet.\n{note}, at the speed of matrix products\n"
+        "measured on this machine just now: random numbers and small steps come on top."
     )
+
+
+def _show_scores(plans: Sequence[Plan], results: Path) -> None:
+    if len(plans) > 1:
+        print(f"\nfigures: cumprop plot {results}", file=sys.stderr)
+        return
+    (one,) = plans
+    print(_score_table(results / one.name))
+    figures = "".join(f" --figure {name}" for name in one.figures)
+    print(f"\nfigures: cumprop plot {results / one.name}{figures}", file=sys.stderr)
 
 
 def _minutes(minutes: float) -> str:

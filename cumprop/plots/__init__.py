@@ -11,7 +11,7 @@ from typing import Any
 
 from cumprop.errors import CumpropError
 
-_NOT_FIGURES = {"caption", "style", "tradeoff"}
+_NOT_FIGURES = {"caption", "scaling", "style", "tradeoff"}
 _OF_DISTILLATION = {"loss_vs_flops"}
 
 
@@ -25,24 +25,26 @@ def available() -> list[str]:
 
 
 def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Path]:
-    """Draw `figures` (all by default) of every configuration below `results` into `out`.
+    """Draw `figures` of every configuration below `results` into `out`.
 
-    Scores the rows first, so pictures are never older than truths. Writes
-    `<config>_<figure>.{pdf,svg,png}` and returns the paths; `results/reference` is drawn only where
-    `results` names it. Raises CumpropError for an unknown figure, where there are no results, or
-    where a figure asked for by name cannot be drawn from them; otherwise stderr says why.
+    By default those that its YAML asks for, all where that is not known. Scores the rows first, so
+    pictures are never older than truths. Writes `<config>_<figure>.{pdf,svg,png}` and returns the
+    paths; `results/reference` is drawn only where `results` names it. Raises CumpropError for an
+    unknown figure, where there are no results, or where a figure asked for by name cannot be drawn
+    from them; otherwise stderr says why.
     """
-    chosen = figures or available()
-    for name in chosen:
+    for name in figures or []:
         if name not in available():
             raise CumpropError(
                 f"unknown figure {name!r}; the known ones are {', '.join(available())}"
             )
+    from cumprop import store
     from cumprop.plots import style
 
     written: list[Path] = []
     for config, rows, fitting in _tables(Path(results)):
-        for name in (name for name in chosen if name in fitting):
+        asked = figures or store.planned_figures(results, config) or available()
+        for name in (name for name in asked if name in fitting):
             draw = importlib.import_module(f"cumprop.plots.{name}").draw
             try:
                 with style.context():

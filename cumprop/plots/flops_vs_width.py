@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import ArrayLike
-from scipy.special import stdtrit
 
 from cumprop.errors import CumpropError
-from cumprop.plots import style, tradeoff
+from cumprop.plots import scaling, style, tradeoff
 from cumprop.plots.caption import _words
+from cumprop.power_laws import PowerLaw
 
 LEAST_WIDTHS = 3
 
@@ -56,38 +54,9 @@ def draw(rows: pd.DataFrame) -> Figure:
             curve.draw(ax)
     figure.draw_without_rendering()
     for (_, curves), ax in zip(panels, axes, strict=True):
-        _annotate(ax, curves)
-        _name_widths(ax, widths)
+        scaling.annotate(ax, [curve.note for curve in curves])
+        scaling.name_ticks(ax, widths)
     return figure
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """y ≈ factor · x^exponent, `half_width` that of the exponent's 95% t-interval."""
-
-    exponent: float
-    half_width: float
-    factor: float
-
-    @classmethod
-    def fit(cls, x: ArrayLike, y: ArrayLike) -> Self:
-        """By least squares in log-log; takes three points or more.
-
-        >>> law = PowerLaw.fit([1, 2, 4], [3, 24, 192])
-        >>> round(law.exponent, 6), round(law.factor, 6), law.half_width < 1e-6
-        (3.0, 3.0, True)
-        """
-        u, v = np.log(np.asarray(x, dtype=float)), np.log(np.asarray(y, dtype=float))
-        du = u - u.mean()
-        exponent = du @ v / (du @ du)
-        residuals = v - v.mean() - exponent * du
-        freedom = u.size - 2
-        se = np.sqrt(residuals @ residuals / freedom / (du @ du))
-        factor = np.exp(v.mean() - exponent * u.mean())
-        return cls(float(exponent), float(stdtrit(freedom, 0.975) * se), float(factor))
-
-    def __str__(self) -> str:
-        return f"{self.exponent:.2f} ± {self.half_width:.2f}"
 
 
 @dataclass(frozen=True)
@@ -114,47 +83,15 @@ class _Curve:
         return cls(name, style.look(first), points, law)
 
     @property
-    def note(self) -> str:
-        return "  ".join(filter(None, [self.name, str(self.law or "")]))
+    def note(self) -> scaling.Note:
+        text = "  ".join(filter(None, [self.name, str(self.law or "")]))
+        return float(self.points.index[-1]), float(self.points.iloc[-1]), text, self.look.colour
 
     def draw(self, ax: Axes) -> None:
         x, y = self.points.index.to_numpy(float), self.points.to_numpy(float)
         ax.plot(x, y, self.look.marker, color=self.look.colour, zorder=3)
         if self.law:
-            fitted = self.law.factor * x**self.law.exponent
-            ax.plot(x, fitted, color=self.look.colour, linewidth=0.8)
-
-
-def _annotate(ax: Axes, curves: list[_Curve]) -> None:
-    """Write the note of each curve beside its last point, or as little above as there is room."""
-    point = ax.figure.dpi / 72  # in pixels
-    highest = -np.inf
-    notes = []
-    for curve in sorted(curves, key=lambda curve: float(curve.points.iloc[-1])):
-        x, y = curve.points.index[-1], curve.points.iloc[-1]
-        height = ax.transData.transform((x, y))[1] / point
-        highest = max(height, highest + 9)
-        note = ax.annotate(
-            curve.note, (x, y), (7, highest - height), textcoords="offset points", va="center",
-            fontsize=7, color=curve.look.colour, in_layout=False,
-        )  # fmt: skip
-        notes.append(note)
-    longest = max(note.get_window_extent().width for note in notes) + 10 * point
-    left, right = np.log(ax.get_xlim()[0]), np.log(max(c.points.index[-1] for c in curves))
-    ax.set_xlim(right=np.exp(left + (right - left) / (1 - longest / ax.bbox.width)))
-
-
-def _name_widths(ax: Axes, widths: list[int]) -> None:
-    """A tick at every width, named where there is room, the largest always."""
-    names: list[str] = []
-    nearest = np.inf
-    for width in reversed(widths):
-        place = ax.transData.transform((width, 1))[0] * 72 / ax.figure.dpi
-        free = place < nearest - 20
-        names.append(str(width) if free else "")
-        nearest = place if free else nearest
-    ax.set_xticks(widths, reversed(names))
-    ax.minorticks_off()
+            ax.plot(x, self.law.at(x), color=self.look.colour, linewidth=0.8)
 
 
 def _title(first: pd.Series[Any], rows: pd.DataFrame) -> str:

@@ -114,12 +114,20 @@ def context() -> AbstractContextManager[None]:
 
 
 def sheet(
-    n_panels: int, x_label: str, y_label: str, legend: list[Line2D], caption: str
+    n_panels: int,
+    x_label: str,
+    y_label: str,
+    legend: list[Line2D],
+    caption: str,
+    width: float | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `n_panels` axes, at most three abreast, legend above and caption below."""
+    """A figure of `n_panels` axes, at most three abreast, legend above and caption below.
+
+    One panel is `COLUMN` wide and several are `PAGE`, unless `width` in inches says otherwise.
+    """
     columns = 2 if n_panels == 4 else min(n_panels, 3)
     rows = -(-n_panels // columns)
-    width = COLUMN if columns == 1 else PAGE
+    width = width or (COLUMN if columns == 1 else PAGE)
     lines = _wrap(caption, width)
     legend_columns = 2 if columns == 1 else 3
     above = 0.02 + 0.15 * -(-len(legend) // legend_columns)

@@ -116,9 +116,7 @@ class _Panel:
 
 def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
     points = [
-        {str(name): value for name, value in record.items()}
-        | {"x": record[cost.column]}
-        | _interval(record)
+        point(record) | {"x": record[cost.column]}
         for record in summary(scores).to_dict("records")
         if record["n_seeds"] > 0
     ]
@@ -131,13 +129,17 @@ def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
     return _Panel(cost, points, sampling, gain)
 
 
-def _interval(point: dict[Any, Any]) -> Point:
-    """What is drawn: the total interval, of one network the noise interval, or an upper bound."""
-    kind = "total" if point["n_seeds"] > 1 else "noise"
-    low, high, vn_mse = point[f"{kind}_low"], point[f"{kind}_high"], point["vn_mse"]
+def point(record: dict[Any, Any]) -> Point:
+    """A row of `cumprop.scores.summary` with what is drawn of it, `y`, `low` and `high`.
+
+    The total interval, of one network the noise interval; an upper bound where not resolved.
+    """
+    kind = "total" if record["n_seeds"] > 1 else "noise"
+    low, high, vn_mse = record[f"{kind}_low"], record[f"{kind}_high"], record["vn_mse"]
     # an estimate of the error below zero does not lower what the truth could have resolved
     bound = high - min(vn_mse, 0.0)
-    return {"low": low, "high": high, "y": vn_mse if point["resolved"] else bound}
+    drawn = {"low": low, "high": high, "y": vn_mse if record["resolved"] else bound}
+    return {str(name): value for name, value in record.items()} | drawn
 
 
 def label(point: Point) -> str:

@@ -1,0 +1,130 @@
+"""The polynomial in width n and depth L that counted FLOPs are, found exactly; beside the paper's.
+
+Counts of ReLU networks with all widths equal are polynomials, so a few counts give them as
+fractions, and all the others must agree to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Self
+
+from cumprop.errors import CumpropError
+
+Monomial = tuple[int, int]
+"""Powers of n and of L."""
+
+DEPTH_DEGREE = 2
+"""A cumulant of each layer is transported through all layers above it: no more than L²."""
+
+PAPER: dict[tuple[int, str, bool], str] = {
+    (1, "basic", False): "4 n²L",
+    (2, "basic", False): "3 n³L",
+    (2, "augmented", False): "11 n³L",
+    (3, "basic", False): "7/3 n⁴L",
+    (3, "basic", True): "12 n³L² + 27 n³L",
+    (3, "augmented_factorised", True): "108 n³L² + 216 n³L",
+    (4, "basic", False): "5/4 n⁵L",
+    (4, "basic", True): "16 n⁴L² + 26 n⁴L",
+}
+"""Leading terms of the paper's Table 1, errata included, by order, kind and whether factorised.
+
+Its convention discounts symmetric tensors as no kernel does: an order-d contraction counts
+2d n^(d+1) β_d with β = 1, 3/4, 7/18, 5/32 (mathematics §6).
+"""
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """Σ coefficient · n^a L^b."""
+
+    coefficients: Mapping[Monomial, Fraction]
+    n_counts: int
+
+    @classmethod
+    def through(cls, counts: Mapping[tuple[int, int], int], degree: int) -> Self:
+        """The polynomial of `counts[n, L]` on a full grid, of `degree` in n and at most 2 in L.
+
+        Raises CumpropError where the grid is too small to leave counts that test it, or where one
+        count disagrees.
+
+        >>> law = Polynomial.through(
+        ...     {(n, L): 2 * n**2 * L + n for n in (1, 2, 3, 4) for L in (1, 2, 3, 4)}, degree=2)
+        >>> str(law), law.n_counts
+        ('2 n²L + n', 16)
+        """
+        widths, depths = (sorted({key[i] for key in counts}) for i in (0, 1))
+        if (
+            len(widths) < degree + 2
+            or len(depths) < DEPTH_DEGREE + 2
+            or len(counts) < len(widths) * len(depths)
+        ):
+            raise CumpropError(
+                f"a FLOP polynomial needs {degree + 2} widths × {DEPTH_DEGREE + 2} depths, here "
+                f"are {len(counts)} counts at {len(widths)} × {len(depths)}; "
+                "sweep configs/flops.yaml"
+            )
+        rows = [
+            _interpolate(widths[: degree + 1], [counts[n, depth] for n in widths[: degree + 1]])
+            for depth in depths[: DEPTH_DEGREE + 1]
+        ]
+        columns = [
+            _interpolate(depths[: DEPTH_DEGREE + 1], [row[a] for row in rows])
+            for a in range(degree + 1)
+        ]
+        found = cls(
+            {(a, b): c for a, column in enumerate(columns) for b, c in enumerate(column) if c},
+            len(counts),
+        )
+        for (n, depth), count in counts.items():
+            if found.at(n, depth) != count:
+                raise CumpropError(
+                    f"{count} FLOPs at width {n}, depth {depth} are not on the polynomial {found}; "
+                    "count one estimator on plain ReLU networks"
+                )
+        return found
+
+    def at(self, n: int, depth: int) -> Fraction:
+        """Its value, exactly."""
+        terms = (c * n**a * depth**b for (a, b), c in self.coefficients.items())
+        return sum(terms, Fraction(0))
+
+    @property
+    def degree(self) -> int:
+        """The highest power of n."""
+        return max(a for a, _ in self.coefficients)
+
+    @property
+    def leading(self) -> Polynomial:
+        """The terms of the highest power of n."""
+        top = {key: c for key, c in self.coefficients.items() if key[0] == self.degree}
+        return Polynomial(top, self.n_counts)
+
+    def __str__(self) -> str:
+        terms = [
+            f"{'−' if c < 0 else '+'} {'' if abs(c) == 1 and a else f'{abs(c)} '}"
+            f"{_power('n', a)}{_power('L', b)}".rstrip()
+            for (a, b), c in sorted(self.coefficients.items(), reverse=True)
+        ]
+        return " ".join(terms).removeprefix("+ ") or "0"
+
+
+def _interpolate(x: Sequence[int], y: Sequence[int | Fraction]) -> list[Fraction]:
+    """Coefficients, constant first, of the polynomial through (x, y): Newton's, exactly."""
+    differences = [Fraction(value) for value in y]
+    for level in range(1, len(x)):
+        for i in range(len(x) - 1, level - 1, -1):
+            differences[i] = (differences[i] - differences[i - 1]) / (x[i] - x[i - level])
+    coefficients = [Fraction(0)] * len(x)
+    for at, difference in zip(reversed(x), reversed(differences), strict=True):
+        shifted = [Fraction(0), *coefficients[:-1]]  # times x
+        coefficients = [s - at * c for s, c in zip(shifted, coefficients, strict=True)]
+        coefficients[0] += difference
+    return coefficients
+
+
+def _power(symbol: str, exponent: int) -> str:
+    raised = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return {0: "", 1: symbol}.get(exponent, symbol + raised)

@@ -1,0 +1,20 @@
+"""Error against width: vn-MSE over n, log-log, with fitted powers (the paper's Figures 3 and 9)."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cumprop.plots import scaling
+from cumprop.power_laws import ASYMPTOTIC
+
+
+def draw(scores: pd.DataFrame) -> Figure:
+    """One panel per depth and kind of network: vn-MSE of the cumulants over the width.
+
+    `scores` is one configuration's part of `cumprop.scores.score`. Theory has n^-K at order K;
+    that is a law of large widths, so the smaller ones are drawn and not fitted. Raises CumpropError
+    for a single width.
+    """
+    about = f"Fitted from a curve's largest resolved width down to 1/{ASYMPTOTIC} of it."
+    return scaling.draw(scores, "width", "width n", ASYMPTOTIC, about)
