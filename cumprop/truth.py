@@ -85,6 +85,17 @@ class TruthSpec:
         return Inputs(self.network, self.design)
 
     @property
+    def empty(self) -> Truth:
+        """Nothing sampled yet."""
+        layers = 2 * self.depth + 1
+        return Truth(self, 0, np.zeros((2, GROUPS, layers, self.width)), np.zeros(layers))
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that a sample takes."""
+        return 1
+
+    @property
     def group_samples(self) -> int:
         """Inputs that a chunk adds to each group of a half: one batch of whole blocks."""
         return self.inputs.rows * (2 if self.design in MIRRORED else 1)
@@ -107,11 +118,6 @@ class Truth:
     chunks: int
     sums: Array
     squares: Array
-
-    @classmethod
-    def empty(cls, spec: TruthSpec) -> Truth:
-        layers = 2 * spec.depth + 1
-        return cls(spec, 0, np.zeros((2, GROUPS, layers, spec.width)), np.zeros(layers))
 
     @property
     def n_samples(self) -> int:
@@ -186,10 +192,16 @@ def load(directory: str | Path, key: str) -> Truth:
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise CumpropError(f"no truth in {path}; run the sweep again") from error
     del fields["version"]
-    truth = _read(path, TruthSpec(**fields))
+    truth = _read(path, _spec(fields))
     if truth.spec.key != key or not truth.chunks:
         raise CumpropError(f"the truth in {path} is of another version or damaged")
     return truth
+
+
+def _spec(fields: dict[str, Any]) -> TruthSpec:
+    from cumprop.tails import TailSpec  # which builds on this module
+
+    return TailSpec(**fields) if "threshold" in fields else TruthSpec(**fields)
 
 
 def load_or_extend(
@@ -252,7 +264,7 @@ def _write(path: Path, truth: Truth) -> Truth:
 
 def _read(path: Path, spec: TruthSpec) -> Truth:
     """The stored truth; an empty one where there is no file, or none that is sound."""
-    empty = Truth.empty(spec)
+    empty = spec.empty
     try:
         # zip checks a CRC of every array
         with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
