@@ -77,7 +77,7 @@ class TailSpec(TruthSpec):
     """What the numbers of P(Y > threshold) depend on, beside how many samples there are.
 
     >>> TailSpec(width=8, depth=2, activation="relu", init="he", seed=0, threshold=3.0).key
-    ''
+    'fb93dec35da1b449'
     """
 
     design: str = "importance"

@@ -9,7 +9,7 @@ import pytest
 
 from cumprop import CumpropError
 from cumprop.random_networks import stream
-from cumprop.truth import GROUPS, Truth, TruthSpec, _read, _write, load_or_extend
+from cumprop.truth import GROUPS, TruthSpec, _read, _write, load_or_extend
 
 
 def spec(**changes):
