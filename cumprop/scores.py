@@ -106,9 +106,10 @@ def score(results: Path) -> pd.DataFrame:
     One row per (cell_key, truth_key, truth_n_samples): the columns of `GROUP`, seed, repeat, cost,
     `conditions`, then `mse`, `mse_se`, `variance`, `vn_mse`, `truth_gain` (variance per sample of
     the truth's design in units of the iid one), for tails the columns of `cumprop.tail_scores`,
-    null for others, 95% intervals in units of vn_mse, `noise_low` and `noise_high` of the row, `total_low` and `total_high` of its group over seeds, and `resolved`
-    (the noise interval is above zero). Failed rows, and rows whose truth is not there, keep the
-    reason in `status` and have null scores. Of an estimator's versions only the newest is scored.
+    null for others, 95% intervals in units of vn_mse, `noise_low` and `noise_high` of the row,
+    `total_low` and `total_high` of its group over seeds, and `resolved` (the noise interval is
+    above zero). Failed rows, and rows whose truth is not there, keep the reason in `status` and
+    have null scores. Of an estimator's versions only the newest is scored.
     Writes `scores.parquet` into each configuration's folder; a folder without rows is read from it.
     Raises CumpropError where nothing can be scored. Source: mathematics §7.
     """

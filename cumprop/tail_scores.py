@@ -13,47 +13,49 @@ from cumprop.tails import TailTruth
 Array = NDArray[Any]
 
 WORST = 0.2
-"""Neurons whose truth has a larger relative standard error are dropped, and counted."""
+"""Neurons whose truth has a larger estimated relative standard error are dropped, and counted."""
 
-COLUMNS = ("buckets", "bucket_neurons", "bucket_dropped", "bucket_squares")
+_SUMS = ["bucket_neurons", "bucket_dropped", "bucket_squares", "bucket_zero", "bucket_relative"]
+
+COLUMNS = ("buckets", *_SUMS)
 """Columns of a score, lists of one length; null where the readout is no tail."""
 
 RESAMPLINGS = 2000
 
 
 def bucket_columns(estimate: ArrayLike, truth: TailTruth) -> dict[str, list[Any]]:
-    """Sums of squared relative errors of an estimate, shape (n,), by bucket of the truth.
+    """Squared errors of an estimate, shape (n,), summed by bucket of the true probability.
 
-    The first half of the truth gives p_0: it chooses the bucket k, [10^(k-½), 10^(k+½)), the
-    neurons that are kept, and the denominator. The groups of the second half, taken by turns, give
-    independent p_1 and p_2. So (e − p_1)(e − p_2) is an unbiased (e − p)² whatever p_0 chose, and
-    divided by p_0² too large by 1 + 3v on average, v < `WORST`² the relative variance of p_0.
+    The first half of the truth, p_0, only chooses: the bucket k, [10^(k-½), 10^(k+½)), and the
+    neurons that are kept. The groups of the second half, taken by turns, give independent p_1 and
+    p_2. `bucket_squares` sums (e − p_1)(e − p_2), unbiased for (e − p)², `bucket_zero` p_1 p_2, the
+    same of the estimate 0, and `bucket_relative` (e − p_1)(e − p_2)/p_0².
     """
     readout, depth = truth.spec.readout, truth.spec.depth
     choosing = truth.mean(readout, depth)[0]
-    second = truth.groups(readout, depth)[1]
+    groups = truth.groups(readout, depth)[1]
+    first, second = groups[::2].mean(axis=0), groups[1::2].mean(axis=0)
     e = np.asarray(estimate, dtype=np.float64)
-    errors = [e - second[turn::2].mean(axis=0) for turn in (0, 1)]
     seen = choosing > 0
     kept = truth.relative_error[0] <= WORST
-    bucket = np.floor(np.log10(np.where(seen, choosing, 1.0)) + 0.5).astype(int)
-    squares = errors[0] * errors[1] / np.where(seen, choosing, 1.0) ** 2
+    safe = np.where(seen, choosing, 1.0)
+    bucket = np.floor(np.log10(safe) + 0.5).astype(int)
+    squares = (e - first) * (e - second)
+    terms = (kept, seen & ~kept, squares * kept, first * second * kept, squares / safe**2 * kept)
     found = sorted(set(bucket[seen].tolist()), reverse=True)
     inside = [seen & (bucket == k) for k in found]
-    return {
-        "buckets": found,
-        "bucket_neurons": [int(np.sum(kept & part)) for part in inside],
-        "bucket_dropped": [int(np.sum(~kept & part)) for part in inside],
-        "bucket_squares": [float(np.sum(squares[kept & part])) for part in inside],
-    }
+    sums = ([term[part].sum().item() for part in inside] for term in terms)
+    return {"buckets": found, **dict(zip(_SUMS, sums, strict=True))}
 
 
 def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
     """One row per group and bucket of the tails among `cumprop.scores.score`'s rows.
 
-    `relative_error` is √(mean (e − p)²/p²) over the neurons of all networks, `low` and `high` its
-    95% interval by resampling networks (percentiles; nan for one network), both 0 where the mean
-    is negative; `neurons` and `dropped` count neurons, `networks` those that have any.
+    `relative_error` is √(Σ (e − p)² / Σ p²) over the neurons of all networks, so that the estimate
+    0 has 1; `low` and `high` are its 95% interval by resampling networks (percentiles; nan for one
+    network). All three are 0 where the sum of squares is negative: not resolved from zero.
+    `per_neuron` is √(mean (e − p)²/p²), in which every neuron weighs the same. `neurons` and
+    `dropped` count neurons, `networks` those that have any.
     """
     tails = scores[scores["buckets"].notna()] if "buckets" in scores else scores[:0]
     rows = []
@@ -68,22 +70,28 @@ def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
 
 
 def _point(table: pd.DataFrame) -> dict[str, Any]:
-    """One bucket of one estimator: columns of `COLUMNS` by network."""
-    neurons = table["bucket_neurons"].to_numpy()
-    squares = table["bucket_squares"].to_numpy()
+    """One bucket of one estimator from its sums by network."""
+    neurons, dropped, squares, zero, relative = (table[name].to_numpy() for name in _SUMS)
     point: dict[str, Any] = {
         "neurons": int(neurons.sum()),
-        "dropped": int(table["bucket_dropped"].sum()),
+        "dropped": int(dropped.sum()),
         "networks": int(np.sum(neurons > 0)),
     }
     if not neurons.any():
-        return point | dict.fromkeys(["relative_error", "low", "high"], np.nan)
+        return point | dict.fromkeys(["relative_error", "per_neuron", "low", "high"], np.nan)
     low = high = np.nan
     if len(table) > 1:
-        rng = np.random.default_rng(0)
-        chosen = rng.integers(len(table), size=(RESAMPLINGS, len(table)))
-        totals = neurons[chosen].sum(axis=1)
-        means = squares[chosen].sum(axis=1)[totals > 0] / totals[totals > 0]
-        low, high = np.sqrt(np.maximum(np.quantile(means, [0.025, 0.975]), 0))
-    mean = squares.sum() / neurons.sum()
-    return point | {"relative_error": np.sqrt(max(mean, 0)), "low": low, "high": high}
+        chosen = np.random.default_rng(0).integers(len(table), size=(RESAMPLINGS, len(table)))
+        some = neurons[chosen].any(axis=1)
+        ratios = squares[chosen].sum(axis=1)[some] / zero[chosen].sum(axis=1)[some]
+        low, high = _root(np.quantile(ratios, [0.025, 0.975]))
+    return point | {
+        "relative_error": _root(squares.sum() / zero.sum()),
+        "per_neuron": _root(relative.sum() / neurons.sum()),
+        "low": low,
+        "high": high,
+    }
+
+
+def _root(square: Any) -> Any:
+    return np.sqrt(np.maximum(square, 0))

@@ -231,7 +231,7 @@ class Surrogates:
         self.backward.reverse()
 
     def tilt(self, i: int, t: float) -> Tilt:
-        """The tilt of output i towards Y_i > t: K'(θ) + θτ² = t − E[Y_i], τ² of the remainder.
+        """The tilt of output i towards Y_i > t: the θ of mathematics §8.
 
         That is the exponential tilt of Y_i itself, were the remainder independent Gaussian noise.
         Cost: 2 L n³ FLOPs and the eigenvectors of an n × n matrix.

@@ -20,7 +20,7 @@ _HIGHEST = 30.0
 
 
 def draw(scores: pd.DataFrame) -> Figure:
-    """One panel per problem and number of samples: √(mean (e − p)²/p²) by bucket of p.
+    """One panel per problem and number of samples: √(Σ (e − p)²/Σ p²) by bucket of p.
 
     `scores` is one configuration's part of `cumprop.scores.score`. Buckets of which most neurons
     were dropped are left out. Numbers above are neurons in a bucket, the dashed line is 1/N, and
@@ -117,11 +117,11 @@ def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
     whole = networks * int(scores["width"].iloc[0])
     return " ".join(
         [
-            f"Relative error √E[(e − p)²/p²] of p = P(output > threshold), {networks}",
+            f"Relative error √(Σ(e − p)²/Σp²) of p = P(output > threshold), {networks}",
             f"networks of seeds {caption._runs(sorted(set(scores['seed'])))};",
             "buckets of p half a decade to either side. Truth: importance sampling,",
             f"{caption._samples(scores['truth_n_samples'])} inputs for every neuron; one half",
-            "chooses bucket and denominator, the other scores.",
+            "chooses the bucket, the other scores.",
             f"Above: neurons in the bucket, {kept} of {whole} in all; {dropped} whose truth has a",
             f"relative standard error over {WORST:.0%} and {whole - kept - dropped} never seen in",
             "the tail are dropped, and buckets where these are most.",
