@@ -22,6 +22,8 @@ COLUMNS = ("buckets", *_SUMS)
 
 RESAMPLINGS = 2000
 
+_POINT = ["neurons", "dropped", "networks", "relative_error", "per_neuron", "low", "high"]
+
 
 def bucket_columns(estimate: ArrayLike, truth: TailTruth) -> dict[str, list[Any]]:
     """Squared errors of an estimate, shape (n,), summed by bucket of the true probability.
@@ -66,7 +68,7 @@ def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
             table = per_network.loc[bucket].reindex(sorted(set(found["seed"])), fill_value=0.0)
             row = dict(zip(group, key, strict=True)) | {"bucket": int(bucket)}
             rows.append(row | _point(table))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*group, "bucket", *_POINT])
 
 
 def _point(table: pd.DataFrame) -> dict[str, Any]:

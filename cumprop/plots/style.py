@@ -105,7 +105,8 @@ def look(row: Mapping[str, Any]) -> Look:
 
 def _sampling(row: Mapping[str, Any]) -> Any:
     """How sampling extrapolates, or else its design."""
-    parameters = json.loads(row.get("parameters") or "{}")
+    given = row.get("parameters")
+    parameters = json.loads(given) if isinstance(given, str) else {}
     extrapolated = parameters.get("extrapolate", "none")
     return row.get("design") if extrapolated == "none" else extrapolated
 
