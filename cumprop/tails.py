@@ -94,7 +94,7 @@ class TailSpec(TruthSpec):
     @cached_property
     def tilts(self) -> list[Tilt]:
         """Where the inputs of each neuron are drawn. Memory: n³ numbers."""
-        surrogates = Surrogates(self.network, stream(self.seed, self.width, 2))
+        surrogates = Surrogates(self.network, stream(self.seed, self.width, 2, 0))
         return [surrogates.tilt(i, self.threshold) for i in range(self.width)]
 
     @property
