@@ -120,6 +120,8 @@ def test_scores_without_tails_have_none():
     assert empty.empty
     with pytest.raises(CumpropError, match=r"readout: tail\(t\)"):
         relative_error_vs_probability.draw(table().assign(buckets=None))
+    with pytest.raises(CumpropError, match="raise truth.n_samples"):
+        relative_error_vs_probability.draw(table()[:1])
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ def draw(scores: pd.DataFrame) -> Figure:
     if points.empty:
         raise CumpropError("no readout is a tail; sweep a config with network.readout: tail(t)")
     shown = points[(points["neurons"] > 0) & (points["neurons"] >= points["dropped"])]
+    if shown.empty:
+        raise CumpropError("no tail's truth is good enough to score; raise truth.n_samples")
     panels = list(_panels(shown))
     looks = style.ordered({style.look(row) for row in _records(shown)})
     legend = [
@@ -40,8 +42,9 @@ def draw(scores: pd.DataFrame) -> Figure:
         len(panels), "true probability p", "relative error", legend, _caption(scores, points)
     )
     x_limits = 10.0 ** np.array([shown["bucket"].min() - 0.7, shown["bucket"].max() + 0.7])
-    y = shown.loc[shown["relative_error"] > 0, ["relative_error", "low"]].to_numpy()
-    y_limits = (float(y[y > 0].min()) / 2, _HIGHEST)
+    resolved = _resolved(shown)
+    lowest = shown["low"].fillna(shown["relative_error"]).where(resolved, shown["high"] / 4)
+    y_limits = (float(lowest[lowest > 0].min()) / 1.5, _HIGHEST)
     for (title, n_samples, panel), ax in zip(panels, axes, strict=True):
         ax.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits)
         ax.set_title(title, pad=14)
@@ -87,7 +90,7 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, beside: float) -> None:
     look = style.look(_records(curve)[0])
     x = 10.0 ** curve["bucket"].to_numpy(float) * beside
     y, low, high = (curve[name].to_numpy(float) for name in ("relative_error", "low", "high"))
-    resolved = (y > 0) & ~(low <= 0)
+    resolved = _resolved(curve).to_numpy()
     ax.plot(x[resolved], y[resolved], color=look.colour, marker=look.marker, zorder=3)
     ax.vlines(x[resolved], low[resolved], high[resolved], color=look.colour, zorder=2)
     for at, bound in zip(x[~resolved], high[~resolved], strict=True):
@@ -96,13 +99,16 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, beside: float) -> None:
 
 
 def _labels(points: pd.DataFrame) -> Any:
-    """The order of each curve of cumulants, at its most probable bucket."""
-    cumulants = points[points["estimator"] == "cumulant"]
+    """The order of each curve of cumulants, at its most probable resolved bucket."""
+    cumulants = points[(points["estimator"] == "cumulant") & _resolved(points)]
     for _, curve in cumulants.groupby(GROUP, dropna=False):
-        last = _records(curve[curve["relative_error"] > 0].nlargest(1, "bucket"))
-        for row in last:
-            x, y = 10.0 ** row["bucket"], row["relative_error"]
-            yield x, y, tradeoff.label(row), style.look(row)
+        (row,) = _records(curve.nlargest(1, "bucket"))
+        yield 10.0 ** row["bucket"], row["relative_error"], tradeoff.label(row), style.look(row)
+
+
+def _resolved(points: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the error stands out from zero; there is no interval of a single network."""
+    return (points["relative_error"] > 0) & ~(points["low"] <= 0)
 
 
 def _records(points: pd.DataFrame) -> list[dict[str, Any]]:
@@ -125,7 +131,8 @@ def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
             f"Above: neurons in the bucket, {kept} of {whole} in all; {dropped} whose truth has a",
             f"relative standard error over {WORST:.0%} and {whole - kept - dropped} never seen in",
             "the tail are dropped, and buckets where these are most.",
-            "Bars: 95% intervals, resampling networks. Dashed: 1/N.",
+            "Bars: 95% intervals, resampling networks; open with arrow: not resolved from zero.",
+            "Dashed: 1/N.",
             f"Run on {caption.conditions(scores)}.",
         ]
     )
