@@ -120,7 +120,7 @@ def test_scores_without_tails_have_none():
     assert empty.empty
     with pytest.raises(CumpropError, match=r"readout: tail\(t\)"):
         relative_error_vs_probability.draw(table().assign(buckets=None))
-    with pytest.raises(CumpropError, match="raise truth.n_samples"):
+    with pytest.raises(CumpropError, match=r"raise truth\.n_samples"):
         relative_error_vs_probability.draw(table()[:1])
 
 
