@@ -111,13 +111,16 @@ class Cell:
         }
 
     def network(self) -> MLP:
-        """The network whose output is the cell's readout (for "post", whose last layer is)."""
+        """The network whose output is the cell's readout, or whose last layer is."""
         from cumprop.random_networks import random_mlp
+        from cumprop.tails import tail_network, threshold
 
         deepest = random_mlp(
             self.width, self.deepest, self.seed, self.activation, self.init, self.dtype
         )
-        return deepest.prefix(self.depth - 1 if self.readout == "pre" else self.depth)
+        network = deepest.prefix(self.depth - 1 if self.readout == "pre" else self.depth)
+        t = threshold(self.readout)
+        return network if t is None else tail_network(network, t)
 
     def columns(self) -> dict[str, Any]:
         """The columns known before the cell has run."""
@@ -129,30 +132,38 @@ class Cell:
         return columns | {"cell_key": self.key, "flops_convention": CONVENTION}
 
 
-def truth_specs(config: Config) -> list[TruthSpec]:
-    """The truths of an experiment: one for each width and seed, as deep as its deepest network."""
+def truth_specs(config: Config) -> dict[tuple[int, int, int], TruthSpec]:
+    """The truth of each width, depth and seed.
+
+    The deepest network's is that of all depths, but for tails, which are sampled each on its own.
+    """
+    from cumprop.tails import TailSpec, threshold
     from cumprop.truth import TruthSpec
 
-    network = config.network
-    return [
-        TruthSpec(
-            width=width,
-            depth=max(network.depth),
-            activation=network.activation,
-            init=network.plain_init,
-            seed=seed,
-            dtype=network.dtype,
-            design=config.truth.design,
+    network, deepest = config.network, max(config.network.depth)
+    t = threshold(network.readout)
+    specs: dict[tuple[int, int, int], TruthSpec] = {}
+    for width, depth, seed in product(network.width, network.depth, network.seeds):
+        common: dict[str, Any] = {
+            "width": width,
+            "activation": network.activation,
+            "init": network.plain_init,
+            "seed": seed,
+            "dtype": network.dtype,
+            "design": config.truth.design,
+        }
+        specs[width, depth, seed] = (
+            TruthSpec(depth=deepest, **common)
+            if t is None
+            else TailSpec(depth=depth, threshold=t, **common)
         )
-        for width in network.width
-        for seed in network.seeds
-    ]
+    return specs
 
 
 def cells(config: Config, name: str) -> list[Cell]:
     """All cells of an experiment called `name`, each once, in the order of its YAML."""
     network = config.network
-    truth_keys = {(spec.width, spec.seed): spec.key for spec in truth_specs(config)}
+    truths = truth_specs(config)
     found = (
         Cell(
             config=name,
@@ -169,7 +180,7 @@ def cells(config: Config, name: str) -> list[Cell]:
             parameters=asdict(estimator),
             estimator_version=estimator.version,
             tolerance=tolerance,
-            truth_key=truth_keys[width, seed],
+            truth_key=truths[width, depth, seed].key,
             truth_design=config.truth.design,
             truth_n_samples=config.truth.n_samples,
             shape=shape,
@@ -184,7 +195,7 @@ def cells(config: Config, name: str) -> list[Cell]:
 def _grid(config: Config) -> Iterator[tuple[int, int, Shape, float | None, Estimator, int]]:
     network = config.network
     for width, depth in product(network.width, network.depth):
-        shape = network.shape(width, depth - (network.readout == "pre"))
+        shape = network.shape(width, depth)
         for entry in config.estimators:
             for tolerance, estimator in entry.estimators(shape):
                 yield width, depth, shape, tolerance, estimator, entry.repeats
@@ -283,8 +294,9 @@ def _measure(cell: Cell) -> dict[str, Any]:
         estimate, seconds = _timed(cell, network)
     else:
         (estimate, seconds), peak = with_resident_peak(lambda: _timed(cell, network))
-    mean = estimate.layer_means[-1] if cell.readout == "post" else estimate.mean
-    stderr = None if cell.readout == "post" else estimate.stderr
+    is_output = cell.readout in ("output", "pre")
+    mean = estimate.mean if is_output else estimate.layer_means[-1]
+    stderr = estimate.stderr if is_output else None
     bad = int(np.sum(~np.isfinite(mean)))
     if bad:
         raise CumpropError(f"{bad} of {mean.size} means are not finite; try float64 or order 1")

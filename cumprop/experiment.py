@@ -22,6 +22,9 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
 )
 
 from cumprop.errors import CumpropError
@@ -58,6 +61,17 @@ def known_activation(name: str) -> str:
     return name
 
 
+def _known_readout(name: str) -> str:
+    from cumprop.tails import threshold
+
+    try:
+        if name in ("output", "pre", "post") or threshold(name) is not None:
+            return name
+    except CumpropError as error:
+        raise ValueError(error) from None
+    raise ValueError(f"must be one of output, pre, post, tail(t) with a number t, got {name!r}")
+
+
 def _seeds(value: Any) -> Any:
     """`seeds: 5` means 0..4, a list is taken as it is."""
     value = whole(value)
@@ -68,6 +82,11 @@ def _seeds(value: Any) -> Any:
     return list(range(value))
 
 
+Readout = Annotated[
+    str,
+    AfterValidator(_known_readout),
+    WithJsonSchema({"type": "string", "pattern": r"^(output|pre|post|tail\(.+\))$"}),
+]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Grid = Annotated[
@@ -147,7 +166,7 @@ class Network(_Model):
     depth: Grid
     seeds: Seeds = [0]
     dtype: Literal["float32", "float64"] = "float32"
-    readout: Literal["output", "pre", "post"] = "output"
+    readout: Readout = "output"
 
     @property
     def plain_init(self) -> str | dict[str, Any]:
@@ -155,10 +174,13 @@ class Network(_Model):
         return self.init if isinstance(self.init, str) else self.init.model_dump()
 
     def shape(self, width: int, depth: int) -> Shape:
-        """The shape of a network of this experiment, without making its weights."""
+        """The shape of the network that is estimated for depth L, without making its weights."""
         tiny = self.tiny().shape
-        widths = (width,) * (depth + 2)
-        return Shape(widths, tiny.activations[:depth], tiny.biased, False, self.dtype)
+        hidden = depth - (self.readout == "pre")
+        widths, activations = (width,) * (hidden + 2), tiny.activations[:hidden]
+        if self.readout.startswith("tail"):
+            widths, activations = (*widths, 1), (*activations, "heaviside")
+        return Shape(widths, activations, tiny.biased, False, self.dtype)
 
     def tiny(self) -> MLP:
         """A network of width 1, as deep as the deepest; CumpropError if none can be made."""
@@ -173,10 +195,13 @@ def _tiny(activation: str, init: str, depth: int, dtype: str) -> MLP:
 
 
 class Truth(_Model):
-    """The sampling every estimate is compared with; `n_samples` counts both halves together."""
+    """The sampling every estimate is compared with; `n_samples` counts both halves together.
+
+    Design importance is for readout tail(t), and draws n_samples inputs for every neuron.
+    """
 
     n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
-    design: Literal["iid", "antithetic", "orthogonal"] = "orthogonal"
+    design: Literal["iid", "antithetic", "orthogonal", "importance"] = "orthogonal"
 
 
 class EstimatorGrid(BaseModel):
@@ -219,6 +244,17 @@ class Config(_Model):
     figures: list[str] = Field(default_factory=list)
     most_bytes: Positive | None = None
     jobs: Positive | None = None
+
+    @field_validator("truth")
+    @classmethod
+    def _design_fits_readout(cls, truth: Truth, others: ValidationInfo) -> Truth:
+        network = others.data.get("network")
+        if network and network.readout.startswith("tail") != (truth.design == "importance"):
+            raise ValueError(
+                f"readout {network.readout} and truth design {truth.design} do not go together; "
+                "readout tail(t) takes design importance, every other readout another design"
+            )
+        return truth
 
 
 def make(name: str, parameters: dict[str, Any]) -> Estimator:

@@ -18,6 +18,9 @@ from scipy.special import stdtrit
 
 from cumprop import store
 from cumprop.errors import CumpropError
+from cumprop.tail_scores import COLUMNS as BUCKET_COLUMNS
+from cumprop.tail_scores import bucket_columns
+from cumprop.tails import TailTruth
 from cumprop.truth import Truth, load
 
 Array = NDArray[np.float64]
@@ -105,10 +108,11 @@ def score(results: Path) -> pd.DataFrame:
 
     One row per (cell_key, truth_key, truth_n_samples): the columns of `GROUP`, seed, repeat, cost,
     `conditions`, then `mse`, `mse_se`, `variance`, `vn_mse`, `truth_gain` (variance per sample of
-    the truth's design in units of the iid one), 95% intervals in units of vn_mse, `noise_low` and
-    `noise_high` of the row, `total_low` and `total_high` of its group over seeds, and `resolved`
-    (the noise interval is above zero). Failed rows, and rows whose truth is not there, keep the
-    reason in `status` and have null scores. Of an estimator's versions only the newest is scored.
+    the truth's design in units of the iid one), for tails the columns of `cumprop.tail_scores`,
+    null for others, 95% intervals in units of vn_mse, `noise_low` and `noise_high` of the row,
+    `total_low` and `total_high` of its group over seeds, and `resolved` (the noise interval is
+    above zero). Failed rows, and rows whose truth is not there, keep the reason in `status` and
+    have null scores. Of an estimator's versions only the newest is scored.
     Writes `scores.parquet` into each configuration's folder; a folder without rows is read from it.
     Raises CumpropError where nothing can be scored. Source: mathematics §7.
     """
@@ -216,6 +220,7 @@ def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) ->
     scored = {name: row[name] for name in _COPIED}
     scored["conditions"] = _conditions(row)
     scored |= {"status": status, "truth_n_samples": 0, "n_groups": 0, "resolved": False}
+    scored |= dict.fromkeys(BUCKET_COLUMNS)
     scored |= dict.fromkeys(
         ["mse", "mse_se", "variance", "vn_mse", "truth_gain", *_INTERVALS], np.nan
     )
@@ -224,6 +229,8 @@ def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) ->
     mse, mse_se = mse_between(row["mean"], answer.groups)
     n_groups = answer.groups.shape[1]
     low, high = noise_interval([mse], [mse_se], n_groups)
+    if isinstance(answer.truth, TailTruth):
+        scored |= bucket_columns(row["mean"], answer.truth)
     return scored | {
         "truth_n_samples": answer.n_samples,
         "n_groups": n_groups,
@@ -246,6 +253,7 @@ def _conditions(row: dict[Hashable, Any]) -> str:
 class _Answer:
     """What one truth says of one readout: group means (2, B, n) and the iid variance."""
 
+    truth: Truth
     groups: Array
     variance: float
     n_samples: int
@@ -256,4 +264,4 @@ class _Answer:
         groups, variance = truth.groups(readout, depth), truth.variance(readout, depth)
         per_group = truth.n_samples / (2 * groups.shape[1])
         gain = float(groups.var(axis=1, ddof=1).mean()) * per_group / variance
-        return cls(groups, variance, truth.n_samples, gain)
+        return cls(truth, groups, variance, truth.n_samples, gain)

@@ -39,7 +39,8 @@ class TruthJob:
     @property
     def flops(self) -> int:
         """FLOPs of the forward passes."""
-        return self.n_samples * forward_flops(self.spec.width, self.spec.depth)
+        passes = self.n_samples * self.spec.passes
+        return passes * forward_flops(self.spec.width, self.spec.depth)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Summary:
 
 def plan(config: Config, name: str) -> Plan:
     """The cells and truths of an experiment; nothing is computed."""
-    truths = [TruthJob(spec, config.truth.n_samples) for spec in truth_specs(config)]
+    specs = {spec.key: spec for spec in truth_specs(config).values()}
+    truths = [TruthJob(spec, config.truth.n_samples) for spec in specs.values()]
     wanted, most = cells(config, name), config.most_bytes
     kept = [cell for cell in wanted if most is None or cell.cost.bytes <= most]
     return Plan(name, kept, truths, config.figures, config.jobs, len(wanted) - len(kept))

@@ -77,7 +77,7 @@ class TruthSpec:
 
         That the numbers of a layer do not depend on the layers above it makes this right.
         """
-        return hashlib.sha256(replace(self, depth=0).canonical.encode()).hexdigest()[:16]
+        return content_hash(replace(self, depth=0).canonical)
 
     @cached_property
     def network(self) -> MLP:
@@ -88,6 +88,17 @@ class TruthSpec:
         return Inputs(self.network, self.design)
 
     @property
+    def empty(self) -> Truth:
+        """Nothing sampled yet."""
+        layers = 2 * self.depth + 1
+        return Truth(self, 0, np.zeros((2, GROUPS, layers, self.width)), np.zeros(layers))
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that a sample takes."""
+        return 1
+
+    @property
     def group_samples(self) -> int:
         """Inputs that a chunk adds to each group of a half: one batch of whole blocks."""
         return self.inputs.rows * (2 if self.design in MIRRORED else 1)
@@ -96,6 +107,11 @@ class TruthSpec:
     def chunk_samples(self) -> int:
         """Inputs in a chunk, both halves together; n_samples is rounded up to whole chunks."""
         return 2 * GROUPS * self.group_samples
+
+
+def content_hash(text: str) -> str:
+    """16 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +126,6 @@ class Truth:
     chunks: int
     sums: Array
     squares: Array
-
-    @classmethod
-    def empty(cls, spec: TruthSpec) -> Truth:
-        layers = 2 * spec.depth + 1
-        return cls(spec, 0, np.zeros((2, GROUPS, layers, spec.width)), np.zeros(layers))
 
     @property
     def n_samples(self) -> int:
@@ -191,7 +202,7 @@ def load(directory: str | Path, key: str) -> Truth:
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise CumpropError(f"no truth in {path}; run the sweep again") from error
     del fields["version"]
-    truth = _read(path, TruthSpec(**fields))
+    truth = _read(path, _spec(fields))
     if truth.spec.key != key or not truth.chunks:
         raise CumpropError(f"the truth in {path} is of another version or damaged")
     return truth
@@ -205,6 +216,12 @@ def samples_stored(directory: str | Path, spec: TruthSpec) -> int:
             return int(file["chunks"]) * spec.chunk_samples if deep_enough else 0
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
         return 0
+
+
+def _spec(fields: dict[str, Any]) -> TruthSpec:
+    from cumprop.tails import TailSpec  # which builds on this module
+
+    return TailSpec(**fields) if "threshold" in fields else TruthSpec(**fields)
 
 
 def load_or_extend(
@@ -226,7 +243,7 @@ def load_or_extend(
     truth = stored = _read(path, spec)
     wanted = max(math.ceil(n_samples / spec.chunk_samples), stored.chunks)
     if stored.spec.depth < spec.depth:
-        truth = stored = Truth.empty(spec)
+        truth = stored = spec.empty
     last_save = time.monotonic()
     try:
         while truth.chunks < wanted:
@@ -280,15 +297,15 @@ def _read(path: Path, spec: TruthSpec) -> Truth:
         found = replace(spec, depth=json.loads(described)["depth"])
         if found.canonical != described:
             raise ValueError("it holds another truth")
-        empty = Truth.empty(found)
+        empty = found.empty
         if (sums.shape, squares.shape) != (empty.sums.shape, empty.squares.shape):
             raise ValueError("its arrays have the wrong shape")
     except FileNotFoundError:
-        return Truth.empty(spec)
+        return spec.empty
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         aside = path.with_name(path.name + ".corrupt")
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             path.replace(aside)
         warnings.warn(f"{path}: {error}; set aside as {aside.name}, sampling anew", stacklevel=3)
-        return Truth.empty(spec)
-    return Truth(found, chunks, sums, squares)
+        return spec.empty
+    return replace(empty, chunks=chunks, sums=sums, squares=squares)

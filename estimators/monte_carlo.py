@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import activations, designs
+from cumprop.activations import Activation
 from cumprop.designs import SCRAMBLINGS, Inputs
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
@@ -19,6 +20,9 @@ from cumprop.networks import MLP
 from cumprop.random_networks import stream
 
 Array = NDArray[Any]
+
+EXTRAPOLATIONS = ("none", "gaussian", "cumulant")
+_SMALLEST_VARIANCE = 1e-10
 
 
 @register("monte_carlo")
@@ -29,6 +33,10 @@ class MonteCarlo(Estimator):
     The standard error is the scatter between independent blocks (mathematics §7). Without an `rng`
     the inputs come from `stream(0, width, 1, 0)`. Memory does not grow with n_samples.
 
+    `extrapolate` takes E[X_L] from sample moments of Z_L in place of averages of φ(Z_L), so that
+    rare events count before one is seen: `gaussian` from mean and variance, `cumulant` from the
+    third cumulant too (mathematics §9). Such estimates have no standard error.
+
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                        # E relu(3 x_1 + 4 x_2) = 1.99
     >>> estimate = MonteCarlo(n_samples=4000, design="orthogonal").estimate(network)
     >>> bool(abs(estimate.mean[0] - 1.9947) < 4 * estimate.stderr[0])
@@ -38,9 +46,16 @@ class MonteCarlo(Estimator):
     version: ClassVar[int] = 1
     n_samples: int = 10_000
     design: str = "iid"
+    extrapolate: str = "none"
 
     def __post_init__(self) -> None:
         designs.check_design(self.design)
+        if self.extrapolate not in EXTRAPOLATIONS:
+            raise CumpropError(
+                f"extrapolate {self.extrapolate!r}: choose one of {', '.join(EXTRAPOLATIONS)}"
+            )
+        if self.extrapolate != "none" and self.design != "iid":
+            raise CumpropError("monte_carlo: extrapolate takes its moments from design iid only")
         n = self.n_samples
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise CumpropError(f"monte_carlo: n_samples is {n!r}; give a whole number ≥ 1")
@@ -52,10 +67,19 @@ class MonteCarlo(Estimator):
             raise CumpropError(f"monte_carlo: tolerance is {tolerance!r}; give a number > 0")
         return cls(n_samples=math.ceil((1 - 1e-12) / tolerance**2), **parameters)
 
+    def supports(self, network: MLP) -> str | None:
+        if self.extrapolate != "none" and not network.depth:
+            return "extrapolate needs an activation to extrapolate: give a network with one"
+        return super().supports(network)
+
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         rng = rng or stream(0, network.shape.width, 1, 0)
+        if self.extrapolate != "none":
+            if cov:
+                raise CumpropError("extrapolate gives no covariance: take extrapolate none")
+            return self._extrapolated(network, rng)
         layer_sums = [counted(np.zeros(n)) for n in network.widths[1:-1]]
         outputs = _Outputs(network.widths[-1], cov)
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
@@ -80,15 +104,46 @@ class MonteCarlo(Estimator):
                     flops=flops,
                     n_samples=n,
                 )
-        if not np.isfinite(estimate.mean).all():
-            raise CumpropError(
-                f"monte_carlo: forward passes overflow {network.dtype}; "
-                "rescale the weights or use float64"
-            )
-        return estimate
+        return _finite(estimate, network)
+
+    def _extrapolated(self, network: MLP, rng: np.random.Generator) -> Estimate:
+        """E[X_L] = w(0,1) and, of a third cumulant, κ_3/6 w(3,1); the means before it as ever."""
+        body = network.prefix(network.depth - 1)
+        layer_sums = [counted(np.zeros(n)) for n in body.widths[1:-1]]
+        moments = _Moments(body.widths[-1])
+        with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
+            with component("sampling"):
+                inputs = Inputs(network, self.design)
+            for batch in inputs.batches(rng, self.n_samples):
+                with component("forward"):
+                    for layer, (z, x) in enumerate(body.layers(counted(batch.x))):
+                        with component("statistics"):
+                            if x is None:
+                                moments.add(z)
+                            else:
+                                layer_sums[layer] += _ones(x) @ x
+            with component("statistics"):
+                last = moments.expected(network.activations[-1], self.extrapolate == "cumulant")
+                means = [s / moments.n_samples for s in layer_sums]
+            with component("forward"):
+                mean = network.weights[-1] @ last
+                if network.biases[-1] is not None:
+                    mean += network.biases[-1]
+        estimate = Estimate(
+            mean=plain(mean),
+            layer_means=tuple(map(plain, [*means, last])),
+            flops=flops,
+            n_samples=moments.n_samples,
+        )
+        return _finite(estimate, network)
 
     def predict_cost(self, shape: Shape) -> Cost:
-        """FLOPs are exact where biases, a mean and a Sigma of full rank are all there or not."""
+        """FLOPs are exact where biases, a mean and a Sigma of full rank are all there or not.
+
+        With extrapolate, the Wick coefficients are left out.
+        """
+        if self.extrapolate != "none":
+            return self._predict_extrapolated(shape)
         n_0, *hidden, n_out = shape.widths
         n = designs.rounded(self.design, n_0, self.n_samples)
         sides = 2 if self.design in designs.MIRRORED else 1
@@ -118,6 +173,13 @@ class MonteCarlo(Estimator):
         if sobol:
             peak = max(peak, 8500 * n_0)  # SciPy's scrambling
         return Cost(sampling + forward + statistics, peak)
+
+    def _predict_extrapolated(self, shape: Shape) -> Cost:
+        """As without, but for the moments of Z_L in place of X_L and the outputs."""
+        body = replace(shape, widths=shape.widths[:-1], activations=shape.activations[:-1])
+        plain_cost = replace(self, extrapolate="none").predict_cost(body)
+        n_last = body.widths[-1]
+        return Cost(plain_cost.flops + 4 * self.n_samples * n_last, plain_cost.bytes)
 
 
 class _Outputs:
@@ -178,6 +240,47 @@ class _Outputs:
         if second_moment != 1:
             centred += (second_moment - 1) * (centred + mean @ mean.T)
         return centred
+
+
+class _Moments:
+    """Sums of the first three powers, about the mean of the first batch, in float64."""
+
+    def __init__(self, width: int) -> None:
+        self.n_samples = 0
+        self._shift: Array | None = None
+        self._sums = [counted(np.zeros(width)) for _ in range(3)]
+
+    def add(self, z: Array) -> None:
+        """Add rows of z, shape (N, n); z is changed."""
+        if self._shift is None:
+            self._shift = (_ones(z) @ z) / len(z)
+        z -= self._shift
+        self.n_samples += len(z)
+        powers = z
+        for i, total in enumerate(self._sums):
+            if i:
+                powers = powers * z
+            total += _ones(z) @ powers
+
+    def expected(self, activation: Activation, third: bool) -> Array:
+        """E[φ(Z)] of a Gaussian Z of the sampled mean and variance, or beside it κ_3."""
+        assert self._shift is not None
+        m1, m2, m3 = (total / self.n_samples for total in self._sums)
+        variance = m2 - m1 * m1
+        w = activation.wick_table(m1 + self._shift, np.maximum(variance, _SMALLEST_VARIANCE))
+        if not third:
+            return w(0, 1)
+        kappa3 = m3 - 3 * m1 * m2 + 2 * m1 * m1 * m1
+        return w(0, 1) + kappa3 / 6 * w(3, 1)
+
+
+def _finite(estimate: Estimate, network: MLP) -> Estimate:
+    if not np.isfinite(estimate.mean).all():
+        raise CumpropError(
+            f"monte_carlo: forward passes overflow {network.dtype}; "
+            "rescale the weights or use float64"
+        )
+    return estimate
 
 
 def _ones(rows: Array) -> Array:

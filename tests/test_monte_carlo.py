@@ -165,3 +165,72 @@ def test_overflow_is_an_error_with_a_remedy():
 
 def test_one_sample_has_no_standard_error():
     assert MonteCarlo(1).estimate(NETWORKS["relu"]).stderr is None
+
+
+def test_extrapolations_by_hand():
+    """From all Z_L at once: w(0,1) at their mean and variance, and κ_3/6 w(3,1) beside it."""
+    network = random_mlp(16, 3, 1, dtype="float64")
+    n_samples = 3000
+    results = {
+        kind: MonteCarlo(n_samples, extrapolate=kind).estimate(network, rng=stream(7))
+        for kind in ("none", "gaussian", "cumulant")
+    }
+    x = np.concatenate([b.x for b in _copies(Inputs(network), n_samples)])
+    z = network.prefix(2).forward(x)
+    centred = z - z.mean(axis=0)
+    w = network.activations[-1].wick_table(z.mean(axis=0), z.var(axis=0))
+    kappa3 = (centred**3).mean(axis=0)
+    last = {"gaussian": w(0, 1), "cumulant": w(0, 1) + kappa3 / 6 * w(3, 1)}
+    for kind, expected in last.items():
+        np.testing.assert_allclose(results[kind].layer_means[-1], expected, rtol=1e-10)
+        np.testing.assert_allclose(results[kind].mean, network.weights[-1] @ expected, atol=1e-12)
+        for a, b in zip(results[kind].layer_means[:-1], results["none"].layer_means, strict=False):
+            np.testing.assert_array_equal(a, b)
+        assert results[kind].stderr is None and results[kind].n_samples == n_samples
+
+
+def _copies(inputs, n_samples):
+    for batch in inputs.batches(stream(7), n_samples):
+        yield batch._replace(x=batch.x.copy())
+
+
+def test_extrapolation_sees_what_no_sample_does():
+    """P(Y > 6) = 1e-9 of a normal Y from 5,000 samples: within a factor e, averaging says 0.
+
+    log p has the s.e. √((6²/√10000)² + (6/√5000)²) = 0.37 or so; the seed is fixed.
+    """
+    network = MLP([np.eye(1), np.eye(1)], [np.array([-6.0]), None], "heaviside")
+    exact = 9.866e-10
+    averaged = MonteCarlo(5000).estimate(network).layer_means[-1]
+    gaussian = MonteCarlo(5000, extrapolate="gaussian").estimate(network).layer_means[-1]
+    assert averaged[0] == 0 and abs(np.log(gaussian[0] / exact)) < 1
+
+
+@pytest.mark.parametrize("extrapolate", ["gaussian", "cumulant"])
+@pytest.mark.parametrize("n_samples", [1, 700, 5000])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_predicted_flops_of_extrapolations(name, n_samples, extrapolate):
+    """But for the Wick coefficients, which is all that one sample does."""
+    network = NETWORKS[name]
+    estimator = MonteCarlo(n_samples, extrapolate=extrapolate)
+    flops = estimator.estimate(network).flops.total
+    coefficients = MonteCarlo(1, extrapolate=extrapolate).estimate(network).flops.total
+    predicted = estimator.predict_cost(network.shape).flops
+    assert predicted == pytest.approx(flops, rel=0.02, abs=coefficients)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [({"extrapolate": "normal"}, "none, gaussian, cumulant"),
+     ({"extrapolate": "gaussian", "design": "orthogonal"}, "design iid")],
+)  # fmt: skip
+def test_bad_extrapolations_give_one_clear_line(parameters, message):
+    with pytest.raises(CumpropError, match=message):
+        build("monte_carlo", **parameters)
+
+
+def test_extrapolation_needs_an_activation_and_gives_no_covariance():
+    sampler = MonteCarlo(10, extrapolate="gaussian")
+    assert "activation" in sampler.supports(MLP([np.eye(2)]))
+    with pytest.raises(CumpropError, match="covariance"):
+        sampler.estimate(NETWORKS["relu"], cov=True)

@@ -9,7 +9,7 @@ import pytest
 
 from cumprop import CumpropError
 from cumprop.random_networks import stream
-from cumprop.truth import GROUPS, READOUTS, Truth, TruthSpec, _read, _write, load_or_extend
+from cumprop.truth import GROUPS, READOUTS, TruthSpec, _read, _write, load_or_extend
 
 
 def spec(**changes):
@@ -32,7 +32,7 @@ def assert_same(a, b):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_sums_are_those_of_plain_forward_passes(activation, design):
     s = spec(activation=activation, design=design, depth=3, dtype="float64")
-    truth = Truth.empty(s).extended().extended()
+    truth = s.empty.extended().extended()
     for half in range(2):
         rows = []
         for chunk in range(2):
@@ -55,7 +55,7 @@ def test_sums_are_those_of_plain_forward_passes(activation, design):
 
 def test_mean_of_one_hidden_layer_is_exact():
     """5 standard errors of the orthogonal design's groups, 8 outputs: false alarms 1e-5."""
-    truth = Truth.empty(spec(depth=1)).extended()
+    truth = spec(depth=1).empty.extended()
     groups = truth.groups("output", 1).reshape(-1, 8)
     error = groups.std(axis=0, ddof=1) / math.sqrt(len(groups))
     assert (abs(groups.mean(axis=0) - relu_mean(truth.spec.network)) < 5 * error).all()
@@ -69,7 +69,7 @@ def test_two_half_score_is_unbiased():
     """
     scores, naive = [], []
     for seed in range(40):
-        truth = Truth.empty(spec(seed=seed, depth=1, design="iid")).extended()
+        truth = spec(seed=seed, depth=1, design="iid").empty.extended()
         m1, m2 = truth.groups("output", 1)
         noise = math.sqrt(truth.variance("output", 1) / truth.spec.group_samples)
         delta = noise * np.resize([1.0, -1.0], 8)
@@ -86,7 +86,7 @@ def test_two_half_score_is_unbiased():
 def test_variance_is_the_iid_one_under_every_design(readout):
     """Within 1.5% (5 standard errors of a chunk of 1e5 inputs): false alarms below 1e-5."""
     variances = {
-        design: Truth.empty(spec(width=16, depth=3, design=design)).extended()
+        design: spec(width=16, depth=3, design=design).empty.extended()
         for design in ("iid", "antithetic", "orthogonal")
     }
     iid = variances["iid"]
@@ -100,7 +100,7 @@ def test_variance_is_the_iid_one_under_every_design(readout):
 
 def test_first_preactivations_have_no_variance_left():
     """Frames integrate linear functions exactly: Z_1 has mean 0 to rounding."""
-    truth = Truth.empty(spec(dtype="float64")).extended()
+    truth = spec(dtype="float64").empty.extended()
     np.testing.assert_allclose(truth.mean("pre", 1), 0, atol=1e-14)
 
 
@@ -158,7 +158,7 @@ def test_a_file_of_another_truth_is_set_aside(tmp_path):
 
 def test_fewer_samples_never_replace_more(tmp_path):
     path = tmp_path / "truth.npz"
-    small = Truth.empty(spec()).extended()
+    small = spec().empty.extended()
     large = small.extended()
     _write(path, large)
     assert_same(_write(path, small), large)
@@ -198,8 +198,8 @@ def test_a_deeper_truth_serves_a_shallower_network(tmp_path):
 
 def test_a_shallower_truth_never_replaces_a_deeper_one(tmp_path):
     path = tmp_path / "truth.npz"
-    deep = _write(path, Truth.empty(spec(depth=3)).extended())
-    assert_same(_write(path, Truth.empty(spec()).extended().extended()), deep)
+    deep = _write(path, spec(depth=3).empty.extended())
+    assert_same(_write(path, spec().empty.extended().extended()), deep)
 
 
 def test_every_field_but_the_depth_is_in_the_key():
@@ -220,12 +220,12 @@ def test_every_field_but_the_depth_is_in_the_key():
 
 
 def test_mistakes_give_one_clear_line():
-    truth = Truth.empty(spec())
+    truth = spec().empty
     for mistake in (
         lambda: truth.groups("mean", 1),
         lambda: truth.groups("output", 3),
         lambda: spec(design="sobol"),
-        lambda: Truth.empty(spec(activation="cube", depth=5, init={"w_var": 1e9})).extended(),
+        lambda: spec(activation="cube", depth=5, init={"w_var": 1e9}).empty.extended(),
     ):
         with pytest.raises(CumpropError) as error:
             mistake()

@@ -16,6 +16,8 @@ from cumprop.cli import text
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cumprop.experiment import Config
     from cumprop.sweep import Plan
 
@@ -266,10 +268,34 @@ def _minutes(minutes: float) -> str:
 
 
 def _score_table(directory: Path) -> str:
-    from cumprop import scores
+    from cumprop import scores, tail_scores
 
-    points = scores.summary(scores.score(directory)).to_dict("records")
-    return text.table([_line(point, points) for point in points])
+    scored = scores.score(directory)
+    points = scores.summary(scored).to_dict("records")
+    tables = [text.table([_line(point, points) for point in points])]
+    tails = tail_scores.relative_errors(scored, scores.GROUP)
+    for _, problem in tails.groupby(scores.PROBLEM, dropna=False):
+        tables.append(text.table(_tail_lines(problem, points)))
+    return "\n\n".join(tables)
+
+
+def _tail_lines(tails: pd.DataFrame, points: list[dict[Any, Any]]) -> list[dict[str, Any]]:
+    """Relative errors, one line per estimator, a column per bucket; then what the buckets hold."""
+    buckets = sorted(set(tails.loc[tails["neurons"] > 0, "bucket"]), reverse=True)
+    curves: dict[str, dict[int, str]] = {}
+    for row in tails.to_dict("records"):
+        below = "<" * (not row["relative_error"])  # not resolved from zero
+        error = f"{below}{row['relative_error'] or row['high']:.2g}"
+        curves.setdefault(_described(row, points), {})[row["bucket"]] = error
+    for count in ("neurons", "dropped"):
+        most = tails.groupby("bucket")[count].max()
+        curves[count] = {k: str(most[k]) for k in buckets}
+    first = tails.iloc[0]
+    what = f"relative error, {first['readout']} width={first['width']} depth={first['depth']}"
+    return [
+        {what: name, **{f"1e{k}": curve.get(k, "") for k in buckets}}
+        for name, curve in curves.items()
+    ]
 
 
 def _line(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ _LOOKS = {
     ("monte_carlo", "antithetic"): Look("sampling, antithetic", "#777777", "<", "-."),
     ("monte_carlo", "orthogonal"): Look("sampling, orthogonal", "#777777", "p", "--"),
     ("monte_carlo", "sobol"): Look("sampling, Sobol", "#777777", "*", ":"),
+    ("monte_carlo", "gaussian"): Look("sampling, Gaussian tail", "#CC79A7", "x", "-"),
+    ("monte_carlo", "cumulant"): Look("sampling, third-cumulant tail", "#E69F00", "+", "-"),
     ("gaussian", None): Look("Gaussian", "#CC79A7", "^"),
     ("cumulant", "basic"): Look("cumulants, basic", "#0072B2", "s"),
     ("cumulant", "augmented"): Look("cumulants, augmented", "#D55E00", "D"),
@@ -95,10 +98,18 @@ def look(row: Mapping[str, Any]) -> Look:
     'cumulants, basic'
     """
     name = str(row["estimator"])
-    variant = {"monte_carlo": row.get("design"), "cumulant": row.get("kind")}.get(name)
+    variant = {"monte_carlo": _sampling(row), "cumulant": row.get("kind")}.get(name)
     hashed = crc32(name.encode())
     other = Look(name, _OTHER_COLOURS[hashed % 4], _OTHER_MARKERS[hashed // 4 % 4])
     return _LOOKS.get((name, variant), other)
+
+
+def _sampling(row: Mapping[str, Any]) -> Any:
+    """How sampling extrapolates, or else its design."""
+    given = row.get("parameters")
+    parameters = json.loads(given) if isinstance(given, str) else {}
+    extrapolated = parameters.get("extrapolate", "none")
+    return row.get("design") if extrapolated == "none" else extrapolated
 
 
 def ordered(looks: Iterable[Look]) -> list[Look]:

@@ -1,0 +1,138 @@
+"""Relative error of tail probabilities over the probability, log-log (mathematics §9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cumprop.errors import CumpropError
+from cumprop.plots import caption, style, tradeoff
+from cumprop.scores import GROUP, PROBLEM
+from cumprop.tail_scores import WORST, relative_errors
+
+_HIGHEST = 30.0
+"""Relative errors above are of no use to anybody: curves leave the figure there."""
+
+
+def draw(scores: pd.DataFrame) -> Figure:
+    """One panel per problem and number of samples: √(Σ (e − p)²/Σ p²) by bucket of p.
+
+    `scores` is one configuration's part of `cumprop.scores.score`. Buckets of which most neurons
+    were dropped are left out. Numbers above are neurons in a bucket, the dashed line is 1/N, and
+    the estimate 0 has relative error 1. Raises CumpropError where no readout is a tail.
+    """
+    points = relative_errors(scores, GROUP)
+    if points.empty:
+        raise CumpropError("no readout is a tail; sweep a config with network.readout: tail(t)")
+    shown = points[(points["neurons"] > 0) & (points["neurons"] >= points["dropped"])]
+    if shown.empty:
+        raise CumpropError("no tail's truth is good enough to score; raise truth.n_samples")
+    panels = list(_panels(shown))
+    looks = style.ordered({style.look(row) for row in _records(shown)})
+    legend = [
+        Line2D([], [], color=look.colour, label=look.label, marker=look.marker) for look in looks
+    ]
+    legend.append(Line2D([], [], color="0.4", linestyle=":", label="the estimate 0"))
+    figure, axes = style.sheet(
+        len(panels), "true probability p", "relative error", legend, _caption(scores, points)
+    )
+    x_limits = 10.0 ** np.array([shown["bucket"].min() - 0.7, shown["bucket"].max() + 0.7])
+    resolved = _resolved(shown)
+    lowest = shown["low"].fillna(shown["relative_error"]).where(resolved, shown["high"] / 4)
+    y_limits = (float(lowest[lowest > 0].min()) / 1.5, _HIGHEST)
+    for (title, n_samples, panel), ax in zip(panels, axes, strict=True):
+        ax.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits)
+        ax.set_title(title, pad=14)
+        _draw_panel(ax, n_samples, panel)
+    figure.draw_without_rendering()
+    for (_, _, panel), ax in zip(panels, axes, strict=True):
+        style.label_points(ax, list(_labels(panel)))
+    return figure
+
+
+def _panels(points: pd.DataFrame) -> Any:
+    """Title, number of samples (None without sampling) and points, cumulants in every panel."""
+    for _, problem in points.groupby(PROBLEM, dropna=False):
+        sampled = problem["estimator"] == "monte_carlo"
+        first = problem.iloc[0]
+        name = f"{first['readout']}, width {first['width']}, depth {first['depth']}"
+        for n in sorted(problem.loc[sampled, "n_samples"].unique(), reverse=True) or [None]:
+            title = name if n is None else f"{name}, N = {n:,.0f} samples"
+            yield title, n, problem[~sampled | (problem["n_samples"] == n)]
+
+
+def _draw_panel(ax: Axes, n_samples: float | None, points: pd.DataFrame) -> None:
+    ax.axhline(1, color="0.4", linestyle=":", zorder=1)
+    if n_samples is not None:
+        ax.axvline(1 / n_samples, color="0.4", linestyle="--", linewidth=0.8, zorder=1)
+        ax.annotate(
+            "1/N", (1 / n_samples, 0.02), (2, 0), xycoords=("data", "axes fraction"),
+            textcoords="offset points", fontsize=7, color="0.4",
+        )  # fmt: skip
+    counts = points.groupby("bucket")["neurons"].max()
+    for x, neurons in zip(10.0 ** counts.index.to_numpy(float), counts, strict=True):
+        ax.annotate(
+            f"{neurons}", (x, 1), (0, 2), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", fontsize=7, color="0.4",
+        )  # fmt: skip
+    curves = [curve for _, curve in points.groupby(GROUP, dropna=False)]
+    for place, curve in enumerate(curves):
+        beside = 10.0 ** (0.05 * (place - (len(curves) - 1) / 2))  # bars beside each other
+        _draw_curve(ax, curve.sort_values("bucket"), beside)
+
+
+def _draw_curve(ax: Axes, curve: pd.DataFrame, beside: float) -> None:
+    look = style.look(_records(curve)[0])
+    x = 10.0 ** curve["bucket"].to_numpy(float) * beside
+    y, low, high = (curve[name].to_numpy(float) for name in ("relative_error", "low", "high"))
+    resolved = _resolved(curve).to_numpy()
+    ax.plot(x[resolved], y[resolved], color=look.colour, marker=look.marker, zorder=3)
+    ax.vlines(x[resolved], low[resolved], high[resolved], color=look.colour, zorder=2)
+    for at, bound in zip(x[~resolved], high[~resolved], strict=True):
+        if bound > 0:
+            style.upper_bound(ax, at, bound, look)
+
+
+def _labels(points: pd.DataFrame) -> Any:
+    """The order of each curve of cumulants, at its most probable resolved bucket."""
+    cumulants = points[(points["estimator"] == "cumulant") & _resolved(points)]
+    for _, curve in cumulants.groupby(GROUP, dropna=False):
+        (row,) = _records(curve.nlargest(1, "bucket"))
+        yield 10.0 ** row["bucket"], row["relative_error"], tradeoff.label(row), style.look(row)
+
+
+def _resolved(points: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the error stands out from zero; there is no interval of a single network."""
+    return (points["relative_error"] > 0) & ~(points["low"] <= 0)
+
+
+def _records(points: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in points.to_dict("records")]
+
+
+def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
+    """What was estimated, against what, and what was left out."""
+    counts = points.groupby("bucket")[["neurons", "dropped"]].max().sum()
+    kept, dropped = int(counts["neurons"]), int(counts["dropped"])
+    networks = scores["seed"].nunique()
+    whole = networks * int(scores["width"].iloc[0])
+    return " ".join(
+        [
+            f"Relative error √(Σ(e − p)²/Σp²) of p = P(output > threshold), {networks}",
+            f"networks of seeds {caption._runs(sorted(set(scores['seed'])))};",
+            "buckets of p half a decade to either side. Truth: importance sampling,",
+            f"{caption._samples(scores['truth_n_samples'])} inputs for every neuron; one half",
+            "chooses the bucket, the other scores.",
+            f"Above: neurons in the bucket, {kept} of {whole} in all; {dropped} whose truth has a",
+            f"relative standard error over {WORST:.0%} and {whole - kept - dropped} never seen in",
+            "the tail are dropped, and buckets where these are most.",
+            "Bars: 95% intervals, resampling networks; open with arrow: not resolved from zero.",
+            "Dashed: 1/N.",
+            f"Run on {caption.conditions(scores)}.",
+        ]
+    )
