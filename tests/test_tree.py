@@ -409,6 +409,16 @@ def test_products_are_no_more_than_known(depth, window, response, mixed, most):
     assert most * 0.8 <= products <= most
 
 
+@pytest.mark.parametrize(("depth", "windows"), [(8, {}), (9, {"window": 3, "response_window": 6})])
+def test_the_automatic_window_depends_on_the_depth(depth, windows):
+    network = cumprop.random_mlp(5, depth, 0, dtype="float64")
+    automatic, chosen = (
+        Cumulant(3, "tree", **parameters).estimate(network)
+        for parameters in ({"window": "auto"}, windows)
+    )
+    assert np.array_equal(automatic.mean, chosen.mean)
+
+
 def test_windows_and_terms_are_checked():
     for parameters, message in [
         ({"order": 4, "kind": "tree"}, "exists for order 3"),

@@ -33,6 +33,8 @@ STRUCTURED = {
     (3, "augmented_factorised"): augmented3.run,
     (4, "basic"): structured4.run,
 }
+AUTO_WINDOWS = (8, (3, 6))
+"""Deeper than this, `window: auto` is this window and response window (measured in docs/tree.md)."""
 TREE_ONLY: dict[str, object] = {"mixed": True, "window": None, "response_window": None}
 HIGHEST_ORDER = 5
 HIGHEST_ORDER_FROM_TOLERANCE = 4
@@ -149,7 +151,8 @@ class Cumulant(Estimator):
     def _windows(self, depth: int) -> tuple[int | None, int | None]:
         if self.window != "auto":
             return self.window, self.response_window
-        return None, None
+        deepest, windows = AUTO_WINDOWS
+        return windows if depth > deepest else (None, None)
 
     @property
     def _engines(self) -> tuple[str, ...]:

@@ -5,9 +5,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+from joblib import Parallel, delayed
 
 from cumprop.provenance import cores, provenance
+from cumprop.scores import mse_between, total_interval
+from cumprop.truth import TruthSpec, load_or_extend
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER.parents[1] / "docs" / "VERIFIED.md"
@@ -24,6 +28,7 @@ SciPy {scipy_version}, {blas}, {threads} BLAS thread(s) a process, cumprop {cump
 | claim | measured | required | verdict | test |
 |---|---|---|---|---|
 """
+TRUTHS = FOLDER.parents[1] / "results" / "verify" / "truth"
 ROWS = pytest.StashKey()
 START = pytest.StashKey()
 DESELECTED = pytest.StashKey()
@@ -46,6 +51,36 @@ def record(request):
         assert holds, f"{claim}: {measured}, required {required}"
 
     return record
+
+
+@pytest.fixture(scope="session")
+def sampled():
+    """sampled(n_samples, width, depth, seeds, …): truths, kept in results/verify."""
+
+    def sampled(n_samples, width, depth, seeds, activation="relu", init="he"):
+        specs = [TruthSpec(width, depth, activation, init, seed) for seed in seeds]
+        pool, truths = Parallel(n_jobs=cores(), return_as="generator"), []
+        for truth in pool(delayed(load_or_extend)(TRUTHS, spec, n_samples) for spec in specs):
+            print(f"\n  truth of seed {truth.spec.seed}: {truth.n_samples:,}", flush=True)
+            truths.append(truth)
+        return truths
+
+    return sampled
+
+
+@pytest.fixture(scope="session")
+def vn_mse():
+    """vn_mse(truths, means): over the networks, its total interval, and that of each network."""
+
+    def vn_mse(truths, means):
+        errors, variances = [], []
+        for mean, truth in zip(means, truths, strict=True):
+            errors.append(mse_between(mean, truth.groups("output", truth.spec.depth))[0])
+            variances.append(truth.variance("output", truth.spec.depth))
+        interval = total_interval(errors, variances)
+        return np.mean(errors) / np.mean(variances), interval, np.divide(errors, variances)
+
+    return vn_mse
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,25 +1,19 @@
 """Width 256, depth 4, five networks: do errors and variances land where others found them?"""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from joblib import Parallel, delayed
 from scipy.stats import t as student
 
 import cumprop
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
-from cumprop.provenance import cores
 from cumprop.random_networks import stream
-from cumprop.scores import mse_between, total_interval
-from cumprop.truth import TruthSpec, load_or_extend
+from cumprop.scores import mse_between
 
 pytestmark = pytest.mark.verify
 
 WIDTH, DEPTH, SEEDS = 256, 4, range(5)
 N_TRUTH = 4_000_000
-ROOT = Path(__file__).parents[2]
 
 
 def network(seed):
@@ -32,26 +26,8 @@ def widened(mlp):
 
 
 @pytest.fixture(scope="module")
-def truths():
-    """Shared with the sweep of configs/relu_w256.yaml; sampled here where it is not there yet."""
-    folder = ROOT / "results" / "truth"
-    specs = [TruthSpec(WIDTH, DEPTH, "relu", "he", seed) for seed in SEEDS]
-    truths = []
-    pool = Parallel(n_jobs=cores(), return_as="generator")
-    for truth in pool(delayed(load_or_extend)(folder, spec, N_TRUTH) for spec in specs):
-        print(f"\n  truth of seed {truth.spec.seed}: {truth.n_samples:,} samples", flush=True)
-        truths.append(truth)
-    return truths
-
-
-def vn_mse(truths, means):
-    """vn-MSE over the five networks with its total interval."""
-    errors = [
-        mse_between(mean, truth.groups("output", DEPTH))[0]
-        for mean, truth in zip(means, truths, strict=True)
-    ]
-    variances = [truth.variance("output", DEPTH) for truth in truths]
-    return np.mean(errors) / np.mean(variances), total_interval(errors, variances)
+def truths(sampled):
+    return sampled(N_TRUTH, WIDTH, DEPTH, SEEDS)
 
 
 def mean_and_half_width(values, level):
@@ -81,22 +57,22 @@ def estimates(order, kind):
 
 
 @pytest.mark.parametrize(("order", "kind", "low", "high"), RANGES)
-def test_cumulants_land_in_the_reported_range(truths, record, order, kind, low, high):
-    value, (left, right) = vn_mse(truths, estimates(order, kind))
+def test_cumulants_land_in_the_reported_range(truths, vn_mse, record, order, kind, low, high):
+    value, (left, right), _ = vn_mse(truths, estimates(order, kind))
     measured = f"{value:.3g} ({left:.3g} to {right:.3g})"
     span = f"contains {low:.3g}" if low == high else f"meets {low:.3g} to {high:.3g}"
     holds = left <= high and right >= low
     record(claim(order, kind, truths), measured, f"total interval {span}", holds)
 
 
-def test_order_two_augmented_lands_near_the_reported_value(truths, record):
+def test_order_two_augmented_lands_near_the_reported_value(truths, vn_mse, record):
     """95% prediction interval, as if the value were a mean of two networks.
 
     How many networks are behind it is not reported, so two is an assumption; the row says as well
     whether the total interval of ours contains the value.
     """
     reported = 1.07e-5
-    value, (left, right) = vn_mse(truths, estimates(2, "augmented"))
+    value, (left, right), _ = vn_mse(truths, estimates(2, "augmented"))
     half = (right - left) / 2 * np.sqrt(1 + len(SEEDS) / NETWORKS_BEHIND_A_VALUE)
     contained = "contains" if left <= reported <= right else "does not contain"
     measured = f"{value:.4g} ({left:.4g} to {right:.4g}), which {contained} {reported:.3g}"
@@ -104,7 +80,7 @@ def test_order_two_augmented_lands_near_the_reported_value(truths, record):
     record(claim(2, "augmented", truths), measured, required, abs(value - reported) <= half)
 
 
-def test_float32_is_enough_for_order_three(truths, record):
+def test_float32_is_enough_for_order_three(truths, vn_mse, record):
     """vn-MSE to 4 digits, the same weights in both."""
     networks = [network(seed) for seed in SEEDS]
     single, double = (
