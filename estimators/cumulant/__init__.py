@@ -34,7 +34,7 @@ STRUCTURED = {
     (4, "basic"): structured4.run,
 }
 AUTO_WINDOWS = (8, (3, 6))
-"""Deeper than this, `window: auto` is this window and response window (measured in docs/tree.md)."""
+"""Deeper than this, `window: auto` is this window and response window (docs/tree.md)."""
 TREE_ONLY: dict[str, object] = {"mixed": True, "window": None, "response_window": None}
 HIGHEST_ORDER = 5
 HIGHEST_ORDER_FROM_TOLERANCE = 4
