@@ -14,7 +14,7 @@ import cumprop
 from cumprop.cumulants import TracePart, diagonal
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
-from cumprop.estimators.cumulant import Cumulant, tree
+from cumprop.estimators.cumulant import Cumulant, births, tree
 from cumprop.estimators.cumulant.dense import PowerCumulants, propagate, slice_of_x
 from cumprop.estimators.cumulant.engine import AffineMap, KnownSlices, wick_coefficients
 from cumprop.estimators.cumulant.kinds import Scheme
@@ -66,9 +66,9 @@ class TestGoldens:
     def test_slices_of_every_layer(self, path):
         network, golden = load(path)
         scale = np.sqrt(golden["var_1"].mean())
-        for layer, (z, _) in enumerate(layers(network, tree.Window()), start=1):
+        for layer, (z, _) in enumerate(layers(network, births.Window()), start=1):
             assert close(z.variance, golden[f"var_{layer}"], scale)
-            third = tree.total([z.read.legs, z.read.response])
+            third = births.total([z.read.legs, z.read.response])
             assert close(third.get((3,), 0.0), golden[f"k3_{layer}"], scale)
             assert close(z.read.fourth.get((4,), 0.0), golden[f"k4_{layer}"], scale)
 
@@ -86,12 +86,12 @@ class TestGoldens:
             elif what == "mu":
                 ours = Cumulant(3, "tree", **windows).estimate(network).layer_means[int(layer) - 1]
             else:
-                (z, _) = list(layers(network, tree.Window(*windows.values())))[int(layer) - 1]
+                (z, _) = list(layers(network, births.Window(*windows.values())))[int(layer) - 1]
                 parts = [z.read.legs, z.read.response, z.read.response_leaves]
                 parts = (
                     parts if what == "k3" else [z.read.fourth, z.read.fourth_leaves, z.read.core]
                 )
-                ours = tree.total(parts).get((int(what[1]),), 0.0)
+                ours = births.total(parts).get((int(what[1]),), 0.0)
             assert close(ours, array, scale), key
 
 
@@ -184,11 +184,11 @@ def example():
 
 def fourth(example, mixed=True):
     quartic, legs, sources = example
-    births = [tree.Birth(now, quartic, ()) for now, _ in sources]
-    birth = tree.Birth(legs, quartic, tuple(then for _, then in sources))
+    older = [births.Birth(now, quartic, ()) for now, _ in sources]
+    birth = births.Birth(legs, quartic, tuple(then for _, then in sources))
     nu = sum(now.gradient().dot(then) for now, then in sources)
     reading = Reading.of(quartic, legs, nu)
-    return reading, tree._fourth(birth, reading, births, mixed, pairs=True)
+    return reading, births.fourth_slices(birth, reading, older, mixed, pairs=True)
 
 
 class TestQuarticForm:
@@ -238,7 +238,7 @@ class TestQuarticForm:
         )
         weights = np.random.default_rng(1).normal(size=(5, 5))
         response = reading.squares.scaled(weights)
-        slices = tree._response(response, reading, pairs=True)
+        slices = births.response_slices(response, reading, pairs=True)
 
         def form(x):
             at_x = Legs(*(x[None] @ leg for leg in legs))
@@ -261,8 +261,8 @@ class TestQuarticForm:
         quartic, _, sources = example
         reading, _ = fourth(example)
         weights = np.random.default_rng(2).normal(size=5)
-        births = [tree.Birth(now, quartic, ()) for now, _ in sources]
-        contraction = tree._contraction(births, tuple(then for _, then in sources))
+        older = [births.Birth(now, quartic, ()) for now, _ in sources]
+        contraction = births.contraction(older, tuple(then for _, then in sources))
         trace = reading.trace(weights, contraction)
         # at i = j it is B(c, s_i), but for e: the trace leaves that square out
         s = reading.squares
@@ -282,7 +282,7 @@ def test_births_are_the_kappa4_of_order_four():
     weights = cumprop.random_mlp(6, 3, 4, dtype="float64").weights
     network = cumprop.MLP(weights, [np.full(6, 0.2)] * 4, "gelu")
     identity = np.eye(6)
-    for z, x in itertools.islice(layers(network, tree.Window()), 2):
+    for z, x in itertools.islice(layers(network, births.Window()), 2):
         w, _ = wick_coefficients(network.activations[0], z.mean, z.variance)
         slices = {2: TracePart(z.C + np.diag(z.variance))}
         if z.births:
@@ -356,7 +356,7 @@ class TestEdgeworth:
         """At depth 2 only E[φ(Z_2)] knows of it: Δ E[X_i] = κ_iii²/72 w(6,0→1)."""
         network = cumprop.random_mlp(6, 2, 0, dtype="float64")
         second = list(propagate(network, Scheme(4)))[1].z
-        tree_second, _ = list(layers(network, tree.Window()))[1]
+        tree_second, _ = list(layers(network, births.Window()))[1]
         for parameters, mean, variance, k3 in [
             ({"order": 4}, second[1].core, second[2].slice((2,)), second[3].slice((3,))),
             ({"kind": "tree"}, tree_second.mean, tree_second.variance, tree_second.read.legs[3,]),
@@ -436,7 +436,7 @@ def test_windows_and_terms_are_checked():
 def test_trace_part_of_the_core_is_read_like_any_other():
     """Sym(B ⊗ M) in the next layer, from the same class that the dense engine uses."""
     network = cumprop.random_mlp(8, 4, 0, dtype="float64")
-    window = tree.Window(1)
+    window = births.Window(1)
     (_, _), (_, second), (z, _), _ = layers(network, window)
     weight = network.weights[2]
     part = TracePart(weight @ second.core @ weight.T, 1, AffineMap(weight, None).metric)

@@ -17,6 +17,7 @@ from cumprop.phantoms import metering, phantom_network
 from cumprop.quadrature import TOLERANCE
 
 from . import augmented3, dense, structured3, structured4, tree
+from .births import Window
 from .engine import SMALLEST_VARIANCE, Propagated
 from .kinds import KINDS, TRUNCATIONS, Scheme
 
@@ -142,7 +143,7 @@ class Cumulant(Estimator):
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
         if self.kind == "tree":
-            window = tree.Window(*self._windows(network.depth), self.mixed)
+            window = Window(*self._windows(network.depth), self.mixed)
             return tree.run(network, self.scheme, self.metric, cov, window)
         if self.engine == "dense" or "structured" not in self._engines:
             return dense.run(network, self.scheme, self.metric, cov)
