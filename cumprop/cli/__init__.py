@@ -13,7 +13,7 @@ import click
 
 import cumprop
 from cumprop.cli.bench import bench
-from cumprop.cli.experiment import plot, score, status, sweep, validate
+from cumprop.cli.experiment import plot, report, score, status, sweep, validate
 from cumprop.cli.tools import doctor, estimate, list_
 from cumprop.errors import ConfigError, CumpropError
 
@@ -37,7 +37,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-for command in (sweep, score, plot, estimate, bench, list_, validate, status, doctor):
+for command in (sweep, score, plot, report, estimate, bench, list_, validate, status, doctor):
     cli.add_command(command)
 
 
