@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cumprop import measurements as measured
 from cumprop.errors import CumpropError
-from cumprop.measurements import EXPONENT_TOLERANCE, FLAT, OPEN, Measurement
+from cumprop.measurements import EXPONENT_TOLERANCE, FLAT, OPEN, WIDTH, Measurement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class Claim:
     required: str
     experiment: str
     measure: Callable[[pd.DataFrame], Measurement]
-    width: int | None = 256
+    width: int | None = WIDTH
 
     @property
     def command(self) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 AGREES, DISAGREES, OPEN = "agrees", "disagrees", "open"
 
+WIDTH = 256
+"""What the paper's claims are about where they name no other."""
+
 EXPONENT_TOLERANCE = 0.25
 FLAT = 0.3
 TELLING = 1.0
@@ -49,15 +52,15 @@ def is_flat(scores: pd.DataFrame, order: int, depth: int) -> Measurement:
 
 
 def grows(scores: pd.DataFrame, order: int) -> Measurement:
-    """Exponent of the depth at the largest width against +order."""
-    rows = _cumulants(scores, order=order, width=scores["width"].max())
+    """Exponent of the depth against +order."""
+    rows = _cumulants(scores, order=order, width=WIDTH)
     return _exponent(rows, "depth", np.inf, order, EXPONENT_TOLERANCE)
 
 
 def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measurement:
     """FLOPs of iid sampling to the same error over those of each order."""
-    points = [p for p in _savings(scores) if p["depth"] == depth and p["order"] in {*orders}]
-    points = [p for p in points if p["kind"] == "basic"]
+    found = _savings(_at(scores, depth))
+    points = [p for p in found if p["order"] in {*orders} and p["kind"] == "basic"]
     if not points:
         return Measurement("not run", OPEN)
     verdicts = {p["low"] > 1 if p["resolved"] else None for p in points}
@@ -70,7 +73,7 @@ def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measuremen
 
 def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Measurement:
     """The largest saving of a resolved point, whose interval should meet [low, high]."""
-    points = [p for p in _savings(scores) if p["depth"] == depth and p["resolved"]]
+    points = [p for p in _savings(_at(scores, depth)) if p["resolved"]]
     if not points:
         return Measurement("no resolved point", OPEN)
     best = max(points, key=lambda p: float(p["saving"]))
@@ -81,8 +84,8 @@ def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Me
 
 def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
     """A saving below 1."""
-    points = [p for p in _savings(scores) if p["depth"] == depth and p["order"] == order]
-    points = [p for p in points if p["kind"] == "basic"]
+    found = _savings(_at(scores, depth))
+    points = [p for p in found if p["order"] == order and p["kind"] == "basic"]
     if not points:
         return Measurement("not run", OPEN)
     (point,) = points
@@ -140,6 +143,10 @@ def _cumulants(scores: pd.DataFrame, **values: Any) -> pd.DataFrame:
     for name, value in (USUAL | values).items():
         chosen &= scores[name] == value
     return scores[chosen]
+
+
+def _at(scores: pd.DataFrame, depth: int) -> pd.DataFrame:
+    return scores[(scores["width"] == WIDTH) & (scores["depth"] == depth)]
 
 
 def _exponent(

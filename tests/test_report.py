@@ -1,4 +1,4 @@
-"""The report: verdicts follow the rows, the page needs nothing else, and every experiment is in it."""
+"""The report: verdicts follow the rows, the page needs no other file, every claim is in it."""
 
 import re
 from html.parser import HTMLParser
@@ -71,7 +71,7 @@ def test_the_law_decides_figure_8():
 def test_savings_are_against_iid_sampling():
     """A forward pass at width 256, depth 4 takes 6.6e5 FLOPs: order 1 saves 6.6e5 / (1e6 vn)."""
     (measurement,) = judged(rows("relu_w256"), "Figure 1")
-    vn_mse = 4 / 256 * 1.04
+    vn_mse = 4 / 256 * 1.04  # mean luck of five networks
     saving = 6.6e5 / (1e6 * vn_mse)
     found = float(re.match(r"K=1 ([\d.e+]+)×", measurement.text)[1])
     assert found == pytest.approx(saving, rel=0.05)
@@ -82,7 +82,9 @@ def test_savings_are_against_iid_sampling():
 
 def test_order_four_at_depth_eight_loses_where_it_costs_more():
     grow = {"grow": lambda order: 0}
-    assert verdicts(rows("depths", depths=(8,), scale=1e6, **grow), "Figure 2", "8") == {AGREES}
+    assert verdicts(rows("depths", depths=(8,), scale=1e6, **grow), "Figure 2", "depth 8") == {
+        AGREES
+    }
     assert verdicts(rows("depths", depths=(8,), **grow), "Figure 2", "depth 8") == {DISAGREES}
 
 

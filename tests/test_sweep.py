@@ -16,11 +16,12 @@ import cumprop
 from cumprop import estimator, store
 from cumprop.cells import Outcome, borrow, cells, run_cell
 from cumprop.config import load
-from cumprop.forecast import forecast
+from cumprop.forecast import forecast, overview
 from cumprop.memory import free_memory, traced_peak, with_resident_peak
 from cumprop.plugins import load_plugin
 from cumprop.progress import Progress
-from cumprop.sweep import plan, run
+from cumprop.sweep import Plan, plan, run, run_all, shared
+from cumprop.truth import load_or_extend
 
 ROOT = Path(__file__).parent.parent
 
@@ -203,7 +204,8 @@ class TestSharing:
 
     def test_cells_are_borrowed_under_the_same_conditions_only(self, experiment, tmp_path):
         one = experiment([{"name": "toy"}])
-        summaries = run_all(shared([one, replace(one, name="other")]), tmp_path)
+        cells = [replace(cell, config="other") for cell in one.cells]
+        summaries = run_all(shared([one, Plan("other", cells, one.truths)]), tmp_path)
         assert [summary.computed for summary in summaries] == [4, 4]
         rows = store.read_rows(tmp_path).set_index(["config", "cell_key"])
         first, second = rows.loc["test"], rows.loc["other"]
@@ -212,9 +214,9 @@ class TestSharing:
         assert not borrow(cell, tmp_path / "third" / "parts", workers=2)
         assert borrow(cell, tmp_path / "third" / "parts", workers=1)
 
-    def test_an_experiment_says_how_many_workers_its_cells_have(self, experiment, toy, tmp_path):
-        one = experiment([{"name": "toy"}], "jobs=1")
-        run(one, tmp_path, jobs=2, plugins=[toy])
+    def test_an_experiment_says_how_many_workers_its_cells_have(self, experiment, tmp_path):
+        one = experiment([{"name": "cumulant", "order": 1}], "jobs=1")
+        run(one, tmp_path, jobs=2)
         assert set(store.read_rows(tmp_path)["workers"]) == {1}
 
     def test_large_cells_are_left_out(self, experiment):
