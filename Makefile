@@ -32,7 +32,7 @@ reference: install  ## Keep scores, figures and verdicts of results/ under versi
 bench: install  ## Seconds of every order, and of sampling to the same error (about 2 minutes)
 	$(BIN)/cumprop bench
 
-test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests that need torch skip and say so)
+test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests of extras that are not installed skip and say so)
 	$(BIN)/python -m pytest -m "not verify" -n 2 -rs -q
 
 verify: .venv/installed-dev  ## Slow acceptance: statistics at width 256; writes docs/VERIFIED.md

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.estimator import Cost, Estimate, Estimator, Shape, available, estimate, register
     from cumprop.flops import Flops
+    from cumprop.importers import load
     from cumprop.networks import MLP
     from cumprop.random_networks import random_mlp
 
@@ -29,6 +30,7 @@ __all__ = [
     "Shape",
     "available",
     "estimate",
+    "load",
     "random_mlp",
     "register",
 ]
@@ -37,6 +39,7 @@ _HOME = {
     "errors": ("ConfigError", "CumpropError"),
     "estimator": ("Cost", "Estimate", "Estimator", "Shape", "available", "estimate", "register"),
     "flops": ("Flops",),
+    "importers": ("load",),
     "networks": ("MLP",),
     "random_networks": ("random_mlp",),
 }

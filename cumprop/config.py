@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,6 +28,7 @@ _TAGGED: dict[str | int, type[BaseModel]] = {
     "manual init": ManualInit,
     "critical init": CriticalInit,
 }
+M = TypeVar("M", bound=BaseModel)
 _ANY_SHAPE = Shape((64,) * 6, ("relu",) * 4)
 
 
@@ -43,6 +44,16 @@ def load(
     "network.width=[64,128]". `figures` are the names known, None takes any. Raises ConfigError
     with every problem, one line each: `file:line:col key: message (did you mean …?)`.
     """
+    root = read(path, scale, sets)
+    command = root.child("command")
+    if command is not None:
+        message = f"not a sweep; run `cumprop {command.plain()} {path}`"
+        yaml_loader.refuse([Problem(command.mark, "command", message)])
+    return check(root, figures)
+
+
+def read(path: str | Path, scale: str | None = None, sets: Sequence[str] = ()) -> Node:
+    """The YAML of a configuration, its layers merged as `load` says, not yet checked."""
     root = yaml_loader.load(path)
     offered = root.value.pop("scales", None)
     if scale is not None:
@@ -53,7 +64,7 @@ def load(
             raise ConfigError(f"--set {setting}: write --set key=value, as in network.width=64")
         node = yaml_loader.parse(text, f"--set {setting}")
         root = yaml_loader.assign(root, key.split("."), node)
-    return check(root, figures)
+    return root
 
 
 def scales(path: str | Path) -> list[str]:
@@ -78,11 +89,7 @@ def schema() -> dict[str, Any]:
 
 def check(root: Node, figures: Sequence[str] | None = None) -> Config:
     """The configuration below a marked node; raises ConfigError with every problem."""
-    config, problems = None, list[Problem]()
-    try:
-        config = Config.model_validate(root.plain())
-    except ValidationError as error:
-        problems += [_located(root, e) for e in error.errors(include_url=False)]
+    config, problems = validated(root, Config)
     network, unmakeable = _network(root)
     problems += unmakeable
     for i, entry in enumerate(_items(root, "estimators")):
@@ -94,6 +101,14 @@ def check(root: Node, figures: Sequence[str] | None = None) -> Config:
     yaml_loader.refuse(problems)
     assert config is not None
     return config
+
+
+def validated(root: Node, model: type[M]) -> tuple[M | None, list[Problem]]:
+    """The `model` below a marked node, None where there are problems; these, located."""
+    try:
+        return model.model_validate(root.plain()), []
+    except ValidationError as error:
+        return None, [_located(root, e, model) for e in error.errors(include_url=False)]
 
 
 def _items(root: Node, key: str) -> list[Node]:
@@ -185,10 +200,9 @@ def _hint(word: str, choices: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _located(root: Node, error: Any) -> Problem:
-    """A pydantic error as one line that names the place in the file."""
-    node, key = root, ""
-    model: type[BaseModel] = Config
+def _located(root: Node, error: Any, whole: type[BaseModel]) -> Problem:
+    """A pydantic error of the model `whole` as one line that names the place in the file."""
+    node, key, model = root, "", whole
     *path, last = error["loc"]
     for part in path:
         below = node.child(part)
@@ -200,7 +214,7 @@ def _located(root: Node, error: Any) -> Problem:
         key += f"[{last}]" if isinstance(last, int) else f".{last}"
     node = below or node
     if error["type"] == "extra_forbidden":
-        keys = [*model.model_fields, *(("extends", "scales") if model is Config else ())]
+        keys = [*model.model_fields, *(("extends", "scales") if model is whole else ())]
         message = f"unknown key{_hint(last, keys)}; known here: {', '.join(keys)}"
         return Problem(node.key_mark or node.mark, key.lstrip("."), message)
     return Problem(node.mark, key.lstrip("."), _message(error))

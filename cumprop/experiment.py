@@ -48,7 +48,7 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _known_activation(name: str) -> str:
+def known_activation(name: str) -> str:
     from cumprop.activations import get
 
     try:
@@ -141,7 +141,7 @@ Init = Annotated[
 class Network(_Model):
     """The random networks of an experiment: all widths × depths × seeds."""
 
-    activation: Annotated[str, AfterValidator(_known_activation)] = "relu"
+    activation: Annotated[str, AfterValidator(known_activation)] = "relu"
     init: Init = "he"
     width: Grid
     depth: Grid

@@ -17,7 +17,7 @@ import numpy as np
 CONVENTION = "executed-1"
 """Name and version of the counting convention, stored with every count."""
 
-_PRODUCTS = (np.matmul, np.vecdot, np.matvec, np.vecmat)
+_PRODUCTS = {np.matmul, np.vecdot, np.matvec, np.vecmat}
 _UNCOUNTABLE = {
     np.dot,
     np.einsum,
@@ -138,12 +138,17 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
-        if any(isinstance(x, ForeignArray) for x in inputs):
-            return NotImplemented  # theirs is the arithmetic, and the counting
-        arrays = [plain(x) for x in inputs]
+        arrays = []
+        for x in inputs:
+            if isinstance(x, ForeignArray):
+                return NotImplemented  # theirs is the arithmetic, and the counting
+            arrays.append(x.view(np.ndarray) if isinstance(x, Counted) else x)
         if out is not None:
             kwargs["out"] = tuple(plain(x) for x in out)
         result = getattr(ufunc, method)(*arrays, **kwargs)
+        if type(result) is np.ndarray and method == "__call__" and ufunc not in _PRODUCTS:
+            count(result.size)  # the usual case, made quick
+            return out[0] if out else result.view(Counted)
         results = result if isinstance(result, tuple) else (result,)
         count(operation_cost(ufunc, method, arrays, results))
         wrapped = out or tuple(counted(r) for r in results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -136,7 +135,10 @@ class MLP:
         if self._tensor is not None:
             tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
             return tensor
-        copy = np.array(array, dtype=self.dtype, order="C")
+        with np.errstate(over="ignore"):
+            copy = np.array(array, dtype=self.dtype, order="C")
+        if not np.isfinite(copy).all():
+            raise CumpropError(f"numbers too large for {self.dtype}; give float64 weights")
         copy.setflags(write=False)
         return copy
 
@@ -212,6 +214,28 @@ class MLP:
             None if self.init_scale is None else self.init_scale[: depth + 1],
         )
 
+    def above(self, threshold: ArrayLike) -> MLP:
+        """The network of one more layer whose expected outputs are P(Y_i > threshold).
+
+        `threshold` is a number, or one for each output.
+
+        >>> import cumprop
+        >>> tail = MLP([[[3.0, 4.0]]]).above(5.0)                  # Y is N(0, 25)
+        >>> float(cumprop.estimate(tail, "cumulant", order=2).mean[0].round(4))
+        0.1587
+        """
+        n = self.widths[-1]
+        shift = self._vector(_numbers(threshold, "threshold") + np.zeros(n), "threshold", n)
+        last = self.biases[-1]
+        return MLP(
+            [*self.weights, np.eye(n, dtype=self.dtype)],
+            [*self.biases[:-1], -shift if last is None else last - shift, None],
+            [*self.activations, "heaviside"],
+            self.input_mean,
+            self.input_cov,
+            None if self.init_scale is None else [*self.init_scale, 1.0],
+        )
+
     def save(self, path: str | Path) -> None:
         """Write the network to an npz file that `load` reads.
 
@@ -239,43 +263,11 @@ class MLP:
         Optional: `activations` (one name or L; default relu), `input_mean`, `input_cov`,
         `init_scale`. Other keys are ignored. Raises CumpropError for a file that is none of this.
         """
-        arrays = _read(path)
-        n_maps = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
-        expected = {f"{letter}{layer}" for letter in "Wb" for layer in range(n_maps)}
-        strays = {key for key in arrays if re.fullmatch(r"[Wb]\d+", key)} - expected
-        if not n_maps or strays:
-            raise CumpropError(
-                f"{path}: weights must be W0, W1, … without gaps, biases b0, b1, … beside them; "
-                f"found {', '.join(sorted(strays or arrays)[:8]) or 'nothing'}"
-            )
-        names = arrays.get("activations", np.array("relu"))
-        if names.dtype.kind != "U":
-            raise CumpropError(
-                f"{path}: activations must be names, not {names.dtype}; save strings"
-            )
-        try:
-            return cls(
-                [arrays[f"W{layer}"] for layer in range(n_maps)],
-                [arrays.get(f"b{layer}") for layer in range(n_maps)],
-                str(names.ravel()[0]) if names.size == 1 else [str(name) for name in names.ravel()],
-                arrays.get("input_mean"),
-                arrays.get("input_cov"),
-                arrays.get("init_scale"),
-            )
-        except CumpropError as error:
-            raise CumpropError(f"{path}: {error}") from None
+        from cumprop.importers import npz
+        from cumprop.importers.parts import naming
 
-
-def _read(path: str | Path) -> dict[str, Array]:
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays}
-    except OSError as error:
-        raise CumpropError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception:  # zipfile and NumPy raise a dozen types for damaged files
-        raise CumpropError(
-            f"{path}: damaged, or not an npz file of plain arrays; write it with MLP.save"
-        ) from None
+        with naming(path):
+            return cls(**npz.read(Path(path)).arguments)
 
 
 def _on_host(array: Any) -> Any:

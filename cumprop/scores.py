@@ -77,14 +77,16 @@ def noise_interval(mse: ArrayLike, mse_se: ArrayLike, n_groups: int) -> Interval
 
 
 def total_interval(mse: ArrayLike, variance: ArrayLike) -> Interval:
-    """95% t-interval of vn_mse = mean(mse)/mean(variance) over S networks, both of shape (S,).
+    """95% interval of vn_mse = mean(mse)/mean(variance) over S networks, both of shape (S,).
 
     Networks differ and truths are noisy; their spread shows both. The ratio's s.e. is that of the
-    residuals mse − vn_mse·variance (delta method). (nan, nan) for a single network.
+    residuals mse − vn_mse·variance (delta method); h is Student's quantile times it. Errors of
+    networks are skewed, so that above vn_mse = v the interval reaches h + h²/2v, as v·exp(h/v)
+    does to second order, and at most 2h. (nan, nan) for a single network.
 
     >>> low, high = total_interval([1.0, 2.0, 3.0], [1.0, 1.0, 1.0])
     >>> round(low, 3), round(high, 3)
-    (-0.484, 4.484)
+    (-0.484, 6.027)
     """
     errors, variances = np.asarray(mse, dtype=np.float64), np.asarray(variance, dtype=np.float64)
     seeds = errors.size
@@ -94,7 +96,8 @@ def total_interval(mse: ArrayLike, variance: ArrayLike) -> Interval:
     residuals = errors - ratio * variances
     se = np.sqrt(np.sum(residuals**2) / (seeds * (seeds - 1))) / variances.mean()
     half_width = stdtrit(seeds - 1, 0.975) * se
-    return float(ratio - half_width), float(ratio + half_width)
+    skew = min(half_width / 2 / ratio, 1.0) if ratio > 0 else 1.0
+    return float(ratio - half_width), float(ratio + half_width * (1 + skew))
 
 
 def score(results: Path) -> pd.DataFrame:
@@ -109,7 +112,7 @@ def score(results: Path) -> pd.DataFrame:
     Writes `scores.parquet` into each configuration's folder; a folder without rows is read from it.
     Raises CumpropError where nothing can be scored. Source: mathematics §7.
     """
-    tables = [_score_config(folder) for folder in _config_folders(Path(results))]
+    tables = [_score_config(folder) for folder in config_folders(Path(results))]
     if not tables:
         raise CumpropError(f"{results}: no results here; run `cumprop sweep CONFIG` first")
     return pd.concat(tables, ignore_index=True)
@@ -163,7 +166,7 @@ def by_seed(group: pd.DataFrame) -> pd.DataFrame:
     return scored.groupby("seed")[["mse", "mse_se", "variance"]].mean()
 
 
-def _config_folders(results: Path) -> list[Path]:
+def config_folders(results: Path) -> list[Path]:
     """`results` itself or the folders in it that hold rows or scores; `reference` only by name."""
     if _has_rows(results) or _has_scores(results):
         return [results]
@@ -173,7 +176,7 @@ def _config_folders(results: Path) -> list[Path]:
 
 
 def _has_rows(folder: Path) -> bool:
-    return any((folder / "parts").glob("*.parquet"))
+    return any((folder / "parts").glob("*.parquet")) and store.is_sweep(folder)
 
 
 def _has_scores(folder: Path) -> bool:

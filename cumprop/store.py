@@ -111,13 +111,13 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def write_part(parts: Path, row: Mapping[str, Any]) -> Path:
+def write_part(parts: Path, row: Mapping[str, Any], schema: pa.Schema = SCHEMA) -> Path:
     """Store one cell as `parts/<cell_key>.parquet`; columns it lacks are null."""
-    unknown = row.keys() - set(SCHEMA.names)
+    unknown = row.keys() - set(schema.names)
     if unknown:
         raise CumpropError(f"no such columns: {', '.join(sorted(unknown))}")
     complete = {"schema_version": SCHEMA_VERSION, **row}
-    table = pa.Table.from_pylist([complete], schema=SCHEMA)
+    table = pa.Table.from_pylist([complete], schema=schema)
     path = parts / f"{row['cell_key']}.parquet"
     write_atomically(path, lambda file: pq.write_table(table, file))
     return path
@@ -139,6 +139,14 @@ def read_part(path: Path) -> dict[str, Any] | None:
         path.replace(aside)
         return None
     return row if row.get("schema_version") == SCHEMA_VERSION else None
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether the parts of a folder are cells of a sweep; commands have tables of their own."""
+    for path in sorted((folder / "parts").glob("*.parquet")):
+        with suppress(pa.ArrowException, OSError):  # damaged
+            return "estimator" in pq.read_schema(path).names
+    return True
 
 
 def read_folder(folder: Path) -> list[dict[str, Any]]:
@@ -175,7 +183,8 @@ def read_rows(results: str | Path) -> pd.DataFrame:
 
     Cost: about a millisecond per cell.
     """
-    rows = [row for folder in config_folders(results) for row in read_folder(folder)]
+    folders = filter(is_sweep, config_folders(results))
+    rows = [row for folder in folders for row in read_folder(folder)]
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: row["estimator_version"]):
         newest[tuple(row[name] for name in IDENTITY)] = row

@@ -199,7 +199,7 @@ def _run_job(
 ) -> Outcome:
     from threadpoolctl import threadpool_limits
 
-    _follow_parent()
+    follow_parent()
     for plugin in plugins:
         load_plugin(plugin)
     with threadpool_limits(1):
@@ -209,7 +209,7 @@ def _run_job(
 
 
 @cache
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
     if parent_process() is None:
         return

@@ -279,10 +279,11 @@ class TestCommand:
         report = json.loads(Path("results/bench/bench.json").read_text())
         assert [entry["kind"] for entry in report["estimators"]] == ["basic", "augmented"]
 
-    def test_orders_one_to_four_are_the_default(self, here, capsys):
+    def test_orders_one_to_four_and_trees_are_the_default(self, here, capsys):
         assert here("--width 4 --json b.json") == 0
         entries = json.loads(Path("b.json").read_text())["estimators"]
-        assert [entry["order"] for entry in entries] == [1, 2, 3, 4]
+        assert [entry["order"] for entry in entries] == [1, 2, 3, 4, 3]
+        assert entries[-1]["kind"] == "tree"
         assert not Path("results").exists()
 
     def test_three_widths_make_a_figure(self, here, capsys):

@@ -115,8 +115,8 @@ class TestHelp:
 
     def test_the_commands(self):
         assert sorted(cli.commands) == [
-            "bench", "doctor", "estimate", "list", "plot", "report", "score", "status", "sweep",
-            "validate",
+            "bench", "distill", "doctor", "estimate", "list", "plot", "report", "score", "status",
+            "sweep", "validate",
         ]  # fmt: skip
 
     def test_cli_py_is_the_same_program(self, tmp_path):
@@ -299,7 +299,7 @@ class TestEstimate:
         code, out, _ = run("estimate", net, "--set", "order=2")
         lines = out.splitlines()
         assert code == 0
-        assert lines[0].split() == ["output", "mean"]
+        assert lines[0].split() == ["output", "mean", "s.d."]
         assert [line.split()[0] for line in lines[1:5]] == ["0", "1", "2", "3"]
         assert lines[-1].endswith("status: ok")
 

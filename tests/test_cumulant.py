@@ -12,7 +12,9 @@ from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant
 from cumprop.estimators.cumulant.dense import propagate
 from cumprop.estimators.cumulant.kinds import KINDS, Scheme
 
-SCHEMES = [(order, kind) for order in (1, 2, 3, 4) for kind in KINDS] + [(5, "basic")]
+DENSE_KINDS = [kind for kind in KINDS if kind != "tree"]
+SCHEMES = [(order, kind) for order in (1, 2, 3, 4) for kind in DENSE_KINDS]
+SCHEMES += [(5, "basic"), (3, "tree")]
 MEMORY_SLACK = 200_000  # bytes of Python objects, beside the arrays
 
 

@@ -101,6 +101,16 @@ def test_gaussian_input():
     assert MLP(W, input_cov=rank_one).input_cov.shape == (3, 3)
 
 
+def test_above_has_one_more_layer_of_steps():
+    network = MLP(W, B, ["tanh", "square"], input_mean=1.0, init_scale=[1, 2, 3])
+    tail = network.above([0.5, -0.5])
+    np.testing.assert_array_equal(tail.forward(X), network.forward(X) > [0.5, -0.5])
+    assert tail.input_mean.tolist() == [1.0] * 3 and tail.init_scale == (1, 2, 3, 1)
+    np.testing.assert_array_equal(MLP(W).above(0).forward(X), MLP(W).forward(X) > 0)
+    with pytest.raises(CumpropError, match="threshold contains NaN"):
+        network.above(np.nan)
+
+
 def test_forward_is_counted():
     with counting() as flops:
         MLP(W, B).forward(counted(X))
@@ -119,6 +129,8 @@ def test_what_is_refused():
     assert "ragged" in refusal([[[1.0, 2.0], [3.0]]])
     assert "2 biases for 3" in refusal(W, B[:2])
     assert "b0 has shape (2,); give (5,)" in refusal(W, [B[2], None, None])
+    single = [w.astype(np.float32) for w in W]
+    assert "too large for float32" in refusal(single, [np.full(5, 1e300), None, None])
     assert "b0 contains NaN" in refusal(W, [B[0] * np.nan, None, None])
     assert "3 activations for 2" in refusal(W, activations=["relu"] * 3)
     assert "unknown activation 'swish'" in refusal(W, activations="swish")

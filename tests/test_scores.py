@@ -86,7 +86,7 @@ def test_noise_interval_covers(error):
 def test_total_interval_covers(seeds):
     """Networks drawn again, errors and variances correlated, truths noisy: 95% of 4000 runs.
 
-    Skewed errors of few networks cost up to two points: 0.92 to 0.97, where the s.e. is 0.0035.
+    Skewed errors of few networks cost a point: 0.935 to 0.97, where the s.e. is 0.0035.
     """
     rng = np.random.default_rng(5)
     size = rng.normal(size=(4000, seeds))
@@ -95,7 +95,7 @@ def test_total_interval_covers(seeds):
     expected = np.exp(0.3**2 / 2 + 0.2**2 / 2) / np.exp(0.2**2 / 2)
     intervals = np.array([total_interval(*pair) for pair in zip(mse, variance, strict=True)])
     covered = np.mean((intervals[:, 0] < expected) & (expected < intervals[:, 1]))
-    assert 0.92 < covered < 0.97
+    assert 0.935 < covered < 0.97
 
 
 def test_total_interval_needs_two_networks():

@@ -77,6 +77,16 @@ def test_other_kinds_too(kind):
     assert dict(found.flops) == dict(wanted.flops)
 
 
+@pytest.mark.parametrize("windows", [{}, {"window": 1}, {"window": 1, "response_window": 2}])
+def test_trees_too(windows):
+    parameters = {"order": 3, "kind": "tree", "cov": True, **windows}
+    one, other = networks("gelu")
+    wanted, found = (cumprop.estimate(mlp, "cumulant", **parameters) for mlp in (one, other))
+    for a, b in zip(outputs(wanted), outputs(found), strict=True):
+        assert np.abs(a - b.numpy()).max() <= 1e-12 * np.abs(a).max()
+    assert dict(found.flops) == dict(wanted.flops)
+
+
 def test_standard_input_without_biases():
     network = cumprop.random_mlp(width=8, depth=3, seed=0, dtype="float64")
     tensors = cumprop.MLP([torch.tensor(np.array(w)) for w in network.weights])
@@ -114,6 +124,18 @@ def test_gradients_are_finite_differences(activation, order, engine):
         network = cumprop.MLP(weights, biases, activation, mean, root @ root.T)
         estimate = cumprop.estimate(network, "cumulant", order=order, engine=engine, cov=order > 1)
         return tuple(outputs(estimate))
+
+    assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
+
+
+def test_gradients_of_trees_are_finite_differences():
+    weights, biases, *_ = parameters_of((2, 3, 3, 3, 2))
+    inputs = [torch.tensor(a, requires_grad=True) for a in (*weights, *biases)]
+
+    def function(*tensors):
+        maps = len(tensors) // 2
+        network = cumprop.MLP(tensors[:maps], tensors[maps:], "tanh")
+        return cumprop.estimate(network, "cumulant", order=3, kind="tree", window=1).mean
 
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
 

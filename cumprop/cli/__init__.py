@@ -13,8 +13,10 @@ import click
 
 import cumprop
 from cumprop.cli.bench import bench
+from cumprop.cli.distill import distill
+from cumprop.cli.estimate import estimate
 from cumprop.cli.experiment import plot, report, score, status, sweep, validate
-from cumprop.cli.tools import doctor, estimate, list_
+from cumprop.cli.tools import doctor, list_
 from cumprop.errors import ConfigError, CumpropError
 
 RUNTIME, USAGE, FAILED_CELLS, INTERRUPTED = 1, 2, 3, 130
@@ -37,7 +39,9 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-for command in (sweep, score, plot, report, estimate, bench, list_, validate, status, doctor):
+for command in (
+    sweep, score, plot, report, distill, estimate, bench, list_, validate, status, doctor,
+):  # fmt: skip
     cli.add_command(command)
 
 

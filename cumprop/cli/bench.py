@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SIZE = click.IntRange(min=1)
 
+DEFAULT = [*(f"cumulant:order={order}" for order in (1, 2, 3, 4)), "cumulant:order=3,kind=tree"]
 BUSY = 0.5
 """Load average from which times are doubtful."""
 
@@ -25,12 +26,18 @@ BUSY = 0.5
 @click.command()
 @click.option("--width", "widths", type=SIZE, multiple=True, default=[256], show_default=True)
 @click.option("--depth", "depths", type=SIZE, multiple=True, default=[4], show_default=True)
-@click.option("--order", "orders", type=SIZE, multiple=True, help="Orders of `cumulant`; 1 to 4.")
+@click.option(
+    "--order", "orders", type=SIZE, multiple=True,
+    help="Orders of `cumulant`; 1 to 4 and kind tree by default.",
+)  # fmt: skip
 @click.option(
     "--estimator", "estimators", multiple=True, metavar="NAME[:KEY=VALUE,…]",
     help="Any other estimator with its parameters; may be repeated.",
 )  # fmt: skip
-@click.option("--threads", type=SIZE, help="Cores to use; all by default.")
+@click.option(
+    "--threads", type=SIZE, default=1, show_default=True,
+    help="BLAS threads of an estimator, and processes that sample.",
+)  # fmt: skip
 @click.option(
     "--scores", type=DIRECTORY,
     help="Results of a sweep with the errors; results/[reference/]relu_w256 by default.",
@@ -46,7 +53,7 @@ def bench(
     depths: tuple[int, ...],
     orders: tuple[int, ...],
     estimators: tuple[str, ...],
-    threads: int | None,
+    threads: int,
     scores: Path | None,
     quick: bool,
     path: Path,
@@ -63,16 +70,15 @@ def bench(
     """
     from cumprop import bench as benchmark
     from cumprop.known_errors import KnownErrors
-    from cumprop.provenance import cores
     from cumprop.speed import QUICK, Effort
 
     load_plugins(plugins)
     words = [*(f"cumulant:order={order}" for order in orders), *estimators]
-    chosen = [_estimator(word) for word in words or (f"cumulant:order={k}" for k in (1, 2, 3, 4))]
+    chosen = [_estimator(word) for word in words or DEFAULT]
     report = benchmark.run(
         chosen,
         [(width, depth) for width in widths for depth in depths],
-        threads or cores(),
+        threads,
         QUICK if quick else Effort(),
         KnownErrors.find(scores),
         lambda line: print(line, file=sys.stderr),

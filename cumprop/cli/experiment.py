@@ -226,11 +226,22 @@ def _problems(path: Path) -> Iterator[str]:
     try:
         for scale in (None, *config.scales(path)):
             try:
-                _checked(path, scale, ())
+                _check(path, scale)
             except ConfigError as error:
                 yield from str(error).splitlines()
     except ConfigError as error:
         yield from str(error).splitlines()
+
+
+def _check(path: Path, scale: str | None) -> None:
+    """Refuse a configuration with problems, whichever command it is for."""
+    from cumprop import config, distillation_config
+
+    command = config.read(path, scale).child("command")
+    if command and command.value == distillation_config.COMMAND:
+        distillation_config.load(path, scale)
+    else:
+        _checked(path, scale, ())
 
 
 def _checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cumprop.errors import CumpropError
 
 _NOT_FIGURES = {"caption", "scaling", "style", "tradeoff"}
+_OF_DISTILLATION = {"loss_vs_flops"}
 
 
 def available() -> list[str]:
@@ -37,12 +40,11 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
             )
     from cumprop import store
     from cumprop.plots import style
-    from cumprop.scores import score
 
-    scores = score(Path(results))
     written: list[Path] = []
-    for config, rows in scores.groupby("config", sort=False):
-        for name in figures or store.planned_figures(results, str(config)) or available():
+    for config, rows, fitting in _tables(Path(results)):
+        asked = figures or store.planned_figures(results, config) or available()
+        for name in (name for name in asked if name in fitting):
             draw = importlib.import_module(f"cumprop.plots.{name}").draw
             try:
                 with style.context():
@@ -51,4 +53,20 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
                 if figures:
                     raise
                 print(f"{config}: no {name}: {error}", file=sys.stderr)
+    if figures and not written:
+        raise CumpropError(f"{results}: holds nothing that {', '.join(figures)} could show")
     return written
+
+
+def _tables(results: Path) -> Iterator[tuple[str, Any, set[str]]]:
+    """Every configuration with its runs or scores, and the figures that draw such."""
+    from cumprop import distillation_runs, scores, store
+
+    inside = sorted(results.iterdir()) if results.is_dir() else []
+    folders = [folder for folder in (results, *inside) if (folder / "parts").is_dir()]
+    distilled = [folder for folder in folders if not store.is_sweep(folder)]
+    for folder in distilled:
+        yield folder.resolve().name, distillation_runs.read(folder), _OF_DISTILLATION
+    if scores.config_folders(results) or not distilled:
+        for config, rows in scores.score(results).groupby("config", sort=False):
+            yield str(config), rows, {*available()} - _OF_DISTILLATION

@@ -79,7 +79,8 @@ _LOOKS = {
     ("gaussian", None): Look("Gaussian", "#CC79A7", "^"),
     ("cumulant", "basic"): Look("cumulants, basic", "#0072B2", "s"),
     ("cumulant", "augmented"): Look("cumulants, augmented", "#D55E00", "D"),
-    ("cumulant", "augmented_factorised"): Look("cumulants, fact. augmented", "#009E73", "P"),
+    ("cumulant", "augmented_factorised"): Look("cumulants, fact. augmented", "#D55E00", "P"),
+    ("cumulant", "tree"): Look("cumulants, tree", "#009E73", "v"),
     ("cumulant", "base"): Look("cumulants, no trace", "#56B4E9", "h"),
     ("cumulant", "ablated"): Look("cumulants, ablated", "#E69F00", "X"),
 }

@@ -12,6 +12,7 @@ n×n per earlier layer and layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,44 +44,9 @@ from .engine import (
     wick_coefficients,
 )
 from .kinds import Scheme
+from .legs import Legs
 
 Array = NDArray[Any]
-SCHEME = Scheme(3, "augmented_factorised")
-
-
-@dataclass(frozen=True)
-class Legs:
-    """The legs of κ_3, each (n, R)."""
-
-    P: Array
-    U: Array
-    Y: Array
-    D: Array
-
-    def scaled(self, left: Array) -> Legs:
-        """A matrix, or the diagonal of one, on every leg."""
-        if left.ndim == 1:
-            return Legs(*(left[:, None] * leg for leg in vars(self).values()))
-        return Legs(*(left @ leg for leg in vars(self).values()))
-
-    def joined(self, other: Legs) -> Legs:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Legs(*(np.hstack(pair) for pair in pairs))
-
-    def slice_21(self) -> Array:
-        """κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
-        P, U, Y, D = self.P, self.U, self.Y, self.D
-        left = [U * Y + D * P * (2 / 3), P * Y, P * U, P * P * (1 / 3)]
-        k21: Array = np.hstack(left) @ np.hstack([P, U, Y, D]).T
-        return k21
-
-    def contracted(self, a: Array) -> Array:
-        """Σ_k a_k κ_kij."""
-        p, u, y, d = (a @ leg for leg in (self.P, self.U, self.Y, self.D))
-        P, U, Y, D = self.P, self.U, self.Y, self.D
-        left = [U * (0.5 * p) + P * (0.5 * u), P * (0.5 * y), P * (d / 6) + D * (p / 3)]
-        half: Array = np.hstack(left) @ np.hstack([Y, U, P]).T
-        return half + half.T
 
 
 @dataclass(frozen=True)
@@ -93,20 +59,21 @@ class Tracked:
     A: Array | None = None
 
 
-def run(network: MLP, metric: str, cov: bool) -> Propagated:
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, the legs of κ_3 and the core of κ_4 through the layers."""
     x = Tracked(*input_of(network))
-    return propagate(network, x, _step, metric_scales(network, 3, metric), cov)
+    step = partial(_step, scheme=scheme)
+    return propagate(network, x, step, metric_scales(network, scheme.order, metric), cov)
 
 
 def _step(
-    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted
+    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted, scheme: Scheme
 ) -> tuple[Tracked, WickTable, int]:
     with component("linear"):
         z = linear(x, affine)
     with component("nonlinear"):
         w, clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
-        return nonlinear(z, w, wanted), w, clamped
+        return nonlinear(z, w, wanted, scheme), w, clamped
 
 
 @dataclass(frozen=True)
@@ -146,10 +113,10 @@ def linear(x: Tracked, affine: AffineMap) -> PreActivation:
     )
 
 
-def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted) -> Tracked:
+def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted, scheme: Scheme) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), new legs of κ_3, the core of κ_4."""
     slices = z.slices
-    power = PowerCumulants(z.mean, slices, w, SCHEME)
+    power = PowerCumulants(z.mean, slices, w, scheme)
     mean = power[(1,)]
     C = slice_of_x(power, (1, 1))
     k2, k3, k4 = (slice_of_x(power, (p,)) for p in (2, 3, 4))
@@ -219,7 +186,7 @@ def _trace(
     half += _others(b2 * (end + end2) + b3 * end3) * edges.first
     half += _others(b2 * end) * edges.second + _others(b3 * end) * edges.third
     if z.legs is not None:  # κ_kij
-        half += (z.legs.contracted(a1) * 0.5 - a1[:, None] * k21) * (b1 * b1.T)
+        half += (z.legs.contracted(z.legs.scaled(a1[None])) * 0.5 - a1[:, None] * k21) * (b1 * b1.T)
     if z.A is not None:  # κ_kkij and κ_iikj
         A, M, m = z.A, z.metric.matrix, z.metric.diagonal
         both = A @ (a2[:, None] * M)

@@ -158,11 +158,11 @@ def slice_of_x(power: PowerCumulants, u: Block) -> Array:
     """Slice u of κ(X) from power cumulants (§3.2), zero at coinciding indices."""
     total: Any = 0
     for diagram in cumulant_diagrams(u):
-        total = total + _evaluate(diagram, lambda block: lookup(power, block))
+        total = total + evaluate(diagram, lambda block: lookup(power, block))
     return zero_coincidences(np.copy(total, subok=True))
 
 
-def _evaluate(diagram: Diagram, slice_of: Callable[[Block], Array], *factors: Any) -> Array:
+def evaluate(diagram: Diagram, slice_of: Callable[[Block], Array], *factors: Any) -> Array:
     """weight · Π_u slice_u · Π factors, as an array over the diagram's neurons."""
     blocks = [(support(u), slice_of(tuple(filter(None, u)))) for u in diagram.blocks]
     return broadcast_product([*blocks, *factors], diagram.neurons, float(diagram.weight))
@@ -197,7 +197,7 @@ class PowerCumulants(Slices):
         for diagram in self._scheme.diagrams(p):
             if all(sum(u) in self._z for u in diagram.blocks):
                 wick = [((a,), self._table(k, p[a])) for a, k in enumerate(diagram.derivatives)]
-                total = total + _evaluate(diagram, self._slice_of_z, *wick)
+                total = total + evaluate(diagram, self._slice_of_z, *wick)
         return total if np.ndim(total) else np.zeros_like(self.mean, shape=(self.width,) * len(p))
 
     def _slice_of_z(self, u: Block) -> Array:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from cumprop.diagrams import Block, Diagram, cost, diagrams, is_hypertree, published_cost, support
 
-KINDS = ("basic", "augmented", "augmented_factorised", "base", "ablated")
+KINDS = ("basic", "augmented", "augmented_factorised", "base", "ablated", "tree")
 TRUNCATIONS = ("corrected", "published")
+THIRD = frozenset({3})
 
 
 @dataclass(frozen=True)
 class Scheme:
     """Order K and kind: the cumulants tracked and the truncation of the expansion.
+
+    `edgeworth` adds the diagrams of two κ_3 blocks: of one neuron, and for trees of two.
 
     >>> Scheme(3, "basic").tracked, Scheme(4, "augmented").tracked
     ({1: 0, 2: 0, 3: 0, 4: 2}, {1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 6: 3})
@@ -21,6 +24,7 @@ class Scheme:
     order: int
     kind: str = "basic"
     truncation: str = "corrected"
+    edgeworth: bool = False
 
     @property
     def tracked(self) -> dict[int, int]:
@@ -29,6 +33,8 @@ class Scheme:
         full = dict.fromkeys(range(1, k + 1), 0)
         if self.kind == "basic":
             return full | ({k + 1: (k + 1) // 2} if k % 2 else {})
+        if self.kind == "tree":
+            return full | {k + 1: 0}
         if self.kind in ("augmented", "augmented_factorised"):
             return full | {k + 1: 1} | ({} if k % 2 else {k + 2: (k + 2) // 2})
         return full
@@ -37,7 +43,7 @@ class Scheme:
     def budget(self) -> int:
         """Largest total cost of a diagram."""
         loose = self.kind.startswith("augmented") and self.truncation == "corrected"
-        return self.order if loose else self.order - 1
+        return self.order if loose or self.kind == "tree" else self.order - 1
 
     @property
     def unit_variance(self) -> bool:
@@ -49,6 +55,8 @@ class Scheme:
         rule = cost if self.truncation == "corrected" else published_cost
         orders = frozenset(self.tracked) - {1}
         kept = diagrams(len(powers), orders, self.budget, rule)
+        if self.edgeworth and len(powers) <= (2 if self.kind == "tree" else 1):
+            kept += tuple(d for d in diagrams(len(powers), THIRD, 4) if len(d.blocks) == 2)
         if self.kind != "augmented_factorised" or len(powers) != self.order:
             return kept
         if set(powers) == {1}:

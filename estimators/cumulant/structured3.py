@@ -31,6 +31,7 @@ from .engine import (
     propagate,
     wick_coefficients,
 )
+from .kinds import Scheme
 
 Array = NDArray[Any]
 
@@ -105,10 +106,10 @@ class Hidden:
     A: Array | None = None
 
 
-def run(network: MLP, metric: str, cov: bool) -> Propagated:
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, the births of κ_3 and the trace of κ_4 through the layers."""
     x = Hidden(*input_of(network))
-    return propagate(network, x, _step, metric_scales(network, 3, metric), cov)
+    return propagate(network, x, _step, metric_scales(network, scheme.order, metric), cov)
 
 
 def _step(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -42,7 +42,6 @@ from .engine import (
 from .kinds import Scheme
 
 Array = NDArray[Any]
-SCHEME = Scheme(4)
 
 
 @dataclass(frozen=True)
@@ -148,26 +147,27 @@ class _PairSlices:
         return diagonal(self._T, {(4,): (3,), (3, 1): (2, 1), (2, 2): (1, 2)}[u])
 
 
-def run(network: MLP, metric: str, cov: bool) -> Propagated:
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, κ_3 and the births of κ_4; nothing radial, so no `metric`, is tracked."""
     x = Tracked(*input_of(network))
-    return propagate(network, x, _step, metric_scales(network, 4, "exact"), cov)
+    step = partial(_step, scheme=scheme)
+    return propagate(network, x, step, metric_scales(network, scheme.order, "exact"), cov)
 
 
 def _step(
-    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted
+    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted, scheme: Scheme
 ) -> tuple[Tracked, WickTable, int]:
     if wanted == "mean":
-        return _last_step(x, affine, activation)
+        return _last_step(x, affine, activation, scheme)
     with component("linear"):
         z = linear(x, affine)
     with component("nonlinear"):
         w, clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
-        return nonlinear(z, w, wanted), w, clamped
+        return nonlinear(z, w, wanted, scheme), w, clamped
 
 
 def _last_step(
-    x: Tracked, affine: AffineMap, activation: Activation
+    x: Tracked, affine: AffineMap, activation: Activation, scheme: Scheme
 ) -> tuple[Tracked, WickTable, int]:
     """E[φ(W X + b)], from single-neuron cumulants alone."""
     with component("linear"):
@@ -180,7 +180,7 @@ def _last_step(
             slices[4] = KnownSlices({(4,): reduce(add, fourth)})
     with component("nonlinear"):
         w, clamped = wick_coefficients(activation, mean, variance)
-        return Tracked(PowerCumulants(mean, slices, w, SCHEME)[(1,)], None), w, clamped
+        return Tracked(PowerCumulants(mean, slices, w, scheme)[(1,)], None), w, clamped
 
 
 def _third(K3: Array, weight: Array) -> Array:
@@ -208,9 +208,9 @@ def linear(x: Tracked, affine: AffineMap) -> PreActivation:
     )
 
 
-def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted) -> Tracked:
+def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted, scheme: Scheme) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), κ_3 in full and a new birth for κ_4."""
-    power = PowerCumulants(z.mean, z.slices, w, SCHEME)
+    power = PowerCumulants(z.mean, z.slices, w, scheme)
     mean = power[(1,)]
     C = _with_diagonal(slice_of_x(power, (1, 1)), slice_of_x(power, (2,)))
     if wanted == "covariance":

@@ -1,0 +1,57 @@
+"""The command distill: train students by gradients of the estimated loss, and by SGD."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cumprop.cli import text
+from cumprop.cli.experiment import DIRECTORY, FILE, scale_option, set_option
+
+
+@click.command()
+@click.argument("config", type=FILE)
+@click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
+@click.option("--jobs", type=click.IntRange(min=1), help="Workers; all cores by default.")
+@scale_option
+@set_option
+def distill(
+    config: Path, results: Path, jobs: int | None, scale: str | None, sets: tuple[str, ...]
+) -> int:
+    """Distil networks without samples.
+
+    Gradient descent on the loss that the weights of teacher and student tell, beside SGD of as many
+    FLOPs a step. Needs PyTorch. Finished runs are not computed again. Exits with 3 if runs failed.
+
+    \b
+    Example:
+      cumprop distill configs/distill.yaml --scale smoke
+    """
+    from tqdm import tqdm
+
+    from cumprop import distillation, distillation_config, distillation_runs
+    from cumprop.provenance import cores
+
+    experiment = distillation_config.load(config, scale, sets)
+    distillation.require_torch()
+    folder = results / config.stem
+    planned = distillation_config.runs(experiment, config.stem)
+    kept = sum(distillation_runs.is_stored(run, folder / "parts") for run in planned)
+    print(
+        f"{len(planned)} runs ({kept} already there); results go to {folder / 'parts'}",
+        file=sys.stderr,
+    )
+    failed = []
+    with tqdm(total=len(planned) - kept, unit="run", disable=kept == len(planned)) as bar:
+        for run, status in distillation_runs.run_all(planned, folder, jobs or cores()):
+            bar.set_postfix_str(run.label, refresh=False)
+            bar.update()
+            if status.startswith("failed"):
+                failed.append(f"{run.label}: {status}")
+    for line in failed:
+        print(line, file=sys.stderr)
+    print(text.table(distillation_runs.summary(distillation_runs.read(folder))))
+    print(f"\nfigure: cumprop plot {folder}", file=sys.stderr)
+    return 3 if failed else 0

@@ -1,0 +1,181 @@
+"""The command `estimate`: expected outputs of one network, from a file of weights."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from contextlib import suppress
+from math import inf, isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cumprop.cli import report
+from cumprop.cli.experiment import FILE, load_plugins, plugin_option
+from cumprop.errors import ConfigError, CumpropError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from cumprop.estimator import Estimate, Estimator
+    from cumprop.networks import MLP
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("--estimator", default="cumulant", show_default=True)
+@click.option("--order", type=int, help="Order K of `cumulant`.")
+@click.option("--kind", help="What `cumulant` tracks: basic, augmented, …")
+@click.option("--n-samples", type=int, help="Forward passes of `monte_carlo`.")
+@click.option("--design", help="How `monte_carlo` draws: iid, antithetic, orthogonal, sobol.")
+@click.option(
+    "--tolerance", type=POSITIVE, help="RMS error in output s.d.; chooses order or samples."
+)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any other parameter.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--activations", help="Of a file of weights alone: relu, or one per layer: relu,tanh")
+@click.option("--input-mean", help="Number, or file (npy, csv) with one per input. Default 0.")
+@click.option(
+    "--input-cov", help="Number, or file (npy, csv) with a diagonal or a matrix. Default identity."
+)
+@click.option("--tail", metavar="'y>T'", help="Also the probability that an output exceeds T.")
+@click.option("--cov", is_flag=True, help="Also the covariance of the outputs.")
+@click.option("--layers", is_flag=True, help="Also the means of every hidden layer.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "parquet"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--out", type=FILE, help="Write there, not to the screen.")
+@plugin_option
+def estimate(
+    model: Path,
+    estimator: str,
+    tolerance: float | None,
+    sets: tuple[str, ...],
+    seed: int,
+    activations: str | None,
+    input_mean: str | None,
+    input_cov: str | None,
+    tail: str | None,
+    cov: bool,
+    layers: bool,
+    form: str,
+    out: Path | None,
+    plugins: tuple[Path, ...],
+    **named: Any,
+) -> None:
+    """Estimate the expected output of the network in MODEL.
+
+    MODEL is a .npz, .safetensors, .pt, .pth or .onnx file; its input is Gaussian.
+
+    \b
+    Example:
+      cumprop estimate model.onnx --order 3 --tail 'y>2' --format json
+      cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
+    """
+    from cumprop.experiment import make, make_for
+    from cumprop.importers import load
+
+    if form == "parquet" and out is None:
+        raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
+    threshold = None if tail is None else _threshold(tail)
+    load_plugins(plugins)
+    network = load(
+        model,
+        None if activations is None else _listed(activations),
+        _input("--input-mean", input_mean),
+        _input("--input-cov", input_cov),
+    )
+    parameters = {key: value for key, value in named.items() if value is not None} | _parsed(sets)
+    try:
+        if tolerance is None:
+            backend = make(estimator, parameters)
+        else:
+            backend = make_for(estimator, tolerance, network.shape, parameters)
+    except CumpropError as error:
+        raise ConfigError(str(error)) from None
+    start = time.perf_counter()
+    result = _run(backend, network, seed, "cov" if cov else "std")
+    above = None if threshold is None else _run(backend, network.above(threshold), seed, "mean")
+    seconds = time.perf_counter() - start
+    described = report.of(backend.name, result, above, threshold) | {"seconds": seconds}
+    described |= {"cov": report.numbers(result.cov)} if cov else {}
+    described |= {"layer_means": [*map(report.numbers, result.layer_means)]} if layers else {}
+    report.write(described, form, out)
+
+
+def _threshold(tail: str) -> float:
+    found = re.fullmatch(r"\s*y\s*>\s*(\S+)\s*", tail)
+    try:
+        threshold = float(found[1]) if found else inf
+    except ValueError:
+        threshold = inf
+    if not isfinite(threshold):
+        raise ConfigError(f"--tail {tail!r}: write 'y>3', with a number behind >")
+    return threshold
+
+
+def _listed(activations: str) -> str | list[str]:
+    names = [name.strip() for name in activations.split(",")]
+    return names[0] if len(names) == 1 else names
+
+
+def _input(option: str, value: str | None) -> ArrayLike | None:
+    """A number, or the array in a file; a table of one row or one column is a vector."""
+    import numpy as np
+
+    from cumprop.importers.parts import check_memory, naming
+
+    if value is None:
+        return None
+    with suppress(ValueError):
+        return float(value)
+    path = Path(value)
+    with naming(f"{option} {value}"):
+        check_memory(path.stat().st_size)
+        try:
+            if path.suffix.lower() == ".npy":  # a memory map shows what the file really has
+                table = np.array(np.lib.format.open_memmap(path, mode="r"))
+            else:
+                with path.open(encoding="utf-8") as file, warnings.catch_warnings(action="error"):
+                    table = np.loadtxt(file, delimiter=",", ndmin=2)
+        except (ValueError, OverflowError, UserWarning):  # a warning where there are none
+            raise CumpropError(
+                "give a number, a .npy file of plain numbers, or a .csv file of numbers with "
+                "commas between them and no header"
+            ) from None
+    return table.ravel() if 1 in table.shape else table
+
+
+def _parsed(sets: tuple[str, ...]) -> dict[str, Any]:
+    from cumprop import yaml_loader
+
+    parameters = {}
+    for setting in sets:
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"--set {setting}: write --set key=value")
+        parameters[key] = yaml_loader.parse(value, f"--set {setting}").plain()
+    return parameters
+
+
+def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
+    """Estimate means; also a covariance if "cov" is wanted, or where it can be had if "std" is."""
+    import numpy as np
+
+    reason = backend.supports(network)
+    if reason is not None:
+        raise CumpropError(reason)
+    try:
+        return backend.estimate(network, cov=wanted != "mean", rng=np.random.default_rng(seed))
+    except CumpropError:
+        if wanted != "std":
+            raise
+        return backend.estimate(network, rng=np.random.default_rng(seed))

@@ -1,0 +1,132 @@
+"""How `cumprop estimate` shows what it found: a table, JSON, CSV or parquet."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cumprop.cli import text
+from cumprop.errors import CumpropError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cumprop.estimator import Estimate
+
+ROWS = 20
+"""Outputs a printed table shows; the other formats have them all."""
+
+COLUMNS = {
+    "mean": "mean",
+    "std": "s.d.",
+    "stderr": "s.e.",
+    "above": "P(y>T)",
+    "above_stderr": "s.e. of P",
+}
+"""What a report may have of every output, and how a printed table calls it."""
+
+
+def of(
+    name: str, result: Estimate, above: Estimate | None, threshold: float | None
+) -> dict[str, Any]:
+    """What JSON shows of an estimate of outputs, and of that of their tail if there is one."""
+    import numpy as np
+
+    runs = [run for run in (result, above) if run is not None]
+    components: dict[str, int] = {}
+    for run in runs:
+        for component, flops in run.flops.items():
+            components[component] = components.get(component, 0) + flops
+    report = {
+        "estimator": name,
+        "mean": numbers(result.mean),
+        "std": None if result.cov is None else numbers(np.sqrt(np.diag(result.cov).clip(0))),
+        "stderr": numbers(result.stderr),
+        "n_samples": result.n_samples,
+        "flops": sum(components.values()),
+        "flops_components": components,
+        "status": "; ".join(dict.fromkeys(run.status for run in runs)),
+    }
+    if above is not None:  # an expansion in cumulants can leave [0, 1]
+        tail = {"above": numbers(above.mean.clip(0, 1)), "above_stderr": numbers(above.stderr)}
+        report |= {"threshold": threshold} | tail
+    return report
+
+
+def numbers(array: np.ndarray[Any, Any] | None) -> Any:
+    """As JSON has them; CumpropError where some are not finite."""
+    import numpy as np
+
+    if array is not None and not np.isfinite(array).all():
+        raise CumpropError("some results are not finite; try float64 weights or --order 1")
+    return None if array is None else array.tolist()
+
+
+def write(report: dict[str, Any], form: str, out: Path | None) -> None:
+    """Print a report as table, json or csv, or write it, as parquet too, to the file `out`."""
+    from cumprop.store import write_atomically
+
+    if form in ("csv", "parquet"):
+        import pandas as pd
+
+        frame = pd.DataFrame(_rows(report))
+        content = frame.to_csv(index=False).encode() if form == "csv" else frame.to_parquet()
+        print(_cost(report), file=sys.stderr)
+    elif form == "json":
+        content = (json.dumps(report, allow_nan=False) + "\n").encode()
+    else:
+        content = (_as_table(report) + "\n").encode()
+    if out is None:
+        print(content.decode(), end="")
+    else:
+        write_atomically(out, lambda file: file.write(content))
+
+
+def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for every unit: of the hidden layers if they are there, then of the output."""
+    hidden = report.get("layer_means", [])
+    rows = [
+        {"layer": str(layer), "unit": unit, "mean": mean}
+        for layer, means in enumerate(hidden, start=1)
+        for unit, mean in enumerate(means)
+    ]
+    for unit in range(len(report["mean"])):
+        known = {key: report[key][unit] for key in COLUMNS if report.get(key) is not None}
+        cov = (
+            {f"cov_{j}": value for j, value in enumerate(report["cov"][unit])}
+            if "cov" in report
+            else {}
+        )
+        rows.append({"layer": "output", "unit": unit} | known | cov)
+    return rows
+
+
+def _as_table(report: dict[str, Any]) -> str:
+    heads = COLUMNS | ({"above": f"P(y>{report['threshold']:g})"} if "threshold" in report else {})
+    n = len(report["mean"])
+    rows = [
+        {"output": row["unit"]} | {heads.get(key, key): f"{row[key]:.6g}" for key in list(row)[2:]}
+        for row in _rows({key: value for key, value in report.items() if key != "layer_means"})[
+            :ROWS
+        ]
+    ]
+    more = [f"… {n - ROWS} more; --format json has them all"] if n > ROWS else []
+    layers = [
+        {
+            "layer": layer,
+            "units": len(means),
+            "average": f"{sum(means) / len(means):.6g}",
+            "smallest": f"{min(means):.6g}",
+            "largest": f"{max(means):.6g}",
+        }
+        for layer, means in enumerate(report.get("layer_means", []), start=1)
+    ]
+    means = [f"\nmeans of hidden units\n{text.table(layers)}"] if layers else []
+    return "\n".join([text.table(rows), *more, *means, f"\n{_cost(report)}"])
+
+
+def _cost(report: dict[str, Any]) -> str:
+    cost = f"{report['flops']:.3g} FLOPs, {report['seconds']:.3g} s"
+    return f"{report['estimator']}: {cost}; status: {report['status']}"

@@ -1,0 +1,118 @@
+"""What importers make of a source, and what they share: errors, memory, chains of layers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cumprop.activations import Activation
+from cumprop.errors import CumpropError
+from cumprop.memory import free_memory
+
+Array = NDArray[Any]
+Linear = tuple[Array, Array | None]
+"""Weights (out, in) and bias of a map."""
+
+COPIES = 4
+"""Of the arrays of a source, alive at once: its bytes, its arrays, the network's, float64."""
+
+LONGEST = 400
+"""Characters of an error: names in a file may be of any length."""
+
+
+@dataclass
+class Parts:
+    """The arguments of `MLP`; None where the source does not say."""
+
+    weights: Sequence[Array]
+    biases: Sequence[Array | None]
+    activations: str | Activation | Sequence[str | Activation] | None = None
+    input_mean: ArrayLike | None = None
+    input_cov: ArrayLike | None = None
+    init_scale: ArrayLike | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those that the source says."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+@contextmanager
+def naming(source: object) -> Iterator[None]:
+    """Put the source's name before errors, and keep them to one printable line."""
+    try:
+        yield
+    except OSError as error:
+        raise CumpropError(f"{source}: cannot be read: {error.strerror or error}") from None
+    except CumpropError as error:
+        line = "".join(c if c.isprintable() else " " for c in str(error))
+        line = line if len(line) <= LONGEST else line[:LONGEST] + "…"
+        raise CumpropError(f"{source}: {line}") from None
+
+
+def library(name: str) -> Any:
+    """A library that cumprop does not depend on; CumpropError where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise CumpropError(f"{package} is not installed: pip install {package}") from None
+
+
+def check_memory(n_bytes: int) -> None:
+    """Raise CumpropError where arrays of so many bytes, and their copies, do not fit."""
+    needed, free = COPIES * n_bytes, free_memory()
+    if needed > free:
+        raise CumpropError(
+            f"it needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; use a smaller network"
+        )
+
+
+def chained(steps: Iterable[Linear | str]) -> Parts:
+    """Maps and names of activations in the order they run.
+
+    Two maps in a row have the activation identity between them; an activation that no map
+    precedes, or that ends the network, gets an identity map.
+
+    >>> parts = chained([(np.ones((2, 3)), None), "relu"])
+    >>> parts.activations, parts.weights[1].tolist()
+    (['relu'], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    steps = list(steps)
+    first = next((step for step in steps if not isinstance(step, str)), None)
+    if first is None:
+        raise CumpropError("it holds no linear layer")
+    width, dtype = first[0].shape[1], first[0].dtype
+    weights: list[Array] = []
+    biases: list[Array | None] = []
+    activations: list[str | Activation] = []
+
+    def add(weight: Array, bias: Array | None) -> None:
+        weights.append(weight)
+        biases.append(bias)
+
+    for step in steps:
+        if isinstance(step, str):
+            if len(weights) == len(activations):
+                add(_identity(width, dtype), None)
+            activations.append(step)
+        else:
+            if len(weights) > len(activations):
+                activations.append("identity")
+            add(*step)
+            width = len(step[0])
+    if len(weights) == len(activations):
+        add(_identity(width, dtype), None)
+    return Parts(weights, biases, activations)
+
+
+def _identity(width: int, dtype: np.dtype[Any]) -> Array:
+    check_memory(width**2 * dtype.itemsize)
+    return np.eye(width, dtype=dtype)

@@ -1,0 +1,120 @@
+"""Exact slices of κ(X) on one and two neurons: all that n³ engines ever form of a layer (§3.2)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property, reduce
+from operator import iadd
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from cumprop.activations import WickTable
+from cumprop.cumulants import Slices, lookup, zero_coincidences
+from cumprop.diagrams import Block
+
+from .dense import PowerCumulants, evaluate, slice_of_x
+from .engine import KnownSlices
+from .kinds import Scheme
+
+Array = NDArray[Any]
+DERIVATIVES = range(6)
+
+
+class SlicesOfX:
+    """From the slices of Z as far as `known`: (3,), (4,), and of pairs (1,1), (2,1), (3,1), (2,2).
+
+    Joint cumulants of powers of X_i and X_j are those of polynomials in both: `value`, `square` and
+    `cube` below give the slices with one, two and three of X_i. Pairs are zero on the diagonal.
+    """
+
+    def __init__(self, mean: Array, known: Slices, w: WickTable, scheme: Scheme) -> None:
+        z = {sum(u): KnownSlices(known) for u in known}
+        self._power = PowerCumulants(mean, z, w, scheme)
+        self._joint = Expansion(known, scheme)
+        self._w = w
+
+    @cached_property
+    def mean(self) -> Array:
+        return self._power[(1,)]
+
+    def own(self, p: int) -> Array:
+        """κ_i…i, p times."""
+        return slice_of_x(self._power, (p,))
+
+    @cached_property
+    def C(self) -> Array:
+        return covariance(self._value, self._value)
+
+    @property
+    def k21(self) -> Array:
+        return covariance(self._square, self._value)
+
+    @property
+    def k31(self) -> Array:
+        least = 3 * (self.mean * self.mean - self.own(2))
+        cube = [
+            self._w(k, 3) - 3 * self.mean * self._w(k, 2) + least * self._w(k, 1)
+            for k in DERIVATIVES
+        ]
+        return covariance(self._joint.polynomial(cube), self._value)
+
+    @property
+    def k22(self) -> Array:
+        k22: Array = covariance(self._square, self._square) - 2 * (self.C * self.C)
+        return k22
+
+    @cached_property
+    def _value(self) -> Polynomial:
+        return self._joint.polynomial([self._w(k, 1) for k in DERIVATIVES])
+
+    @cached_property
+    def _square(self) -> Polynomial:
+        square = [self._w(k, 2) - 2 * self.mean * self._w(k, 1) for k in DERIVATIVES]
+        return self._joint.polynomial(square)
+
+
+class Polynomial(NamedTuple):
+    """A function f of X_i, by f_a = E[∂^a f(φ(Z_i))], and its rows Σ_b M_ab f_b (a: matrix)."""
+
+    coefficients: Sequence[Array]
+    rows: Mapping[int, Array]
+
+
+class Expansion:
+    """Σ_ab M_ab ∘ (f_a g_bᵀ) is Cov[f(X_i), g(X_j)] (§3.1), with matrices M_ab by diagrams.
+
+    M_ba is the transpose of M_ab, so half of them are enough.
+    """
+
+    def __init__(self, known: Slices, scheme: Scheme) -> None:
+        half: dict[int, dict[int, Array]] = defaultdict(dict)
+        for diagram in scheme.diagrams((1, 1)):
+            a, b = diagram.derivatives
+            if a >= b and all(partition(u) in known for u in diagram.blocks):
+                term = evaluate(diagram, lambda u: lookup(known, u))
+                term = term * 0.5 if a == b else term
+                half[a][b] = half[a][b] + term if b in half[a] else term
+        self._half = half
+
+    def polynomial(self, f: Sequence[Array]) -> Polynomial:
+        rows = {
+            a: reduce(iadd, (M * f[b] for b, M in row.items())) for a, row in self._half.items()
+        }
+        return Polynomial(f, rows)
+
+
+def covariance(f: Polynomial, g: Polynomial) -> Array:
+    """Cov[f(X_i), g(X_j)] over i ≠ j; the diagonal is zero."""
+    half = _half(f, g)
+    return zero_coincidences(half + (half if f is g else _half(g, f)).T)
+
+
+def _half(f: Polynomial, g: Polynomial) -> Array:
+    return reduce(iadd, (f.coefficients[a][:, None] * row for a, row in g.rows.items()))
+
+
+def partition(u: Block) -> Block:
+    """A block's counts, falling, without zeros."""
+    return tuple(sorted(filter(None, u), reverse=True))

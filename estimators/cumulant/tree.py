@@ -1,0 +1,357 @@
+"""Order 3, kind tree, at n³: κ_3 and the trees of κ_4, as sums over births (docs/tree.md).
+
+Every layer adds a birth: the legs of its κ_3, and of its κ_4 the bilinear form `Quartic`. Older
+births only have their legs transported; what their κ_4 adds to κ_3 in an activation stays a form in
+the legs too, `response`, transported the same way. Cost: 122 products of n×n at L=4, growing as L³;
+with a window as L².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from operator import add, iadd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.activations import Activation, WickTable
+from cumprop.cumulants import (
+    Slices,
+    TracePart,
+    diagonal,
+    radial_core,
+    zero_coincidences,
+)
+from cumprop.flops import component
+from cumprop.networks import MLP
+
+from .engine import (
+    AffineMap,
+    Propagated,
+    Wanted,
+    input_of,
+    metric_scales,
+    propagate,
+    wick_coefficients,
+)
+from .kinds import Scheme
+from .legs import Legs
+from .pairs import SlicesOfX
+from .quartic import Quartic, Reading, Squares
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Up to which age in layers births keep their κ_4 and their response in κ_3; None: for ever.
+
+    `mixed` keeps the part of κ_iiij in which i and j meet in an older birth.
+    """
+
+    fourth: int | None = None
+    response: int | None = None
+    mixed: bool = True
+
+    def holds_fourth(self, age: int) -> bool:
+        return self.fourth is None or age <= self.fourth
+
+    def holds_response(self, age: int) -> bool:
+        return self.response is None or age <= self.response
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What one layer added: legs (P is None for I at birth), the form of κ_4, its response in κ_3.
+
+    `older` are the legs of the births before it, as they were in Z at its birth.
+    """
+
+    legs: Legs
+    quartic: Quartic
+    older: tuple[Legs, ...]
+    response: Squares | None = None
+    age: int = 0
+
+    def transform(self, weight: Array) -> Birth:
+        legs = self.legs.scaled(weight)
+        return replace(
+            self,
+            legs=replace(legs, P=weight) if self.age == 0 else legs,
+            response=self.response and self.response.scaled(weight),
+            age=self.age + 1,
+        )
+
+    def activate(self, w1: Array, w2: Array, reading: Reading | None, window: Window) -> Birth:
+        """diag(w1) on all legs; κ_4, while it is held, starts ½ w2_a κ_aa·· in κ_3."""
+        response = self.response and self.response.scaled(w1)
+        if reading is not None and window.holds_fourth(self.age):
+            started = reading.squares.scaled(w2)
+            response = started if response is None else response.plus(started)
+        return replace(
+            self,
+            legs=self.legs.scaled(w1),
+            older=self.older if window.holds_fourth(self.age + 1) else (),
+            response=response if window.holds_response(self.age + 1) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What is tracked of X_l: mean, C (None for I), births, and B of the core Sym(B ⊗ I) of κ_4."""
+
+    mean: Array
+    C: Array | None
+    births: tuple[Birth, ...] = ()
+    core: Array | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """Slices of κ_3 and κ_4 of Z by origin; what `leaves` is not carried through the activation."""
+
+    legs: Slices
+    response: Slices
+    response_leaves: Slices
+    fourth: Slices
+    fourth_leaves: Slices
+    core: Slices
+
+
+@dataclass(frozen=True)
+class PreActivation:
+    """Z_l: mean, variance, C and slices of pairs where wanted, births with their κ_4, the core."""
+
+    mean: Array
+    variance: Array
+    C: Array | None
+    births: tuple[Birth, ...]
+    readings: tuple[Reading | None, ...]
+    core: TracePart | None
+    read: Read
+
+
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool, window: Window) -> Propagated:
+    """Propagate κ_1, κ_2, the births of κ_3 and κ_4 and the core of old births' κ_4."""
+    x = Tracked(*input_of(network))
+    step = partial(_step, scheme=scheme, window=window)
+    return propagate(network, x, step, metric_scales(network, scheme.order, metric), cov)
+
+
+def _step(
+    x: Tracked,
+    affine: AffineMap,
+    activation: Activation,
+    wanted: Wanted,
+    scheme: Scheme,
+    window: Window,
+) -> tuple[Tracked, WickTable, int]:
+    with component("linear"):
+        z = linear(x, affine, window, wanted)
+    with component("nonlinear"):
+        w, clamped = wick_coefficients(activation, z.mean, z.variance)
+        return nonlinear(z, w, scheme, window, wanted), w, clamped
+
+
+def linear(x: Tracked, affine: AffineMap, window: Window, wanted: Wanted) -> PreActivation:
+    """W on every leg, and all slices of κ_3 and κ_4; of pairs unless only the mean is wanted."""
+    weight, pairs = affine.weight, wanted != "mean"
+    C, variance = None, None
+    if pairs:
+        C = affine.covariance(x.C)
+        variance = diagonal(C, (2,)).copy()
+        zero_coincidences(C)
+    births = tuple(birth.transform(weight) for birth in x.births)
+    core = None if x.core is None else TracePart(weight @ x.core @ weight.T, 1, affine.metric)
+    readings, read = _read(births, core, window, pairs)
+    return PreActivation(
+        mean=affine.mean(x.mean),
+        variance=affine.variance(x.C) if variance is None else variance,
+        C=C,
+        births=births,
+        readings=readings,
+        core=core,
+        read=read,
+    )
+
+
+def _read(
+    births: Sequence[Birth], core: TracePart | None, window: Window, pairs: bool
+) -> tuple[tuple[Reading | None, ...], Read]:
+    """Slices of all births and of the core; readings where an activation follows."""
+    gradients = [birth.legs.gradient() for birth in births]
+    readings: list[Reading | None] = []
+    fourth: dict[int | None, Slices] = {}
+    response: dict[int | None, Slices] = {}
+    for birth in births:
+        reading = None
+        if window.holds_fourth(birth.age) or birth.response is not None:
+            nu = [gradient.dot(older) for gradient, older in zip(gradients, birth.older)]  # noqa: B905
+            reading = Reading.of(birth.quartic, birth.legs, reduce(iadd, nu) if nu else None)
+            if window.holds_fourth(birth.age):
+                fourth[birth.age] = _fourth(birth, reading, births, window.mixed, pairs)
+            if birth.response is not None:
+                response[birth.age] = _response(birth.response, reading, pairs)
+        readings.append(reading if pairs else None)
+    blocks = [(4,), (3, 1), (2, 2)] if pairs else [(4,)]
+    third = (_third(g, birth.legs, pairs) for g, birth in zip(gradients, births, strict=True))
+    return tuple(readings), Read(
+        legs=total(third),
+        response_leaves=response.pop(window.response, {}),
+        response=total(response.values()),
+        fourth_leaves=fourth.pop(window.fourth, {}),
+        fourth=total(fourth.values()),
+        core={} if core is None else {u: zero_coincidences(core.slice(u)) for u in blocks},
+    )
+
+
+def _third(gradient: Legs, legs: Legs, pairs: bool) -> Slices:
+    """κ_3 of a birth's legs."""
+    if not pairs:
+        return {(3,): gradient.row_dot(legs)}
+    k21 = gradient.dot(legs)
+    return {(3,): diagonal(k21, (2,)).copy(), (2, 1): zero_coincidences(k21)}
+
+
+def _fourth(
+    birth: Birth, reading: Reading, births: Sequence[Birth], mixed: bool, pairs: bool
+) -> Slices:
+    """κ_4 of a birth; κ_iijj without its loops."""
+    edges = reading.quartic.edges(reading.squares)
+    gradient = reading.quartic.gradient(reading.squares, edges, times=3)
+    k4 = gradient.row_dot(reading.squares)
+    if not pairs:
+        return {(4,): k4}
+    k31 = reading.pulled(gradient)
+    if mixed:
+        for source, older in zip(births, birth.older):  # noqa: B905
+            k31 += source.legs.hessian(older.scaled(gradient.N)).dot(source.legs)
+    k22 = reading.slice_22(edges)
+    return {(4,): k4, (3, 1): zero_coincidences(k31), (2, 2): zero_coincidences(k22)}
+
+
+def _response(response: Squares, reading: Reading, pairs: bool) -> Slices:
+    """κ_3 = Sym 3/2 B(response, ·): what κ_4 has added to κ_3 in the activations passed."""
+    gradient = reading.quartic.gradient(response, reading.quartic.edges(response))
+    k3 = gradient.row_dot(reading.squares) * 1.5
+    if not pairs:
+        return {(3,): k3}
+    k21 = reading.pulled(gradient)
+    k21 += gradient.dot(reading.squares).T * 0.5
+    return {(3,): k3, (2, 1): zero_coincidences(k21)}
+
+
+def total(parts: Iterable[Slices]) -> Slices:
+    total: dict[tuple[int, ...], Array] = {}
+    for part in parts:
+        for u, slice_u in part.items():
+            total[u] = total[u] + slice_u if u in total else slice_u
+    return total
+
+
+def nonlinear(
+    z: PreActivation, w: WickTable, scheme: Scheme, window: Window, wanted: Wanted
+) -> Tracked:
+    """Cumulants of φ(Z): exact slices (§3.1, §3.2), a new birth, the core of what leaves κ_4."""
+    read = z.read
+    third = total([read.legs, read.response, read.response_leaves])
+    fourth = total([read.fourth, read.fourth_leaves, read.core])
+    known = {**third, **fourth}
+    if z.C is None:
+        return Tracked(SlicesOfX(z.mean, known, w, scheme).mean, None)
+    known[1, 1] = z.C
+    x = SlicesOfX(z.mean, known, w, scheme)
+    mean, C = x.mean, x.C.copy()
+    diagonal(C, (2,))[...] = x.own(2)
+    if wanted == "covariance":
+        return Tracked(mean, C)
+    core = _core(z, w, window)
+    born = _born(z, x, known, core, w)
+    del x, known  # the expansion is large
+    w1, w2 = w(1, 1), w(2, 1)
+    older = (
+        birth.activate(w1, w2, reading, window)
+        for birth, reading in zip(z.births, z.readings, strict=True)
+    )
+    return Tracked(mean, C, (*older, born), core)
+
+
+def _core(z: PreActivation, w: WickTable, window: Window) -> Array | None:
+    """B: the trace part of the κ_4 that leaves, and of the old core after diag(w1)."""
+    w1 = w(1, 1)
+    weights = w1 * w1
+    traces = [
+        reading.trace(weights, _contraction(z.births, birth.older))
+        for birth, reading in zip(z.births, z.readings, strict=True)
+        if reading is not None and birth.age == window.fourth
+    ]
+    if z.core is not None:
+        B, M = z.core.core, z.core.metric
+        assert M is not None
+        both = B @ (weights[:, None] * M.matrix)
+        trace = B * (weights @ M.diagonal) + M.matrix * (weights @ diagonal(B, (2,)))
+        traces.append((trace + 2 * (both + both.T)) * (1 / 6))
+    if not traces:
+        return None
+    trace = reduce(add, traces) * (w1[:, None] * w1)
+    return radial_core(zero_coincidences(trace), 4, 1, len(w1))
+
+
+def _contraction(births: Sequence[Birth], older: Sequence[Legs]) -> Callable[[Array], Array] | None:
+    """v -> Σ_r v_r κ_3(r, i, j) of the older births, r a neuron where `older` are their legs."""
+    if not older:
+        return None
+    sources = list(zip((birth.legs for birth in births), older, strict=False))
+    return lambda v: reduce(iadd, (legs.contracted(then.scaled(v)) for legs, then in sources))
+
+
+def _born(z: PreActivation, x: SlicesOfX, known: Slices, core: Array | None, w: WickTable) -> Birth:
+    """The new birth: its diagonal parts are exact slices less those of all that is carried on.
+
+    Rows are neurons i, columns j; i(v) stands for v_i.
+    """
+    w1, w2, w3 = w(1, 1), w(2, 1), w(3, 1)
+    tau = w(1, 2) - 2 * x.mean * w1
+    rho = w(2, 2) - 2 * x.mean * w2 - 2 * w1 * w1
+    C = known[1, 1]
+    legs, staying = (_completed(part, C) for part in (z.read.legs, z.read.fourth))
+    third = _completed(total([z.read.legs, z.read.response]), C)
+    fourth = _completed(total([z.read.fourth, z.read.fourth_leaves]), C)
+    whole = _completed(known, C)
+
+    U = i(w1) * C
+    V = ((C * C * 0.5 + whole[2, 2] * 0.25) * w3 + whole[2, 1] * (0.5 * w2)) * i(w2)
+    V += whole[2, 1].T * (i(w1) * (0.5 * w3))
+    Y = U * w2 + 2 * V
+    d3 = x.own(3) - w1 * w1 * (w1 * third[3,] + 1.5 * w2 * fourth[4,])
+    d21 = x.k21 - i(w1 * w1) * (third[2, 1] * w1 + fourth[2, 2] * (0.5 * w2)) - U * Y
+    d21 -= i(w1 * w2) * (fourth[3, 1] * w1)
+    D = 3 * d21.T
+    diagonal(D, (2,))[...] = d3
+
+    d4 = x.own(4) - w1 * w1 * (w1 * w1 * staying[4,] + 6 * tau * legs[3,])
+    iij = i(w1 * w1) * legs[2, 1]
+    ends = (C * i(0.5 * tau) + iij) * tau + U * U * rho
+    d22 = x.k22 - i(w1 * w1) * (staying[2, 2] * (w1 * w1)) - (ends + ends.T)
+    d31 = x.k31 - i(w1 * w1 * w1) * (staying[3, 1] * w1) - U * U * U * w3
+    d31 -= 3 * ((C * i(tau) + iij) * (U * w2) + i(w1 * w1 * w2 * legs[3,]) * U.T)
+    d31 -= i(3 * w1 * tau) * (legs[2, 1] * w1)
+    if core is not None:
+        d31 -= 0.5 * core
+    quartic = Quartic(C, w2, w3, tau, rho, d4, zero_coincidences(d22), zero_coincidences(d31))
+    return Birth(Legs(None, U, Y, D), quartic, tuple(birth.legs for birth in z.births))
+
+
+def i(vector: Array) -> Array:
+    """A vector over rows."""
+    return vector[:, None]
+
+
+def _completed(slices: Slices, C: Array) -> Slices:
+    """Zeros for what is not known."""
+    zero = np.zeros_like(C)
+    unknown = {(3,): zero[0], (2, 1): zero, (4,): zero[0], (3, 1): zero, (2, 2): zero}
+    return unknown | dict(slices)

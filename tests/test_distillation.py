@@ -1,0 +1,407 @@
+"""Distillation: the stacked network, its loss and gradient, FLOPs as executed, runs and figure."""
+
+import sys
+from math import isinf, pi, sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+import cumprop
+from cumprop import config as sweep_config
+from cumprop import distillation_config, plots, store
+from cumprop.cli import main
+from cumprop.distillation import (
+    distil,
+    flops_per_step,
+    matched_batch,
+    mechanistic_loss,
+    random_student,
+    require_torch,
+    sampled_loss,
+    sgd,
+    stacked,
+)
+from cumprop.errors import ConfigError, CumpropError
+from cumprop.networks import MLP
+
+ROOT = Path(__file__).parent.parent
+CONFIG = """\
+command: distill
+network: {depth: 2, seeds: 2}
+shapes: [{width: 6, student_width: 3}]
+orders: [{order: 2, lr: 0.2}]
+sgd: {lr: 0.1}
+steps: 8
+held_out: {n_samples: 1000}
+scales: {broken: {steps: 0}}
+"""
+
+
+def pair(widths=((5, 7, 6, 3), (5, 4, 2, 3)), activation="relu", biased=True):
+    """Two networks of random weights with the same input and output."""
+    rng = np.random.default_rng(0)
+    networks = []
+    for chain in widths:
+        maps = list(zip(chain[1:], chain[:-1], strict=True))
+        weights = [rng.normal(size=m) / sqrt(m[1]) for m in maps]
+        biases = [rng.normal(size=m[0]) * 0.3 for m in maps] if biased else None
+        networks.append(MLP(weights, biases, activation, input_mean=0.2))
+    return networks
+
+
+class TestStacked:
+    @pytest.mark.parametrize("biased", [True, False])
+    @pytest.mark.parametrize("activation", ["relu", "tanh", ["gelu", "square"]])
+    def test_is_the_difference_of_two_forward_passes(self, activation, biased):
+        f, g = pair(activation=activation, biased=biased)
+        x = np.random.default_rng(1).normal(size=(50, 5))
+        both = stacked(f, g)
+        assert both.widths == (5, 11, 8, 3)
+        np.testing.assert_allclose(both.forward(x), f.forward(x) - g.forward(x), atol=1e-13)
+
+    def test_biases_of_one_network_only(self):
+        f, g = pair()
+        bare = MLP(g.weights, None, g.activations, g.input_mean)
+        x = np.ones((1, 5))
+        wanted = bare.forward(x) - f.forward(x)
+        np.testing.assert_allclose(stacked(bare, f).forward(x), wanted, atol=1e-14)
+
+    @pytest.mark.parametrize(
+        ("g", "message"),
+        [
+            (MLP([np.ones((2, 3)), np.ones((1, 2))]), "cannot be stacked; give two that agree"),
+            (MLP([np.ones((1, 2))]), "cannot be stacked; give two that agree"),
+            (MLP([np.ones((2, 2)), np.ones((1, 2))], None, "tanh"), "give the same in each layer"),
+            (MLP([np.ones((2, 2)), np.ones((1, 2))], input_mean=1.0), "different input dist"),
+            (MLP([np.ones((2, 2)), np.ones((1, 2))], input_cov=2.0), "different input dist"),
+        ],
+    )
+    def test_networks_that_do_not_fit_are_refused(self, g, message):
+        with pytest.raises(CumpropError, match=message):
+            stacked(MLP([np.ones((2, 2)), np.ones((1, 2))]), g)
+
+
+class TestLoss:
+    @pytest.mark.parametrize("order", [2, 3, 4])
+    def test_linear_networks_exactly(self, order):
+        """E|Ax + a|²/n = (|A|² + |a|²)/n for standard Gaussian x."""
+        f, g = (MLP(n.weights, n.biases, "identity") for n in pair())
+        both = stacked(f, g)
+        offset = both.forward(np.zeros((1, 5)))[0]
+        matrix = (both.forward(np.eye(5)) - offset).T
+        wanted = (np.sum(matrix**2) + np.sum(offset**2)) / 3
+        assert mechanistic_loss(both, order) == pytest.approx(wanted, rel=1e-12)
+
+    def test_orthogonal_hidden_neurons_exactly(self):
+        """Independent ReLUs: f = a·relu(x), g = b·relu(x) in different coordinates."""
+        a, b = np.array([1.0, 2.0]), np.array([0.5, 3.0])
+        f = MLP([np.eye(4)[:2], a[None]])
+        g = MLP([np.eye(4)[2:], b[None]])
+        coefficients = np.concatenate([a, -b])
+        variance = (1 / 2 - 1 / (2 * pi)) * np.sum(coefficients**2)
+        wanted = variance + np.sum(coefficients) ** 2 / (2 * pi)
+        assert mechanistic_loss(stacked(f, g), 2) == pytest.approx(wanted, rel=1e-12)
+
+    def test_wide_networks_agree_with_sampling(self):
+        """Order 2 within 5%, order 3 within 1% at width 64; samples have s.e. 0.3%."""
+        f = cumprop.random_mlp(64, 2, seed=0, dtype="float64")
+        g = random_student(f, 32, seed=1)
+        x = np.random.default_rng(2).standard_normal((100_000, 64))
+        truth = sampled_loss(f, g, x)
+        assert mechanistic_loss(stacked(f, g), 2) == pytest.approx(truth, rel=0.05)
+        assert mechanistic_loss(stacked(f, g), 3) == pytest.approx(truth, rel=0.01)
+
+
+class TestStudents:
+    def test_shape_seed_and_scale(self):
+        teacher = cumprop.random_mlp(64, 3, seed=0)
+        student = random_student(teacher, 256, seed=0)
+        assert student.widths == (64, 256, 256, 256, 64)
+        assert student.dtype == np.float32
+        variances = [np.var(w) * w.shape[1] for w in student.weights]
+        np.testing.assert_allclose(variances, [1, 2, 2, 2], rtol=0.06)  # 5 s.d. at 16384 weights
+        again, other = (random_student(teacher, 256, seed) for seed in (0, 1))
+        assert np.array_equal(student.weights[0], again.weights[0])
+        assert not np.array_equal(student.weights[0], other.weights[0])
+
+
+def test_missing_torch_is_one_line_with_the_remedy(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(CumpropError, match=r"pip install 'cumprop\[torch\]'"):
+        require_torch()
+    path = tmp_path / "distill.yaml"
+    path.write_text(CONFIG)
+    assert main(["distill", str(path), "--results", str(tmp_path / "results")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+class TestConfig:
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write(text):
+            path = tmp_path / "test.yaml"
+            path.write_text(text)
+            return path
+
+        return write
+
+    @pytest.mark.parametrize(
+        ("change", "line"),
+        [
+            (("lr: 0.2", "lr: 0"), "4:25 orders[0].lr: must be greater than 0, got 0"),
+            (("order: 2", "order: 1"), "4:18 orders[0].order: must be at least 2, got 1"),
+            (("}]\nsgd", "}, {order: 2, lr: 1}]\nsgd"), "4:9 orders: lists order 2 twice"),
+            (("depth", "dept"), "2:11 network.dept: unknown key (did you mean 'depth'?)"),
+            (("steps: 8\n", ""), "1:1 steps: is missing; add it"),
+            (("width: 6", "width: six"), "3:18 shapes[0].width: must be a whole number, got 'six'"),
+            (("seeds: 2", "activation: rleu, seeds: 2"), "2:33 network.activation: unknown"),
+        ],
+    )
+    def test_mistakes_are_located(self, write, change, line):
+        path = write(CONFIG.replace(*change))
+        with pytest.raises(ConfigError) as caught:
+            distillation_config.load(path)
+        assert any(text.startswith(f"{path}:{line}") for text in str(caught.value).splitlines())
+
+    def test_scales_and_settings(self, write):
+        path = write(CONFIG)
+        assert distillation_config.load(path, None, ["steps=4"]).steps == 4
+        with pytest.raises(ConfigError, match=r"8:26 steps: must be at least 1"):
+            distillation_config.load(path, "broken")
+
+    def test_validate_checks_all_scales_and_sweep_names_the_command(self, write, capsys):
+        path = write(CONFIG)
+        assert main(["validate", str(path)]) == 2
+        assert capsys.readouterr().err == f"{path}:8:26 steps: must be at least 1, got 0\n"
+        with pytest.raises(ConfigError, match=r"1:10 command: not a sweep; run `cumprop distill"):
+            sweep_config.load(path)
+
+    def test_every_run_once_and_keys_tell_them_apart(self):
+        experiment = distillation_config.load(ROOT / "configs" / "distill.yaml")
+        runs = distillation_config.runs(experiment, "distill")
+        assert len(runs) == len({run.key for run in runs}) == 2 * 2 * 2 * 10
+        assert {(run.method, run.order, run.lr) for run in runs} == {
+            ("cumulant", 2, 0.5),
+            ("cumulant", 3, 0.1),
+            ("sgd", 2, 0.25),
+            ("sgd", 3, 0.25),
+        }
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+
+
+@pytest.mark.torch
+class TestTraining:
+    @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+    @pytest.mark.parametrize("order", [2, 3])
+    def test_gradients_are_finite_differences(self, torch, order, activation):
+        f, g = pair(((3, 4, 3, 2), (3, 2, 2, 2)), activation)
+        inputs = [torch.tensor(w, requires_grad=True) for w in g.weights]
+
+        def loss(*weights):
+            return mechanistic_loss(stacked(f, MLP(weights, g.biases, activation, 0.2)), order)
+
+        assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-7)
+
+    def test_a_linear_student_that_is_the_teacher_stays(self, torch):
+        """Loss and gradient are 0 to rounding, and so is the step."""
+        teacher = MLP([w.copy() for w in pair()[0].weights], None, "identity")
+        before, after = (
+            s.student for s, _ in zip(distil(teacher, teacher, 2, 0.5), "ab", strict=False)
+        )
+        for a, b in zip(before.weights, after.weights, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-14)
+        assert mechanistic_loss(stacked(teacher, teacher)) == pytest.approx(0, abs=1e-14)
+
+    def test_sgd_at_the_teacher_stays_exactly(self, torch):
+        teacher = pair(biased=False)[0]
+        teacher = MLP(teacher.weights, None, "relu")
+        states = sgd(teacher, teacher, 7, 0.5, np.random.default_rng(0))
+        for state, _ in zip(states, range(3), strict=False):
+            assert state.loss == 0.0
+            assert all(map(np.array_equal, state.student.weights, teacher.weights))
+
+    def test_order_2_of_a_network_with_itself_is_what_truncation_leaves(self, torch):
+        """n ReLUs: of 1/2 - 1/2π, a copy's variance, order 2 sees the linear part 1/4 as shared."""
+        teacher = MLP([np.eye(5), np.eye(5)])
+        wanted = 2 * (1 / 2 - 1 / (2 * pi) - 1 / 4)
+        assert mechanistic_loss(stacked(teacher, teacher)) == pytest.approx(wanted, rel=1e-12)
+
+    def test_a_step_is_that_of_the_gradient(self, torch):
+        """One neuron, linear, w = (u, v): L = (1 - uv)², dL/du = -2v(1 - uv)."""
+        teacher = MLP([[[1.0]], [[1.0]]], None, "identity")
+        student = MLP([[[0.5]], [[0.4]]], None, "identity")
+        first, second = (s for s, _ in zip(distil(teacher, student, 2, 0.1), "ab", strict=False))
+        assert first.loss == pytest.approx(0.8**2)
+        assert float(second.student.weights[0][0, 0]) == pytest.approx(0.5 + 0.1 * 2 * 0.4 * 0.8)
+        assert float(second.student.weights[1][0, 0]) == pytest.approx(0.4 + 0.1 * 2 * 0.5 * 0.8)
+        assert (first.flops, second.flops > 0) == (0, True)
+
+    def test_training_ends_where_weights_are_not_finite(self, torch):
+        teacher = MLP([[[1.0]], [[1.0]]], None, "identity")
+        student = MLP([[[3.0]], [[3.0]]], None, "identity")
+        states = [s for s, _ in zip(distil(teacher, student, 2, 1e9), range(99), strict=False)]
+        assert 1 < len(states) < 20
+
+
+@pytest.mark.torch
+class TestFlops:
+    def test_sgd_by_hand(self, torch):
+        """Forward of both, backward of the student, the update; linear, 5-7-3 and 5-4-3."""
+        f, g = pair(((5, 7, 3), (5, 4, 3)), "identity", biased=False)
+        f, g = (MLP(n.weights, None, "identity") for n in (f, g))
+        batch = 10
+        products = 2 * batch * ((5 * 7 + 7 * 3) + (5 * 4 + 4 * 3) + (5 * 4 + 4 * 3) + 4 * 3)
+        outputs = 3 * batch
+        loss = outputs + outputs + (outputs - 1) + 1  # difference, square, sum, division
+        backward = 1 + 2 * outputs + outputs + outputs  # division, two products, their sum, sign
+        update = 2 * (5 * 4 + 4 * 3)
+        counted = flops_per_step(sgd(f, g, batch, 0.1, np.random.default_rng(0)))
+        assert counted == products + loss + backward + update
+
+    @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+    @pytest.mark.parametrize("order", [2, 3])
+    def test_the_batch_matches_to_half_a_sample(self, torch, order, activation):
+        teacher = cumprop.random_mlp(8, 3, seed=0, activation=activation)
+        student = random_student(teacher, 4, seed=0)
+        batch = matched_batch(teacher, student, order)
+        target = flops_per_step(distil(teacher, student, order, 0.1))
+        rng = np.random.default_rng(0)
+        costs = [flops_per_step(sgd(teacher, student, n, 0.1, rng)) for n in (batch, batch + 1)]
+        assert abs(costs[0] - target) <= (costs[1] - costs[0]) / 2
+
+    @pytest.mark.parametrize("activation", ["identity", "square", "cube"])
+    def test_the_forward_pass_counts_what_the_estimator_counts(self, torch, activation):
+        """But for one symmetric product, W Wᵀ of the first map: PyTorch computes all of it."""
+        from cumprop.torch_flops import TorchFlops
+
+        n = 6
+        f = cumprop.random_mlp(n, 3, seed=0, activation=activation)
+        network = MLP([torch.tensor(np.array(w)) for w in f.weights], None, activation)
+        with TorchFlops() as meter:
+            estimate = cumprop.estimate(network, "cumulant", order=2, cov=True)
+        assert meter.total == estimate.flops.total - (n + 1) * n * n + 2 * n**3
+
+    def test_unknown_operations_are_refused(self, torch):
+        from cumprop.torch_flops import TorchFlops
+
+        with TorchFlops(), pytest.raises(CumpropError, match=r"aten\.sort.* has no FLOP count"):
+            torch.ones(3).sort()
+
+
+@pytest.mark.torch
+class TestRuns:
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "test.yaml"
+        path.write_text(CONFIG)
+        return path
+
+    def run(self, path, *words):
+        return main(["distill", str(path), "--results", str(path.parent), "--jobs", "1", *words])
+
+    def rows(self, path):
+        from cumprop.distillation_runs import read
+
+        return read(path.with_suffix(""))
+
+    def test_rows_hold_the_trajectory(self, torch, path):
+        assert self.run(path) == 0
+        rows = self.rows(path)
+        assert len(rows) == 4
+        for row in rows:
+            assert (row["step"], row["status"]) == ([0, 1, 2, 3, 4, 5, 6, 7, 8], "ok")
+            assert (np.diff(row["flops"]) == row["flops"][1]).all()
+            assert row["true_loss"][-1] < row["true_loss"][0]
+            assert 0 < row["true_loss_se"][0] < row["true_loss"][0] / 5
+            assert (row["batch"] is None) == (row["method"] == "cumulant")
+            assert row["torch_version"] and row["cpu"] and row["created"]
+        cost = {row["method"]: row["flops"][-1] for row in rows}
+        assert cost["sgd"] == pytest.approx(cost["cumulant"], rel=0.05)
+        by_seed = {(row["method"], row["seed"]): row["true_loss"][0] for row in rows}
+        assert by_seed["sgd", 1] == by_seed["cumulant", 1] != by_seed["cumulant", 0]
+
+    def test_true_loss_is_unbiased(self, torch, path):
+        """Held-out and fresh samples agree within 4 s.e. (one false alarm in 10⁴)."""
+        from cumprop.distillation_runs import true_loss
+
+        f = cumprop.random_mlp(6, 2, seed=0)
+        g = random_student(f, 3, seed=0)
+        rng = np.random.default_rng(0)
+        x, y = (rng.standard_normal((50_000, 6)).astype(np.float32) for _ in "xy")
+        (a, a_se), (b, b_se) = (true_loss(g, z, f.forward(z)) for z in (x, y))
+        assert abs(a - b) < 4 * np.hypot(a_se, b_se)
+        assert a == pytest.approx(sampled_loss(f, g, x), rel=1e-5)
+
+    def test_finished_runs_stay_and_lost_ones_are_run_again(self, torch, path, capsys):
+        assert self.run(path) == 0
+        parts = sorted((path.with_suffix("") / "parts").glob("*.parquet"))
+        before = [part.stat().st_mtime_ns for part in parts]
+        lost = store.read_part(parts[0])
+        parts[0].unlink()
+        capsys.readouterr()
+        assert self.run(path) == 0
+        assert "4 runs (3 already there)" in capsys.readouterr().err
+        assert [p.stat().st_mtime_ns for p in parts[1:]] == before[1:]
+        again = store.read_part(parts[0])
+        for name in ("step", "flops", "loss", "true_loss", "batch"):
+            assert again[name] == lost[name]
+
+    def test_a_run_that_diverges_says_so(self, torch, path):
+        assert self.run(path, "--set", "orders=[{order: 2, lr: 1e4}]") == 0
+        from cumprop.distillation_runs import diverged, summary
+        from cumprop.plots import loss_vs_flops, style
+
+        line, sampled = summary(self.rows(path))
+        assert (line["diverged"], sampled["diverged"], line["reduction"]) == (2, 0, 0)
+        assert isinf(line["end"])
+        for row in filter(diverged, self.rows(path)):
+            assert row["status"].startswith(f"diverged at step {row['step'][-1]}: estimated loss")
+
+        rows = self.rows(path)
+        with style.context():
+            panel = loss_vs_flops.draw(rows).axes[0]
+        crosses = [line for line in panel.get_lines() if line.get_marker() == "x"]
+        assert len(crosses) == 2
+        assert np.isfinite(panel.get_ylim()).all()
+
+    def test_only_what_was_last_asked_for_is_shown(self, torch, path):
+        self.run(path)
+        self.run(path, "--set", "steps=4")
+        assert {row["n_steps"] for row in self.rows(path)} == {4}
+
+    def test_other_commands_leave_the_runs_alone(self, torch, path, tmp_path, capsys):
+        assert self.run(path) == 0
+        assert main(["status", str(tmp_path)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].split() == ["test", "4", "0", "0"]
+        assert main(["score", str(tmp_path)]) == 1
+        assert "run `cumprop sweep CONFIG` first" in capsys.readouterr().err
+
+    def test_the_figure(self, torch, path, tmp_path):
+        from cumprop.plots import loss_vs_flops, style
+
+        self.run(path)
+        written = plots.plot(tmp_path, tmp_path / "figures")
+        assert [p.name for p in written] == [
+            f"test_loss_vs_flops.{s}" for s in ("pdf", "svg", "png")
+        ]
+        with pytest.raises(CumpropError, match="holds nothing that mse_vs_flops could show"):
+            plots.plot(tmp_path, tmp_path / "figures", ["mse_vs_flops"])
+        rows = self.rows(path)
+        with style.context():
+            figure = loss_vs_flops.draw(rows)
+        words = " ".join(t.get_text() for t in figure.findobj(Text)).replace("\n", " ")
+        for said in ("width 6, student 3, K=2", "2 seeds", "1·10³ held-out inputs", "8 steps"):
+            assert said in words
+        lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+        assert len(lines) == 4
+        drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 2]
+        for line, method in zip(drawn, ("cumulant", "sgd"), strict=True):
+            losses = [row["true_loss"][1:] for row in rows if row["method"] == method]
+            np.testing.assert_allclose(line.get_ydata(), np.median(losses, axis=0))
