@@ -4,7 +4,10 @@ SCALE ?= laptop
 BIN := .venv/bin
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help install demo bench test verify ci lint clean
+EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
+	gelu tanh_critical sigmoid gelu_critical wall_clock flops
+
+.PHONY: help install demo reproduce-all reference bench test verify ci lint clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -14,6 +17,17 @@ install: .venv/installed  ## Make the environment .venv and install cumprop into
 demo: install  ## Width-256 sweep at laptop scale, then Figure 1 in figures/ (≤ 5 minutes)
 	$(BIN)/cumprop sweep configs/relu_w256.yaml --scale $(SCALE)
 	$(BIN)/cumprop plot results/relu_w256
+
+reproduce-all: install  ## Every experiment, figure and table at SCALE (laptop ≤ 75 minutes on 2 cores)
+	$(BIN)/cumprop sweep $(EXPERIMENTS:%=configs/%.yaml) --scale $(SCALE)
+	$(BIN)/cumprop plot results
+	$(BIN)/cumprop report results
+
+reference: install  ## Keep scores, figures and verdicts of results/ under version control
+	for name in $(EXPERIMENTS); do mkdir -p results/reference/$$name && \
+		cp results/$$name/scores.parquet results/$$name/plan.json results/reference/$$name/; done
+	$(BIN)/cumprop plot results/reference --out figures/reference
+	$(BIN)/cumprop report results/reference --out results/reference/report.html --markdown docs/REPRODUCTION.md
 
 bench: install  ## Seconds of every order, and of sampling to the same error (about 2 minutes)
 	$(BIN)/cumprop bench

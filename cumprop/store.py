@@ -98,6 +98,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Store a text, complete or not at all."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files of writes that were killed: those older than an hour."""
     for path in folder.glob(".*.tmp"):

@@ -1,4 +1,4 @@
-"""The figures mse_vs_time and flops_vs_width: what they draw, what they state, what they refuse."""
+"""Figures of costs and of scaling laws: what they draw, what they state, what they refuse."""
 
 import itertools
 import json
@@ -10,7 +10,15 @@ from matplotlib.text import Text
 
 from cumprop import scores as scores_module
 from cumprop.errors import CumpropError
-from cumprop.plots import flops_vs_width, mse_vs_time, plot, style
+from cumprop.plots import (
+    flop_table,
+    flops_vs_width,
+    mse_vs_depth,
+    mse_vs_time,
+    mse_vs_width,
+    plot,
+    style,
+)
 from cumprop.power_laws import PowerLaw
 from cumprop.scores import GROUP
 
@@ -65,6 +73,9 @@ def words(figure):
         (mse_vs_time, scores(depths=(1, 2, 4, 8))),
         (flops_vs_width, scores(widths=(64, 128, 256))),
         (flops_vs_width, scores(widths=(64, 91, 128, 181, 256), depths=(2, 4, 8))),
+        (mse_vs_width, scores(widths=(64, 128, 256))),
+        (mse_vs_width, scores(widths=(64, 91, 128, 181, 256), depths=(2, 4))),
+        (mse_vs_depth, scores(depths=(2, 3, 4, 8))),
     ],
 )
 def test_text_is_legible_and_overlaps_nothing(module, table):
@@ -73,7 +84,7 @@ def test_text_is_legible_and_overlaps_nothing(module, table):
     assert min(text.get_fontsize() for text in shown) >= 7
     for axes in figure.axes:
         found = [text.get_window_extent() for text in axes.texts if text.get_text()]
-        assert len(found) > 4
+        assert len(found) >= 4
         for i, box in enumerate(found):
             assert not any(box.overlaps(other) for other in found[:i])
             assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 + 1
@@ -197,3 +208,33 @@ class TestPlot:
     def test_what_was_asked_for_by_name_is_an_error(self, tmp_path, scored):
         with pytest.raises(CumpropError, match="3 widths"):
             plot(tmp_path, tmp_path, ["flops_vs_width"])
+
+
+def test_scaling_figures_show_the_fitted_exponents():
+    table = scores(widths=(64, 128, 256))
+    falling = table.assign(mse=table["mse"] * (table["width"] / 64.0) ** -table["order"].fillna(0))
+    text = words(drawn(mse_vs_width, falling))
+    assert all(f"K={order}  −{order}.00 ±" in text for order in (1, 2, 3, 4))
+    assert "over networks" in text and "1/3 of it" in text
+    with pytest.raises(CumpropError, match="one depth shows no law"):
+        mse_vs_depth.draw(table)
+
+
+def test_scaling_figures_draw_what_is_not_resolved_as_a_bound():
+    table = scores(widths=(64, 128, 256))
+    blurred = table.assign(mse_se=table["mse"].where(table["width"] == 256, 1e-12))
+    (axes,) = drawn(mse_vs_width, blurred).axes
+    open_markers = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata()[0] for line in open_markers] == [256] * 4
+    assert "upper bound" in words(drawn(mse_vs_width, blurred))
+
+
+def test_the_flop_table_sets_counts_beside_the_paper():
+    made = scores(widths=(8, 12, 16, 20, 24, 28, 32), depths=(2, 3, 4, 5), seeds=1)
+    table = made[made["estimator"] == "cumulant"].assign(metric="exact", truncation="corrected")
+    table["flops"] = 8 * table["width"] ** table["order"] * table["depth"] ** 2 - table["width"]
+    (axes,) = drawn(flop_table, table).axes
+    text = " ".join(cell.get_text().get_text() for cell in axes.tables[0].get_celld().values())
+    assert "8 n³L²" in text and "12 n³L² + 27 n³L" in text
+    with pytest.raises(CumpropError, match=r"sweep configs/flops\.yaml"):
+        flop_table.draw(table[table["width"] < 20])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ import pytest
 
 import cumprop
 from cumprop import estimator, store
-from cumprop.cells import Outcome, cells, run_cell
+from cumprop.cells import Outcome, borrow, cells, run_cell
 from cumprop.config import load
-from cumprop.forecast import forecast
+from cumprop.forecast import forecast, overview
 from cumprop.memory import free_memory, traced_peak, with_resident_peak
 from cumprop.plugins import load_plugin
-from cumprop.sweep import plan, run
+from cumprop.progress import Progress
+from cumprop.sweep import Plan, plan, run, run_all, shared
+from cumprop.truth import load_or_extend
 
 ROOT = Path(__file__).parent.parent
 
@@ -186,6 +189,67 @@ class TestRows:
         assert len(one) == 12
         for key in one.index:
             np.testing.assert_array_equal(one[key], two[key])
+
+
+class TestSharing:
+    """Experiments side by side: nothing is sampled or estimated twice."""
+
+    def test_truths_are_merged_into_the_most_demanding(self, experiment):
+        one = experiment([{"name": "toy"}])
+        deep = replace(experiment([{"name": "toy"}], "network.depth=3"), name="deep")
+        large = replace(experiment([{"name": "toy"}], "truth.n_samples=5e3"), name="large")
+        merged = shared([one, deep, large])
+        assert [len(plan.truths) for plan in merged] == [2, 0, 0]
+        assert {(job.spec.depth, job.n_samples) for job in merged[0].truths} == {(3, 5000)}
+
+    def test_cells_are_borrowed_under_the_same_conditions_only(self, experiment, tmp_path):
+        one = experiment([{"name": "toy"}])
+        cells = [replace(cell, config="other") for cell in one.cells]
+        summaries = run_all(shared([one, Plan("other", cells, one.truths)]), tmp_path)
+        assert [summary.computed for summary in summaries] == [4, 4]
+        rows = store.read_rows(tmp_path).set_index(["config", "cell_key"])
+        first, second = rows.loc["test"], rows.loc["other"]
+        assert first["seconds"].equals(second["seconds"].reindex(first.index))
+        cell = one.cells[0]
+        assert not borrow(cell, tmp_path / "third" / "parts", workers=2)
+        assert borrow(cell, tmp_path / "third" / "parts", workers=1)
+
+    def test_an_experiment_says_how_many_workers_its_cells_have(self, experiment, tmp_path):
+        one = experiment([{"name": "cumulant", "order": 1}], "jobs=1")
+        run(one, tmp_path, jobs=2)
+        assert set(store.read_rows(tmp_path)["workers"]) == {1}
+
+    def test_large_cells_are_left_out(self, experiment):
+        estimators = [{"name": "toy", "bytes": 5}, {"name": "toy", "bytes": 50}]
+        planned = experiment(estimators, "most_bytes=10")
+        assert {cell.parameters["bytes"] for cell in planned.cells} == {5}
+        assert planned.left_out == len(planned.cells) == 4
+
+    def test_shards_are_the_whole_and_disjoint(self, experiment):
+        planned = experiment([{"name": "toy", "value": [1, 2]}])
+        shards = [planned.shard(number, 3) for number in (1, 2, 3)]
+        keys = [cell.key for shard in shards for cell in shard.cells]
+        assert sorted(keys) == sorted(cell.key for cell in planned.cells)
+        assert sum(len(shard.truths) for shard in shards) == len(planned.truths)
+
+    def test_an_overview_counts_shared_work_once(self, experiment):
+        one = experiment([{"name": "toy"}])
+        alone, again, serial = overview(
+            [one, replace(one, name="again"), replace(one, name="serial", jobs=1)], jobs=2
+        )
+        assert (alone["cells"], alone["truths"]) == (4, 2)
+        assert (again["minutes"], again["truths"]) == (0, 0)
+        assert serial["minutes"] > 0
+
+    def test_progress_follows_truths_in_their_files(self, experiment, tmp_path):
+        one = experiment([{"name": "toy"}])
+        with Progress(one.truths, one.cells, tmp_path) as progress:
+            assert progress.bar.n == 0
+            load_or_extend(tmp_path / "truth", one.truths[0].spec, 1000)
+            progress.finish("test", Outcome("truth", "ok", 1, is_cell=False))
+            assert progress.bar.n == one.truths[0].flops
+            progress.finish("test", Outcome("cell", "ok", 10**10))
+            assert progress.bar.n == one.truths[0].flops + 10**10
 
 
 class TestFailures:

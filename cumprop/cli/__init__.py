@@ -15,7 +15,7 @@ import cumprop
 from cumprop.cli.bench import bench
 from cumprop.cli.distill import distill
 from cumprop.cli.estimate import estimate
-from cumprop.cli.experiment import plot, score, status, sweep, validate
+from cumprop.cli.experiment import plot, report, score, status, sweep, validate
 from cumprop.cli.tools import doctor, list_
 from cumprop.errors import ConfigError, CumpropError
 
@@ -39,7 +39,9 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-for command in (sweep, score, plot, distill, estimate, bench, list_, validate, status, doctor):
+for command in (
+    sweep, score, plot, report, distill, estimate, bench, list_, validate, status, doctor,
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands that run and show experiments: sweep, score, plot, status, validate."""
+"""Commands that run and show experiments: sweep, score, plot, report, status, validate."""
 
 from __future__ import annotations
 
@@ -144,6 +144,32 @@ def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
 
     for path in plots.plot(directory, out, list(figures) or None):
         print(path)
+
+
+@click.command()
+@click.argument("directory", type=DIRECTORY, default=Path("results"))
+@click.option("--out", type=FILE, help="The page; DIRECTORY/report.html by default.")
+@click.option("--markdown", type=FILE, help="Also the table of claims, as Markdown.")
+def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
+    """Set the claims of the paper beside the results in DIRECTORY.
+
+    Writes one HTML page with every figure and point, which needs no other file.
+
+    \b
+    Example:
+      cumprop report results/ --markdown REPRODUCTION.md
+    """
+    from cumprop import store
+    from cumprop.report import report as reported
+
+    found = reported(directory)
+    written = {out or directory / "report.html": found.html()}
+    if markdown is not None:
+        written[markdown] = found.markdown(markdown.parent)
+    for path, content in written.items():
+        store.write_text(path, content)
+        print(path)
+    print(f"{len(found.judged)} claims: {found.counts}", file=sys.stderr)
 
 
 @click.command()

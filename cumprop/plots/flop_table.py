@@ -30,6 +30,11 @@ class Line:
         return PAPER.get((self.order, self.kind, self.structured))
 
     @property
+    def fastest(self) -> bool:
+        """Whether no other engine computes the same with a lower power of n."""
+        return self.structured or self.order < 3
+
+    @property
     def name(self) -> str:
         return f"K={self.order} {self.kind.replace('_', ' ')}"
 

@@ -24,11 +24,11 @@ def draw(scores: pd.DataFrame) -> Figure:
             "cannot be compared; remove the rows of all but one and sweep again"
         )
     about = "Seconds: one estimate, median over networks; sampling at the speed of its fastest run."
-    cost = Cost("seconds", "seconds", "faster\nthan iid", "slower\nthan iid", _seconds_per_sample)
+    cost = Cost("seconds", "seconds", "faster\nthan iid", "slower\nthan iid", seconds_per_sample)
     return tradeoff.draw(scores, cost, about)
 
 
-def _seconds_per_sample(points: list[Point], design: str) -> float | None:
+def seconds_per_sample(points: list[Point], design: str) -> float | None:
     """At the fastest run, so that no accident slows the rival; None where it was not run."""
     runs = (p for p in points if p["estimator"] == "monte_carlo" and p["design"] == design)
     return min((float(p["seconds"] / p["n_samples"]) for p in runs), default=None)

@@ -1,0 +1,136 @@
+"""What the paper claims, as data: its statement, what would agree, and how rows measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cumprop import measurements as measured
+from cumprop.errors import CumpropError
+from cumprop.measurements import EXPONENT_TOLERANCE, FLAT, OPEN, WIDTH, Measurement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ACTIVATIONS = {
+    "gelu": "GELU, He",
+    "tanh_critical": "tanh, critical",
+    "sigmoid": "sigmoid, He",
+    "gelu_critical": "GELU, critical",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper: where it stands, in our words, and what would agree with it.
+
+    `measure` takes the scored rows of `experiment`, a file of configs/; without rows of `width`
+    the claim stays open, for it is not about smaller networks.
+    """
+
+    source: str
+    statement: str
+    required: str
+    experiment: str
+    measure: Callable[[pd.DataFrame], Measurement]
+    width: int | None = WIDTH
+
+    @property
+    def command(self) -> str:
+        """What makes the rows."""
+        return f"cumprop sweep configs/{self.experiment}.yaml --scale laptop"
+
+    def judge(self, scores: pd.DataFrame) -> Measurement:
+        """The measurement from scored rows of all experiments."""
+        rows = scores[(scores["config"] == self.experiment) & scores["flops"].notna()]
+        if rows.empty:
+            return Measurement("not run", OPEN)
+        if self.width is not None and self.width not in set(rows["width"]):
+            return Measurement(f"run at widths up to {rows['width'].max()} only", OPEN)
+        try:
+            return self.measure(rows)
+        except CumpropError as error:
+            return Measurement(str(error), OPEN)
+
+
+def claims() -> Iterator[Claim]:
+    """All claims, in the order of the paper."""
+    yield Claim(
+        "Figure 1",
+        "At width 256 and depth 4, cumulants need fewer FLOPs than sampling to the same error.",
+        "interval of the saving above 1 at each order 1 to 4",
+        "relu_w256",
+        partial(measured.saves, depth=4, orders=(1, 2, 3, 4)),
+    )
+    for depth, low, high, words in ((2, 300, 3000, "about 1000"), (4, 10, 100, "10 to 100")):
+        yield Claim(
+            "Figure 2",
+            f"At depth {depth}, cumulants need {words} times fewer FLOPs than sampling.",
+            f"interval of the largest saving meets {low} to {high}",
+            "depths",
+            partial(measured.best_saving, depth=depth, low=low, high=high),
+        )
+    yield Claim(
+        "Figure 2",
+        "At depth 8, order 4 needs more FLOPs than sampling.",
+        "interval of the saving below 1",
+        "depths",
+        partial(measured.loses, depth=8, order=4),
+    )
+    for order in (1, 2, 3, 4):
+        yield Claim(
+            "Figure 3a",
+            f"The error of order {order} falls as n^−{order} at depth 4.",
+            f"interval of the exponent meets −{order} ± {EXPONENT_TOLERANCE}",
+            "width_scaling",
+            partial(measured.falls, order=order),
+        )
+    for depth, source in ((4, "Figure 3b"), (2, "Figure 9")):
+        for order in (1, 2, 3):
+            yield Claim(
+                source,
+                f"Ablated, the error of order {order} does not fall with the width, depth {depth}.",
+                f"interval of the exponent meets 0 ± {FLAT}",
+                "ablation",
+                partial(measured.is_flat, order=order, depth=depth),
+            )
+    yield Claim(
+        "Figure 7",
+        "Cumulants gain on sampling with the width and lose with the depth.",
+        "at the corners of the grid, the largest saving rises with width and falls with depth",
+        "grid",
+        measured.gains_with_width,
+    )
+    for order in (1, 2, 3, 4):
+        yield Claim(
+            "Figure 8",
+            f"The error of order {order} grows as L^{order} at width 256.",
+            f"interval of the exponent meets {order} ± {EXPONENT_TOLERANCE}",
+            "depth_scaling",
+            partial(measured.grows, order=order),
+        )
+    for experiment, words in ACTIVATIONS.items():
+        yield Claim(
+            "Figure 10",
+            f"Cumulants need fewer FLOPs than sampling with other activations: {words}.",
+            "interval of the saving above 1 at each order 1 to 3",
+            experiment,
+            partial(measured.saves, depth=4, orders=(1, 2, 3)),
+        )
+    yield Claim(
+        "Appendix I",
+        "On the clock, cumulants are mostly slower than sampling.",
+        "slower at more than half of the resolved orders and depths",
+        "wall_clock",
+        measured.slower,
+    )
+    yield Claim(
+        "Table 1",
+        "FLOPs grow as n²L and n³L at orders 1 and 2, factorised as n³L² and n⁴L² at 3 and 4.",
+        "these leading monomials in the polynomials through counted FLOPs",
+        "flops",
+        measured.monomials,
+        width=None,
+    )
