@@ -16,7 +16,7 @@ from cumprop.memory import free_memory
 from cumprop.phantoms import metering, phantom_network
 from cumprop.quadrature import TOLERANCE
 
-from . import augmented3, dense, structured3, structured4, tree
+from . import augmented3, dense, structured2, structured3, structured4, tree
 from .births import Window
 from .engine import SMALLEST_VARIANCE, Propagated
 from .kinds import KINDS, TRUNCATIONS, Scheme
@@ -30,6 +30,7 @@ CHOICES = {"kind": KINDS, "metric": METRICS, "truncation": TRUNCATIONS, "engine"
 MANY_BYTES = 1000
 """No engine takes more than so many bytes per n^order; below, memory need not be predicted."""
 STRUCTURED = {
+    (2, "basic"): structured2.run,
     (3, "basic"): structured3.run,
     (3, "augmented_factorised"): augmented3.run,
     (4, "basic"): structured4.run,
@@ -48,8 +49,8 @@ class Cumulant(Estimator):
 
     `kind` is what is tracked beside κ_1..κ_K, `truncation` which diagrams are kept, `metric`
     whether radial parts use W Wᵀ or its design value (needs `MLP.init_scale`), `engine` the way to
-    the numbers: `dense` (all) or `structured` (order 3 basic and augmented_factorised, order 4
-    basic), `auto` the cheaper one.
+    the numbers: `dense` (all) or `structured` (orders 2 to 4 basic, order 3
+    augmented_factorised), `auto` the cheaper one.
     Order 3, kind `tree` reaches about the error of order 4 at n³ (docs/tree.md). `edgeworth` adds
     terms of κ_3² (None: for trees only; order 4 may have them); `mixed` keeps a small dear part of
     κ_iiij; `window` and `response_window` limit the layers that κ_4 and its effect on κ_3 are
