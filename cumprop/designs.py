@@ -30,7 +30,8 @@ MIRRORED = ("antithetic", "orthogonal")
 SCRAMBLINGS = 8
 """Independent scramblings of a Sobol sequence: the blocks of design `sobol`."""
 
-_BATCH_ELEMENTS = 2**16  # of the widest layer: a batch of activations stays in the cache
+BATCH_ELEMENTS = 2**18
+"""Of a batch in the widest layer: large enough for BLAS, small enough for a second-level cache."""
 _BATCH_ROWS = 2048
 
 
@@ -129,12 +130,14 @@ class Inputs:
     [(8, 8), (8, 8)]
     """
 
-    def __init__(self, network: MLP, design: str = "iid") -> None:
+    def __init__(
+        self, network: MLP, design: str = "iid", batch_elements: int = BATCH_ELEMENTS
+    ) -> None:
         check_design(design)
         self.design = design
         self.n_0 = network.widths[0]
         self.dtype = network.dtype
-        self.rows = batch_rows(network.shape, design)
+        self.rows = batch_rows(network.shape, design, batch_elements)
         self.mean = network.input_mean
         self.root = None if network.input_cov is None else covariance_root(network.input_cov)
         fixed = design == "orthogonal" and network.homogeneous and not network.shape.gaussian_input
@@ -208,9 +211,9 @@ def rounded(design: str, n_0: int, n_samples: int) -> int:
     return -(-n_samples // block) * block
 
 
-def batch_rows(shape: Shape, design: str) -> int:
+def batch_rows(shape: Shape, design: str, elements: int = BATCH_ELEMENTS) -> int:
     """Inputs in a batch: as many as keep the activations in the cache, but at least one frame."""
-    rows = min(_BATCH_ROWS, max(64, _BATCH_ELEMENTS // max(shape.widths)))
+    rows = min(_BATCH_ROWS, max(64, elements // max(shape.widths)))
     if design == "sobol":
         rows = 2 ** int(math.log2(rows))
     if design == "orthogonal":

@@ -36,6 +36,8 @@ VERSION = 2
 """Part of every key: raise it when the numbers change."""
 GROUPS = 16
 """Groups of equal size in each half, B of the jackknife."""
+BATCH_ELEMENTS = 2**16
+"""Of a batch of inputs in the widest layer: the numbers depend on it, and what a chunk holds."""
 READOUTS = ("output", "pre", "post")
 
 _SAVE_SECONDS = 20.0
@@ -85,7 +87,7 @@ class TruthSpec:
 
     @cached_property
     def inputs(self) -> Inputs:
-        return Inputs(self.network, self.design)
+        return Inputs(self.network, self.design, BATCH_ELEMENTS)
 
     @property
     def empty(self) -> Truth:

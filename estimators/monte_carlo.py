@@ -43,7 +43,7 @@ class MonteCarlo(Estimator):
     True
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     n_samples: int = 10_000
     design: str = "iid"
     extrapolate: str = "none"
@@ -203,7 +203,9 @@ class _Outputs:
         self.n_samples += len(y)
         if self._products is not None:
             self._products += y.T @ y
-        sums = np.add.reduce(y.reshape(-1, blocks, y.shape[1]), axis=0, dtype=np.float64)
+        alone = blocks == len(y) and self._open is None and complete  # blocks of one input
+        members = y.reshape(-1, blocks, y.shape[1])
+        sums = y if alone else np.add.reduce(members, axis=0, dtype=np.float64)
         if self._open is not None:
             sums += self._open
         self._open = None if complete else sums
@@ -211,7 +213,7 @@ class _Outputs:
             self.blocks += blocks
             self._sum += _ones(sums) @ sums
             np.square(sums, out=sums)
-            self._squares += np.add.reduce(sums, axis=0)
+            self._squares += np.add.reduce(sums, axis=0, dtype=np.float64)
 
     @property
     def _offset(self) -> Array:

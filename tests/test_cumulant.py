@@ -298,3 +298,15 @@ def test_clamped_variances_are_reported():
     network = cumprop.MLP([np.zeros((2, 2)), np.eye(2)])
     estimate = cumprop.estimate(network, "cumulant", order=2)
     assert "2 neurons clamped" in estimate.status
+
+
+@pytest.mark.parametrize("variant", [*sorted(STRUCTURED), (3, "tree")])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_predicted_flops_are_those_counted(variant, activation):
+    order, kind = variant
+    network = cumprop.random_mlp(12, 5, 0, activation)
+    estimator = Cumulant(order, kind, window=2 if kind == "tree" else None)
+    predicted = estimator.predict_cost(network.shape).flops
+    counted = estimator.estimate(network).flops.total
+    # phantoms take quadrature as converged at once
+    assert predicted == counted if activation == "relu" else predicted <= counted

@@ -149,9 +149,9 @@ def test_frames_integrate_degree_three_exactly():
 
 def test_batches_fit_the_cache_but_keep_frames_whole():
     shape = random_mlp(256, 4, 0).shape
-    assert [batch_rows(shape, design) for design in DESIGNS] == [256] * 4
-    assert batch_rows(random_mlp(300, 1, 0).shape, "orthogonal") == 300
-    assert batch_rows(random_mlp(300, 1, 0).shape, "sobol") == 128
+    assert [batch_rows(shape, design) for design in DESIGNS] == [1024] * 4
+    assert batch_rows(random_mlp(300, 1, 0).shape, "orthogonal") == 600
+    assert batch_rows(random_mlp(300, 1, 0).shape, "sobol") == 512
 
 
 def test_unknown_design_lists_the_known_ones():

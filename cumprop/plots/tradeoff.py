@@ -108,7 +108,7 @@ class _Panel:
         ax.plot([x, sampled], [y, y], ":", marker="|", color="0.3", linewidth=0.8, zorder=1)
         ax.text(
             0.99, 0.98,
-            f"{label(best)}: {times:,.10g}× {self.cost.less if sampled > x else self.cost.more}",
+            f"{_name(best)}: {times:,.10g}× {self.cost.less if sampled > x else self.cost.more}",
             color=style.look(best).colour,
             transform=ax.transAxes, ha="right", va="top", fontsize=7, linespacing=1.3,
         )  # fmt: skip
@@ -147,6 +147,11 @@ def label(point: Point) -> str:
     said = {name: point[name] for name in _USUAL if isinstance(point[name], str)}
     unusual = [value for name, value in said.items() if value != _USUAL[name]]
     return " ".join([f"K={point['order']:.0f}", *unusual])
+
+
+def _name(point: Point) -> str:
+    """The label, and the kind where colour cannot tell it."""
+    return label(point) if point["kind"] == "basic" else f"{label(point)} {point['kind']}"
 
 
 def _limits(values: list[float]) -> tuple[float, float]:

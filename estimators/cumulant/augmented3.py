@@ -200,7 +200,7 @@ def _trace(
         half += iikj * (b2 * b1.T) * 0.5
     triangle = (C @ (w(2, 2)[:, None] * C)) * C * (b2 * b2.T)
     C_x = off_diagonal(C_x)
-    return zero_coincidences(half + half.T + triangle - 2 * (C_x @ C_x))
+    return zero_coincidences(half + half.T + triangle - 2 * (C_x @ C_x.T))
 
 
 def _others(ends: Array) -> Array:
