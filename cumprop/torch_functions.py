@@ -19,10 +19,9 @@ def torch_dtype(dtype: Any) -> Any:
 
 def numpy_dtype(dtype: Any) -> np.dtype[Any]:
     name = str(dtype).removeprefix("torch.")
-    try:
-        return np.dtype(name)
-    except TypeError:
-        raise CumpropError(f"{dtype} has no NumPy counterpart; use float32 or float64") from None
+    if not hasattr(np, name):  # other libraries may register their own bfloat16
+        raise CumpropError(f"{dtype} has no NumPy counterpart; use float32 or float64")
+    return np.dtype(name)
 
 
 def missing(name: str) -> CumpropError:

@@ -26,7 +26,7 @@ def rows(config, widths=(91, 128, 181, 256), depths=(4,), kind="basic", scale=1.
         | {"config": config, "width": n, "depth": depth, "readout": "output", "seed": seed}
         | {"activation": "relu", "init": "he", "dtype": "float32", "estimator": "cumulant"}
         | {"order": order, "kind": kind, "engine": "auto", "metric": "exact", "repeat": 0}
-        | {"truncation": "corrected", "parameters": f"{order}", "flops": COST[order]}
+        | {"truncation": "corrected", "parameters": f'{{"order": {order}}}', "flops": COST[order]}
         | {"truth_design": "iid", "truth_n_samples": 10**6, "n_groups": 16, "truth_gain": 1.0}
         | {"flops_convention": "executed-1", "conditions": "here", "seconds": 1.0, "status": "ok"}
         | {"cell_key": f"{config}{order}{n}{depth}{seed}", "truth_key": "k", "variance": 0.3}
