@@ -107,7 +107,7 @@ def test_structured_is_dense(widths, seed, activation, cov, variant, metric):
     assume("clamped" not in dense.status)  # 1e-10 ** (-k/2) amplifies rounding
     pairs = [(dense.mean, structured.mean)] + ([(dense.cov, structured.cov)] if cov else [])
     for a, b in [*pairs, *zip(dense.layer_means, structured.layer_means, strict=True)]:
-        assert np.abs(a - b).max() <= 1e-9 * np.abs(a).max()
+        assert np.abs(a - b).max() <= 1e-10 * np.abs(a).max()
 
 
 def test_structured_order_three_counts_its_products():
