@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OPENBLAS_NUM_THREADS ?= 1
 
 EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
-	gelu tanh_critical sigmoid gelu_critical wall_clock flops
+	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 
 .PHONY: help install demo reproduce-all reference bench test verify ci lint clean
 
