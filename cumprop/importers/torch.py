@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
 import zipfile
@@ -36,12 +35,10 @@ def read(path: Path) -> Parts:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except CumpropError:
         raise
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it pickles {found[1]}, and unpickling runs code" if found else "damaged"
-        raise CumpropError(f"{what}; {SAVE}") from None
     except Exception as error:  # PyTorch raises a dozen types for damaged files
         what = "a TorchScript archive" if "TorchScript" in str(error) else "damaged"
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            what = f"it pickles {found[1]}, and unpickling runs code"
         raise CumpropError(f"{what}; {SAVE}") from None
     if not isinstance(content, Mapping):
         raise CumpropError(f"it holds a {type(content).__name__}, no state dict; {SAVE}")
