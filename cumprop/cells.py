@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import traceback
@@ -70,7 +69,7 @@ class Cell:
         content = {k: v for k, v in asdict(self).items() if k not in without}
         content["schema_version"] = store.SCHEMA_VERSION
         text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return store.content_hash(text)
 
     @property
     def backend(self) -> Estimator:

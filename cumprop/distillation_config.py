@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -118,7 +117,7 @@ class Run:
         """Hash of what determines the numbers, 16 hex digits; the name of the run's part."""
         content = {k: v for k, v in asdict(self).items() if k != "config"}
         content |= {"version": VERSION, "schema_version": store.SCHEMA_VERSION}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return store.content_hash(json.dumps(content, sort_keys=True))
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from cumprop.cells import Cell, Outcome, forward_flops
+from cumprop.cells import Cell, Outcome
 
 if TYPE_CHECKING:
     from cumprop.sweep import TruthJob
@@ -81,7 +81,6 @@ class Progress:
         from cumprop.truth import samples_stored
 
         return sum(
-            min(samples_stored(self.folder, job.spec), job.n_samples)
-            * forward_flops(job.spec.width, job.spec.depth)
+            job.flops_of(min(samples_stored(self.folder, job.spec), job.n_samples))
             for job in self.truths
         )

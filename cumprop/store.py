@@ -8,6 +8,7 @@ results/truth/<truth_key>.npz                sampled truth, shared by all config
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -78,6 +79,11 @@ SCHEMA = pa.schema(
 )
 
 _SET_ASIDE = ("reference", "truth")
+
+
+def content_hash(text: str) -> str:
+    """What files are named by: 16 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

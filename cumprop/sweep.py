@@ -39,8 +39,11 @@ class TruthJob:
     @property
     def flops(self) -> int:
         """FLOPs of the forward passes."""
-        passes = self.n_samples * self.spec.passes
-        return passes * forward_flops(self.spec.width, self.spec.depth)
+        return self.flops_of(self.n_samples)
+
+    def flops_of(self, n_samples: int) -> int:
+        """Those of so many samples."""
+        return n_samples * self.spec.passes * forward_flops(self.spec.width, self.spec.depth)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop import store
 from cumprop.designs import normals
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP
 from cumprop.random_networks import stream
-from cumprop.truth import GROUPS, Truth, TruthSpec, content_hash
+from cumprop.truth import GROUPS, Truth, TruthSpec
 
 Array = NDArray[Any]
 
@@ -90,7 +91,7 @@ class TailSpec(TruthSpec):
     @property
     def key(self) -> str:
         """Hash of everything: the tail of one depth says nothing of another's."""
-        return content_hash(self.canonical)
+        return store.content_hash(self.canonical)
 
     @property
     def readout(self) -> str:

@@ -7,7 +7,6 @@ For an estimate e fixed beforehand, (e - m1)·(e - m2) of the two half means is 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop import store
 from cumprop.designs import MIRRORED, Inputs, check_design
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP
@@ -79,7 +79,7 @@ class TruthSpec:
 
         That the numbers of a layer do not depend on the layers above it makes this right.
         """
-        return content_hash(replace(self, depth=0).canonical)
+        return store.content_hash(replace(self, depth=0).canonical)
 
     @cached_property
     def network(self) -> MLP:
@@ -109,11 +109,6 @@ class TruthSpec:
     def chunk_samples(self) -> int:
         """Inputs in a chunk, both halves together; n_samples is rounded up to whole chunks."""
         return 2 * GROUPS * self.group_samples
-
-
-def content_hash(text: str) -> str:
-    """16 hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)

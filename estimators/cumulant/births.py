@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import iadd
 from typing import Any
 
@@ -82,6 +82,20 @@ class Read:
     fourth: Slices
     fourth_leaves: Slices
     core: Slices
+
+    @cached_property
+    def third_carried(self) -> Slices:
+        return total([self.legs, self.response])
+
+    @cached_property
+    def trees(self) -> Slices:
+        """κ_4 without the core."""
+        return total([self.fourth, self.fourth_leaves])
+
+    def known(self) -> Slices:
+        """All of κ_3 and κ_4."""
+        third = total([self.third_carried, self.response_leaves])
+        return {**third, **total([self.trees, self.core])}
 
 
 def read_births(

@@ -27,7 +27,7 @@ from cumprop.cumulants import (
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .births import Birth, Read, Window, contraction, read_births, total
+from .births import Birth, Read, Window, contraction, read_births
 from .engine import (
     AffineMap,
     Propagated,
@@ -116,10 +116,7 @@ def nonlinear(
     z: PreActivation, w: WickTable, scheme: Scheme, window: Window, wanted: Wanted
 ) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), a new birth, the core of what leaves κ_4."""
-    read = z.read
-    third = total([read.legs, read.response, read.response_leaves])
-    fourth = total([read.fourth, read.fourth_leaves, read.core])
-    known = {**third, **fourth}
+    known = dict(z.read.known())
     if z.C is None:
         return Tracked(SlicesOfX(z.mean, known, w, scheme).mean, None)
     known[1, 1] = z.C
@@ -169,10 +166,11 @@ def _born(z: PreActivation, x: SlicesOfX, known: Slices, core: Array | None, w: 
     tau = w(1, 2) - 2 * x.mean * w1
     rho = w(2, 2) - 2 * x.mean * w2 - 2 * w1 * w1
     C = known[1, 1]
-    legs, staying = (_completed(part, C) for part in (z.read.legs, z.read.fourth))
-    third = _completed(total([z.read.legs, z.read.response]), C)
-    fourth = _completed(total([z.read.fourth, z.read.fourth_leaves]), C)
-    whole = _completed(known, C)
+    read = z.read
+    legs, staying, third, fourth, whole = (
+        _completed(part, C)
+        for part in (read.legs, read.fourth, read.third_carried, read.trees, known)
+    )
 
     U = i(w1) * C
     V = ((C * C * 0.5 + whole[2, 2] * 0.25) * w3 + whole[2, 1] * (0.5 * w2)) * i(w2)
