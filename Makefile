@@ -20,6 +20,9 @@ demo: install  ## Width-256 sweep at laptop scale, then Figure 1 in figures/ (â‰
 
 reproduce-all: install  ## Every experiment, figure and table at SCALE (laptop â‰¤ 75 minutes on 2 cores)
 	$(BIN)/cumprop sweep $(EXPERIMENTS:%=configs/%.yaml) --scale $(SCALE)
+	@if $(BIN)/python -c "import torch" 2> /dev/null; \
+		then $(BIN)/cumprop distill configs/distill.yaml --scale $(SCALE); \
+		else echo "distillation is left out: it needs PyTorch ($(BIN)/pip install torch)"; fi
 	$(BIN)/cumprop plot results
 	$(BIN)/cumprop report results
 
