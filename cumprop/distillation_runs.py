@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cumprop import distillation, store
 from cumprop.distillation_config import Run
@@ -31,6 +32,12 @@ Row = Mapping[str, Any]
 
 RUNAWAY = 100
 """A run whose loss, as it sees it, exceeds so many times its start is over."""
+
+FIGURES = ("loss_vs_flops",)
+"""What draws runs, and nothing else does."""
+
+RUNS = "runs.parquet"
+"""All runs of a folder in one file, made anew from its parts whenever they are read."""
 
 _PROVENANCE = store.SCHEMA.names[store.SCHEMA.get_field_index("cumprop_version") :]
 _FIELDS: list[tuple[str, Any]] = [
@@ -74,7 +81,7 @@ def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tup
     parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     store.remove_leftovers(parts)
-    store.write_plan(folder, (run.key for run in planned))
+    store.write_plan(folder, (run.key for run in planned), FIGURES)
     left = [run for run in planned if not is_stored(run, parts)]
     pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     yield from pool(delayed(_run)(run, parts, jobs) for run in left)
@@ -169,16 +176,35 @@ def true_loss(student: MLP, x: Array, targets: Array) -> tuple[float, float]:
     return float(losses.mean()), float(losses.std(ddof=1) / sqrt(losses.size))
 
 
+def folders(results: Path) -> list[Path]:
+    """`results` itself or the folders in it that hold runs; `reference` only by name."""
+    if _has_runs(results):
+        return [results]
+    inside = sorted(results.iterdir()) if results.is_dir() else []
+    return [folder for folder in inside if folder.name != "reference" and _has_runs(folder)]
+
+
+def _has_runs(folder: Path) -> bool:
+    return (folder / RUNS).is_file() or not store.is_sweep(folder)
+
+
 def read(folder: Path) -> list[Row]:
-    """One row per finished run that was last asked for; of all where that is not known."""
+    """One row per finished run that was last asked for; of all where that is not known.
+
+    Keeps them in `runs.parquet`, which a folder without parts is read from.
+    """
+    stored = store.read_folder(folder)
     plan = store.read_plan(folder)
     rows: list[Row] = [
         row
-        for row in store.read_folder(folder)
+        for row in stored or pq.read_table(folder / RUNS).to_pylist()
         if not row["status"].startswith("failed") and (plan is None or row["cell_key"] in plan)
     ]
     if not rows:
         raise CumpropError(f"{folder}: no finished runs; run `cumprop distill CONFIG` again")
+    if stored:
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        store.write_atomically(folder / RUNS, lambda file: pq.write_table(table, file))
     return rows
 
 

@@ -72,8 +72,11 @@ def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measuremen
 
 
 def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Measurement:
-    """The largest saving of a resolved point, whose interval should meet [low, high]."""
-    points = [p for p in _savings(_at(scores, depth)) if p["resolved"]]
+    """The largest saving of a resolved point, whose interval should meet [low, high].
+
+    Of what the paper has: trees are ours.
+    """
+    points = [p for p in _savings(_at(scores, depth)) if p["resolved"] and p["kind"] != "tree"]
     if not points:
         return Measurement("no resolved point", OPEN)
     best = max(points, key=lambda p: float(p["saving"]))
@@ -96,8 +99,8 @@ def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
 
 
 def gains_with_width(scores: pd.DataFrame) -> Measurement:
-    """The largest saving at the corners of the grid: by width and by depth."""
-    points = [p for p in _savings(scores) if p["resolved"]]
+    """The largest saving at the corners of the grid: by width and by depth; without trees."""
+    points = [p for p in _savings(scores) if p["resolved"] and p["kind"] != "tree"]
     best = dict[tuple[int, int], float]()
     for p in points:
         place = int(p["width"]), int(p["depth"])

@@ -14,8 +14,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cumprop import store
-from cumprop.claims import Claim, claims
+from cumprop import plots, store
+from cumprop.claims import Claim, claims, command
 from cumprop.errors import CumpropError
 from cumprop.measurements import AGREES, DISAGREES, OPEN, Measurement
 
@@ -37,6 +37,12 @@ class Judged:
     claim: Claim
     measurement: Measurement
 
+    @property
+    def measured(self) -> str:
+        """The measurement in words; where it disagrees, with the reason if one was found."""
+        reason = self.claim.reason if self.measurement.verdict == DISAGREES else ""
+        return f"{self.measurement.text}. {reason}" if reason else self.measurement.text
+
 
 @dataclass(frozen=True)
 class Section:
@@ -47,6 +53,11 @@ class Section:
     missing: dict[str, str]
     points: pd.DataFrame
     folder: Path
+
+    @property
+    def command(self) -> str:
+        """What makes the rows."""
+        return command(self.name)
 
     @property
     def rows(self) -> list[list[Any]]:
@@ -81,7 +92,8 @@ class Report:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        return environment.get_template("report.html").render(report=self, cell=_cell)
+        run = {section.name for section in self.sections}
+        return environment.get_template("report.html").render(report=self, run=run, cell=_cell)
 
     def markdown(self, folder: Path) -> str:
         """The table of claims as a Markdown file in `folder`, each verdict linked to its rows."""
@@ -106,7 +118,7 @@ class Report:
             if claim.experiment in where:
                 rows = os.path.relpath(where[claim.experiment] / POINTS, folder)
                 verdict = f"[{verdict}]({Path(rows).as_posix()})"
-            words = (claim.source, claim.statement, claim.required, one.measurement.text)
+            words = (claim.source, claim.statement, claim.required, one.measured)
             command = f"`{claim.command}`"
             cells = " | ".join([*(word.replace("|", "/") for word in words), verdict, command])
             lines.append(f"| {cells} |")
@@ -123,26 +135,41 @@ def report(results: Path) -> Report:
     Writes `points.csv` into the folder of each experiment. Raises CumpropError where there are no
     results.
     """
-    from cumprop.scores import score, summary
+    import pandas as pd
 
-    scores = score(results)
-    sections = []
-    for config, rows in scores.groupby("config", sort=False):
-        name = str(config)
+    sections, rows_of = [], dict[str, pd.DataFrame]()
+    conditions = set[str]()
+    for name, rows, fitting in plots.tables(results):
         folder = results / name if (results / name).is_dir() else results
-        points = summary(rows).sort_values(["width", "depth", "estimator", "order", "kind"])
-        points = points[_SHOWN]
+        points = _points(rows)
         text = points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         store.write_text(folder / POINTS, text)
         figures, missing = {}, {}
-        for figure in store.planned_figures(results, name):
+        for figure in (f for f in store.planned_figures(results, name) if f in fitting):
             try:
                 figures[figure] = _drawn(figure, rows)
             except CumpropError as error:
                 missing[figure] = str(error)
         sections.append(Section(name, figures, missing, points, folder))
-    judged = [Judged(claim, claim.judge(scores)) for claim in claims()]
-    return Report(judged, sections, sorted(set(scores["conditions"])))
+        rows_of[name] = pd.DataFrame(rows)
+        if "conditions" in rows_of[name]:
+            conditions |= {*rows_of[name]["conditions"]}
+    judged = [Judged(claim, claim.judge(rows_of)) for claim in claims()]
+    order = list(dict.fromkeys(claim.experiment for claim in claims()))
+    sections.sort(key=lambda one: order.index(one.name) if one.name in order else len(order))
+    return Report(judged, sections, sorted(conditions))
+
+
+def _points(rows: Any) -> pd.DataFrame:
+    """What figures draw of an experiment: points of scores, or lines of runs."""
+    import pandas as pd
+
+    from cumprop import distillation_runs, scores
+
+    if not isinstance(rows, pd.DataFrame):
+        return pd.DataFrame(distillation_runs.summary(rows))
+    points = scores.summary(rows).sort_values(["width", "depth", "estimator", "order", "kind"])
+    return points[_SHOWN]
 
 
 def _drawn(name: str, rows: pd.DataFrame) -> str:

@@ -376,6 +376,18 @@ class TestRuns:
         self.run(path, "--set", "steps=4")
         assert {row["n_steps"] for row in self.rows(path)} == {4}
 
+    def test_runs_in_one_file_are_drawn_without_their_parts(self, torch, path, tmp_path):
+        self.run(path)
+        folder, reference = path.with_suffix(""), tmp_path / "reference" / "test"
+        reference.mkdir(parents=True)
+        for name in ("runs.parquet", "plan.json"):
+            (folder / name).rename(reference / name)
+        from cumprop.distillation_runs import read
+
+        assert read(reference) == read(folder)
+        drawn = plots.plot(reference.parent, tmp_path / "figures")
+        assert {p.stem for p in drawn} == {"test_loss_vs_flops"}
+
     def test_other_commands_leave_the_runs_alone(self, torch, path, tmp_path, capsys):
         assert self.run(path) == 0
         assert main(["status", str(tmp_path)]) == 0

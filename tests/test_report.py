@@ -1,5 +1,6 @@
 """The report: verdicts follow the rows, the page needs no other file, every claim is in it."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from cumprop import store
 from cumprop.claims import claims
 from cumprop.cli import main
 from cumprop.measurements import AGREES, DISAGREES, OPEN
+from cumprop.report import Judged
 from cumprop.scores import GROUP
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +41,7 @@ def rows(config, widths=(91, 128, 181, 256), depths=(4,), kind="basic", scale=1.
 
 def judged(table, source, words=""):
     return [
-        claim.judge(table)
+        claim.judge(dict([*table.groupby("config")]))
         for claim in claims()
         if claim.source == source and words in claim.statement
     ]
@@ -95,9 +97,77 @@ def test_small_networks_decide_nothing():
     assert judged(small, "Figure 1")[0].text == "not run"
 
 
+def tail_rows(error, rival):
+    """Scores of tails at 1e-6: five networks of 40 neurons with these relative errors, ± 2%."""
+    table = rows("low_probability", widths=(256,), depths=(3,))
+    table = table[table["order"].isin([3])].drop(columns="seed")
+    sampling = {"estimator": "monte_carlo", "order": np.nan, "kind": None, "n_samples": 5695.0}
+    sampled = table.assign(**sampling, parameters='{"extrapolate": "none"}')
+    made = [
+        mode.assign(seed=range(5), relative=[e * (1 + 0.01 * k) for k in range(-2, 3)])
+        for mode, e in ((table, error), (sampled, rival))
+    ]
+    table = pd.concat(made, ignore_index=True)
+    squares = [[40e-12 * e**2] for e in table["relative"]]
+    return table.assign(
+        buckets=[[-6]] * 10, bucket_neurons=[[40]] * 10, bucket_dropped=[[0]] * 10,
+        bucket_zero=[[40e-12]] * 10, bucket_squares=squares, bucket_relative=squares,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "rival", "small", "best"), [
+    (0.2, 0.6, AGREES, AGREES),
+    (0.4, 0.6, DISAGREES, AGREES),
+    (0.4, 0.3, DISAGREES, DISAGREES),
+])  # fmt: skip
+def test_errors_of_tails_decide_figure_4(error, rival, small, best):
+    first, second = judged(tail_rows(error, rival), "Figure 4")
+    assert (first.verdict, second.verdict) == (small, best)
+    assert f"K=3 {error:.2g}" in first.text
+    assert f"5695 samples {rival:.2g}" in second.text
+
+
+def run_rows(falls, method_status="ok"):
+    """Runs of five seeds whose true loss falls by these factors, ± 2%."""
+    return pd.DataFrame([
+        {"config": "distill", "cell_key": f"{method}{seed}", "width": 16, "student_width": 8}
+        | {"order": 2, "method": method, "seed": seed, "status": method_status, "flops": [1, 2]}
+        | {"true_loss": [1.0, (1 + 0.01 * seed) / fall]}
+        for method, fall in falls.items() for seed in range(-2, 3)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(("ours", "sgd", "trains", "near"), [
+    (6.0, 9.0, AGREES, AGREES),
+    (4.0, 9.0, DISAGREES, AGREES),
+    (6.0, 60.0, AGREES, DISAGREES),
+    (60.0, 6.0, AGREES, DISAGREES),
+])  # fmt: skip
+def test_the_fall_of_the_loss_decides_distillation(ours, sgd, trains, near):
+    table = run_rows({"cumulant": ours, "sgd": sgd})
+    first, second = judged(table, "Distillation")
+    assert (first.verdict, second.verdict) == (trains, near)
+    assert re.search(rf"K=2 {ours:.2g}× .*SGD {sgd:.2g}×", first.text)
+
+
+def test_runs_that_diverge_decide_nothing():
+    lost = run_rows({"cumulant": 6.0, "sgd": 9.0}, "diverged at step 1: estimated loss -1")
+    assert verdicts(lost, "Distillation") == {OPEN}
+
+
+def test_a_reason_stands_where_rows_disagree():
+    claim = next(c for c in claims() if c.source == "Figure 3a")
+    claim = dataclasses.replace(claim, reason="Because.")
+    flat = {"width_scaling": rows("width_scaling", fall=lambda order: 0)}
+    steep = {"width_scaling": rows("width_scaling")}
+    assert Judged(claim, claim.judge(flat)).measured.endswith(". Because.")
+    assert "Because" not in Judged(claim, claim.judge(steep)).measured
+
+
 def test_every_experiment_of_a_claim_is_shipped_and_made():
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     made = set(re.search(r"^EXPERIMENTS := (.*)$", makefile, re.M)[1].split())
+    made |= set(re.findall(r"cumprop distill configs/(\w+).yaml", makefile))
     assert {claim.experiment for claim in claims()} <= made
     assert all((ROOT / "configs" / f"{name}.yaml").is_file() for name in made)
 
@@ -131,7 +201,7 @@ def test_the_page_needs_no_other_file(results, capsys):
     page.feed(html)
     assert len(page.sources) == 2
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
-    assert all(link.startswith("#") for link in page.links)
+    assert page.links == {f"#{name}" for name in ("width_scaling", "relu_w256")}
     assert {"width_scaling", "relu_w256"} <= page.ids
     assert "<script" not in html
     assert "one depth shows no law" in html

@@ -12,7 +12,6 @@ from typing import Any
 from cumprop.errors import CumpropError
 
 _NOT_FIGURES = {"caption", "scaling", "style", "tradeoff"}
-_OF_DISTILLATION = {"loss_vs_flops"}
 
 
 def available() -> list[str]:
@@ -42,7 +41,7 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
     from cumprop.plots import style
 
     written: list[Path] = []
-    for config, rows, fitting in _tables(Path(results)):
+    for config, rows, fitting in tables(Path(results)):
         asked = figures or store.planned_figures(results, config) or available()
         for name in (name for name in asked if name in fitting):
             draw = importlib.import_module(f"cumprop.plots.{name}").draw
@@ -58,15 +57,14 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
     return written
 
 
-def _tables(results: Path) -> Iterator[tuple[str, Any, set[str]]]:
+def tables(results: Path) -> Iterator[tuple[str, Any, set[str]]]:
     """Every configuration with its runs or scores, and the figures that draw such."""
-    from cumprop import distillation_runs, scores, store
+    from cumprop import distillation_runs, scores
 
-    inside = sorted(results.iterdir()) if results.is_dir() else []
-    folders = [folder for folder in (results, *inside) if (folder / "parts").is_dir()]
-    distilled = [folder for folder in folders if not store.is_sweep(folder)]
+    distilled = distillation_runs.folders(results)
+    fitting = {*distillation_runs.FIGURES}
     for folder in distilled:
-        yield folder.resolve().name, distillation_runs.read(folder), _OF_DISTILLATION
+        yield folder.resolve().name, distillation_runs.read(folder), fitting
     if scores.config_folders(results) or not distilled:
         for config, rows in scores.score(results).groupby("config", sort=False):
-            yield str(config), rows, {*available()} - _OF_DISTILLATION
+            yield str(config), rows, {*available()} - fitting
