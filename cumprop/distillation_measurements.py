@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from cumprop.measurements import AGREES, DISAGREES, OPEN, Measurement
+from cumprop.measurements import AGREES, DISAGREES, OPEN, Measurement, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,8 +69,9 @@ def _interval(logs: Array) -> tuple[float, float, float]:
     return float(middle), float(middle - half_width), float(middle + half_width)
 
 
-def _times(middle: float, low: float, high: float) -> str:
-    return f"{np.exp(middle):.2g}× ({np.exp(low):.2g} to {np.exp(high):.2g})"
+def _times(*logs: float) -> str:
+    middle, low, high = (times(np.exp(x)) for x in logs)
+    return f"{middle} ({low} to {high})"
 
 
 def _keys(runs: pd.DataFrame) -> tuple[str, ...]:

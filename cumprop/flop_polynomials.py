@@ -19,29 +19,13 @@ Monomial = tuple[int, int]
 DEPTH_DEGREE = 2
 """A cumulant of each layer is transported through all layers above it: no more than L²."""
 
-PAPER: dict[tuple[int, str, bool], str] = {
-    (1, "basic", False): "4 n²L",
-    (2, "basic", False): "3 n³L",
-    (2, "augmented", False): "11 n³L",
-    (3, "basic", False): "7/3 n⁴L",
-    (3, "basic", True): "12 n³L² + 27 n³L",
-    (3, "augmented_factorised", True): "108 n³L² + 216 n³L",
-    (4, "basic", False): "5/4 n⁵L",
-    (4, "basic", True): "16 n⁴L² + 26 n⁴L",
-}
-"""Leading terms of the paper's Table 1, errata included, by order, kind and whether factorised.
-
-Its convention discounts symmetric tensors as no kernel does: an order-d contraction counts
-2d n^(d+1) β_d with β = 1, 3/4, 7/18, 5/32 (mathematics §6).
-"""
-
 
 @dataclass(frozen=True)
 class Polynomial:
-    """Σ coefficient · n^a L^b."""
+    """Σ coefficient · n^a L^b, and how many counts it was found to agree with."""
 
     coefficients: Mapping[Monomial, Fraction]
-    n_counts: int
+    n_counts: int = 0
 
     @classmethod
     def through(cls, counts: Mapping[tuple[int, int], int], degree: int) -> Self:
@@ -109,6 +93,23 @@ class Polynomial:
             for (a, b), c in sorted(self.coefficients.items(), reverse=True)
         ]
         return " ".join(terms).removeprefix("+ ") or "0"
+
+
+PAPER = {
+    (1, "basic", False): Polynomial({(2, 1): Fraction(4)}),
+    (2, "basic", False): Polynomial({(3, 1): Fraction(3)}),
+    (2, "augmented", False): Polynomial({(3, 1): Fraction(11)}),
+    (3, "basic", False): Polynomial({(4, 1): Fraction(7, 3)}),
+    (3, "basic", True): Polynomial({(3, 2): Fraction(12), (3, 1): Fraction(27)}),
+    (3, "augmented_factorised", True): Polynomial({(3, 2): Fraction(108), (3, 1): Fraction(216)}),
+    (4, "basic", False): Polynomial({(5, 1): Fraction(5, 4)}),
+    (4, "basic", True): Polynomial({(4, 2): Fraction(16), (4, 1): Fraction(26)}),
+}
+"""Leading terms of the paper's Table 1, errata included, by order, kind and whether factorised.
+
+Its convention discounts symmetric tensors as no kernel does: an order-d contraction counts
+2d n^(d+1) β_d with β = 1, 3/4, 7/18, 5/32 (mathematics §6).
+"""
 
 
 def _interpolate(x: Sequence[int], y: Sequence[int | Fraction]) -> list[Fraction]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cumprop.flop_polynomials import PAPER
 from cumprop.power_laws import ASYMPTOTIC, PowerLaw, error_law
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Me
         return Measurement("no resolved point", OPEN)
     best = max(points, key=lambda p: float(p["saving"]))
     meets = best["low"] <= high and best["high"] >= low
-    text = f"{_saving(best)} of the largest saving"
+    text = f"largest: {_saving(best)}{_at_paper_flops(best)}"
     return Measurement(text, AGREES if meets else DISAGREES, _keys(scores, [best]))
 
 
@@ -95,7 +96,7 @@ def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
     verdict = OPEN
     if point["resolved"]:
         verdict = AGREES if point["high"] < 1 else DISAGREES if point["low"] > 1 else OPEN
-    return Measurement(_saving(point), verdict, _keys(scores, points))
+    return Measurement(_saving(point) + _at_paper_flops(point), verdict, _keys(scores, points))
 
 
 def gains_with_width(scores: pd.DataFrame) -> Measurement:
@@ -109,7 +110,7 @@ def gains_with_width(scores: pd.DataFrame) -> Measurement:
     corners = {(n, depth): best.get((n, depth)) for n in widths for depth in depths}
     if None in corners.values() or len(corners) < 4:
         return Measurement("a corner of the grid has no resolved point", OPEN)
-    text = ", ".join(f"{s:.2g}× at n={n}, L={depth}" for (n, depth), s in corners.items())
+    text = ", ".join(f"{times(s or 0)} at n={n}, L={depth}" for (n, depth), s in corners.items())
     (narrow, wide), (shallow, deep) = widths, depths
     value = {place: saving or 0.0 for place, saving in corners.items()}
     holds = all(value[wide, depth] > value[narrow, depth] for depth in depths)
@@ -194,15 +195,37 @@ def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
     return found
 
 
+def times(x: float) -> str:
+    """A factor with two digits.
+
+    >>> times(97213.0), times(2.3456)
+    ('97,000×', '2.3×')
+    """
+    rounded = float(f"{x:.2g}")
+    return f"{rounded:,.0f}×" if rounded >= 10 else f"{rounded:g}×"
+
+
 def _saving(p: dict[str, Any]) -> str:
     if not p["resolved"]:
-        return f"K={p['order']:.0f} more than {p['saving']:.2g}×"
+        return f"K={p['order']:.0f} more than {times(p['saving'])}"
     kind = "" if p["kind"] == "basic" else f" {p['kind'].replace('_', ' ')}"
-    return f"K={p['order']:.0f}{kind} {p['saving']:.2g}× ({p['low']:.2g} to {p['high']:.2g})"
+    return (
+        f"K={p['order']:.0f}{kind} {times(p['saving'])} ({times(p['low'])} to {times(p['high'])})"
+    )
+
+
+def _at_paper_flops(p: dict[str, Any]) -> str:
+    """What the saving would be at the FLOPs of the paper's Table 1, where it has them."""
+    order, kind, n, depth = int(p["order"]), p["kind"], int(p["width"]), int(p["depth"])
+    polynomial = PAPER.get((order, kind, True)) or PAPER.get((order, kind, False))
+    if polynomial is None:
+        return ""
+    saving = p["saving"] * p["flops"] / float(polynomial.at(n, depth))
+    return f"; {times(saving)} at Table 1's FLOPs"
 
 
 def _speed(p: dict[str, Any]) -> str:
-    return f"K={p['order']:.0f} L={p['depth']} {p['saving']:.2g}×"
+    return f"K={p['order']:.0f} L={p['depth']} {times(p['saving'])}"
 
 
 def _keys(scores: pd.DataFrame, points: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Line:
     polynomial: Polynomial
 
     @property
-    def paper(self) -> str | None:
+    def paper(self) -> Polynomial | None:
         return PAPER.get((self.order, self.kind, self.structured))
 
     @property
@@ -76,7 +76,7 @@ def draw(scores: pd.DataFrame) -> Figure:
             line.name,
             "structured" if line.structured else "dense",
             str(line.polynomial.leading),
-            line.paper or "not given",
+            str(line.paper or "not given"),
         )
         for line in found
     ]
