@@ -82,13 +82,14 @@ def plugin(tmp_path_factory):
 def trouble(tmp_path, plugin):
     """Runs estimators that make trouble, given their parameters, on a network; the summary."""
 
-    def trouble(entries, place=Place(workers=2), seconds=None):
+    def trouble(entries, place=None, seconds=None):
+        place = place or Place(workers=2)
         estimators = [{"name": "trouble", "folder": str(tmp_path), **entry} for entry in entries]
         network = {"width": 4, "depth": 1}
         content = {"network": network, "truth": {"n_samples": 2}, "estimators": estimators}
         path = tmp_path / "trouble.yaml"
         path.write_text(json.dumps(content))
-        return run(plan(load(path), "trouble"), tmp_path, place, [plugin], seconds=seconds)
+        return run(plan(load(path), "trouble"), tmp_path, place, plugins=[plugin], seconds=seconds)
 
     return trouble
 
@@ -176,10 +177,10 @@ class TestLostWorkers:
     def test_a_job_that_kills_every_worker_fails_alone(self, trouble, tmp_path):
         summary = trouble([{"kills": 9}, {"value": [1, 2, 3, 4]}])
         assert (summary.computed, len(summary.failed)) == (4, 1)
-        assert len(list(tmp_path.glob("killed-*"))) == 3
+        assert len(list(tmp_path.glob("killed-*"))) == 4
         rows = store.read_rows(tmp_path)
         (status,) = rows.loc[rows["mean"].isna(), "status"]
-        assert status.startswith("failed: its worker process was killed, 3 times; ")
+        assert status.startswith("failed: its worker process was killed, 4 times; ")
 
     @pytest.mark.parametrize(("engine", "module"), [("dask", "distributed"), ("slurm", "submitit")])
     def test_on_other_engines(self, trouble, engine, module):

@@ -20,7 +20,7 @@ from cumprop.errors import ConfigError
 ENGINES = ("local", "dask", "slurm")
 """The names; each is a module of this package, and an extra where it needs one."""
 
-RETRIES = 2
+RETRIES = 3
 """How often a job is run again that lost its worker."""
 
 
@@ -67,7 +67,7 @@ def outcomes(
 ) -> Iterator[tuple[J, Outcome]]:
     """All jobs and their outcomes as they end.
 
-    A job whose worker dies is run again, alone, twice; then `give_up(job, workers, reason)` makes
+    A job whose worker dies is run again, alone, three times; then `give_up(job, workers, reason)` makes
     its outcome. Raises ConfigError where the engine is unknown or its packages are missing.
     """
     engine = _engine(place.engine)
