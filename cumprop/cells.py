@@ -236,9 +236,8 @@ def borrow(cell: Cell, parts: Path, workers: int) -> bool:
     Only a row computed under the conditions of now, so that the seconds of a folder compare.
     """
     now = provenance(1, workers)
-    for path in parts.parent.parent.glob(f"*/parts/{cell.key}.parquet"):
-        row = store.read_part(path)
-        if row is None or row["status"].startswith("failed"):
+    for row in store.rows_of(parts.parent.parent, cell.key):
+        if row["status"].startswith("failed"):
             continue
         if all(row[name] == now[name] for name in CONDITIONS):
             store.write_part(parts, row | {"config": cell.config} | cell.truth_columns)
@@ -251,7 +250,7 @@ def is_stored(cell: Cell, parts: Path) -> bool:
 
     A row that is to be compared with another truth by now is moved on to it.
     """
-    stored = store.read_part(parts / f"{cell.key}.parquet")
+    stored = store.read_cell(parts, cell.key)
     if stored is None or stored["status"].startswith("failed"):
         return False
     if not cell.truth_columns.items() <= stored.items():

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from cumprop import distillation, store
+from cumprop.columns import RUN_SCHEMA
 from cumprop.distillation_config import Run
 from cumprop.errors import CumpropError
 from cumprop.flops import CONVENTION
@@ -31,37 +31,6 @@ Row = Mapping[str, Any]
 
 RUNAWAY = 100
 """A run whose loss, as it sees it, exceeds so many times its start is over."""
-
-_PROVENANCE = store.SCHEMA.names[store.SCHEMA.get_field_index("cumprop_version") :]
-_FIELDS: list[tuple[str, Any]] = [
-    ("schema_version", pa.int32()),
-    ("cell_key", pa.string()),
-    ("config", pa.string()),
-    ("width", pa.int64()),
-    ("student_width", pa.int64()),
-    ("depth", pa.int64()),
-    ("activation", pa.string()),
-    ("dtype", pa.string()),
-    ("seed", pa.int64()),
-    ("method", pa.string()),
-    ("order", pa.int64()),
-    ("lr", pa.float64()),
-    ("n_steps", pa.int64()),
-    ("n_samples", pa.int64()),
-    ("batch", pa.int64()),
-    ("step", pa.list_(pa.int64())),
-    ("flops", pa.list_(pa.int64())),
-    ("loss", pa.list_(pa.float64())),
-    ("true_loss", pa.list_(pa.float64())),
-    ("true_loss_se", pa.list_(pa.float64())),
-    ("teacher_variance", pa.float64()),
-    ("flops_convention", pa.string()),
-    ("seconds", pa.float64()),
-    ("status", pa.string()),
-    ("torch_version", pa.string()),
-    *((name, store.SCHEMA.field(name).type) for name in _PROVENANCE),
-]
-SCHEMA = pa.schema(_FIELDS)
 
 
 def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tuple[Run, str]]:
@@ -82,7 +51,7 @@ def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tup
 
 def is_stored(run: Run, parts: Path) -> bool:
     """Whether the row of a run is there, and no failed one."""
-    row = store.read_part(parts / f"{run.key}.parquet")
+    row = store.read_cell(parts, run.key)
     return row is not None and not row["status"].startswith("failed")
 
 
@@ -109,7 +78,7 @@ def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str]:
         "torch_version": version("torch"),
     }
     row = asdict(run) | measured | about | provenance(1, workers)
-    store.write_part(parts, row, SCHEMA)
+    store.write_part(parts, row, RUN_SCHEMA)
     return run, str(measured["status"])
 
 

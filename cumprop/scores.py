@@ -181,7 +181,7 @@ def config_folders(results: Path) -> list[Path]:
 
 
 def _has_rows(folder: Path) -> bool:
-    return any((folder / "parts").glob("*.parquet")) and store.is_sweep(folder)
+    return store.has_rows(folder) and store.is_sweep(folder)
 
 
 def _has_scores(folder: Path) -> bool:

@@ -115,8 +115,8 @@ class TestHelp:
 
     def test_the_commands(self):
         assert sorted(cli.commands) == [
-            "bench", "distill", "doctor", "estimate", "list", "plot", "report", "score", "status",
-            "sweep", "validate",
+            "bench", "distill", "doctor", "estimate", "list", "plot", "report", "results", "score",
+            "status", "sweep", "validate",
         ]  # fmt: skip
 
     def test_cli_py_is_the_same_program(self, tmp_path):
