@@ -76,6 +76,13 @@ def stored_spec(directory: Path, key: str) -> TruthSpec | None:
     return None
 
 
+def stored_specs(directory: Path) -> list[TruthSpec]:
+    """What all truths in a folder are of, those with blocks alone too."""
+    paths = [*directory.glob("*.npz"), *(path.parent for path in directory.glob("*/*-*.npz"))]
+    keys = sorted({path.name.removesuffix(".npz") for path in paths})
+    return [spec for key in keys if (spec := stored_spec(directory, key)) and spec.key == key]
+
+
 def samples_stored(directory: str | Path, spec: TruthSpec) -> int:
     """Forward passes stored for `spec`, at its depth or deeper, unmerged blocks included."""
     directory = Path(directory)

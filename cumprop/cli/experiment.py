@@ -121,13 +121,13 @@ def sweep(
     where = place(engine, jobs, scheduler)
     plans = []
     for config in configs:
-        one = plan(_checked(config, scale, sets), config.stem)
+        one = plan(checked(config, scale, sets), config.stem)
         plans.append(one if jobs is None else replace(one, jobs=jobs))
     plans = shared(plans)
     if shard is not None:
         plans = [one.shard(*shard) for one in plans]
     if dry_run:
-        _show_forecast(plans, where.workers)
+        _show_forecast(plans, results, where.workers)
         return 0
     summaries = run_all(plans, results, where, plugins, debug, time_limit)
     for one, summary in zip(plans, summaries, strict=True):
@@ -212,24 +212,31 @@ def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
 def status(directory: Path) -> None:
     """Show what is done, failed and left in DIRECTORY.
 
+    Also while a sweep runs, here or elsewhere. The minutes are an estimate from stored seconds.
+
     \b
     Example:
       cumprop status results/
     """
     from cumprop import store
+    from cumprop.status import status as standing
 
-    rows, failures = [], []
-    for folder in store.config_folders(directory):
-        cells = {row["cell_key"]: row["status"] for row in store.read_folder(folder)}
-        failed = {key for key, status in cells.items() if status.startswith("failed")}
-        failures += [f"{folder.name}/{key}: {cells[key]}" for key in sorted(failed)]
-        planned = store.read_plan(folder)
-        left = None if planned is None else len(set(planned) - cells.keys())
-        row = {"config": folder.name, "done": len(cells) - len(failed), "failed": len(failed)}
-        rows.append(row | {"left": left})
+    found = [standing(folder) for folder in store.config_folders(directory)]
+    rows = [
+        {
+            "config": one.config,
+            "done": one.done,
+            "failed": one.failed,
+            "left": one.left,
+            "sampled": "" if one.sampled is None else f"{one.sampled:.0%}",
+            "minutes left": "" if one.minutes is None else _minutes(one.minutes),
+        }
+        for one in found
+    ]
     print(text.table(rows))
-    for line in failures:
-        print(line)
+    for one in found:
+        for key, reason in sorted(one.failures.items()):
+            print(f"{one.config}/{key}: {reason}")
 
 
 @click.command()
@@ -278,18 +285,22 @@ def _check(path: Path, scale: str | None) -> None:
     if command and command.value == distillation_config.COMMAND:
         distillation_config.load(path, scale)
     else:
-        _checked(path, scale, ())
+        checked(path, scale, ())
 
 
-def _checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
+def checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
+    """The configuration of a sweep; raises ConfigError with every problem."""
     from cumprop import config, plots
 
     return config.load(path, scale, sets, figures=plots.available())
 
 
-def _show_forecast(plans: Sequence[Plan], workers: int) -> None:
+def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     from cumprop.forecast import forecast, overview
+    from cumprop.sweep import remaining
 
+    plans = remaining(asked, results)
+    stored = sum(len(one.cells) for one in asked) - sum(len(one.cells) for one in plans)
     if len(plans) == 1:
         rows = forecast(plans[0], plans[0].jobs or workers)
         note = "flops and bytes are of one cell; minutes are of all cells of a line"
@@ -302,14 +313,14 @@ def _show_forecast(plans: Sequence[Plan], workers: int) -> None:
         "minutes": _minutes,
     }
     shown = [{k: written[k](v) if k in written else v for k, v in row.items()} for row in rows]
-    print(text.table(shown))
+    print(text.table(shown) or "nothing to compute")
     total = _minutes(sum(row["minutes"] for row in rows))
     left_out = sum(one.left_out for one in plans)
     beside = f" ({left_out} too large and left out)" if left_out else ""
     print(
         f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
         f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
-        f"{workers} workers if nothing is there yet.\n{note}, at the speed of matrix products\n"
+        f"{workers} workers; {stored} cells are stored.\n{note}, at the speed of matrix products\n"
         "measured on this machine just now: random numbers and small steps come on top."
     )
 

@@ -67,8 +67,8 @@ def outcomes(
 ) -> Iterator[tuple[J, Outcome]]:
     """All jobs and their outcomes as they end.
 
-    A job whose worker dies is run again, alone, three times; then `give_up(job, workers, reason)` makes
-    its outcome. Raises ConfigError where the engine is unknown or its packages are missing.
+    A job whose worker dies is run again, alone, three times; then `give_up(job, workers, reason)`
+    makes its outcome. Raises ConfigError where the engine is unknown or its packages are missing.
     """
     engine = _engine(place.engine)
     left, lost = list(jobs), list[tuple[J, Lost]]()
