@@ -71,9 +71,9 @@ def extend(
     if not 2 <= n_samples < 1e18:
         raise ConfigError(f"--n-samples {n_samples:g}: give at least 2, as in 1e9")
     if source.is_dir():
+        if sets:
+            raise ConfigError("--set goes with a CONFIG, not with a folder")
         results, specs = source, _stored(source)
-        if scale or sets:
-            raise ConfigError("--scale and --set go with a CONFIG, not with a folder")
     else:
         from cumprop.cells import truth_specs
 
