@@ -273,7 +273,7 @@ class TestQuery:
             "CREATE TABLE a AS SELECT 1", "SELECT 1; SELECT 2", "SELECT 1; DROP VIEW parts",
             "COPY parts TO '{file}'", "COPY (SELECT 1) TO '{file}'", "EXPORT DATABASE '{file}'",
             "ATTACH '{file}'", "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true",
-            "PRAGMA version", "CALL pragma_version()", "", "/* nothing */", ";", "SELEC 1", "SELECT (",
+            "PRAGMA version", "CALL pragma_version()", "", "/* no */", ";", "SELEC 1", "SELECT (",
             "SELECT * FROM '{part}'", "SELECT * FROM read_parquet('{part}')",
             "SELECT * FROM read_text('{part}')", "SELECT * FROM read_csv('{part}')",
             "SELECT * FROM glob('*')", "SELECT * FROM results", "SELECT * FROM tables",
