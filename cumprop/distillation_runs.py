@@ -59,7 +59,7 @@ def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str]:
     """Compute a run and store its row; what cannot be computed becomes a failed row."""
     import torch
 
-    from cumprop.sweep import follow_parent
+    from cumprop.engines.local import follow_parent
 
     follow_parent()
     threads = torch.get_num_threads()

@@ -21,7 +21,8 @@ from cumprop.errors import CumpropError
 from cumprop.tail_scores import COLUMNS as BUCKET_COLUMNS
 from cumprop.tail_scores import bucket_columns
 from cumprop.tails import TailTruth
-from cumprop.truth import Truth, load
+from cumprop.truth import Truth
+from cumprop.truth_store import load
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]

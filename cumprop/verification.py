@@ -20,7 +20,8 @@ from cumprop.cells import Cell
 from cumprop.distillation_config import Run
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
-from cumprop.truth import Truth, load
+from cumprop.truth import Truth
+from cumprop.truth_store import load
 
 Row = Mapping[str, Any]
 

@@ -18,11 +18,13 @@ from cumprop.errors import ConfigError, CumpropError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cumprop.engines import Place
     from cumprop.experiment import Config
     from cumprop.sweep import Plan
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+ENGINES = ("local", "dask", "slurm")
 
 
 class Shard(click.ParamType[tuple[int, int]]):
@@ -40,6 +42,17 @@ class Shard(click.ParamType[tuple[int, int]]):
         return number, count
 
 
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1), help="Workers; all cores by default."
+)
+engine_option = click.option(
+    "--engine", type=click.Choice(ENGINES), default="local", show_default=True,
+    help="Processes of this machine, a dask cluster, or Slurm job arrays.",
+)  # fmt: skip
+scheduler_option = click.option(
+    "--scheduler", metavar="ADDRESS",
+    help="Of dask, as in tcp://head:8786; without it --engine dask starts workers here.",
+)  # fmt: skip
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, type=FILE, help="Python file with further estimators."
 )
@@ -51,13 +64,29 @@ set_option = click.option(
 )
 
 
+def place(engine: str, jobs: int | None, scheduler: str | None) -> Place:
+    """Where the options say that jobs run."""
+    from cumprop.engines import Place
+    from cumprop.provenance import cores
+
+    if scheduler is not None and engine != "dask":
+        raise ConfigError(f"--scheduler goes with --engine dask, not {engine}")
+    return Place(engine, jobs or cores(), scheduler)
+
+
 @click.command()
 @click.argument("configs", type=FILE, nargs=-1, required=True)
 @click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), help="Workers; all cores by default.")
+@jobs_option
+@engine_option
+@scheduler_option
 @scale_option
 @set_option
 @click.option("--shard", type=Shard(), help="Only part I of N, one for each of N machines.")
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    help="A cell that takes longer fails; the others go on.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would run and what it takes.")
 @plugin_option
 @click.pass_obj
@@ -66,9 +95,12 @@ def sweep(
     configs: tuple[Path, ...],
     results: Path,
     jobs: int | None,
+    engine: str,
+    scheduler: str | None,
     scale: str | None,
     sets: tuple[str, ...],
     shard: tuple[int, int] | None,
+    time_limit: float | None,
     dry_run: bool,
     plugins: tuple[Path, ...],
 ) -> int:
@@ -80,13 +112,13 @@ def sweep(
     \b
     Example:
       cumprop sweep configs/relu_w256.yaml --scale smoke --set network.width=[32,64]
+      cumprop sweep configs/depths.yaml --engine dask --scheduler tcp://head:8786
       cumprop sweep configs/depths.yaml configs/grid.yaml --scale paper --shard 1/8
     """
-    from cumprop.provenance import cores
     from cumprop.sweep import plan, run_all, shared
 
     load_plugins(plugins)
-    workers = jobs or cores()
+    where = place(engine, jobs, scheduler)
     plans = []
     for config in configs:
         one = plan(_checked(config, scale, sets), config.stem)
@@ -95,9 +127,9 @@ def sweep(
     if shard is not None:
         plans = [one.shard(*shard) for one in plans]
     if dry_run:
-        _show_forecast(plans, workers)
+        _show_forecast(plans, where.workers)
         return 0
-    summaries = run_all(plans, results, workers, plugins, debug)
+    summaries = run_all(plans, results, where, plugins, debug, time_limit)
     for one, summary in zip(plans, summaries, strict=True):
         print(
             f"{one.name}: {summary.computed} cells computed, {summary.kept} already there, "
@@ -107,6 +139,9 @@ def sweep(
         for outcome in summary.failed:
             print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
     failed = any(summary.failed for summary in summaries)
+    if shard is not None:
+        print(f"when all shards are done: cumprop score {results}", file=sys.stderr)
+        return 3 if failed else 0
     try:
         _show_scores(plans, results)
     except CumpropError as error:
