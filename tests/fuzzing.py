@@ -23,7 +23,7 @@ CPU_SECONDS = 8
 """A command that runs longer is interrupted, as by Ctrl-C."""
 
 JUNK = [
-    None, True, -1, 0, 1, 2, 3.5, 1e-6, -2.5, 1e300, 10**40, float("nan"), float("inf"), "", "x",
+    None, True, -1, 0, 1, 2, 3.5, 1e-6, -2.5, 1e300, 10**40, 1e-200, 10**5, float("nan"), float("inf"), "", "x",
     "relu", "1e-6", "tail(2)", "tail(", "tail(nan)", "a\nb", "é∞\u2028", "-", "{", [], {}, [[]], [1, 1],
     [1, "x"], [None], {"a": 1}, {"": None}, {"critical": {}}, {"critical": {"q": 1.0}},
     {"w_var": [1.0, 2.0]}, {"w_var": -1}, [{}], [{"name": "toy"}], [{"name": "monte_carlo", "x": 1}],
