@@ -1,4 +1,4 @@
-"""What the fuzz tests draw: configurations, valid and broken, and command lines of every command."""
+"""What the fuzz tests draw: configurations, valid and broken, and lines of every command."""
 
 import contextlib
 import copy
@@ -23,16 +23,20 @@ CPU_SECONDS = 8
 """A command that runs longer is interrupted, as by Ctrl-C."""
 
 JUNK = [
-    None, True, -1, 0, 1, 2, 3.5, 1e-6, -2.5, 1e300, 10**40, 1e-200, 10**5, float("nan"), float("inf"), "", "x",
-    "relu", "1e-6", "tail(2)", "tail(", "tail(nan)", "a\nb", "é∞\u2028", "-", "{", [], {}, [[]], [1, 1],
-    [1, "x"], [None], {"a": 1}, {"": None}, {"critical": {}}, {"critical": {"q": 1.0}},
-    {"w_var": [1.0, 2.0]}, {"w_var": -1}, [{}], [{"name": "toy"}], [{"name": "monte_carlo", "x": 1}],
+    None, True, -1, 0, 1, 2, 3.5, 1e-6, -2.5, 1e300, 10**40, 1e-200, 10**5, float("nan"),
+    float("inf"), "", "x", "relu", "1e-6", "tail(2)", "tail(", "tail(nan)", "a\nb", "é∞\u2028",
+    "-", "{", [], {}, [[]], [1, 1], [1, "x"], [None], {"a": 1}, {"": None}, {"critical": {}},
+    {"critical": {"q": 1.0}}, {"w_var": [1.0, 2.0]}, {"w_var": -1}, [{}], [{"name": "toy"}],
+    [{"name": "monte_carlo", "x": 1}],
 ]  # fmt: skip
-WORDS = ["", "x", "-1", "0", "1", "2", "8", "1e3", "nan", "inf", "1/2", "2/1", "é", "a=b", "a=", "=",
-         "network.width=2", "network.width=[", "estimators.0.order=9", "order=3", "y>1", "y>", "y>nan",
-         "relu", "relu,tanh", "cumulant", "cumulant:order=2", "cumulant:order", "monte_carlo", "gaussian",
-         "smoke", "json", "iid", "sobol", "mse_vs_flops", "--", "--help", "-h", "--debugg", "99999999999999"]  # fmt: skip
-"""`--jobs` and `--n-samples` of 10^14 are among them, but no array that would nearly fit."""
+WORDS = [
+    "", "x", "-1", "0", "1", "2", "8", "1e3", "nan", "inf", "1/2", "2/1", "é", "a=b", "a=", "=",
+    "network.width=2", "network.width=[", "estimators.0.order=9", "order=3", "y>1", "y>", "y>nan",
+    "relu", "relu,tanh", "cumulant", "cumulant:order=2", "cumulant:order", "monte_carlo",
+    "gaussian", "smoke", "json", "iid", "sobol", "mse_vs_flops", "--", "--help", "-h", "--debugg",
+    "99999999999999",
+]  # fmt: skip
+"""Sizes among them are small, or too large for any machine: none would fill this one."""
 
 
 @dataclass
@@ -179,9 +183,11 @@ def as_yaml(draw, experiment):
     return yaml.safe_dump(experiment, allow_unicode=True, sort_keys=False)
 
 
-PIECES = [b":", b"-", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"!", b"!!python/object ", b"|", b">", b"%",
-          b"@", b"`", b"\t", b"\0", b"\xff", b"\n", b"'", b'"', b"? ", b"<<: ", b"extends: test.yaml\n",
-          b"[" * 3000, b"#", b"---\n", b"network: {}\n", b"1e999", b"0x1", b"\xef\xbb\xbf"]  # fmt: skip
+PIECES = [
+    b":", b"-", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"!", b"!!python/object ", b"|", b">", b"%",
+    b"@", b"`", b"\t", b"\0", b"\xff", b"\n", b"'", b'"', b"? ", b"<<: ", b"extends: test.yaml\n",
+    b"[" * 3000, b"#", b"---\n", b"network: {}\n", b"1e999", b"0x1", b"\xef\xbb\xbf",
+]  # fmt: skip
 
 
 @st.composite

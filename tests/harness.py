@@ -64,11 +64,11 @@ class Sweep:
         """The sweep in a process group of its own; each cell takes so many seconds."""
         command = [sys.executable, ROOT / "cli.py", "sweep", self.config, "--plugin", self.plugin]
         command += ["--results", self.results, "--jobs", jobs, *words]
-        return _process(command, TOY_SECONDS=str(seconds))
+        return started(command, TOY_SECONDS=str(seconds))
 
     def compact(self):
         """`cumprop results compact` in a process of its own."""
-        return _process([sys.executable, ROOT / "cli.py", "results", "compact", self.results])
+        return started([sys.executable, ROOT / "cli.py", "results", "compact", self.results])
 
     def n_stored(self):
         """How many parts there are."""
@@ -102,7 +102,8 @@ class Sweep:
         assert (n_rows, problems) == (self.n, [])
 
 
-def _process(words, **environment):
+def started(words, **environment):
+    """A process in a group of its own, what it says kept."""
     return subprocess.Popen(
         [str(word) for word in words],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Configurations and command lines of all kinds: never a traceback, and a code that means something.
+"""Configurations and command lines of all kinds: no traceback, and a code that means something.
 
 300 of each here, 10,000 in tests/verify/test_fuzz.py; malformed networks are in
 test_importers_fuzz.py. Whatever hypothesis finds once belongs into a test of its own.
@@ -18,7 +18,7 @@ def places(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def elsewhere(places, monkeypatch):
-    """Results and figures that are given no folder go here; jobs of the environment do not count."""
+    """Results and figures that are given no folder go here."""
     monkeypatch.chdir(places.folder / "empty")
     monkeypatch.delenv("SCALE", raising=False)
 
