@@ -9,27 +9,15 @@ pytestmark = pytest.mark.verify
 CLEAR = "codes 0, 1, 2, 3, 130; no traceback; every problem one line"
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    return fuzzing.Places(tmp_path_factory.mktemp("fuzz"))
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(places, monkeypatch):
-    """Results and figures that are given no folder go here."""
-    monkeypatch.chdir(places.folder / "empty")
-    monkeypatch.delenv("SCALE", raising=False)
-
-
-def test_configurations(places, record):
+def test_configurations(tmp_path, record):
     cases = settings(max_examples=3500, deadline=None)
-    tally = fuzzing.configurations_checked(places, cases)
+    tally = fuzzing.configurations_checked(tmp_path, cases)
     claim = f"{tally.n:,} commands on 3,500 configurations, valid, broken and mangled"
     record(claim, str(tally), CLEAR, tally.n >= 7000)
 
 
-def test_command_lines(places, record):
+def test_command_lines(tmp_path, record):
     cases = settings(max_examples=3000, deadline=None)
-    tally = fuzzing.command_lines_checked(places, cases)
+    tally = fuzzing.command_lines_checked(tmp_path, cases)
     claim = f"{tally.n:,} command lines of all commands, right and wrong"
     record(claim, str(tally), CLEAR, tally.n >= 3000)
