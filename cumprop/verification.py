@@ -160,17 +160,16 @@ def _truth_problem(row: Row, found: Truth | str) -> str | None:
 
 def _truth(truths: Path, key: str) -> Truth | str:
     """A truth, or what is wrong with it; a damaged file stays where it is."""
-    path = truths / f"{key}.npz"
+    paths = [truths / f"{key}.npz", *(truths / key).glob("*.npz")]
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return f"its truth {path} is damaged"
+        for path in filter(Path.exists, paths):
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    return f"its truth {path} is damaged"
         truth = load(truths, key)
-    except FileNotFoundError:
-        return f"its truth {path} is not there"
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         return f"its truth {path} is damaged"
-    except CumpropError as error:
-        return str(error)
+    except CumpropError:
+        return f"its truth {paths[0]} is not there, or of another version"
     sound = np.isfinite(truth.sums).all() and np.isfinite(truth.squares).all()
-    return truth if sound else f"its truth {path} has sums that are not finite"
+    return truth if sound else f"its truth {paths[0]} has sums that are not finite"

@@ -21,26 +21,35 @@ from dataclasses import dataclass
 from typing import ClassVar
 import numpy as np
 from cumprop.estimator import Cost, Estimate, Estimator, register
+from cumprop.errors import CumpropError
 from cumprop.flops import Flops
 
 @register("toy")
 @dataclass(frozen=True)
 class Toy(Estimator):
     version: ClassVar[int] = 1
-    value: int = 1
+    value: float = 1.0
+    seconds: float = 0.0
     n_samples: int = 3
+    bytes: int = 0
+
+    def supports(self, network):
+        return "no toys for width 7; take 8" if network.shape.width == 7 else None
 
     def estimate(self, network, *, cov=False, rng=None):
-        time.sleep(float(os.environ.get("TOY_SECONDS", 0)))
-        mean = np.full(network.widths[-1], float(self.value)) + rng.random()
-        return Estimate(mean, (), flops=Flops({"toy": 10}), n_samples=self.n_samples)
+        time.sleep(self.seconds + float(os.environ.get("TOY_SECONDS", 0)))
+        if self.value < 0 and "TOY_HEALED" not in os.environ:
+            raise ValueError("value is\\nnegative")
+        mean = np.full(network.widths[-1], self.value) + rng.random()
+        means = tuple(np.full(n, 7.0) for n in network.widths[1:-1])
+        return Estimate(mean, means, flops=Flops({"toy": 10}), n_samples=self.n_samples)
 
     def predict_cost(self, shape):
-        return Cost(10**10, 0)  # so large that it is run once
+        return Cost(10**10, self.bytes)  # so large that it is run once
 
     @classmethod
     def from_tolerance(cls, tolerance, shape, **parameters):
-        return cls(**parameters)
+        return cls(n_samples=round(1 / tolerance**2), **parameters)
 """
 MEASURED = ["seconds", "peak_bytes", *SCHEMA.names[SCHEMA.get_field_index("cumprop_version") :]]
 """Columns that differ from run to run."""
@@ -64,11 +73,11 @@ class Sweep:
         """The sweep in a process group of its own; each cell takes so many seconds."""
         command = [sys.executable, ROOT / "cli.py", "sweep", self.config, "--plugin", self.plugin]
         command += ["--results", self.results, "--jobs", jobs, *words]
-        return _process(command, TOY_SECONDS=str(seconds))
+        return started(command, TOY_SECONDS=str(seconds))
 
     def compact(self):
         """`cumprop results compact` in a process of its own."""
-        return _process([sys.executable, ROOT / "cli.py", "results", "compact", self.results])
+        return started([sys.executable, ROOT / "cli.py", "results", "compact", self.results])
 
     def n_stored(self):
         """How many parts there are."""
@@ -102,7 +111,8 @@ class Sweep:
         assert (n_rows, problems) == (self.n, [])
 
 
-def _process(words, **environment):
+def started(words, **environment):
+    """A process in a group of its own, what it says kept."""
     return subprocess.Popen(
         [str(word) for word in words],
         stdout=subprocess.PIPE,

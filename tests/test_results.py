@@ -183,7 +183,7 @@ class TestVerify:
             ({"seconds": None}, "seconds is None"),
             ({"status": "failed: why"}, "failed, and has a result"),
             ({"truth_n_samples": 10**6}, " of 1,000,000 samples"),
-            ({"truth_key": "e" * 16}, f"{'e' * 16}.npz is not there"),
+            ({"truth_key": "e" * 16}, f"{'e' * 16}.npz is not there, or of another version"),
             ({"depth": 3}, "its columns are those of "),
         ],
     )
@@ -206,7 +206,8 @@ class TestVerify:
         truth = next((swept / "truth").glob("*.npz"))
         for path in (part, truth):
             content = bytearray(path.read_bytes())
-            content[len(content) // 2] ^= 1
+            place = content.find(b"sums.npy") + 300 if path == truth else len(content) // 2
+            content[place] ^= 1
             path.write_bytes(content)
         code, out, _ = cli_run("verify", swept)
         assert code == 3
@@ -273,7 +274,7 @@ class TestQuery:
             "CREATE TABLE a AS SELECT 1", "SELECT 1; SELECT 2", "SELECT 1; DROP VIEW parts",
             "COPY parts TO '{file}'", "COPY (SELECT 1) TO '{file}'", "EXPORT DATABASE '{file}'",
             "ATTACH '{file}'", "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true",
-            "PRAGMA version", "CALL pragma_version()", "", "/* nothing */", ";", "SELEC 1", "SELECT (",
+            "PRAGMA version", "CALL pragma_version()", "", "/* no */", ";", "SELEC 1", "SELECT (",
             "SELECT * FROM '{part}'", "SELECT * FROM read_parquet('{part}')",
             "SELECT * FROM read_text('{part}')", "SELECT * FROM read_csv('{part}')",
             "SELECT * FROM glob('*')", "SELECT * FROM results", "SELECT * FROM tables",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import TOY
 
 import cumprop
 from cumprop import estimator, store
@@ -25,43 +26,6 @@ from cumprop.sweep import Plan, plan, run, run_all, shared
 from cumprop.truth_store import sample
 
 ROOT = Path(__file__).parent.parent
-
-TOY = """
-import os, time
-from dataclasses import dataclass
-from typing import ClassVar
-import numpy as np
-from cumprop.estimator import Cost, Estimate, Estimator, register
-from cumprop.errors import CumpropError
-from cumprop.flops import Flops
-
-@register("toy")
-@dataclass(frozen=True)
-class Toy(Estimator):
-    version: ClassVar[int] = 1
-    value: float = 1.0
-    seconds: float = 0.0
-    n_samples: int = 3
-    bytes: int = 0
-
-    def supports(self, network):
-        return "no toys for width 7; take 8" if network.shape.width == 7 else None
-
-    def estimate(self, network, *, cov=False, rng=None):
-        time.sleep(self.seconds)
-        if self.value < 0 and "TOY_HEALED" not in os.environ:
-            raise ValueError("value is\\nnegative")
-        mean = np.full(network.widths[-1], self.value) + rng.random()
-        means = tuple(np.full(n, 7.0) for n in network.widths[1:-1])
-        return Estimate(mean, means, flops=Flops({"toy": 10}), n_samples=self.n_samples)
-
-    def predict_cost(self, shape):
-        return Cost(10**10, self.bytes)  # so large that it is run once
-
-    @classmethod
-    def from_tolerance(cls, tolerance, shape, **parameters):
-        return cls(n_samples=round(1 / tolerance**2), **parameters)
-"""
 
 
 @pytest.fixture

@@ -59,6 +59,14 @@ plugin_option = click.option(
 scale_option = click.option(
     "--scale", envvar="SCALE", help="One of the config's scales (smoke, laptop, paper)."
 )
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "parquet"]),
+    default="table",
+    show_default=True,
+)
+out_option = click.option("--out", type=FILE, help="Write there, not to the screen.")
 set_option = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import text
-from cumprop.cli.experiment import DIRECTORY, FILE
+from cumprop.cli.experiment import DIRECTORY, format_option, out_option
 from cumprop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,14 +79,8 @@ def verify(directory: Path) -> int:
 @results.command()
 @click.argument("sql", metavar="'SELECT …'")
 @directory_argument
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    show_default=True,
-)
-@click.option("--out", type=FILE, help="Write there, not to the screen.")
+@format_option
+@out_option
 def query(sql: str, directory: Path, form: str, out: Path | None) -> None:
     """Ask the results in DIRECTORY by SQL.
 
