@@ -27,9 +27,10 @@ reproduce-all: install  ## Every experiment, figure and table at SCALE (laptop â
 	$(BIN)/cumprop report results
 
 reference: install  ## Keep scores, figures and verdicts of results/ under version control
-	for name in $(EXPERIMENTS) distill; do mkdir -p results/reference/$$name && \
-		cp results/$$name/scores.parquet results/$$name/runs.parquet results/$$name/plan.json \
-		results/reference/$$name/ 2> /dev/null || test -f results/reference/$$name/plan.json; done
+	for name in $(EXPERIMENTS); do mkdir -p results/reference/$$name && \
+		cp results/$$name/scores.parquet results/$$name/plan.json results/reference/$$name/; done
+	$(BIN)/cumprop results compact results/distill && mkdir -p results/reference/distill && \
+		cp results/distill/parts.parquet results/distill/plan.json results/reference/distill/
 	$(BIN)/cumprop plot results/reference --out figures/reference
 	$(BIN)/cumprop report results/reference --out results/reference/report.html --markdown docs/REPRODUCTION.md
 

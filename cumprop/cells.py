@@ -6,6 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import product
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cumprop import store
+from cumprop import limits, store
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, get
 from cumprop.experiment import Config
 from cumprop.flops import CONVENTION
-from cumprop.memory import free_memory, traced_peak, with_resident_peak
+from cumprop.memory import traced_peak, with_resident_peak
 from cumprop.provenance import CONDITIONS, provenance
 
 if TYPE_CHECKING:
@@ -80,6 +81,16 @@ class Cell:
     def cost(self) -> Cost:
         """What the estimator predicts for this cell."""
         return self.backend.predict_cost(self.shape)
+
+    @property
+    def flops(self) -> int:
+        """Predicted FLOPs."""
+        return self.cost.flops
+
+    @property
+    def bytes(self) -> int:
+        """Predicted memory."""
+        return self.cost.bytes
 
     @property
     def description(self) -> str:
@@ -225,9 +236,8 @@ def borrow(cell: Cell, parts: Path, workers: int) -> bool:
     Only a row computed under the conditions of now, so that the seconds of a folder compare.
     """
     now = provenance(1, workers)
-    for path in parts.parent.parent.glob(f"*/parts/{cell.key}.parquet"):
-        row = store.read_part(path)
-        if row is None or row["status"].startswith("failed"):
+    for row in store.rows_of(parts.parent.parent, cell.key):
+        if row["status"].startswith("failed"):
             continue
         if all(row[name] == now[name] for name in CONDITIONS):
             store.write_part(parts, row | {"config": cell.config} | cell.truth_columns)
@@ -240,7 +250,7 @@ def is_stored(cell: Cell, parts: Path) -> bool:
 
     A row that is to be compared with another truth by now is moved on to it.
     """
-    stored = store.read_part(parts / f"{cell.key}.parquet")
+    stored = store.read_cell(parts, cell.key)
     if stored is None or stored["status"].startswith("failed"):
         return False
     if not cell.truth_columns.items() <= stored.items():
@@ -248,22 +258,39 @@ def is_stored(cell: Cell, parts: Path) -> bool:
     return True
 
 
-def run_cell(cell: Cell, parts: Path, workers: int, debug: bool = False) -> Outcome:
+def run_cell(
+    cell: Cell,
+    parts: Path,
+    workers: int,
+    debug: bool = False,
+    time_limit: AbstractContextManager[None] | None = None,
+) -> Outcome:
     """Compute a cell and store its row; a cell that cannot be computed becomes a failed row.
 
-    Nothing is computed for a row that another sweep or experiment has stored.
+    It waits until its memory is free, and is then computed within `time_limit`. Nothing is computed
+    for a row that another sweep or experiment has stored.
     """
     if is_stored(cell, parts) or borrow(cell, parts, workers):
-        return Outcome(cell.label, "ok", cell.cost.flops)
+        return Outcome(cell.label, "ok", cell.flops)
     try:
-        measured = _measure(cell)
+        with limits.memory(cell.bytes), time_limit or nullcontext():
+            measured = _measure(cell)
     except Exception as error:
         if debug:
             traceback.print_exc()
         reason = str(error) if isinstance(error, CumpropError) else _described(error)
-        measured = {"status": "failed: " + " ".join(reason.split())}
+        return give_up(cell, parts, workers, reason)
+    return _stored(cell, parts, workers, measured)
+
+
+def give_up(cell: Cell, parts: Path, workers: int, reason: str) -> Outcome:
+    """Store the row of a cell that cannot be computed."""
+    return _stored(cell, parts, workers, {"status": "failed: " + " ".join(reason.split())})
+
+
+def _stored(cell: Cell, parts: Path, workers: int, measured: dict[str, Any]) -> Outcome:
     store.write_part(parts, cell.columns() | measured | provenance(1, workers))
-    return Outcome(cell.label, measured["status"], cell.cost.flops)
+    return Outcome(cell.label, measured["status"], cell.flops)
 
 
 def _described(error: Exception) -> str:
@@ -278,12 +305,6 @@ def _measure(cell: Cell) -> dict[str, Any]:
     Tracing allocations slows it down, so a small cell runs twice: first traced, which also warms
     it up, then timed. A large one runs once, and the operating system says how the process grew.
     """
-    needed, free = cell.cost.bytes, free_memory()
-    if needed > free:
-        raise CumpropError(
-            f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            "use fewer --jobs, a smaller width or a lower order"
-        )
     network = cell.network()
     reason = cell.backend.supports(network)
     if reason is not None:

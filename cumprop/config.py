@@ -203,7 +203,7 @@ def _hint(word: str, choices: Sequence[str]) -> str:
 def _located(root: Node, error: Any, whole: type[BaseModel]) -> Problem:
     """A pydantic error of the model `whole` as one line that names the place in the file."""
     node, key, model = root, "", whole
-    *path, last = error["loc"]
+    *path, last = error["loc"] or ("",)  # the whole is no mapping
     for part in path:
         below = node.child(part)
         if below is not None:  # else the tag of a union, or the one value of an implied list
@@ -247,6 +247,8 @@ def _message(error: Any) -> str:
             return f"must be at least {context['ge']:g}, got {given!r}"
         case "greater_than":
             return f"must be greater than {context['gt']:g}, got {given!r}"
+        case "less_than_equal":
+            return f"must be at most {context['le']:g}, got {given!r}"
         case "too_short":
             return "must not be empty"
         case "literal_error":

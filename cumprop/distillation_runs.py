@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cumprop import distillation, store
+from cumprop.columns import RUN_SCHEMA
 from cumprop.distillation_config import Run
 from cumprop.errors import CumpropError
 from cumprop.flops import CONVENTION
@@ -35,40 +34,6 @@ RUNAWAY = 100
 
 FIGURES = ("loss_vs_flops",)
 """What draws runs, and nothing else does."""
-
-RUNS = "runs.parquet"
-"""All runs of a folder in one file, made anew from its parts whenever they are read."""
-
-_PROVENANCE = store.SCHEMA.names[store.SCHEMA.get_field_index("cumprop_version") :]
-_FIELDS: list[tuple[str, Any]] = [
-    ("schema_version", pa.int32()),
-    ("cell_key", pa.string()),
-    ("config", pa.string()),
-    ("width", pa.int64()),
-    ("student_width", pa.int64()),
-    ("depth", pa.int64()),
-    ("activation", pa.string()),
-    ("dtype", pa.string()),
-    ("seed", pa.int64()),
-    ("method", pa.string()),
-    ("order", pa.int64()),
-    ("lr", pa.float64()),
-    ("n_steps", pa.int64()),
-    ("n_samples", pa.int64()),
-    ("batch", pa.int64()),
-    ("step", pa.list_(pa.int64())),
-    ("flops", pa.list_(pa.int64())),
-    ("loss", pa.list_(pa.float64())),
-    ("true_loss", pa.list_(pa.float64())),
-    ("true_loss_se", pa.list_(pa.float64())),
-    ("teacher_variance", pa.float64()),
-    ("flops_convention", pa.string()),
-    ("seconds", pa.float64()),
-    ("status", pa.string()),
-    ("torch_version", pa.string()),
-    *((name, store.SCHEMA.field(name).type) for name in _PROVENANCE),
-]
-SCHEMA = pa.schema(_FIELDS)
 
 
 def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tuple[Run, str]]:
@@ -89,7 +54,7 @@ def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tup
 
 def is_stored(run: Run, parts: Path) -> bool:
     """Whether the row of a run is there, and no failed one."""
-    row = store.read_part(parts / f"{run.key}.parquet")
+    row = store.read_cell(parts, run.key)
     return row is not None and not row["status"].startswith("failed")
 
 
@@ -97,7 +62,7 @@ def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str]:
     """Compute a run and store its row; what cannot be computed becomes a failed row."""
     import torch
 
-    from cumprop.sweep import follow_parent
+    from cumprop.engines.local import follow_parent
 
     follow_parent()
     threads = torch.get_num_threads()
@@ -116,7 +81,7 @@ def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str]:
         "torch_version": version("torch"),
     }
     row = asdict(run) | measured | about | provenance(1, workers)
-    store.write_part(parts, row, SCHEMA)
+    store.write_part(parts, row, RUN_SCHEMA)
     return run, str(measured["status"])
 
 
@@ -185,26 +150,19 @@ def folders(results: Path) -> list[Path]:
 
 
 def _has_runs(folder: Path) -> bool:
-    return (folder / RUNS).is_file() or not store.is_sweep(folder)
+    return store.has_rows(folder) and not store.is_sweep(folder)
 
 
 def read(folder: Path) -> list[Row]:
-    """One row per finished run that was last asked for; of all where that is not known.
-
-    Keeps them in `runs.parquet`, which a folder without parts is read from.
-    """
-    stored = store.read_folder(folder)
+    """One row per finished run that was last asked for; of all where that is not known."""
     plan = store.read_plan(folder)
     rows: list[Row] = [
         row
-        for row in stored or pq.read_table(folder / RUNS).to_pylist()
+        for row in store.read_folder(folder)
         if not row["status"].startswith("failed") and (plan is None or row["cell_key"] in plan)
     ]
     if not rows:
         raise CumpropError(f"{folder}: no finished runs; run `cumprop distill CONFIG` again")
-    if stored:
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        store.write_atomically(folder / RUNS, lambda file: pq.write_table(table, file))
     return rows
 
 

@@ -87,13 +87,17 @@ Readout = Annotated[
     AfterValidator(_known_readout),
     WithJsonSchema({"type": "string", "pattern": r"^(output|pre|post|tail\(.+\))$"}),
 ]
-Positive = Annotated[int, Field(ge=1), BeforeValidator(whole)]
+MOST = 10**18
+"""Of anything that is counted: a column of results takes no more."""
+
+Positive = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(whole)]
+Size = Annotated[int, Field(ge=1, le=10**5), BeforeValidator(whole)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Grid = Annotated[
-    list[Positive],
+    list[Size],
     Field(min_length=1),
     AfterValidator(_distinct),
-    BeforeValidator(listed, json_schema_input_type=Positive | list[Positive]),
+    BeforeValidator(listed, json_schema_input_type=Size | list[Size]),
 ]
 Tolerance = Annotated[Real, Field(gt=0)]
 Tolerances = Annotated[
@@ -103,7 +107,7 @@ Tolerances = Annotated[
     BeforeValidator(listed, json_schema_input_type=Tolerance | list[Tolerance]),
 ]
 Seeds = Annotated[
-    list[Annotated[int, Field(ge=0), BeforeValidator(whole)]],
+    list[Annotated[int, Field(ge=0, le=MOST), BeforeValidator(whole)]],
     Field(min_length=1),
     AfterValidator(_distinct),
     BeforeValidator(_seeds, json_schema_input_type=Positive | list[int]),
@@ -200,7 +204,7 @@ class Truth(_Model):
     Design importance is for readout tail(t), and draws n_samples inputs for every neuron.
     """
 
-    n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
+    n_samples: Annotated[int, Field(ge=2, le=MOST), BeforeValidator(whole)]
     design: Literal["iid", "antithetic", "orthogonal", "importance"] = "orthogonal"
 
 

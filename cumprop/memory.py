@@ -50,6 +50,15 @@ def _status(entry: str) -> int:
     return int(found[entry].split()[0]) * 1024
 
 
+def resident_memory(pid: int) -> int:
+    """Bytes of memory that a process has; 0 where the operating system does not tell."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def free_memory() -> int:
     """Bytes that can still be allocated, by the machine and by the container if it has a limit."""
     group = Path("/sys/fs/cgroup")
@@ -83,3 +92,12 @@ def _machine_memory() -> int:
     except OSError:
         pass
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def oom_kills() -> int:
+    """Processes the operating system has killed for memory since it started; 0 if it is silent."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(n) for name, n in map(str.split, lines) if name == "oom_kill"), 0)

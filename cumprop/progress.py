@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from cumprop.cells import Cell, Outcome
-
-if TYPE_CHECKING:
-    from cumprop.sweep import TruthJob
+from cumprop.jobs import Job, TruthBlock
+from cumprop.truth_store import chunks_stored
 
 _LAYOUT = "{l_bar}{bar}| {n_fmt}/{total_fmt}FLOP [{elapsed}<{remaining}] {postfix}"
 _SECONDS = 5.0
@@ -21,24 +21,27 @@ _SECONDS = 5.0
 class Progress:
     """A bar that weighs each job by its predicted FLOPs.
 
-    Cells count when they are finished. Truths take minutes to days, so their files are looked at
-    every five seconds; workers write them every twenty.
+    Cells count when they are finished. Blocks of truths may take minutes, so their files are looked
+    at every five seconds; workers write them every twenty.
     """
 
-    def __init__(self, truths: Sequence[TruthJob], cells: Sequence[Cell], results: Path) -> None:
+    def __init__(self, blocks: Sequence[TruthBlock], cells: Sequence[Cell], results: Path) -> None:
         from tqdm import tqdm
 
-        self.truths, self.folder = truths, results / "truth"
-        self.sampled = self._sampled()
-        whole = sum(job.flops for job in truths)
+        self.folder = results / "truth"
+        self.blocks = defaultdict[str, dict[int, TruthBlock]](dict)
+        for block in blocks:
+            self.blocks[block.gap.spec.key][block.gap.start] = block
+        self.counted = defaultdict[tuple[str, int], int](int)
+        jobs: list[Job] = [*blocks, *cells]
         self.bar = tqdm(
-            total=whole - self.sampled + sum(cell.cost.flops for cell in cells),
+            total=sum(job.flops for job in jobs),
             unit_scale=True,
             bar_format=_LAYOUT,
             mininterval=0.1 if sys.stderr.isatty() else 10.0,
             smoothing=0,  # jobs differ too much for anything but the average speed
         )
-        self.done = threading.Event()
+        self.lock, self.done = threading.Lock(), threading.Event()
         self.watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -59,28 +62,29 @@ class Progress:
         """Print a line above the bar."""
         self.bar.write(line, file=sys.stderr)
 
-    def finish(self, experiment: str, outcome: Outcome) -> None:
+    def finish(self, experiment: str, job: Job, outcome: Outcome) -> None:
         """Count a job that has ended."""
-        self.bar.set_postfix_str(f"{experiment}: {outcome.label}", refresh=False)
-        if outcome.is_cell:
-            self.bar.update(outcome.flops)
-        else:
-            self._follow()
+        with self.lock:
+            self.bar.set_postfix_str(f"{experiment}: {outcome.label}", refresh=False)
+            if isinstance(job, TruthBlock):
+                key, start = job.gap.spec.key, job.gap.start
+                del self.blocks[key][start]
+                self.bar.update(job.flops - self.counted[key, start])
+            else:
+                self.bar.update(job.flops)
 
     def _watch(self) -> None:
         while not self.done.wait(_SECONDS):
-            self._follow()
+            with self.lock:
+                self.follow()
 
-    def _follow(self) -> None:
-        """Move the bar by what truths have grown, and its clock."""
-        sampled = self._sampled()
-        grown, self.sampled = sampled - self.sampled, sampled
-        self.bar.update(grown)
-
-    def _sampled(self) -> int:
-        from cumprop.truth import samples_stored
-
-        return sum(
-            job.flops_of(min(samples_stored(self.folder, job.spec), job.n_samples))
-            for job in self.truths
-        )
+    def follow(self) -> None:
+        """Move the bar by what blocks have grown, and its clock."""
+        for key, blocks in self.blocks.items():
+            if blocks:
+                stored = chunks_stored(self.folder, next(iter(blocks.values())).gap.spec)
+                for start, block in blocks.items():
+                    sampled = block.flops_of(stored.get(start, 0))
+                    self.bar.update(sampled - self.counted[key, start])
+                    self.counted[key, start] = sampled
+        self.bar.update(0)

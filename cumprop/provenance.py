@@ -18,9 +18,9 @@ CONDITIONS = ("cpu", "blas", "threads", "workers")
 def provenance(threads: int, workers: int) -> dict[str, Any]:
     """The provenance columns of a row computed now, on `threads` BLAS threads in each worker."""
     return {
-        "cumprop_version": version("cumprop"),
-        "numpy_version": version("numpy"),
-        "scipy_version": version("scipy"),
+        "cumprop_version": _version("cumprop"),
+        "numpy_version": _version("numpy"),
+        "scipy_version": _version("scipy"),
         "python_version": platform.python_version(),
         "cpu": cpu(),
         "blas": blas(),
@@ -29,6 +29,9 @@ def provenance(threads: int, workers: int) -> dict[str, Any]:
         "git_revision": git_revision(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+_version = cache(version)
 
 
 @cache

@@ -21,7 +21,8 @@ from cumprop.errors import CumpropError
 from cumprop.tail_scores import COLUMNS as BUCKET_COLUMNS
 from cumprop.tail_scores import bucket_columns
 from cumprop.tails import TailTruth
-from cumprop.truth import Truth, load
+from cumprop.truth import Truth
+from cumprop.truth_store import load
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -180,7 +181,7 @@ def config_folders(results: Path) -> list[Path]:
 
 
 def _has_rows(folder: Path) -> bool:
-    return any((folder / "parts").glob("*.parquet")) and store.is_sweep(folder)
+    return store.has_rows(folder) and store.is_sweep(folder)
 
 
 def _has_scores(folder: Path) -> bool:

@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
-from multiprocessing import parent_process
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cumprop import store
-from cumprop.cells import Cell, Outcome, cells, forward_flops, is_stored, run_cell, truth_specs
+from cumprop import engines, store, truth_store
+from cumprop.cells import Cell, Outcome, cells, is_stored, truth_specs
+from cumprop.engines import Place
 from cumprop.errors import CumpropError
 from cumprop.experiment import Config
-from cumprop.plugins import load_plugin
+from cumprop.jobs import Job, TruthBlock, TruthJob, Work
 from cumprop.progress import Progress
 
 if TYPE_CHECKING:
     from cumprop.truth import TruthSpec
 
-
-@dataclass(frozen=True)
-class TruthJob:
-    """The sampling that one network is compared with."""
-
-    spec: TruthSpec
-    n_samples: int
-
-    @property
-    def label(self) -> str:
-        return f"truth width {self.spec.width} seed {self.spec.seed}"
-
-    @property
-    def flops(self) -> int:
-        """FLOPs of the forward passes."""
-        return self.flops_of(self.n_samples)
-
-    def flops_of(self, n_samples: int) -> int:
-        """Those of so many samples."""
-        return n_samples * self.spec.passes * forward_flops(self.spec.width, self.spec.depth)
+_MERGED_AT_ONCE = 16
+"""Blocks of a truth between two merges."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a sweep is to compute.
 
-    `jobs` are the workers of its cells where the experiment says; `left_out` cells are too large.
+    `jobs` are the workers of its cells where the experiment says; `left_out` cells are too large; a
+    shard is a part of the `whole`.
     """
 
     name: str
@@ -59,13 +39,16 @@ class Plan:
     figures: list[str] = field(default_factory=list)
     jobs: int | None = None
     left_out: int = 0
+    whole: Plan | None = None
 
     def shard(self, number: int, count: int) -> Plan:
         """The part `number` of `count` (from 1) that one of several machines takes."""
-        mine = slice(number - 1, None, count)
-        cells = sorted(self.cells, key=_flops, reverse=True)[mine]
-        truths = sorted(self.truths, key=_flops, reverse=True)[mine]
-        return replace(self, cells=cells, truths=truths)
+        cells = sorted(self.cells, key=lambda cell: cell.flops, reverse=True)
+        truths = [
+            replace(job, shard=((number - 1 + i) % count, count))
+            for i, job in enumerate(self.truths)
+        ]
+        return replace(self, cells=cells[number - 1 :: count], truths=truths, whole=self)
 
 
 @dataclass(frozen=True)
@@ -104,136 +87,143 @@ def shared(plans: Sequence[Plan]) -> list[Plan]:
     ]
 
 
-def run(
-    plan: Plan,
-    results: Path,
-    jobs: int = 1,
-    plugins: Sequence[Path] = (),
-    debug: bool = False,
-) -> Summary:
+def remaining(plans: Sequence[Plan], results: Path) -> list[Plan]:
+    """The plans without what is stored; changes nothing."""
+    return [
+        replace(
+            one,
+            cells=_split(one, results)[0],
+            truths=[left for job in one.truths if (left := job.remaining(results)).n_samples],
+        )
+        for one in plans
+    ]
+
+
+def run(plan: Plan, results: Path, place: Place | None = None, **options: Any) -> Summary:
     """`run_all` of one plan."""
-    (summary,) = run_all([plan], results, jobs, plugins, debug)
+    (summary,) = run_all([plan], results, place, **options)
     return summary
 
 
 def run_all(
     plans: Sequence[Plan],
     results: Path,
-    jobs: int = 1,
+    place: Place | None = None,
     plugins: Sequence[Path] = (),
     debug: bool = False,
+    seconds: float | None = None,
 ) -> list[Summary]:
     """Compute what is not there yet, each cell a parquet part in `results/<name>/parts`.
 
-    Safe to kill, to repeat and to run twice at once. Every job uses one BLAS thread; `jobs` of them
-    run at a time, cells as many as their plan says. Failed cells become rows with a reason and are
-    tried again by the next run. Raises CumpropError if a worker process dies.
+    Safe to kill, to repeat and to run twice at once. Every job uses one BLAS thread; as many run at
+    a time as `place` has workers, cells as many as their plan says. Failed cells, also those that
+    take more than `seconds`, become rows with a reason and are tried again by the next run.
     """
-    left = {one.name: _left(one, results) for one in plans}
-    truths = [job for one in plans for job in one.truths]
-    progress = Progress(truths, [cell for some in left.values() for cell in some], results)
+    place = replace(place or Place(), folder=results, apart=seconds is not None)
+    work = Work(results.absolute(), tuple(path.absolute() for path in plugins), debug, seconds)
+    all_left = [_left(one, results, place.workers) for one in plans]
+    all_blocks = [_blocks(one.truths, results) for one in plans]
     summaries = []
-    with progress:
-        for one in plans:
-            parts, n = results / one.name / "parts", len(one.cells)
-            kept = n - len(left[one.name])
+    with Progress([*chain(*all_blocks)], [*chain(*all_left)], results) as progress:
+        for one, left, blocks in zip(plans, all_left, all_blocks, strict=True):
+            n = len(one.cells)
             progress.say(
-                f"{one.name}: {n} cells ({kept} already there), {len(one.truths)} truths; "
-                f"results go to {parts}"
+                f"{one.name}: {n} cells ({n - len(left)} already there), {len(one.truths)} truths; "
+                f"results go to {results / one.name / 'parts'}"
             )
-            stages: list[tuple[list[Cell | TruthJob], int]]
-            if one.jobs is None:
-                stages = [([*one.truths, *left[one.name]], jobs)]
-            else:
-                stages = [([*one.truths], jobs), ([*left[one.name]], one.jobs)]
-            failed = []
-            for work, workers in stages:
-                work.sort(key=_flops, reverse=True)  # long jobs first: all busy to the end
-                for outcome in _outcomes(work, results, parts, workers, plugins, debug):
-                    progress.finish(one.name, outcome)
-                    failed += [outcome] * outcome.failed
-            lost = sum(outcome.is_cell for outcome in failed)
-            summaries.append(Summary(len(left[one.name]) - lost, kept, failed))
+            stages: list[tuple[Sequence[Job], int]] = [([*blocks, *left], place.workers)]
+            if one.jobs is not None:
+                stages = [(blocks, place.workers), (left, one.jobs)]
+            failed = dict[str, Outcome]()  # a truth once, however many of its blocks fail
+            for jobs, workers in stages:
+                for job, outcome in _outcomes(jobs, work, replace(place, workers=workers)):
+                    progress.finish(one.name, job, outcome)
+                    if outcome.failed:
+                        failed.setdefault(outcome.label, outcome)
+            lost = sum(outcome.is_cell for outcome in failed.values())
+            summaries.append(Summary(len(left) - lost, n - len(left), [*failed.values()]))
     return summaries
 
 
-def _left(plan: Plan, results: Path) -> list[Cell]:
+def sample(
+    specs: Sequence[TruthSpec], n_samples: int, results: Path, place: Place, debug: bool = False
+) -> list[Outcome]:
+    """Extend truths below `results` to `n_samples`; what failed, each truth once."""
+    work = Work(results.absolute(), debug=debug)
+    blocks = _blocks([TruthJob(spec, n_samples) for spec in specs], results)
+    failed = dict[str, Outcome]()
+    with Progress(blocks, [], results) as progress:
+        for job, outcome in _outcomes(blocks, work, replace(place, folder=results)):
+            progress.finish("truth", job, outcome)
+            if outcome.failed:
+                failed.setdefault(outcome.label, outcome)
+    return [*failed.values()]
+
+
+def _blocks(truths: Sequence[TruthJob], results: Path) -> list[TruthBlock]:
+    """What is to be sampled for truths, once what others have sampled is merged."""
+    blocks = list[TruthBlock]()
+    for job in truths:
+        with suppress(OSError):  # which its blocks will report
+            truth_store.merge(results / "truth", job.spec)
+        blocks += job.blocks(results)
+    return blocks
+
+
+def _outcomes(jobs: Sequence[Job], work: Work, place: Place) -> Iterator[tuple[Job, Outcome]]:
+    """Jobs and their outcomes as they end, long ones first: all workers are busy to the end.
+
+    The blocks of a truth are merged when all are sampled, and some at a time before.
+    """
+    ordered = sorted(jobs, key=lambda job: job.flops, reverse=True)
+    left = Counter(job.gap.spec.key for job in jobs if isinstance(job, TruthBlock))
+    for job, outcome in engines.outcomes(ordered, work, place, work.give_up):
+        yield job, outcome
+        if isinstance(job, TruthBlock):
+            key = job.gap.spec.key
+            left[key] -= 1
+            if left[key] % _MERGED_AT_ONCE == 0 and not outcome.failed:
+                truth_store.merge(work.results / "truth", job.gap.spec)
+
+
+def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
     """The cells that are not stored; makes the plan's folder."""
-    parts = results / plan.name / "parts"
+    folder = results / plan.name
+    parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     store.remove_leftovers(parts)
-    store.write_plan(parts.parent, (cell.key for cell in plan.cells), plan.figures)
-    return [cell for cell in plan.cells if not is_stored(cell, parts)]
+    whole = plan.whole or plan
+    keys = [cell.key for cell in whole.cells]
+    store.write_plan(folder, keys, whole.figures, _work(whole, workers))
+    left, moved = _split(plan, results)
+    return left + [cell for cell in moved if not is_stored(cell, parts)]
 
 
-def _flops(job: Cell | TruthJob) -> int:
-    return job.flops if isinstance(job, TruthJob) else job.cost.flops
+def _work(plan: Plan, workers: int) -> dict[str, Any]:
+    """What a plan asks for, as `cumprop.status` reads it."""
+    return {
+        "workers": plan.jobs or workers,
+        "flops": {cell.key: cell.flops for cell in plan.cells},
+        "truths": {
+            job.spec.key: {"n_samples": job.n_samples, "flops_per_sample": job.flops_of(1)}
+            for job in plan.truths
+        },
+    }
 
 
-def _outcomes(
-    work: Iterable[Cell | TruthJob],
-    results: Path,
-    parts: Path,
-    jobs: int,
-    plugins: Sequence[Path],
-    debug: bool,
-) -> Iterator[Outcome]:
-    """Outcomes as the jobs finish."""
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    try:
-        yield from pool(
-            delayed(_run_job)(job, results, parts, jobs, tuple(plugins), debug) for job in work
-        )
-    except TerminatedWorkerError as error:
-        raise CumpropError(
-            "a worker process was killed, probably for memory; "
-            "what is finished is kept, run again with fewer --jobs"
-        ) from error
-
-
-def _run_job(
-    job: Cell | TruthJob,
-    results: Path,
-    parts: Path,
-    workers: int,
-    plugins: tuple[Path, ...],
-    debug: bool,
-) -> Outcome:
-    from threadpoolctl import threadpool_limits
-
-    follow_parent()
-    for plugin in plugins:
-        load_plugin(plugin)
-    with threadpool_limits(1):
-        if isinstance(job, TruthJob):
-            return _run_truth(job, results)
-        return run_cell(job, parts, workers, debug)
-
-
-@cache
-def follow_parent() -> None:
-    """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
-    if parent_process() is None:
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _run_truth(job: TruthJob, results: Path) -> Outcome:
-    from cumprop.truth import load_or_extend
-
-    try:
-        load_or_extend(results / "truth", job.spec, job.n_samples)
-    except Exception as error:
-        return Outcome(job.label, f"failed: {error}", job.flops, is_cell=False)
-    return Outcome(job.label, "ok", job.flops, is_cell=False)
+def _split(plan: Plan, results: Path) -> tuple[list[Cell], list[Cell]]:
+    """The cells without a row or with a failed one; those whose row is of another truth by now."""
+    folder = results / plan.name
+    if not store.is_sweep(folder):
+        raise CumpropError(f"{folder} holds results of another command; rename the config")
+    columns = ["cell_key", "status", "truth_key", "truth_design", "truth_n_samples"]
+    rows = store.read_table(folder).select(columns).to_pylist()
+    done = {row["cell_key"]: row for row in rows if not row["status"].startswith("failed")}
+    left, moved = [], []
+    for cell in plan.cells:
+        row = done.get(cell.key)
+        if row is None:
+            left.append(cell)
+        elif not cell.truth_columns.items() <= row.items():
+            moved.append(cell)
+    return left, moved

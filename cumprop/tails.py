@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,10 @@ class TailSpec(TruthSpec):
         return self.width
 
     @property
+    def bytes(self) -> int:
+        return super().bytes + 8 * (self.width + self.depth) * self.width**2  # the tilts
+
+    @property
     def group_samples(self) -> int:
         return _GROUP_SAMPLES
 
@@ -141,8 +145,8 @@ class TailTruth(Truth):
         first, second = self.mean(readout, depth)
         return float(np.mean((first + second) / 2 - first * second))
 
-    def extended(self) -> TailTruth:
-        """This truth and one chunk more: its numbers depend on `spec` and `chunks` only.
+    def extended(self) -> Self:
+        """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
 
         Half h of chunk i draws from `stream(seed, width, 2, h, i)`. Cost: `spec.chunk_samples`
         forward passes for every neuron.
@@ -150,7 +154,7 @@ class TailTruth(Truth):
         spec = self.spec
         sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
         for half in range(2):
-            rng = stream(spec.seed, spec.width, 2, half, self.chunks)
+            rng = stream(spec.seed, spec.width, 2, half, self.end)
             for i, tilt in enumerate(spec.tilts):
                 samples = tilt.sample(rng, GROUPS * spec.group_samples, spec.network.dtype)
                 weights = tilt.weights(samples, spec.network, i, spec.threshold)

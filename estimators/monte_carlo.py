@@ -22,6 +22,8 @@ from cumprop.random_networks import stream
 Array = NDArray[Any]
 
 EXTRAPOLATIONS = ("none", "gaussian", "cumulant")
+_MOST = 10**18
+"""Samples: a column of results takes no more."""
 _SMALLEST_VARIANCE = 1e-10
 
 
@@ -57,15 +59,18 @@ class MonteCarlo(Estimator):
         if self.extrapolate != "none" and self.design != "iid":
             raise CumpropError("monte_carlo: extrapolate takes its moments from design iid only")
         n = self.n_samples
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise CumpropError(f"monte_carlo: n_samples is {n!r}; give a whole number ≥ 1")
+        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST:
+            raise CumpropError(f"monte_carlo: n_samples is {n!r}; give a whole number ≥ 1, ≤ 1e18")
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
         """N = ⌈1/ε²⌉, which iid samples need (mathematics §5); other designs do better."""
         if not tolerance > 0:
             raise CumpropError(f"monte_carlo: tolerance is {tolerance!r}; give a number > 0")
-        return cls(n_samples=math.ceil((1 - 1e-12) / tolerance**2), **parameters)
+        needed = (1 - 1e-12) / tolerance / tolerance
+        if needed > _MOST:
+            raise CumpropError(f"monte_carlo: tolerance {tolerance} takes {needed:.1g} samples")
+        return cls(n_samples=math.ceil(needed), **parameters)
 
     def supports(self, network: MLP) -> str | None:
         if self.extrapolate != "none" and not network.depth:

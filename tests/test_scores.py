@@ -9,7 +9,8 @@ import pytest
 from cumprop import scores, store
 from cumprop.errors import CumpropError
 from cumprop.scores import mse_between, noise_interval, score, summary, total_interval
-from cumprop.truth import TruthSpec, load_or_extend
+from cumprop.truth import TruthSpec
+from cumprop.truth_store import load_or_extend
 
 N, B = 12, 8
 

@@ -11,56 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import TOY
 
 import cumprop
 from cumprop import estimator, store
 from cumprop.cells import Outcome, borrow, cells, run_cell
 from cumprop.config import load
+from cumprop.engines import Place
 from cumprop.forecast import forecast, overview
 from cumprop.memory import free_memory, traced_peak, with_resident_peak
 from cumprop.plugins import load_plugin
 from cumprop.progress import Progress
 from cumprop.sweep import Plan, plan, run, run_all, shared
-from cumprop.truth import load_or_extend
+from cumprop.truth_store import sample
 
 ROOT = Path(__file__).parent.parent
-
-TOY = """
-import os, time
-from dataclasses import dataclass
-from typing import ClassVar
-import numpy as np
-from cumprop.estimator import Cost, Estimate, Estimator, register
-from cumprop.errors import CumpropError
-from cumprop.flops import Flops
-
-@register("toy")
-@dataclass(frozen=True)
-class Toy(Estimator):
-    version: ClassVar[int] = 1
-    value: float = 1.0
-    seconds: float = 0.0
-    n_samples: int = 3
-    bytes: int = 0
-
-    def supports(self, network):
-        return "no toys for width 7; take 8" if network.shape.width == 7 else None
-
-    def estimate(self, network, *, cov=False, rng=None):
-        time.sleep(self.seconds)
-        if self.value < 0 and "TOY_HEALED" not in os.environ:
-            raise ValueError("value is\\nnegative")
-        mean = np.full(network.widths[-1], self.value) + rng.random()
-        means = tuple(np.full(n, 7.0) for n in network.widths[1:-1])
-        return Estimate(mean, means, flops=Flops({"toy": 10}), n_samples=self.n_samples)
-
-    def predict_cost(self, shape):
-        return Cost(10**10, self.bytes)  # so large that it is run once
-
-    @classmethod
-    def from_tolerance(cls, tolerance, shape, **parameters):
-        return cls(n_samples=round(1 / tolerance**2), **parameters)
-"""
 
 
 @pytest.fixture
@@ -182,7 +147,7 @@ class TestRows:
     def test_workers_do_not_change_the_numbers(self, experiment, toy, tmp_path):
         planned = experiment([{"name": "toy", "value": [1, 2, 3]}])
         run(planned, tmp_path / "one")
-        run(planned, tmp_path / "two", jobs=2, plugins=[toy])
+        run(planned, tmp_path / "two", Place(workers=2), plugins=[toy])
         one, two = (
             store.read_rows(tmp_path / n).set_index("cell_key")["mean"] for n in ("one", "two")
         )
@@ -216,7 +181,7 @@ class TestSharing:
 
     def test_an_experiment_says_how_many_workers_its_cells_have(self, experiment, tmp_path):
         one = experiment([{"name": "cumulant", "order": 1}], "jobs=1")
-        run(one, tmp_path, jobs=2)
+        run(one, tmp_path, Place(workers=2))
         assert set(store.read_rows(tmp_path)["workers"]) == {1}
 
     def test_large_cells_are_left_out(self, experiment):
@@ -225,12 +190,13 @@ class TestSharing:
         assert {cell.parameters["bytes"] for cell in planned.cells} == {5}
         assert planned.left_out == len(planned.cells) == 4
 
-    def test_shards_are_the_whole_and_disjoint(self, experiment):
+    def test_shards_are_the_whole_and_disjoint(self, experiment, tmp_path):
         planned = experiment([{"name": "toy", "value": [1, 2]}])
         shards = [planned.shard(number, 3) for number in (1, 2, 3)]
         keys = [cell.key for shard in shards for cell in shard.cells]
         assert sorted(keys) == sorted(cell.key for cell in planned.cells)
-        assert sum(len(shard.truths) for shard in shards) == len(planned.truths)
+        blocks = [b for shard in shards for job in shard.truths for b in job.blocks(tmp_path)]
+        assert sorted(b.label for b in blocks) == sorted(job.label for job in planned.truths)
 
     def test_an_overview_counts_shared_work_once(self, experiment):
         one = experiment([{"name": "toy"}])
@@ -242,14 +208,17 @@ class TestSharing:
         assert serial["minutes"] > 0
 
     def test_progress_follows_truths_in_their_files(self, experiment, tmp_path):
-        one = experiment([{"name": "toy"}])
-        with Progress(one.truths, one.cells, tmp_path) as progress:
+        one = experiment([{"name": "toy"}], "truth.n_samples=1e6")
+        first, second = (block for job in one.truths for block in job.blocks(tmp_path))
+        with Progress([first, second], one.cells, tmp_path) as progress:
             assert progress.bar.n == 0
-            load_or_extend(tmp_path / "truth", one.truths[0].spec, 1000)
-            progress.finish("test", Outcome("truth", "ok", 1, is_cell=False))
-            assert progress.bar.n == one.truths[0].flops
-            progress.finish("test", Outcome("cell", "ok", 10**10))
-            assert progress.bar.n == one.truths[0].flops + 10**10
+            sample(tmp_path / "truth", replace(first.gap, chunks=1))
+            progress.follow()
+            assert progress.bar.n == first.flops_of(1) == first.flops / 8
+            progress.finish("test", first, Outcome("truth", "ok", first.flops, is_cell=False))
+            assert progress.bar.n == first.flops
+            progress.finish("test", one.cells[0], Outcome("cell", "ok", 10**10))
+            assert progress.bar.n == first.flops + 10**10
 
 
 class TestFailures:

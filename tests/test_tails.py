@@ -7,7 +7,8 @@ from scipy.special import ndtr
 from cumprop import MLP, CumpropError, estimate, random_mlp
 from cumprop.random_networks import stream
 from cumprop.tails import Surrogates, TailSpec, TailTruth, tail_network, threshold
-from cumprop.truth import TruthSpec, load, load_or_extend
+from cumprop.truth import TruthSpec
+from cumprop.truth_store import load, load_or_extend
 
 
 def spec(**changes):

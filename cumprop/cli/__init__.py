@@ -16,7 +16,9 @@ from cumprop.cli.bench import bench
 from cumprop.cli.distill import distill
 from cumprop.cli.estimate import estimate
 from cumprop.cli.experiment import plot, report, score, status, sweep, validate
+from cumprop.cli.results import results
 from cumprop.cli.tools import doctor, list_
+from cumprop.cli.truth import truth
 from cumprop.errors import ConfigError, CumpropError
 
 RUNTIME, USAGE, FAILED_CELLS, INTERRUPTED = 1, 2, 3, 130
@@ -40,7 +42,8 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 for command in (
-    sweep, score, plot, report, distill, estimate, bench, list_, validate, status, doctor,
+    sweep, score, plot, report, distill, estimate, bench, list_, validate, status, results,
+    truth, doctor,
 ):  # fmt: skip
     cli.add_command(command)
 

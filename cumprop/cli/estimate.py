@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
-from cumprop.cli.experiment import FILE, load_plugins, plugin_option
+from cumprop.cli.experiment import FILE, format_option, load_plugins, out_option, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
@@ -45,14 +45,8 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--tail", metavar="'y>T'", help="Also the probability that an output exceeds T.")
 @click.option("--cov", is_flag=True, help="Also the covariance of the outputs.")
 @click.option("--layers", is_flag=True, help="Also the means of every hidden layer.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "csv", "parquet"]),
-    default="table",
-    show_default=True,
-)
-@click.option("--out", type=FILE, help="Write there, not to the screen.")
+@format_option
+@out_option
 @plugin_option
 def estimate(
     model: Path,

@@ -11,7 +11,8 @@ from joblib import Parallel, delayed
 
 from cumprop.provenance import cores, provenance
 from cumprop.scores import mse_between, total_interval
-from cumprop.truth import TruthSpec, load_or_extend
+from cumprop.truth import TruthSpec
+from cumprop.truth_store import load_or_extend
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER.parents[1] / "docs" / "VERIFIED.md"

@@ -14,7 +14,7 @@ from cumprop.provenance import cores
 from cumprop.random_networks import stream
 from cumprop.tail_scores import bucket_columns, relative_errors
 from cumprop.tails import TailSpec, tail_network
-from cumprop.truth import load_or_extend
+from cumprop.truth_store import load_or_extend
 
 pytestmark = pytest.mark.verify
 

@@ -1,0 +1,92 @@
+"""The columns of stored tables: cells of a sweep, and runs of `cumprop distill`.
+
+They are described in results/README.md, which a test compares with them.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised when a column changes its meaning; rows of another version are not read."""
+
+SCHEMA = pa.schema(
+    [
+        ("schema_version", pa.int32()),
+        ("cell_key", pa.string()),
+        ("config", pa.string()),
+        ("width", pa.int64()),
+        ("depth", pa.int64()),
+        ("readout", pa.string()),
+        ("activation", pa.string()),
+        ("init", pa.string()),
+        ("dtype", pa.string()),
+        ("seed", pa.int64()),
+        ("repeat", pa.int64()),
+        ("estimator", pa.string()),
+        ("order", pa.int64()),
+        ("kind", pa.string()),
+        ("engine", pa.string()),
+        ("metric", pa.string()),
+        ("truncation", pa.string()),
+        ("tolerance", pa.float64()),
+        ("n_samples", pa.int64()),
+        ("design", pa.string()),
+        ("parameters", pa.string()),
+        ("estimator_version", pa.int64()),
+        ("truth_design", pa.string()),
+        ("truth_key", pa.string()),
+        ("truth_n_samples", pa.int64()),
+        ("mean", pa.list_(pa.float64())),
+        ("stderr", pa.list_(pa.float64())),
+        ("flops", pa.int64()),
+        ("flops_components", pa.string()),
+        ("flops_convention", pa.string()),
+        ("seconds", pa.float64()),
+        ("peak_bytes", pa.int64()),
+        ("status", pa.string()),
+        ("cumprop_version", pa.string()),
+        ("numpy_version", pa.string()),
+        ("scipy_version", pa.string()),
+        ("python_version", pa.string()),
+        ("cpu", pa.string()),
+        ("blas", pa.string()),
+        ("threads", pa.int64()),
+        ("workers", pa.int64()),
+        ("git_revision", pa.string()),
+        ("created", pa.string()),
+    ]
+)
+
+_PROVENANCE = [*SCHEMA][SCHEMA.get_field_index("cumprop_version") :]
+
+RUN_SCHEMA = pa.schema(
+    [
+        ("schema_version", pa.int32()),
+        ("cell_key", pa.string()),
+        ("config", pa.string()),
+        ("width", pa.int64()),
+        ("student_width", pa.int64()),
+        ("depth", pa.int64()),
+        ("activation", pa.string()),
+        ("dtype", pa.string()),
+        ("seed", pa.int64()),
+        ("method", pa.string()),
+        ("order", pa.int64()),
+        ("lr", pa.float64()),
+        ("n_steps", pa.int64()),
+        ("n_samples", pa.int64()),
+        ("batch", pa.int64()),
+        ("step", pa.list_(pa.int64())),
+        ("flops", pa.list_(pa.int64())),
+        ("loss", pa.list_(pa.float64())),
+        ("true_loss", pa.list_(pa.float64())),
+        ("true_loss_se", pa.list_(pa.float64())),
+        ("teacher_variance", pa.float64()),
+        ("flops_convention", pa.string()),
+        ("seconds", pa.float64()),
+        ("status", pa.string()),
+        ("torch_version", pa.string()),
+        *((field.name, field.type) for field in _PROVENANCE),
+    ]
+)

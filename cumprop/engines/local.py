@@ -1,0 +1,81 @@
+"""Engine `local`: processes of this machine, by loky; one worker is this process itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from multiprocessing import parent_process
+
+from joblib.externals.loky import get_reusable_executor
+
+from cumprop.cells import Outcome
+from cumprop.engines import J, Lost, Place, Run
+from cumprop.memory import oom_kills
+
+
+def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
+    """Run `jobs`; the death of a worker loses what runs, not what waits.
+
+    The pool is then made anew, with one worker fewer if the operating system ran out of memory.
+    """
+    if place.workers == 1 and not (place.apart or place.alone):
+        for job in jobs:
+            yield job, run(job, 1)
+        return
+    waiting, workers = deque(jobs), 1 if place.alone else place.workers
+    try:
+        while waiting:
+            kills = oom_kills()
+            yield from _until_broken(waiting, run, place.workers, workers)
+            if oom_kills() > kills:
+                workers = max(workers - 1, 1)
+    except BaseException:  # interrupted: what runs is of no use any more
+        get_reusable_executor(workers, initializer=follow_parent).shutdown(kill_workers=True)
+        raise
+
+
+def _until_broken(
+    waiting: deque[J], run: Run[J], side_by_side: int, workers: int
+) -> Iterator[tuple[J, Outcome | Lost]]:
+    """Take jobs from `waiting` until there are none, or until a worker has died."""
+    pool = get_reusable_executor(workers, initializer=follow_parent)
+    running = dict[Future[Outcome], J]()
+    whole = True
+    while running or (waiting and whole):
+        while whole and waiting and len(running) < workers:
+            try:
+                running[pool.submit(run, waiting[0], side_by_side)] = waiting[0]
+            except BrokenProcessPool:  # an idle worker has died
+                whole = False
+            else:
+                waiting.popleft()
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(future)
+            try:
+                yield job, future.result()
+            except BrokenProcessPool:
+                whole = False
+                yield job, Lost("its worker process was killed")
+
+
+@cache
+def follow_parent() -> None:
+    """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
+    if parent_process() is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,150 @@
+"""What a job may take of a machine: memory that is free, and no more time than allowed."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import TextIO
+
+from cumprop.errors import CumpropError
+from cumprop.memory import free_memory, resident_memory
+
+_NEGLIGIBLE = 1e-3  # of the free memory
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 2.0
+
+
+@contextmanager
+def memory(n_bytes: int) -> Iterator[None]:
+    """Hold so much of this machine's memory; waits for it while other jobs hold some.
+
+    Jobs of all engines and sweeps of a user go by this: what those that run are still to allocate
+    fits into what is free. Raises CumpropError with the numbers where no job runs and it does not.
+    Cost: some file operations, none below a thousandth of what is free.
+    """
+    if n_bytes < _NEGLIGIBLE * free_memory():
+        yield
+        return
+    folder = Path(tempfile.gettempdir()) / f"cumprop-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    while (claim := _claim(folder, n_bytes)) is None:
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        Path(claim.name).unlink(missing_ok=True)
+        claim.close()
+
+
+def _claim(folder: Path, n_bytes: int) -> TextIO | None:
+    """A file that claims bytes, locked as long as its owner lives; None if others hold them."""
+    with (folder / "gate").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        others = [n for path in folder.glob("*.claim") if (n := _to_come(path)) is not None]
+        free = free_memory()
+        if n_bytes + sum(others) > free:
+            if others:
+                return None
+            raise CumpropError(
+                f"needs {n_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                "use fewer --jobs, a smaller width or a lower order"
+            )
+        claim = (folder / f"{token_hex(8)}.claim").open("w")
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        claim.write(f"{os.getpid()} {n_bytes} {resident_memory(os.getpid())}")
+        claim.flush()
+        return claim
+
+
+def _to_come(path: Path) -> int | None:
+    """Bytes that the owner of a claim is still to allocate; None where it has ended."""
+    try:
+        with path.open() as claim:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid, n_bytes, before = map(int, path.read_text().split())
+        return max(n_bytes - max(resident_memory(pid) - before, 0), 0)
+    except FileNotFoundError:
+        return None
+    path.unlink(missing_ok=True)  # its owner was killed
+    return None
+
+
+class TookTooLongError(BaseException):
+    """The time of a job is over; no `except Exception` on the way stops it."""
+
+
+@contextmanager
+def time_limit(seconds: float | None, stuck: Callable[[], object]) -> Iterator[None]:
+    """Raise CumpropError in what runs longer than `seconds`; None is no limit.
+
+    That comes between two steps of Python. What is in compiled code for half as long again has
+    `stuck()` called in another thread.
+    """
+    if seconds is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        if not over.wait(1.5 * seconds + _GRACE_SECONDS):
+            stuck()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        with _interrupted(seconds):
+            yield
+    except TookTooLongError:
+        raise CumpropError(took_too_long(seconds)) from None
+    finally:
+        over.set()
+
+
+def took_too_long(seconds: float) -> str:
+    """The reason of a cell that its time limit has ended."""
+    return f"took longer than {seconds:g} seconds; raise --time-limit or lower the order"
+
+
+@contextmanager
+def _interrupted(seconds: float) -> Iterator[None]:
+    """Raise TookTooLongError in this thread after so many seconds."""
+    if threading.current_thread() is threading.main_thread():  # even out of a sleep
+        before = signal.signal(signal.SIGALRM, _raise)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        return
+    runner, lock, over = threading.get_ident(), threading.Lock(), False
+
+    def expire() -> None:
+        with lock:
+            if not over:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(runner), ctypes.py_object(TookTooLongError)
+                )
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            over = True
+        timer.cancel()
+
+
+def _raise(number: int, frame: object) -> None:
+    raise TookTooLongError
