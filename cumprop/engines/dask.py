@@ -10,8 +10,7 @@ from contextlib import ExitStack
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
-from cumprop.cells import Outcome
-from cumprop.engines import J, Lost, Place, Run
+from cumprop.engines import J, Lost, Outcome, Place, Run
 from cumprop.errors import CumpropError
 
 _CONNECT_SECONDS = 30

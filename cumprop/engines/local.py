@@ -15,8 +15,7 @@ from multiprocessing import parent_process
 
 from joblib.externals.loky import get_reusable_executor
 
-from cumprop.cells import Outcome
-from cumprop.engines import J, Lost, Place, Run
+from cumprop.engines import J, Lost, Outcome, Place, Run
 from cumprop.memory import oom_kills
 
 

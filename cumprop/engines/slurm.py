@@ -11,8 +11,7 @@ from secrets import token_hex
 import submitit
 from submitit.core.utils import UncompletedJobError
 
-from cumprop.cells import Outcome
-from cumprop.engines import J, Lost, Place, Run
+from cumprop.engines import J, Lost, Outcome, Place, Run
 
 _BATCHES = 4
 """Array tasks per worker: each does many jobs, and the shares of slow ones even out."""
