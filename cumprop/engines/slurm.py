@@ -72,7 +72,7 @@ def _finished(
             if executor.cluster != "local":
                 task.cancel(check=False)
             elif not task.done():
-                os.kill(int(task.job_id), signal.SIGTERM)
+                os.kill(int(task.job_id), signal.SIGKILL)  # its task follows
 
 
 def _run_batch(batch: Sequence[J], run: Run[J], workers: int) -> list[Outcome]:
