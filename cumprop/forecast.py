@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from cumprop.sweep import Plan, shared
 
 
 def forecast(plan: Plan, jobs: int) -> list[dict[str, Any]]:
-    """What a sweep takes if nothing is there yet: one row per estimator, width and depth.
+    """What a sweep takes: one row per estimator, width and depth.
 
     Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
     `jobs` workers at the speed of this machine's matrix products. That is a lower bound: random
     numbers, small steps and waiting for memory come on top. The truths follow the cells.
     """
-    speed = matmul_speed(plan.truths[0].spec.dtype) * jobs
+    speed = matmul_speed(_dtype([plan])) * jobs
     alike = defaultdict[tuple[str, int, int], list[tuple[int, int | None]]](list)
     for cell in plan.cells:
         what = (cell.description, cell.width, cell.depth)
@@ -40,12 +41,12 @@ def forecast(plan: Plan, jobs: int) -> list[dict[str, Any]]:
 
 
 def overview(plans: Sequence[Plan], jobs: int) -> list[dict[str, Any]]:
-    """What each of several sweeps takes if nothing is there yet: one row per experiment.
+    """What each of several sweeps takes: one row per experiment.
 
     Minutes are those of `forecast`; a truth or cell that several experiments share counts in the
     first of them that computes it under the same number of workers. `left_out` cells are too large.
     """
-    speed = matmul_speed(plans[0].truths[0].spec.dtype)
+    speed = matmul_speed(_dtype(plans))
     rows = []
     seen = set[tuple[str, int]]()
     for plan in shared(plans):
@@ -64,6 +65,13 @@ def overview(plans: Sequence[Plan], jobs: int) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _dtype(plans: Sequence[Plan]) -> str:
+    """The number format of the first work there is."""
+    cells = (cell.dtype for plan in plans for cell in plan.cells)
+    truths = (job.spec.dtype for plan in plans for job in plan.truths)
+    return next(chain(cells, truths), "float32")
 
 
 def matmul_speed(dtype: str) -> float:

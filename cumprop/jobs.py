@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from cumprop import cells, limits
-from cumprop.cells import Cell, Outcome, forward_flops
+from cumprop import limits, rows
+from cumprop.cells import Cell, forward_flops
+from cumprop.engines import Outcome
 from cumprop.limits import took_too_long
 from cumprop.plugins import load_plugin
 
 if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
     from cumprop.truth import TruthSpec
     from cumprop.truth_store import Gap
 
@@ -44,6 +49,12 @@ class TruthJob:
     def flops_of(self, n_samples: int) -> int:
         """Those of so many samples."""
         return n_samples * self.spec.passes * forward_flops(self.spec.width, self.spec.depth)
+
+    def remaining(self, results: Path) -> TruthJob:
+        """What is still to be sampled, in whole chunks."""
+        gaps = [block.gap for block in self.blocks(results)]
+        chunks = sum(gap.chunks - gap.stored for gap in gaps)
+        return replace(self, n_samples=chunks * self.spec.chunk_samples)
 
     def blocks(self, results: Path) -> Iterator[TruthBlock]:
         """The jobs that sample what is not stored yet."""
@@ -97,17 +108,15 @@ class Work:
 
     def __call__(self, job: Job, workers: int) -> Outcome:
         """Run a job on one BLAS thread, one of `workers` side by side; what fails is an outcome."""
-        from threadpoolctl import threadpool_limits
-
         for plugin in self.plugins:
             load_plugin(plugin)
-        with threadpool_limits(1):
+        with _libraries(len(sys.modules)).limit(limits=1):
             if isinstance(job, TruthBlock):
                 return self._sample(job)
             if self._stuck(job).exists():  # and has ended its worker
                 return Outcome(job.label, f"failed: {took_too_long(self.seconds or 0)}", job.flops)
             limit = limits.time_limit(self.seconds, lambda: self._leave(job, workers))
-            return cells.run_cell(job, self.parts(job), workers, self.debug, limit)
+            return rows.run_cell(job, self.parts(job), workers, self.debug, limit)
 
     def parts(self, cell: Cell) -> Path:
         """Where the row of a cell is stored."""
@@ -116,7 +125,7 @@ class Work:
     def give_up(self, job: Job, workers: int, reason: str) -> Outcome:
         """The outcome of a job that cannot be run; that of a cell is stored."""
         if isinstance(job, Cell):
-            return cells.give_up(job, self.parts(job), workers, reason)
+            return rows.give_up(job, self.parts(job), workers, reason)
         return Outcome(job.label, f"failed: {reason}", job.flops, is_cell=False)
 
     def _stuck(self, cell: Cell) -> Path:
@@ -139,3 +148,11 @@ class Work:
                 traceback.print_exc()
             return Outcome(job.label, f"failed: {error}", job.flops, is_cell=False)
         return Outcome(job.label, "ok", job.flops, is_cell=False)
+
+
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    """The thread pools of this process; looked for, which takes milliseconds, after new imports."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -276,9 +276,19 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     write_atomically(path, lambda file: file.write(content))
 
 
-def write_plan(folder: Path, keys: Iterable[str], figures: Sequence[str] = ()) -> None:
-    """Note the cells and figures a sweep was asked for, for `cumprop status` and `cumprop plot`."""
+def write_plan(
+    folder: Path,
+    keys: Iterable[str],
+    figures: Sequence[str] = (),
+    work: Mapping[str, Any] | None = None,
+) -> None:
+    """Note the cells and figures a sweep was asked for, for `cumprop status` and `cumprop plot`.
+
+    `work` is what `cumprop.status` tells the remaining time from.
+    """
     plan = {"schema_version": SCHEMA_VERSION, "figures": [*figures], "cells": sorted(keys)}
+    if work is not None:
+        plan["work"] = work
     text = json.dumps(plan, indent=0)
     write_atomically(folder / "plan.json", lambda file: file.write(text.encode()))
 
@@ -286,6 +296,15 @@ def write_plan(folder: Path, keys: Iterable[str], figures: Sequence[str] = ()) -
 def read_plan(folder: Path) -> list[str] | None:
     """The cells the last sweep was asked for; None where that is not known."""
     return _of_plan(folder, "cells")
+
+
+def read_work(folder: Path) -> dict[str, Any] | None:
+    """The `work` of the last sweep's plan; None where that is not known."""
+    try:
+        work = json.loads((folder / "plan.json").read_text())["work"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return work if isinstance(work, dict) else None
 
 
 def planned_figures(results: Path, config: str) -> list[str]:

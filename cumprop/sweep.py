@@ -8,14 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cumprop import engines, store, truth_store
-from cumprop.cells import Cell, Outcome, cells, is_stored, truth_specs
-from cumprop.engines import Place
+from cumprop.cells import Cell, cells, truth_specs
+from cumprop.engines import Outcome, Place
+from cumprop.errors import CumpropError
 from cumprop.experiment import Config
 from cumprop.jobs import Job, TruthBlock, TruthJob, Work
 from cumprop.progress import Progress
+from cumprop.rows import is_stored
+
+if TYPE_CHECKING:
+    from cumprop.truth import TruthSpec
 
 _MERGED_AT_ONCE = 16
 """Blocks of a truth between two merges."""
@@ -83,6 +88,18 @@ def shared(plans: Sequence[Plan]) -> list[Plan]:
     ]
 
 
+def remaining(plans: Sequence[Plan], results: Path) -> list[Plan]:
+    """The plans without what is stored; changes nothing."""
+    return [
+        replace(
+            one,
+            cells=_split(one, results)[0],
+            truths=[left for job in one.truths if (left := job.remaining(results)).n_samples],
+        )
+        for one in plans
+    ]
+
+
 def run(plan: Plan, results: Path, place: Place | None = None, **options: Any) -> Summary:
     """`run_all` of one plan."""
     (summary,) = run_all([plan], results, place, **options)
@@ -105,8 +122,8 @@ def run_all(
     """
     place = replace(place or Place(), folder=results, apart=seconds is not None)
     work = Work(results.absolute(), tuple(path.absolute() for path in plugins), debug, seconds)
-    all_left = [_left(one, results) for one in plans]
-    all_blocks = [_blocks(one, results) for one in plans]
+    all_left = [_left(one, results, place.workers) for one in plans]
+    all_blocks = [_blocks(one.truths, results) for one in plans]
     summaries = []
     with Progress([*chain(*all_blocks)], [*chain(*all_left)], results) as progress:
         for one, left, blocks in zip(plans, all_left, all_blocks, strict=True):
@@ -129,10 +146,25 @@ def run_all(
     return summaries
 
 
-def _blocks(plan: Plan, results: Path) -> list[TruthBlock]:
-    """What is to be sampled for a plan, once what others have sampled is merged."""
+def sample(
+    specs: Sequence[TruthSpec], n_samples: int, results: Path, place: Place, debug: bool = False
+) -> list[Outcome]:
+    """Extend truths below `results` to `n_samples`; what failed, each truth once."""
+    work = Work(results.absolute(), debug=debug)
+    blocks = _blocks([TruthJob(spec, n_samples) for spec in specs], results)
+    failed = dict[str, Outcome]()
+    with Progress(blocks, [], results) as progress:
+        for job, outcome in _outcomes(blocks, work, replace(place, folder=results)):
+            progress.finish("truth", job, outcome)
+            if outcome.failed:
+                failed.setdefault(outcome.label, outcome)
+    return [*failed.values()]
+
+
+def _blocks(truths: Sequence[TruthJob], results: Path) -> list[TruthBlock]:
+    """What is to be sampled for truths, once what others have sampled is merged."""
     blocks = list[TruthBlock]()
-    for job in plan.truths:
+    for job in truths:
         with suppress(OSError):  # which its blocks will report
             truth_store.merge(results / "truth", job.spec)
         blocks += job.blocks(results)
@@ -155,11 +187,44 @@ def _outcomes(jobs: Sequence[Job], work: Work, place: Place) -> Iterator[tuple[J
                 truth_store.merge(work.results / "truth", job.gap.spec)
 
 
-def _left(plan: Plan, results: Path) -> list[Cell]:
+def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
     """The cells that are not stored; makes the plan's folder."""
-    parts = results / plan.name / "parts"
+    folder = results / plan.name
+    parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     store.remove_leftovers(parts)
     whole = plan.whole or plan
-    store.write_plan(parts.parent, (cell.key for cell in whole.cells), whole.figures)
-    return [cell for cell in plan.cells if not is_stored(cell, parts)]
+    keys = [cell.key for cell in whole.cells]
+    store.write_plan(folder, keys, whole.figures, _work(whole, workers))
+    left, moved = _split(plan, results)
+    return left + [cell for cell in moved if not is_stored(cell, parts)]
+
+
+def _work(plan: Plan, workers: int) -> dict[str, Any]:
+    """What a plan asks for, as `cumprop.status` reads it."""
+    return {
+        "workers": plan.jobs or workers,
+        "flops": {cell.key: cell.flops for cell in plan.cells},
+        "truths": {
+            job.spec.key: {"n_samples": job.n_samples, "flops_per_sample": job.flops_of(1)}
+            for job in plan.truths
+        },
+    }
+
+
+def _split(plan: Plan, results: Path) -> tuple[list[Cell], list[Cell]]:
+    """The cells without a row or with a failed one; those whose row is of another truth by now."""
+    folder = results / plan.name
+    if not store.is_sweep(folder):
+        raise CumpropError(f"{folder} holds results of another command; rename the config")
+    columns = ["cell_key", "status", "truth_key", "truth_design", "truth_n_samples"]
+    rows = store.read_table(folder).select(columns).to_pylist()
+    done = {row["cell_key"]: row for row in rows if not row["status"].startswith("failed")}
+    left, moved = [], []
+    for cell in plan.cells:
+        row = done.get(cell.key)
+        if row is None:
+            left.append(cell)
+        elif not cell.truth_columns.items() <= row.items():
+            moved.append(cell)
+    return left, moved

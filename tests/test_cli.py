@@ -116,7 +116,7 @@ class TestHelp:
     def test_the_commands(self):
         assert sorted(cli.commands) == [
             "bench", "distill", "doctor", "estimate", "list", "plot", "report", "results", "score",
-            "status", "sweep", "validate",
+            "status", "sweep", "truth", "validate",
         ]  # fmt: skip
 
     def test_cli_py_is_the_same_program(self, tmp_path):
@@ -140,9 +140,11 @@ class TestSweep:
         assert f"cumprop plot {results / 'test'} --figure mse_vs_flops" in err
         assert len(out.splitlines()) == 1 + 2 * 3
         assert len(store.read_rows(results)) == 12
-        assert run("status", results)[1].split() == [
-            "config", "done", "failed", "left", "test", "12", "0", "0",
-        ]  # fmt: skip
+        head, line = run("status", results)[1].splitlines()
+        assert head.split() == ["config", "done", "failed", "left", "sampled", "minutes", "left"]
+        assert line.split() == ["test", "12", "0", "0", "100%", "<0.01"]
+        dry = run("sweep", config, "--results", results, "--dry-run")[1]
+        assert "nothing to compute\n\n0 cells, 0 truths" in dry and "12 cells are stored" in dry
         code, again, _ = run("score", results)
         assert (code, again) == (0, out)
         assert (results / "test" / "scores.parquet").is_file()
@@ -155,7 +157,9 @@ class TestSweep:
         words = ("sweep", config, "--results", tmp_path, "--jobs", 1)
         run(*words)
         next((tmp_path / "test" / "parts").glob("*.parquet")).unlink()
-        assert run("status", tmp_path)[1].split()[-3:] == ["11", "0", "1"]
+        assert run("status", tmp_path)[1].split()[-5:-1] == ["11", "0", "1", "100%"]
+        dry = run(*words, "--dry-run")[1]
+        assert "\n1 cells, 0 truths" in dry and "11 cells are stored" in dry
         assert "12 cells (11 already there)" in run(*words)[2]
 
     def test_dry_run_computes_nothing(self, run, config, tmp_path):

@@ -18,6 +18,7 @@ from cumprop.cli.estimate import estimate
 from cumprop.cli.experiment import plot, report, score, status, sweep, validate
 from cumprop.cli.results import results
 from cumprop.cli.tools import doctor, list_
+from cumprop.cli.truth import truth
 from cumprop.errors import ConfigError, CumpropError
 
 RUNTIME, USAGE, FAILED_CELLS, INTERRUPTED = 1, 2, 3, 130
@@ -42,7 +43,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for command in (
     sweep, score, plot, report, distill, estimate, bench, list_, validate, status, results,
-    doctor,
+    truth, doctor,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import text
-from cumprop.cli.experiment import DIRECTORY, FILE, load_plugins, plugin_option
+from cumprop.cli.options import DIRECTORY, FILE, load_plugins, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
@@ -62,14 +62,17 @@ def bench(
 ) -> None:
     """Time estimators, and sampling to the same error.
 
-    Errors are those that a sweep measured.
+    Errors are those that a sweep measured. Without --order and --estimator, it ends with the
+    overhead of a sweep of 10,000 trivial cells (200 if --quick).
 
     \b
     Example:
       cumprop bench --width 256 --depth 4 --order 3 --estimator cumulant:order=2,kind=augmented
     """
     from cumprop import bench as benchmark
+    from cumprop import overhead
     from cumprop.known_errors import KnownErrors
+    from cumprop.provenance import cores
     from cumprop.speed import QUICK, Effort
 
     load_plugins(plugins)
@@ -83,6 +86,10 @@ def bench(
         KnownErrors.find(scores),
         lambda line: print(line, file=sys.stderr),
     )
+    if not words:
+        print("overhead of a sweep", file=sys.stderr)
+        n_cells = overhead.QUICK if quick else overhead.N_CELLS
+        report["overhead"] = overhead.measure(n_cells, cores(), path.parent)
     benchmark.write(report, path)
     print(as_text(report))
     print(f"\n{path}", file=sys.stderr)
@@ -125,7 +132,17 @@ def as_text(report: dict[str, Any]) -> str:
             text.table([_line(entry) for entry in table]),
             *(f"{e['label']}: {e['status']}" for e in table if e["status"] != "ok"),
         ]
+    if "overhead" in report:
+        parts.append(_overhead(report["overhead"]))
     return "\n\n".join(parts)
+
+
+def _overhead(entry: dict[str, Any]) -> str:
+    return (
+        f"overhead of a sweep: {1000 * entry['overhead_seconds']:.2g} ms a cell beyond the "
+        f"estimator's {1000 * entry['estimator_seconds']:.2g} ms "
+        f"({entry['n_cells']:,} cells on {entry['workers']} workers, {entry['seconds']:.1f} s)"
+    )
 
 
 def _conditions(report: dict[str, Any]) -> str:

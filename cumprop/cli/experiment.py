@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,73 +12,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import text
+from cumprop.cli.options import (
+    DIRECTORY,
+    FILE,
+    Shard,
+    checked,
+    engine_option,
+    jobs_option,
+    load_plugins,
+    place,
+    plugin_option,
+    scale_option,
+    scheduler_option,
+    set_option,
+)
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cumprop.engines import Place
-    from cumprop.experiment import Config
     from cumprop.sweep import Plan
-
-DIRECTORY = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
-ENGINES = ("local", "dask", "slurm")
-
-
-class Shard(click.ParamType[tuple[int, int]]):
-    """`2/8`: the second of eight parts."""
-
-    name = "I/N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)/(\d+)", value)
-        number, count = map(int, match.groups()) if match else (0, 0)
-        if not 1 <= number <= count:
-            self.fail(f"{value!r}: write I/N with I from 1 to N, as in 2/8", param, ctx)
-        return number, count
-
-
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(min=1), help="Workers; all cores by default."
-)
-engine_option = click.option(
-    "--engine", type=click.Choice(ENGINES), default="local", show_default=True,
-    help="Processes of this machine, a dask cluster, or Slurm job arrays.",
-)  # fmt: skip
-scheduler_option = click.option(
-    "--scheduler", metavar="ADDRESS",
-    help="Of dask, as in tcp://head:8786; without it --engine dask starts workers here.",
-)  # fmt: skip
-plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, type=FILE, help="Python file with further estimators."
-)
-scale_option = click.option(
-    "--scale", envvar="SCALE", help="One of the config's scales (smoke, laptop, paper)."
-)
-format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "csv", "parquet"]),
-    default="table",
-    show_default=True,
-)
-out_option = click.option("--out", type=FILE, help="Write there, not to the screen.")
-set_option = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."
-)
-
-
-def place(engine: str, jobs: int | None, scheduler: str | None) -> Place:
-    """Where the options say that jobs run."""
-    from cumprop.engines import Place
-    from cumprop.provenance import cores
-
-    if scheduler is not None and engine != "dask":
-        raise ConfigError(f"--scheduler goes with --engine dask, not {engine}")
-    return Place(engine, jobs or cores(), scheduler)
 
 
 @click.command()
@@ -129,13 +81,13 @@ def sweep(
     where = place(engine, jobs, scheduler)
     plans = []
     for config in configs:
-        one = plan(_checked(config, scale, sets), config.stem)
+        one = plan(checked(config, scale, sets), config.stem)
         plans.append(one if jobs is None else replace(one, jobs=jobs))
     plans = shared(plans)
     if shard is not None:
         plans = [one.shard(*shard) for one in plans]
     if dry_run:
-        _show_forecast(plans, where.workers)
+        _show_forecast(plans, results, where.workers)
         return 0
     summaries = run_all(plans, results, where, plugins, debug, time_limit)
     for one, summary in zip(plans, summaries, strict=True):
@@ -220,24 +172,31 @@ def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
 def status(directory: Path) -> None:
     """Show what is done, failed and left in DIRECTORY.
 
+    Also while a sweep runs, here or elsewhere. The minutes are an estimate from stored seconds.
+
     \b
     Example:
       cumprop status results/
     """
     from cumprop import store
+    from cumprop.status import status as standing
 
-    rows, failures = [], []
-    for folder in store.config_folders(directory):
-        cells = {row["cell_key"]: row["status"] for row in store.read_folder(folder)}
-        failed = {key for key, status in cells.items() if status.startswith("failed")}
-        failures += [f"{folder.name}/{key}: {cells[key]}" for key in sorted(failed)]
-        planned = store.read_plan(folder)
-        left = None if planned is None else len(set(planned) - cells.keys())
-        row = {"config": folder.name, "done": len(cells) - len(failed), "failed": len(failed)}
-        rows.append(row | {"left": left})
+    found = [standing(folder) for folder in store.config_folders(directory)]
+    rows = [
+        {
+            "config": one.config,
+            "done": one.done,
+            "failed": one.failed,
+            "left": one.left,
+            "sampled": "" if one.sampled is None else f"{one.sampled:.0%}",
+            "minutes left": "" if one.minutes is None else _minutes(one.minutes),
+        }
+        for one in found
+    ]
     print(text.table(rows))
-    for line in failures:
-        print(line)
+    for one in found:
+        for key, reason in sorted(one.failures.items()):
+            print(f"{one.config}/{key}: {reason}")
 
 
 @click.command()
@@ -255,14 +214,6 @@ def validate(configs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     if problems:
         raise ConfigError("\n".join(problems))
     print(f"{len(configs)} valid")
-
-
-def load_plugins(plugins: tuple[Path, ...]) -> None:
-    """Register the estimators of plugin files."""
-    from cumprop.plugins import load_plugin
-
-    for path in plugins:
-        load_plugin(path)
 
 
 def _problems(path: Path) -> Iterator[str]:
@@ -286,18 +237,15 @@ def _check(path: Path, scale: str | None) -> None:
     if command and command.value == distillation_config.COMMAND:
         distillation_config.load(path, scale)
     else:
-        _checked(path, scale, ())
+        checked(path, scale, ())
 
 
-def _checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
-    from cumprop import config, plots
-
-    return config.load(path, scale, sets, figures=plots.available())
-
-
-def _show_forecast(plans: Sequence[Plan], workers: int) -> None:
+def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     from cumprop.forecast import forecast, overview
+    from cumprop.sweep import remaining
 
+    plans = remaining(asked, results)
+    stored = sum(len(one.cells) for one in asked) - sum(len(one.cells) for one in plans)
     if len(plans) == 1:
         rows = forecast(plans[0], plans[0].jobs or workers)
         note = "flops and bytes are of one cell; minutes are of all cells of a line"
@@ -310,14 +258,14 @@ def _show_forecast(plans: Sequence[Plan], workers: int) -> None:
         "minutes": _minutes,
     }
     shown = [{k: written[k](v) if k in written else v for k, v in row.items()} for row in rows]
-    print(text.table(shown))
+    print(text.table(shown) or "nothing to compute")
     total = _minutes(sum(row["minutes"] for row in rows))
     left_out = sum(one.left_out for one in plans)
     beside = f" ({left_out} too large and left out)" if left_out else ""
     print(
         f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
         f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
-        f"{workers} workers if nothing is there yet.\n{note}, at the speed of matrix products\n"
+        f"{workers} workers; {stored} cells are stored.\n{note}, at the speed of matrix products\n"
         "measured on this machine just now: random numbers and small steps come on top."
     )
 

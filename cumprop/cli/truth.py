@@ -1,0 +1,124 @@
+"""The commands `truth …`: sample more, and show what there is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cumprop.cli import text
+from cumprop.cli.options import (
+    DIRECTORY,
+    checked,
+    engine_option,
+    jobs_option,
+    place,
+    scale_option,
+    scheduler_option,
+    set_option,
+)
+from cumprop.errors import ConfigError, CumpropError
+
+if TYPE_CHECKING:
+    from cumprop.truth import TruthSpec
+
+
+@click.group()
+def truth() -> None:
+    """Look after the sampled truth that estimates are compared with.
+
+    \b
+    Example:
+      cumprop truth list results/
+    """
+
+
+@truth.command()
+@click.argument("source", type=click.Path(path_type=Path), metavar="CONFIG|DIRECTORY")
+@click.option("--n-samples", type=float, required=True, help="Samples a network, as in 1e9.")
+@click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
+@jobs_option
+@engine_option
+@scheduler_option
+@scale_option
+@set_option
+@click.pass_obj
+def extend(
+    debug: bool,
+    source: Path,
+    n_samples: float,
+    results: Path,
+    jobs: int | None,
+    engine: str,
+    scheduler: str | None,
+    scale: str | None,
+    sets: tuple[str, ...],
+) -> int:
+    """Sample truths until they have --n-samples.
+
+    Those of the networks of a CONFIG, or all that DIRECTORY holds, a results root. What is stored
+    is kept: the numbers are those of one run. Scores are made anew by `cumprop score`.
+
+    \b
+    Example:
+      cumprop truth extend configs/relu_w256.yaml --n-samples 1e9
+      cumprop truth extend results/ --n-samples 1e8 --engine slurm --jobs 64
+    """
+    from cumprop.sweep import sample
+
+    if not 2 <= n_samples < 1e18:
+        raise ConfigError(f"--n-samples {n_samples:g}: give at least 2, as in 1e9")
+    if source.is_dir():
+        if sets:
+            raise ConfigError("--set goes with a CONFIG, not with a folder")
+        results, specs = source, _stored(source)
+    else:
+        from cumprop.cells import truth_specs
+
+        config = checked(source, scale, sets)
+        specs = [*{spec.key: spec for spec in truth_specs(config).values()}.values()]
+    where = place(engine, jobs, scheduler)
+    failed = sample(specs, round(n_samples), results, where, debug)
+    for outcome in failed:
+        print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
+    print(f"scores: cumprop score {results}", file=sys.stderr)
+    return 3 if failed else 0
+
+
+@truth.command("list")
+@click.argument("directory", type=DIRECTORY, default=Path("results"))
+def list_(directory: Path) -> None:
+    """Show the truths in DIRECTORY, a results root, and how many samples they have.
+
+    \b
+    Example:
+      cumprop truth list results/
+    """
+    from cumprop.truth_store import samples_stored
+
+    rows = [
+        {
+            "key": spec.key,
+            "activation": spec.activation,
+            "width": spec.width,
+            "depth": spec.depth,
+            "seed": spec.seed,
+            "design": spec.design,
+            "dtype": spec.dtype,
+            "n_samples": f"{samples_stored(directory / 'truth', spec):,}",
+        }
+        for spec in _stored(directory)
+    ]
+    print(text.table(rows))
+
+
+def _stored(results: Path) -> list[TruthSpec]:
+    """What is sampled below a results root, by shape."""
+    from cumprop.truth_store import stored_specs
+
+    found = stored_specs(results / "truth")
+    if not found:
+        raise CumpropError(f"{results}: holds no truths; run `cumprop sweep CONFIG` first")
+    return sorted(found, key=lambda s: (s.activation, s.width, s.depth, s.seed, s.key))

@@ -1,0 +1,216 @@
+"""Truths in blocks: the same numbers whoever sampled which block when, files damaged or old."""
+
+import random
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cumprop import CumpropError, truth_store
+from cumprop.cli import main
+from cumprop.jobs import TruthJob
+from cumprop.tails import TailSpec
+from cumprop.truth import TruthSpec
+from cumprop.truth_store import (
+    gaps,
+    load,
+    load_or_extend,
+    merge,
+    sample,
+    samples_stored,
+    stored_specs,
+)
+
+OLD = Path(__file__).parent / "goldens" / "truth"
+"""Three chunks each, as the version before blocks stored them."""
+OLD_SPECS = [
+    TruthSpec(3, 2, "tanh", {"w_var": 1.5, "b_var": 0.1}, 0, "float64", "iid"),
+    TailSpec(3, 2, "relu", "he", 0, threshold=1.0),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(truth_store, "BLOCK", 4)
+
+
+def spec(**changes):
+    """A tail, whose chunks are quickly sampled: 2048 inputs a neuron."""
+    return replace(TailSpec(3, 2, "relu", "he", 0, threshold=0.5), **changes)
+
+
+def expected(s, chunks, start=0):
+    """The sum of blocks of 4 chunks in their order, from `start` on."""
+    total = replace(s.empty, start=start)
+    while total.end < chunks:
+        block = replace(s.empty, start=total.end)
+        while block.end < min(total.end // 4 * 4 + 4, chunks):
+            block = block.extended()
+        total = total.joined(block)
+    return total
+
+
+def assert_same(a, b):
+    assert (a.spec.key, a.spec.depth, a.chunks) == (b.spec.key, b.spec.depth, b.chunks)
+    np.testing.assert_array_equal(a.sums, b.sums)
+    np.testing.assert_array_equal(a.squares, b.squares)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_numbers_do_not_depend_on_who_samples_what_when(tmp_path, seed):
+    """Blocks in random order, by three threads, left and taken up again, merged at any time."""
+    rng, s, chunks = random.Random(seed), spec(), 4 + seed * 3
+    for target in (rng.randint(1, chunks), chunks):
+        while todo := gaps(tmp_path, s, target * s.chunk_samples):
+            rng.shuffle(todo)
+            some = [replace(gap, chunks=rng.randint(1, gap.chunks)) for gap in todo[:3]]
+            threads = [threading.Thread(target=sample, args=(tmp_path, gap)) for gap in some]
+            for thread in threads:
+                thread.start()
+            if rng.random() < 0.5:
+                merge(tmp_path, s)
+            for thread in threads:
+                thread.join()
+    assert_same(load(tmp_path, s.key), expected(s, chunks))
+    assert_same(merge(tmp_path, s), expected(s, chunks))
+    assert samples_stored(tmp_path, s) == chunks * s.chunk_samples
+    assert not (tmp_path / s.key).exists()
+    assert_same(
+        load_or_extend(tmp_path, s, (chunks + 3) * s.chunk_samples), expected(s, chunks + 3)
+    )
+
+
+@pytest.mark.parametrize("s", OLD_SPECS, ids=["plain", "tail"])
+def test_files_of_the_version_before_are_read_and_continued(tmp_path, s):
+    """Their three chunks stay as they are; the next block begins where they end."""
+    shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
+    old = load(tmp_path, s.key)
+    in_order = s.empty.extended().extended().extended()
+    assert_same(old, in_order)
+    assert [(gap.start, gap.chunks) for gap in gaps(tmp_path, s, 10 * s.chunk_samples)] == [
+        (3, 1), (4, 4), (8, 2),
+    ]  # fmt: skip
+    grown = load_or_extend(tmp_path, s, 6 * s.chunk_samples)
+    first, second = expected(s, 4, start=3), expected(s, 6, start=4)
+    assert_same(grown, old.joined(first).joined(second))
+    anew = load_or_extend(tmp_path / "anew", s, 6 * s.chunk_samples)
+    np.testing.assert_allclose(grown.sums, anew.sums, rtol=1e-13, atol=1e-13)
+    grown = load_or_extend(tmp_path, s, 8 * s.chunk_samples)
+    assert_same(grown, old.joined(first).joined(expected(s, 8, start=4)))
+
+
+def test_blocks_of_a_killed_run_are_used(tmp_path):
+    """Also before anything is merged, and up to the first gap."""
+    s = spec()
+    todo = gaps(tmp_path, s, 12 * s.chunk_samples)
+    for gap in (todo[0], todo[2]):
+        sample(tmp_path, gap)
+    assert_same(load(tmp_path, s.key), expected(s, 4))
+    assert samples_stored(tmp_path, s) == 8 * s.chunk_samples
+    assert [found.key for found in stored_specs(tmp_path)] == [s.key]
+    assert [(gap.start, gap.stored) for gap in gaps(tmp_path, s, 12 * s.chunk_samples)] == [(4, 0)]
+    sample(tmp_path, todo[1])
+    assert_same(load(tmp_path, s.key), expected(s, 12))
+
+
+def test_less_never_replaces_more(tmp_path):
+    s = spec()
+    (gap,) = gaps(tmp_path, s, 3 * s.chunk_samples)
+    one, more = (replace(gap, chunks=chunks) for chunks in (1, 3))
+
+    def overtake(block):
+        if block.chunks == 1:
+            sample(tmp_path, more)
+
+    sample(tmp_path, one, overtake)
+    assert_same(load(tmp_path, s.key), expected(s, 3))
+
+
+def test_a_deeper_truth_waits_until_it_is_as_large(tmp_path):
+    """Until then the shallower one serves; after that it is gone with its blocks."""
+    shallow, deep = (TruthSpec(3, d, "relu", "he", 0, "float64", "iid") for d in (1, 2))
+    load_or_extend(tmp_path, shallow, 6 * shallow.chunk_samples)
+    first, second = gaps(tmp_path, deep, 1)
+    sample(tmp_path, first)
+    merge(tmp_path, deep)
+    assert load(tmp_path, shallow.key).spec.depth == 1
+    sample(tmp_path, second)
+    assert_same(merge(tmp_path, deep), expected(deep, 6))
+    assert_same(load(tmp_path, shallow.key), expected(deep, 6))
+    assert gaps(tmp_path, shallow, 6 * shallow.chunk_samples) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "empty"])
+def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
+    s = spec()
+    for gap in gaps(tmp_path, s, 8 * s.chunk_samples):
+        sample(tmp_path, gap)
+    block = tmp_path / s.key / "2-4.npz"
+    content = block.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    sample(tmp_path / "other", replace(gaps(tmp_path / "other", s, 1)[0], spec=spec(seed=1)))
+    (foreign,) = (tmp_path / "other").glob("*/*.npz")
+    damaged = {"truncated": content[:middle], "flipped": flipped, "empty": b""}
+    block.write_bytes(damaged.get(damage) or foreign.read_bytes() * (damage == "foreign"))
+    with pytest.warns(UserWarning, match="set aside"):
+        truth = load_or_extend(tmp_path, s, 8 * s.chunk_samples)
+    assert_same(truth, expected(s, 8))
+    assert (tmp_path / s.key / "2-4.npz.corrupt").exists()
+
+
+def test_shards_have_each_block_once(tmp_path):
+    job = TruthJob(spec(), 23 * spec().chunk_samples)
+    shards = [replace(job, shard=(i, 4)) for i in range(4)]
+    starts = [block.gap.start for shard in shards for block in shard.blocks(tmp_path)]
+    assert sorted(starts) == [0, 4, 8, 12, 16, 20]
+    assert sum(shard.remaining(tmp_path).n_samples for shard in shards) == job.n_samples
+
+
+def test_blocks_that_do_not_follow_are_not_joined():
+    with pytest.raises(CumpropError, match="a truth to chunk 0 and a block from 4 on"):
+        spec().empty.joined(replace(spec().empty, start=4))
+
+
+class TestCommands:
+    CONFIG = "{network: {width: 3, depth: 2, readout: tail(0.5), seeds: 2}, " \
+        "truth: {n_samples: 2, design: importance}, estimators: [{name: cumulant}]}"  # fmt: skip
+
+    @pytest.fixture
+    def config(self, tmp_path):
+        path = tmp_path / "test.yaml"
+        path.write_text(self.CONFIG)
+        return path
+
+    def test_extend(self, tmp_path, config, capsys):
+        results, n = tmp_path / "results", 2048
+        words = ["truth", "extend", "--jobs", "1", "--n-samples"]
+        assert main([*words, "5000", str(config), "--results", str(results)]) == 0
+        assert main([*words, "2e4", str(results)]) == 0
+        for seed in range(2):
+            s = spec(seed=seed)
+            assert_same(load(results / "truth", s.key), expected(s, 10))
+        capsys.readouterr()
+        assert main(["truth", "list", str(results)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[-1] for line in lines] == ["n_samples", *[f"{10 * n:,}"] * 2]
+        assert {line.split()[0] for line in lines[1:]} == {spec(seed=i).key for i in range(2)}
+
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            (["list", "."], 1, "holds no truths; run `cumprop sweep CONFIG` first"),
+            (["extend", ".", "--n-samples", "9"], 1, "holds no truths"),
+            (["extend", ".", "--n-samples", "1"], 2, "give at least 2"),
+            (["extend", ".", "--n-samples", "nan"], 2, "give at least 2"),
+            (["extend", ".", "--n-samples", "9", "--set", "a=1"], 2, "--set goes with a CONFIG"),
+            (["extend", "no.yaml", "--n-samples", "9"], 2, "no.yaml"),
+        ],
+    )
+    def test_mistakes(self, tmp_path, monkeypatch, capsys, words, code, said):
+        monkeypatch.chdir(tmp_path)
+        assert main(["truth", *words]) == code
+        assert said in capsys.readouterr().err
