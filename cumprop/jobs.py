@@ -12,8 +12,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from cumprop import cells, limits
-from cumprop.cells import Cell, Outcome, forward_flops
+from cumprop import limits, rows
+from cumprop.cells import Cell, forward_flops
+from cumprop.engines import Outcome
 from cumprop.limits import took_too_long
 from cumprop.plugins import load_plugin
 
@@ -115,7 +116,7 @@ class Work:
             if self._stuck(job).exists():  # and has ended its worker
                 return Outcome(job.label, f"failed: {took_too_long(self.seconds or 0)}", job.flops)
             limit = limits.time_limit(self.seconds, lambda: self._leave(job, workers))
-            return cells.run_cell(job, self.parts(job), workers, self.debug, limit)
+            return rows.run_cell(job, self.parts(job), workers, self.debug, limit)
 
     def parts(self, cell: Cell) -> Path:
         """Where the row of a cell is stored."""
@@ -124,7 +125,7 @@ class Work:
     def give_up(self, job: Job, workers: int, reason: str) -> Outcome:
         """The outcome of a job that cannot be run; that of a cell is stored."""
         if isinstance(job, Cell):
-            return cells.give_up(job, self.parts(job), workers, reason)
+            return rows.give_up(job, self.parts(job), workers, reason)
         return Outcome(job.label, f"failed: {reason}", job.flops, is_cell=False)
 
     def _stuck(self, cell: Cell) -> Path:

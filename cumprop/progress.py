@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cumprop.cells import Cell, Outcome
+from cumprop.cells import Cell
+from cumprop.engines import Outcome
 from cumprop.jobs import Job, TruthBlock
 from cumprop.truth_store import chunks_stored
 

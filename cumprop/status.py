@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from cumprop import store, truth_store
-from cumprop.cells import LARGE
 from cumprop.forecast import matmul_speed
+from cumprop.rows import LARGE
 
 Row = dict[str, Any]
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cumprop import engines, store, truth_store
-from cumprop.cells import Cell, Outcome, cells, is_stored, truth_specs
-from cumprop.engines import Place
+from cumprop.cells import Cell, cells, truth_specs
+from cumprop.engines import Outcome, Place
 from cumprop.errors import CumpropError
 from cumprop.experiment import Config
 from cumprop.jobs import Job, TruthBlock, TruthJob, Work
 from cumprop.progress import Progress
+from cumprop.rows import is_stored
 
 if TYPE_CHECKING:
     from cumprop.truth import TruthSpec

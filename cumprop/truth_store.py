@@ -11,22 +11,15 @@ itself. A file of an older version is one sum; the block after it begins where i
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import time
-import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from cumprop import store
+from cumprop import truth_files as files
 from cumprop.errors import CumpropError
 from cumprop.truth import Truth, TruthSpec
 
@@ -34,7 +27,6 @@ BLOCK = 64
 """Chunks of a whole block; the last bits of a truth depend on it."""
 
 _SAVE_SECONDS = 20.0
-_UNREADABLE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ def stored_spec(directory: Path, key: str) -> TruthSpec | None:
     from cumprop.tails import TailSpec  # which builds on truths
 
     paths = [directory / f"{key}.npz", *sorted((directory / key).glob("*-*.npz"))]
-    for header in filter(None, map(_header, paths)):
+    for header in filter(None, map(files.header, paths)):
         fields = json.loads(header["spec"])
         del fields["version"]
         return TailSpec(**fields) if "threshold" in fields else TruthSpec(**fields)
@@ -176,16 +168,19 @@ def merge(directory: str | Path, spec: TruthSpec) -> Truth:
     """
     directory = Path(directory)
     path = directory / f"{spec.key}.npz"
-    with _lock(directory):
+    with files.lock(directory):
         whole, rest = _parts(directory, spec)
-        total, before = _total(whole, rest), _header(path) or {"depth": 0, "chunks": 0, "rest": 0}
+        total, before = (
+            _total(whole, rest),
+            files.header(path) or {"depth": 0, "chunks": 0, "rest": 0},
+        )
         had = before["chunks"] + before["rest"]
         if total.chunks < max(had, 1):
             return total  # a shallower truth has more so far
         if total.chunks > had or spec.depth > before["depth"]:
-            _write(path, whole, rest)
+            files.write(path, whole, rest)
         for block in (directory / spec.key).glob("*-*.npz"):
-            depth, start = _place(block)
+            depth, start = files.place(block)
             if depth < spec.depth or start < whole.end or (start == whole.end and rest is not None):
                 block.unlink()
         with suppress(OSError):  # it is not empty, or was not there
@@ -213,21 +208,21 @@ def _parts(directory: Path, spec: TruthSpec) -> tuple[Truth, Truth | None]:
     """The sum of the whole blocks that follow each other, and the one after them if begun."""
     path = directory / f"{spec.key}.npz"
     while True:
-        version = _version(path)
-        whole = _read(path, spec)
+        version = files.version(path)
+        whole = files.read(path, spec)
         while (block := _begun(directory, spec, whole.end)).end == block_end(whole.end):
             whole = whole.joined(block)
-        if _version(path) == version:  # else blocks have been merged and deleted meanwhile
+        if files.version(path) == version:  # else blocks have been merged and deleted meanwhile
             return whole, block if block.chunks else None
 
 
 def _begun(directory: Path, spec: TruthSpec, start: int) -> Truth:
     """What there is of a block, in a file of its own or at the end of the truth's."""
-    block = _read(_block_path(directory, spec, start), spec, start)
+    block = files.read(files.block_path(directory, spec, start), spec, start)
     path = directory / f"{spec.key}.npz"
-    header = _header(path)
+    header = files.header(path)
     if header and (header["depth"], header["chunks"]) == (spec.depth, start):
-        rest = _read(path, spec, start, "rest_")
+        rest = files.read(path, spec, start, "rest_")
         return rest if rest.chunks > block.chunks else block
     return block
 
@@ -238,99 +233,22 @@ def _total(whole: Truth, rest: Truth | None) -> Truth:
 
 def _stored(directory: Path, spec: TruthSpec) -> tuple[int, dict[int, int]]:
     """Where the whole blocks of the truth's file end, and the chunks of each block after that."""
-    header, end, stored = _header(directory / f"{spec.key}.npz"), 0, dict[int, int]()
+    header, end, stored = files.header(directory / f"{spec.key}.npz"), 0, dict[int, int]()
     if header and header["depth"] == spec.depth:
         end = header["chunks"]
         stored[end] = header["rest"]
     for path in (directory / spec.key).glob(f"{spec.depth}-*.npz"):
-        _, start = _place(path)
-        block = _header(path)
+        _, start = files.place(path)
+        block = files.header(path)
         if block and (start == end or (start > end and start % BLOCK == 0)):
             stored[start] = max(stored.get(start, 0), block["chunks"])
     return end, stored
 
 
-def _block_path(directory: Path, spec: TruthSpec, start: int) -> Path:
-    return directory / spec.key / f"{spec.depth}-{start}.npz"
-
-
-def _place(block: Path) -> tuple[int, int]:
-    """Depth and start of a block's file."""
-    depth, start = block.stem.split("-")
-    return int(depth), int(start)
-
-
-def _version(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_ino
-
-
-def _header(path: Path) -> dict[str, Any] | None:
-    """What a file holds, without its sums; None where it cannot be read."""
-    with (
-        suppress(OSError, *_UNREADABLE),
-        path.open("rb") as stored,
-        np.load(stored, allow_pickle=False) as file,
-    ):
-        spec = str(file["spec"])
-        rest = int(file["rest_chunks"]) if "rest_chunks" in file else 0
-        depth = int(json.loads(spec)["depth"])
-        return {"spec": spec, "depth": depth, "chunks": int(file["chunks"]), "rest": rest}
-    return None
-
-
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Keep other processes from writing truths here meanwhile, where the file system can."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _write(path: Path, truth: Truth, rest: Truth | None = None) -> None:
-    """Store a truth or block, complete or not at all."""
-    arrays: dict[str, Any] = {"spec": truth.spec.canonical, "chunks": truth.chunks}
-    arrays |= {"sums": truth.sums, "squares": truth.squares}
-    if rest is not None:
-        arrays |= {"rest_chunks": rest.chunks, "rest_sums": rest.sums, "rest_squares": rest.squares}
-    store.write_atomically(path, lambda file: np.savez(file, **arrays))
-
-
 def _write_block(directory: Path, block: Truth) -> None:
     """Store a block, unless more of it is there."""
-    path = _block_path(directory, block.spec, block.start)
-    with _lock(directory):
-        stored = _header(path)
+    path = files.block_path(directory, block.spec, block.start)
+    with files.lock(directory):
+        stored = files.header(path)
         if stored is None or stored["chunks"] < block.chunks:
-            _write(path, block)
-
-
-def _read(path: Path, spec: TruthSpec, start: int = 0, prefix: str = "") -> Truth:
-    """What a file holds of `spec`; nothing where there is none or one of another depth."""
-    empty = replace(spec.empty, start=start)
-    try:
-        # zip checks a CRC of every array
-        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
-            described = json.loads(str(file["spec"]))
-            if json.loads(spec.canonical) | {"depth": described["depth"]} != described:
-                raise ValueError("it holds another truth")
-            if described["depth"] != spec.depth or f"{prefix}chunks" not in file:
-                return empty
-            chunks = int(file[f"{prefix}chunks"])
-            sums, squares = file[f"{prefix}sums"], file[f"{prefix}squares"]
-        if (sums.shape, squares.shape) != (empty.sums.shape, empty.squares.shape):
-            raise ValueError("its arrays have the wrong shape")
-    except (FileNotFoundError, NotADirectoryError):
-        return empty
-    except _UNREADABLE as error:
-        aside = path.with_name(path.name + ".corrupt")
-        with suppress(OSError):  # another process was faster, or may not write
-            path.replace(aside)
-        warnings.warn(f"{path}: {error}; set aside as {aside.name}, sampling anew", stacklevel=3)
-        return empty
-    return replace(empty, chunks=chunks, sums=sums, squares=squares)
+            files.write(path, block)

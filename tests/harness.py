@@ -83,7 +83,7 @@ class Sweep:
         """How many parts there are."""
         return len([*self.parts.glob("*.parquet")])
 
-    def wait_for(self, n, process, timeout=60):
+    def wait_for(self, n, process, timeout=600):
         """Return when there are n parts, or the process has ended."""
         end = time.monotonic() + timeout
         while self.n_stored() < n and process.poll() is None:
@@ -123,7 +123,7 @@ def started(words, **environment):
     )
 
 
-def ended(process, timeout=120):
+def ended(process, timeout=600):
     """What a process has said, its code being one that a user may meet, and no traceback."""
     _, said = process.communicate(timeout=timeout)
     assert process.returncode in (0, 1, 2, 3, 130, -signal.SIGKILL), said

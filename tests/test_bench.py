@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cumprop import bench, known_errors
+from cumprop import bench, known_errors, overhead
 from cumprop.cli import main
 from cumprop.cli.bench import as_text
 from cumprop.errors import CumpropError
@@ -303,3 +303,15 @@ class TestCommand:
     def test_wrong_estimators_are_usage_errors(self, here, capsys, word, message):
         assert here(f"--estimator {word}") == 2
         assert message in capsys.readouterr().err
+
+
+def test_overhead_of_a_sweep(tmp_path):
+    """That of 20 cells in this process; nothing is left behind."""
+    found = overhead.measure(20, 1, tmp_path / "bench")
+    assert (found["n_cells"], found["workers"]) == (20, 1)
+    assert 0 < found["estimator_seconds"] < found["seconds"] / 20
+    assert found["overhead_seconds"] == found["seconds"] / 20 - found["estimator_seconds"]
+    assert list((tmp_path / "bench").iterdir()) == []
+    report = bench.run([build("cumulant", order=1)], [(8, 1)], 1, BRIEF, None)
+    line = as_text(report | {"overhead": found}).splitlines()[-1]
+    assert line.startswith("overhead of a sweep: ") and "(20 cells on 1 workers, " in line

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import harness
 import numpy as np
 import pytest
 
@@ -64,9 +65,6 @@ class Trouble(Estimator):
         return cls(**parameters)
 """
 
-NOT_NUMBERS = {"seconds", "peak_bytes", *store.SCHEMA.names[-10:]}
-"""Columns of timing and provenance."""
-
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
@@ -106,7 +104,7 @@ def sweep(tmp_path, name, *options):
 def contents(results):
     """All numbers of a results folder: rows by key, truths by key."""
     rows = store.read_rows(results).set_index("cell_key").sort_index()
-    rows = rows.drop(columns=NOT_NUMBERS - {"cell_key"}).to_dict("index")
+    rows = rows.drop(columns=harness.MEASURED).to_dict("index")
     truths = {path.stem: load_truth(path.parent, path.stem) for path in results.glob("truth/*.npz")}
     return rows, truths
 
@@ -181,12 +179,6 @@ class TestLostWorkers:
         rows = store.read_rows(tmp_path)
         (status,) = rows.loc[rows["mean"].isna(), "status"]
         assert status.startswith("failed: its worker process was killed, 4 times; ")
-
-    @pytest.mark.parametrize(("engine", "module"), [("dask", "distributed"), ("slurm", "submitit")])
-    def test_on_other_engines(self, trouble, engine, module):
-        pytest.importorskip(module)
-        summary = trouble([{"kills": 1}, {"value": [1, 2]}], Place(engine, workers=2))
-        assert (summary.computed, summary.failed) == (3, [])
 
 
 class TestTimeLimit:

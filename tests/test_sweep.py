@@ -15,13 +15,14 @@ from harness import TOY
 
 import cumprop
 from cumprop import estimator, store
-from cumprop.cells import Outcome, borrow, cells, run_cell
+from cumprop.cells import cells
 from cumprop.config import load
-from cumprop.engines import Place
+from cumprop.engines import Outcome, Place
 from cumprop.forecast import forecast, overview
 from cumprop.memory import free_memory, traced_peak, with_resident_peak
 from cumprop.plugins import load_plugin
 from cumprop.progress import Progress
+from cumprop.rows import borrow, run_cell
 from cumprop.sweep import Plan, plan, run, run_all, shared
 from cumprop.truth_store import sample
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import text
-from cumprop.cli.experiment import DIRECTORY, FILE, load_plugins, plugin_option
+from cumprop.cli.options import DIRECTORY, FILE, load_plugins, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cumprop.cli import text
-from cumprop.cli.experiment import DIRECTORY, FILE, scale_option, set_option
+from cumprop.cli.options import DIRECTORY, FILE, scale_option, set_option
 
 
 @click.command()

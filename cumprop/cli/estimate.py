@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
-from cumprop.cli.experiment import FILE, format_option, load_plugins, out_option, plugin_option
+from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:

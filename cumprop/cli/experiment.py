@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,73 +12,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import text
+from cumprop.cli.options import (
+    DIRECTORY,
+    FILE,
+    Shard,
+    checked,
+    engine_option,
+    jobs_option,
+    load_plugins,
+    place,
+    plugin_option,
+    scale_option,
+    scheduler_option,
+    set_option,
+)
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cumprop.engines import Place
-    from cumprop.experiment import Config
     from cumprop.sweep import Plan
-
-DIRECTORY = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
-ENGINES = ("local", "dask", "slurm")
-
-
-class Shard(click.ParamType[tuple[int, int]]):
-    """`2/8`: the second of eight parts."""
-
-    name = "I/N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)/(\d+)", value)
-        number, count = map(int, match.groups()) if match else (0, 0)
-        if not 1 <= number <= count:
-            self.fail(f"{value!r}: write I/N with I from 1 to N, as in 2/8", param, ctx)
-        return number, count
-
-
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(min=1), help="Workers; all cores by default."
-)
-engine_option = click.option(
-    "--engine", type=click.Choice(ENGINES), default="local", show_default=True,
-    help="Processes of this machine, a dask cluster, or Slurm job arrays.",
-)  # fmt: skip
-scheduler_option = click.option(
-    "--scheduler", metavar="ADDRESS",
-    help="Of dask, as in tcp://head:8786; without it --engine dask starts workers here.",
-)  # fmt: skip
-plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, type=FILE, help="Python file with further estimators."
-)
-scale_option = click.option(
-    "--scale", envvar="SCALE", help="One of the config's scales (smoke, laptop, paper)."
-)
-format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "csv", "parquet"]),
-    default="table",
-    show_default=True,
-)
-out_option = click.option("--out", type=FILE, help="Write there, not to the screen.")
-set_option = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."
-)
-
-
-def place(engine: str, jobs: int | None, scheduler: str | None) -> Place:
-    """Where the options say that jobs run."""
-    from cumprop.engines import Place
-    from cumprop.provenance import cores
-
-    if scheduler is not None and engine != "dask":
-        raise ConfigError(f"--scheduler goes with --engine dask, not {engine}")
-    return Place(engine, jobs or cores(), scheduler)
 
 
 @click.command()
@@ -264,14 +216,6 @@ def validate(configs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     print(f"{len(configs)} valid")
 
 
-def load_plugins(plugins: tuple[Path, ...]) -> None:
-    """Register the estimators of plugin files."""
-    from cumprop.plugins import load_plugin
-
-    for path in plugins:
-        load_plugin(path)
-
-
 def _problems(path: Path) -> Iterator[str]:
     from cumprop import config
 
@@ -294,13 +238,6 @@ def _check(path: Path, scale: str | None) -> None:
         distillation_config.load(path, scale)
     else:
         checked(path, scale, ())
-
-
-def checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
-    """The configuration of a sweep; raises ConfigError with every problem."""
-    from cumprop import config, plots
-
-    return config.load(path, scale, sets, figures=plots.available())
 
 
 def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:

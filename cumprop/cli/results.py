@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import text
-from cumprop.cli.experiment import DIRECTORY, format_option, out_option
+from cumprop.cli.options import DIRECTORY, format_option, out_option
 from cumprop.errors import ConfigError
 
 if TYPE_CHECKING:

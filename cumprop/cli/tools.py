@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cumprop.cli import text
-from cumprop.cli.experiment import DIRECTORY, load_plugins, plugin_option
+from cumprop.cli.options import DIRECTORY, load_plugins, plugin_option
 
 
 @click.command("list")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cumprop.cli import text
-from cumprop.cli.experiment import (
+from cumprop.cli.options import (
     DIRECTORY,
     checked,
     engine_option,

@@ -14,7 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from cumprop.cells import Outcome
 from cumprop.errors import ConfigError
 
 ENGINES = ("local", "dask", "slurm")
@@ -33,6 +32,20 @@ class Job(Protocol):
     def flops(self) -> int: ...
     @property
     def bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job of a sweep ended: "ok", a note or "failed: reason"."""
+
+    label: str
+    status: str
+    flops: int
+    is_cell: bool = True
+
+    @property
+    def failed(self) -> bool:
+        return self.status.startswith("failed")
 
 
 J = TypeVar("J", bound=Job)

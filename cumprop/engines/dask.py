@@ -10,8 +10,8 @@ from contextlib import ExitStack
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
-from cumprop.cells import Outcome
-from cumprop.engines import J, Lost, Place, Run
+from cumprop.engines import J, Lost, Outcome, Place, Run
+from cumprop.engines.local import deaf_children
 from cumprop.errors import CumpropError
 
 _CONNECT_SECONDS = 30
@@ -37,13 +37,14 @@ def _client(place: Place, stack: ExitStack) -> Client:
     if place.scheduler is None:
         # here a lost job is run again by us, alone
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
-        cluster = LocalCluster(
-            n_workers=place.workers,
-            threads_per_worker=1,
-            memory_limit=0,  # a job waits for memory by itself
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        )
+        with deaf_children():
+            cluster = LocalCluster(
+                n_workers=place.workers,
+                threads_per_worker=1,
+                memory_limit=0,  # a job waits for memory by itself
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
         return Client(stack.enter_context(cluster))
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import parent_process
 
 from joblib.externals.loky import get_reusable_executor
 
-from cumprop.cells import Outcome
-from cumprop.engines import J, Lost, Place, Run
+from cumprop.engines import J, Lost, Outcome, Place, Run
 from cumprop.memory import oom_kills
 
 
@@ -65,12 +65,29 @@ def _until_broken(
                 yield job, Lost("its worker process was killed")
 
 
-@cache
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Let processes that start meanwhile leave Ctrl-C to this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def follow_parent() -> None:
     """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
-    if parent_process() is None:
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent()
+
+
+@cache
+def end_with_parent() -> None:
+    """End this process soon after its parent has ended."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from secrets import token_hex
@@ -11,8 +13,8 @@ from secrets import token_hex
 import submitit
 from submitit.core.utils import UncompletedJobError
 
-from cumprop.cells import Outcome
-from cumprop.engines import J, Lost, Place, Run
+from cumprop.engines import J, Lost, Outcome, Place, Run
+from cumprop.engines.local import deaf_children, end_with_parent
 
 _BATCHES = 4
 """Array tasks per worker: each does many jobs, and the shares of slow ones even out."""
@@ -55,19 +57,30 @@ def _finished(
         slurm_array_parallelism=workers,
     )
     n = len(batches)
-    tasks = executor.map_array(_run_batch, batches, [run] * n, [workers] * n)
+    with deaf_children():
+        tasks = executor.map_array(_run_batch, batches, [run] * n, [workers] * n)
     try:
         for task in submitit.helpers.as_completed(tasks, poll_frequency=_POLL_SECONDS):
             batch = batches[tasks.index(task)]
             try:
-                ended: Sequence[Outcome | Lost] = task.result()
+                ended: Sequence[Outcome | Lost] | Exception = task.result()
             except UncompletedJobError:
                 ended = [Lost("its Slurm task was killed")] * len(batch)
+            if isinstance(ended, Exception):
+                raise ended
             yield from zip(batch, ended, strict=True)
     finally:
         for task in tasks:
-            task.cancel(check=False)
+            if executor.cluster != "local":
+                task.cancel(check=False)
+            elif not task.done():
+                os.kill(int(task.job_id), signal.SIGKILL)  # its task follows
 
 
-def _run_batch(batch: Sequence[J], run: Run[J], workers: int) -> list[Outcome]:
-    return [run(job, workers) for job in batch]
+def _run_batch(batch: Sequence[J], run: Run[J], workers: int) -> list[Outcome] | Exception:
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+        end_with_parent()
+    try:
+        return [run(job, workers) for job in batch]
+    except Exception as error:  # the results cannot be stored
+        return error
