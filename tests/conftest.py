@@ -5,11 +5,34 @@ The lack of a GPU alone is no failure.
 
 import os
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
+from cumprop.truth import TruthSpec
+
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
+
+
+WIDTHS = (32, 48, 64, 96, 128, 256)
+BIASED = {"w_var": 2.0, "b_var": 0.1}
+
+
+@pytest.fixture(scope="session")
+def random_specs():
+    """24 random networks: four activations with six widths, depths 1 to 6 dealt out at random.
+
+    Every other one has biases. Nothing was calibrated on their seeds.
+    """
+    rng = np.random.default_rng(2000)
+    specs = []
+    for i, activation in enumerate(("relu", "gelu", "tanh", "sigmoid")):
+        depths = map(int, rng.permutation(len(WIDTHS)) + 1)
+        for j, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
+            init = BIASED if (i + j) % 2 else "he"
+            specs.append(TruthSpec(width, depth, activation, init, 2000 + len(specs)))
+    return specs
 
 
 def _refuse_skips(report):

@@ -58,14 +58,18 @@ def sampled():
     """sampled(n_samples, width, depth, seeds, …): truths, kept in results/verify."""
 
     def sampled(n_samples, width, depth, seeds, activation="relu", init="he"):
-        specs = [TruthSpec(width, depth, activation, init, seed) for seed in seeds]
-        pool, truths = Parallel(n_jobs=cores(), return_as="generator"), []
-        for truth in pool(delayed(load_or_extend)(TRUTHS, spec, n_samples) for spec in specs):
-            print(f"\n  truth of seed {truth.spec.seed}: {truth.n_samples:,}", flush=True)
-            truths.append(truth)
-        return truths
+        return truths_of([TruthSpec(width, depth, activation, init, s) for s in seeds], n_samples)
 
     return sampled
+
+
+def truths_of(specs, n_samples):
+    """Truths of any networks, kept in results/verify."""
+    pool, truths = Parallel(n_jobs=cores(), return_as="generator"), []
+    for truth in pool(delayed(load_or_extend)(TRUTHS, spec, n_samples) for spec in specs):
+        print(f"\n  truth of seed {truth.spec.seed}: {truth.n_samples:,}", flush=True)
+        truths.append(truth)
+    return truths
 
 
 @pytest.fixture(scope="session")
