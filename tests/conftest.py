@@ -3,7 +3,9 @@
 The lack of a GPU alone is no failure.
 """
 
+import importlib.util
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,3 +52,14 @@ def pytest_runtest_makereport():
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report():
     return _refuse_skips((yield))
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """The module examples/trained.py: functions that give trained networks."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
+    path = Path(__file__).parents[1] / "examples" / "trained.py"
+    spec = importlib.util.spec_from_file_location("cumprop_examples_trained", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
