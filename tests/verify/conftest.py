@@ -54,7 +54,7 @@ def record(request):
 
 
 @pytest.fixture(scope="session")
-def sampled():
+def sampled(truths_of):
     """sampled(n_samples, width, depth, seeds, …): truths, kept in results/verify."""
 
     def sampled(n_samples, width, depth, seeds, activation="relu", init="he"):
@@ -63,13 +63,19 @@ def sampled():
     return sampled
 
 
-def truths_of(specs, n_samples):
-    """Truths of any networks, kept in results/verify."""
-    pool, truths = Parallel(n_jobs=cores(), return_as="generator"), []
-    for truth in pool(delayed(load_or_extend)(TRUTHS, spec, n_samples) for spec in specs):
-        print(f"\n  truth of seed {truth.spec.seed}: {truth.n_samples:,}", flush=True)
-        truths.append(truth)
-    return truths
+@pytest.fixture(scope="session")
+def truths_of():
+    """truths_of(specs, n_samples): truths of any random networks, kept in results/verify."""
+
+    def truths_of(specs, n_samples):
+        pool, truths = Parallel(n_jobs=cores(), return_as="generator"), []
+        jobs = zip(specs, np.broadcast_to(n_samples, len(specs)), strict=True)
+        for truth in pool(delayed(load_or_extend)(TRUTHS, spec, float(n)) for spec, n in jobs):
+            print(f"\n  truth of seed {truth.spec.seed}: {truth.n_samples:,}", flush=True)
+            truths.append(truth)
+        return truths
+
+    return truths_of
 
 
 @pytest.fixture(scope="session")
