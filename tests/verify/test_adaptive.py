@@ -262,7 +262,7 @@ def test_blend_is_as_good_as_the_better(known, record, name, order, n_samples):
     margin = 0.1 * better.mean() + 0.05 * samples.mean()
     margin += 3 * excess.std(ddof=1) / 4
     record(
-        f"vn-MSE of `blend` of order {order} and {n_samples:,} antithetic samples, {name}, 16 draws",
+        f"vn-MSE of `blend`, order {order} and {n_samples:,} antithetic samples, {name}, 16 draws",
         f"{blend.mean():.2g}; order {of_order:.2g}, samples {samples.mean():.2g}",
         f"≤ {better.mean() + margin:.2g}: the better half, and a tenth of it, a twentieth of "
         "the samples' and 3 s.e. more",
