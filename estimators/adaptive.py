@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import inf, sqrt
 from typing import Any, ClassVar, Self
 
@@ -13,6 +12,17 @@ from numpy.typing import NDArray
 from cumprop.designs import block_size
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
+from cumprop.ladder import (
+    LADDER,
+    QUANTILE,
+    SMALLEST,
+    SPREAD,
+    Rung,
+    diverging,
+    expansion_parameter,
+    why_not,
+)
+from cumprop.memory import free_memory
 from cumprop.networks import MLP
 from cumprop.random_networks import stream
 from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, standardised
@@ -20,65 +30,14 @@ from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, st
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Rung:
-    """A fixed choice, `parameters` of `cumulant`, and what to expect of it on a network.
-
-    Its RMS error is about a · q^b · d^c, where d is the change since the rung before and q the size
-    of a step of the expansion: `law` is (a, b, c), fitted as mathematics §10 says. Its FLOPs are
-    about `work` · n^(3 + `power`) · (L - 1)^`growth`.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-    law: tuple[float, float, float] = (0.3, 1, 0)
-    work: float = 0
-    growth: int = 0
-    power: int = 0
-
-    @property
-    def estimator(self) -> Estimator:
-        return build("cumulant", **self.parameters)
-
-    def error(self, q: float, change: float) -> float:
-        """RMS error to expect, in output standard deviations."""
-        a, b, c = self.law
-        return float(a * q**b * change**c)
-
-    def flops(self, shape: Shape) -> float:
-        """Within a factor of two where matrix products are most of it; takes no time."""
-        n_0, n_1, *_ = shape.widths
-        hidden = shape.widths[1:-1]
-        if not self.work or len(hidden) < 2:
-            return 4 * sum(a * b for a, b in pairwise(shape.widths))
-        cubes = [a * b * (a + b) / 2 for a, b in pairwise(hidden)]
-        products = np.mean(cubes) * max(hidden) ** self.power * (shape.depth - 1) ** self.growth
-        return float(n_1**2 * n_0 + self.work * products)
-
-
-LADDER = (
-    Rung("order 1", {"order": 1}),
-    Rung("order 2", {"order": 2}, (1.18, 1.14, 0.91), 4, 1),
-    Rung("order 3", {"order": 3}, (0.90, 1.54, 0.76), 6.9, 2),
-    Rung("order 3 tree", {"order": 3, "kind": "tree"}, (0.91, 0.94, 0.90), 9.3, 3),
-    Rung("order 4", {"order": 4}, (0.39, 1.14, 0.61), 8.7, 2, 1),
-)
-SPREAD = 1.5
-"""True RMS errors are below so many times the expected one, for nine networks in ten."""
-QUANTILE = 2.2
-"""95% of |error|, of all outputs and networks together, are below so many expected RMS errors."""
-SMALLEST = 0.2
-"""Order 2 is not believed to be better than this times q², however little order 1 differs."""
-LARGEST = 0.6
-"""Beyond this q nothing is calibrated, and the expansion is not tried."""
-DIVERGING = 2.0
-"""A change that is so many times the one before it says that the expansion does not converge."""
 CONFIDENCE = 0.95
 """That samples meet the tolerance."""
 CONTRADICTION = 1e-3
 """Samples so improbable, were an estimate right, refute it."""
 SHARE = 0.1
 """Of its FLOPs go into samples that check an estimate, or `screen` samples if that is more."""
+MANY_BYTES = 1000
+"""Orders up to trees take no more bytes per n² and layer."""
 TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
 """Variance per sample on random networks, iid = 1, for predicted costs."""
 
@@ -178,8 +137,8 @@ class _Search:
         for k, rung in enumerate(LADDER):
             if reason := why_not(k, error, self.q, tolerance, shape, self.need * self.pass_flops):
                 return self.sampled(reason)
-            if k > 1 and (unsupported := rung.estimator.supports(self.network)):
-                return self.sampled(unsupported)
+            if self.is_large(rung) and (why := rung.estimator.supports(self.network)):
+                return self.sampled(why)
             with np.errstate(all="ignore"):
                 found = rung.estimator.estimate(self.network, cov=self.cov)
             self.spent.append(found.flops)
@@ -203,6 +162,11 @@ class _Search:
                     return self.accepted(found, error, reason)
             previous = found
         return self.sampled(f"{LADDER[-1].name} is expected to be {error:.1g} s.d. off")
+
+    def is_large(self, rung: Rung) -> bool:
+        """Whether memory must be predicted, which takes about as long as to run the rung."""
+        n = max(self.network.widths)
+        return bool(rung.power) or MANY_BYTES * self.network.depth * n**2 > free_memory()
 
     @property
     def unit(self) -> float:
@@ -271,57 +235,18 @@ class _Search:
         if found.n_samples < self.need:
             reason = f"tolerance {self.asked.tolerance:g} takes more than most_samples; {reason}"
         error = sqrt(float(found.noise.sum()) / (self.unit or 1))
+        eps = float(np.finfo(self.network.dtype).eps)
+        rounding = eps * np.sqrt(found.variance + found.mean**2)
         return Estimate(
             mean=found.mean.astype(self.network.dtype),
             layer_means=tuple(x.astype(self.network.dtype) for x in found.layer_means),
             cov=found.spread if self.cov else None,
-            stderr=np.sqrt(found.noise),
-            half_width=found.half_width,
+            stderr=np.hypot(np.sqrt(found.noise), rounding),
+            half_width=np.hypot(found.half_width, 2 * rounding),
             flops=added(*self.spent),
             n_samples=self.passes,
             status=_status(f"sampled {found.n_samples:,} {found.design} inputs", error, reason),
         )
-
-
-def expansion_parameter(shape: Shape, input_cov: Array | None = None) -> float:
-    """q, the size of a step of the expansion: q² = Σ 1/n_l over the layers 0 to L - 1.
-
-    An input of covariance Σ0 counts as (tr Σ0)² / tr Σ0² neurons.
-
-    >>> round(expansion_parameter(Shape((64, 64, 64, 10), ("relu", "relu"))) ** -2)
-    32
-    """
-    inputs, *hidden = map(float, shape.widths[:-2] or shape.widths[:1])
-    if input_cov is not None and input_cov.any():
-        cov = input_cov.astype(np.float64)
-        inputs = float(np.trace(cov) ** 2 / np.sum(cov * cov))
-    return sqrt(sum(1 / n for n in (inputs, *hidden)))
-
-
-def why_not(
-    k: int, error: float, q: float, tolerance: float, shape: Shape, sampling: float
-) -> str | None:
-    """Why to sample, for so many FLOPs, and not to run rung k; `error` is that of the rung before.
-
-    Nothing can be said before order 2, which is why order 1 is run only if order 2 will be.
-    """
-    if q > LARGEST and shape.depth > 1:
-        return "too few inputs or neurons for an expansion"
-    first = max(k, 1) if shape.depth > 1 else k
-    if LADDER[first].flops(shape) > sampling:
-        return f"{LADDER[first].name} takes more FLOPs"
-    for rung in LADDER[k:]:
-        error = rung.error(q, error)
-        if k < 2 or error <= tolerance:
-            return None
-        if rung.flops(shape) > sampling:
-            break
-    return "no order gets there for fewer FLOPs"
-
-
-def diverging(changes: list[float]) -> bool:
-    """Whether the last change is larger than the one before it, and no rounding error."""
-    return len(changes) > 1 and changes[-1] > max(DIVERGING * changes[-2], 1e-6)
 
 
 def _noise(samples: Replicates) -> float:

@@ -11,10 +11,11 @@ from threadpoolctl import threadpool_limits
 
 import cumprop
 from cumprop.designs import rounded
-from cumprop.estimators.adaptive import LADDER, Adaptive
+from cumprop.estimators.adaptive import Adaptive
 from cumprop.estimators.blend import Blend
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
+from cumprop.ladder import LADDER
 from cumprop.provenance import cores
 from cumprop.replicates import replicates, standardised
 from cumprop.scores import mse_between
