@@ -66,6 +66,8 @@ SMALLEST = 0.2
 """Order 2 is not believed to be better than this times q², however little order 1 differs."""
 LARGEST = 0.6
 """Beyond this q nothing is calibrated, and the expansion is not tried."""
+CHEAP = 0.1
+"""An order that takes no more than this share of what sampling would is tried in any case."""
 DIVERGING = 2.0
 """A change that is so many times the one before it says that the expansion does not converge."""
 
@@ -97,6 +99,8 @@ def why_not(
     first = max(k, 1) if shape.depth > 1 else k
     if LADDER[first].flops(shape) > sampling:
         return f"{LADDER[first].name} takes more FLOPs"
+    if LADDER[k].flops(shape) <= CHEAP * sampling:
+        return None
     for rung in LADDER[k:]:
         error = rung.error(q, error)
         if k < 2 or error <= tolerance:

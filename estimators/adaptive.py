@@ -52,8 +52,9 @@ class Adaptive(Estimator):
     of its FLOPs), and samples where the expansion does not converge or costs more. `half_width` are
     95% intervals; `status` says what was chosen and why. At most `most_samples` are drawn. Without
     an `rng`, inputs come from `stream(0, width, 1, 0)`.
-    Cost: at most the cheapest order or sampling that meets the tolerance, the next dearer one, and
-    the check. The tolerance is met by about nineteen estimates in twenty.
+    Cost: what was run, orders that did not do included; mostly no more than the cheapest order or
+    sampling that would have met the tolerance, the next dearer one and the check. Where the
+    error expected of an order is a little too large, samples may cost many times what it did.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
