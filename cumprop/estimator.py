@@ -60,7 +60,8 @@ class Estimate:
     """What an estimator knows of f(x), x Gaussian.
 
     `mean` is E[Y], shape (n_{L+1},); `layer_means` E[X_1]..E[X_L]; `cov` Cov[Y] or None;
-    `stderr` the standard error of `mean` where sampling gives one; `flops` by component;
+    `stderr` the standard error of `mean` where sampling gives one; `half_width` that of a 95%
+    interval of each mean, where the backend knows more than 1.96 `stderr`; `flops` by component;
     `status` is "ok" or says what to know before trusting the numbers.
     """
 
@@ -71,6 +72,7 @@ class Estimate:
     flops: Flops = field(default_factory=Flops)
     status: str = "ok"
     n_samples: int | None = None
+    half_width: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,38 @@
 The lack of a GPU alone is no failure.
 """
 
+import importlib.util
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
+from cumprop.truth import TruthSpec
+
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
+
+
+WIDTHS = (32, 48, 64, 96, 128, 256)
+BIASED = {"w_var": 2.0, "b_var": 0.1}
+
+
+@pytest.fixture(scope="session")
+def random_specs():
+    """24 random networks: four activations with six widths, depths 1 to 6 dealt out at random.
+
+    Every other one has biases. Nothing was calibrated on their seeds.
+    """
+    rng = np.random.default_rng(2000)
+    specs = []
+    for i, activation in enumerate(("relu", "gelu", "tanh", "sigmoid")):
+        depths = map(int, rng.permutation(len(WIDTHS)) + 1)
+        for j, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
+            init = BIASED if (i + j) % 2 else "he"
+            specs.append(TruthSpec(width, depth, activation, init, 2000 + len(specs)))
+    return specs
 
 
 def _refuse_skips(report):
@@ -27,3 +52,14 @@ def pytest_runtest_makereport():
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report():
     return _refuse_skips((yield))
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """The module examples/trained.py: functions that give trained networks."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
+    path = Path(__file__).parents[1] / "examples" / "trained.py"
+    spec = importlib.util.spec_from_file_location("cumprop_examples_trained", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -27,13 +27,13 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--estimator", default="cumulant", show_default=True)
+@click.option("--estimator", help="Default: cumulant, or adaptive for a --tolerance alone.")
 @click.option("--order", type=int, help="Order K of `cumulant`.")
 @click.option("--kind", help="What `cumulant` tracks: basic, augmented, …")
 @click.option("--n-samples", type=int, help="Forward passes of `monte_carlo`.")
 @click.option("--design", help="How `monte_carlo` draws: iid, antithetic, orthogonal, sobol.")
 @click.option(
-    "--tolerance", type=POSITIVE, help="RMS error in output s.d.; chooses order or samples."
+    "--tolerance", type=POSITIVE, help="RMS error in output s.d.; finds orders or samples for it."
 )
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any other parameter.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -50,7 +50,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @plugin_option
 def estimate(
     model: Path,
-    estimator: str,
+    estimator: str | None,
     tolerance: float | None,
     sets: tuple[str, ...],
     seed: int,
@@ -71,6 +71,7 @@ def estimate(
 
     \b
     Example:
+      cumprop estimate model.onnx --tolerance 1e-3
       cumprop estimate model.onnx --order 3 --tail 'y>2' --format json
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
     """
@@ -88,6 +89,8 @@ def estimate(
         _input("--input-cov", input_cov),
     )
     parameters = {key: value for key, value in named.items() if value is not None} | _parsed(sets)
+    if estimator is None:
+        estimator = "adaptive" if tolerance is not None and not parameters else "cumulant"
     try:
         if tolerance is None:
             backend = make(estimator, parameters)

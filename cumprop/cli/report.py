@@ -22,6 +22,7 @@ COLUMNS = {
     "mean": "mean",
     "std": "s.d.",
     "stderr": "s.e.",
+    "half_width": "95% ±",
     "above": "P(y>T)",
     "above_stderr": "s.e. of P",
 }
@@ -44,6 +45,7 @@ def of(
         "mean": numbers(result.mean),
         "std": None if result.cov is None else numbers(np.sqrt(np.diag(result.cov).clip(0))),
         "stderr": numbers(result.stderr),
+        "half_width": numbers(result.half_width),
         "n_samples": result.n_samples,
         "flops": sum(components.values()),
         "flops_components": components,

@@ -55,18 +55,28 @@ def record(request):
 
 
 @pytest.fixture(scope="session")
-def sampled():
+def sampled(truths_of):
     """sampled(n_samples, width, depth, seeds, …): truths, kept in results/verify."""
 
     def sampled(n_samples, width, depth, seeds, activation="relu", init="he"):
-        specs = [TruthSpec(width, depth, activation, init, seed) for seed in seeds]
+        return truths_of([TruthSpec(width, depth, activation, init, s) for s in seeds], n_samples)
+
+    return sampled
+
+
+@pytest.fixture(scope="session")
+def truths_of():
+    """truths_of(specs, n_samples): truths of any random networks, kept in results/verify."""
+
+    def truths_of(specs, n_samples):
         pool, truths = Parallel(n_jobs=cores(), return_as="generator"), []
-        for truth in pool(delayed(load_or_extend)(TRUTHS, spec, n_samples) for spec in specs):
+        jobs = zip(specs, np.broadcast_to(n_samples, len(specs)), strict=True)
+        for truth in pool(delayed(load_or_extend)(TRUTHS, spec, float(n)) for spec, n in jobs):
             print(f"\n  truth of seed {truth.spec.seed}: {truth.n_samples:,}", flush=True)
             truths.append(truth)
         return truths
 
-    return sampled
+    return truths_of
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,268 @@
+"""Backend `adaptive`: the orders, or samples, that meet a tolerance (mathematics §10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf, sqrt
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.designs import block_size
+from cumprop.errors import CumpropError
+from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
+from cumprop.ladder import (
+    LADDER,
+    QUANTILE,
+    SMALLEST,
+    SPREAD,
+    Rung,
+    diverging,
+    expansion_parameter,
+    why_not,
+)
+from cumprop.memory import free_memory
+from cumprop.networks import MLP
+from cumprop.random_networks import stream
+from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, standardised
+
+Array = NDArray[Any]
+
+
+CONFIDENCE = 0.95
+"""That samples meet the tolerance."""
+CONTRADICTION = 1e-3
+"""Samples so improbable, were an estimate right, refute it."""
+SHARE = 0.1
+"""Of its FLOPs go into samples that check an estimate, or `screen` samples if that is more."""
+MANY_BYTES = 1000
+"""Orders up to trees take no more bytes per n² and layer."""
+TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
+"""Variance per sample on random networks, iid = 1, for predicted costs."""
+
+
+@register("adaptive")
+@dataclass(frozen=True)
+class Adaptive(Estimator):
+    """Means to an RMS error of `tolerance` output standard deviations over the outputs.
+
+    Climbs orders 1, 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
+    the change it makes, checks the last against `screen` paired samples (or as many as take a tenth
+    of its FLOPs), and samples where the expansion does not converge or costs more. `half_width` are
+    95% intervals; `status` says what was chosen and why. At most `most_samples` are drawn. Without
+    an `rng`, inputs come from `stream(0, width, 1, 0)`.
+    Cost: what was run, orders that did not do included; mostly no more than the cheapest order or
+    sampling that would have met the tolerance, the next dearer one and the check. Where the
+    error expected of an order is a little too large, samples may cost many times what it did.
+
+    >>> import cumprop
+    >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
+    >>> cumprop.estimate(network, "adaptive", tolerance=0.01).status.split(",")[0]
+    'order 3'
+    """
+
+    version: ClassVar[int] = 1
+    tolerance: float = 0.01
+    screen: int = 64
+    most_samples: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < inf:
+            raise CumpropError(f"adaptive: tolerance is {self.tolerance!r}; give a number > 0")
+        if not 2 * FEWEST <= self.screen <= self.most_samples:
+            raise CumpropError(
+                f"adaptive: screen is {self.screen!r}; give {2 * FEWEST} to most_samples"
+            )
+
+    @classmethod
+    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
+        """The same instance for all shapes: it finds its way on the network itself."""
+        return cls(tolerance=tolerance, **parameters)
+
+    def estimate(
+        self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
+    ) -> Estimate:
+        return _Search(self, network, cov, rng or stream(0, network.shape.width, 1, 0)).result()
+
+    def predict_cost(self, shape: Shape) -> Cost:
+        """Of the way that a random network of this shape usually takes; weights decide it."""
+        q, samples = expansion_parameter(shape), self._typical_samples(shape)
+        costs = [_sampling(self.screen, "antithetic").predict_cost(shape)]
+        sampling = samples.predict_cost(shape)
+        shape = replace(shape, gaussian_input=False)
+        error = LADDER[0].error(q, 1)
+        for k, rung in enumerate(LADDER):
+            if why_not(k, error, q, self.tolerance, shape, sampling.flops):
+                break
+            costs.append(rung.estimator.predict_cost(shape))
+            if shape.depth <= 1:
+                return _together(costs)
+            if k:
+                error = rung.error(q, error)
+                if error * SPREAD <= self.tolerance:
+                    return _together(costs)
+        return _together([*costs, sampling])
+
+    def _typical_samples(self, shape: Shape) -> Estimator:
+        wanted, orthogonal = 1.3 / self.tolerance**2, block_size("orthogonal", shape.widths[0])
+        design = "antithetic"
+        if TYPICAL_GAIN[design] * wanted >= 2 * FEWEST * orthogonal:
+            design = "orthogonal"
+        wanted = max(self.screen, min(TYPICAL_GAIN[design] * wanted, self.most_samples))
+        return _sampling(int(wanted), design)
+
+
+@dataclass
+class _Search:
+    """One estimate: what has been run so far, and what it says of the next step."""
+
+    asked: Adaptive
+    original: MLP
+    cov: bool
+    rng: np.random.Generator
+    passes: int = 0
+
+    def __post_init__(self) -> None:
+        self.network, flops = standardised(self.original)
+        self.q = expansion_parameter(self.network.shape, self.original.input_cov)
+        self.spent = [flops]
+        self.samples = self.draw(self.asked.screen, "antithetic")
+        self.pass_flops = self.spent[-1].total / self.passes
+
+    def result(self) -> Estimate:
+        if self.need <= self.passes:
+            return self.sampled("the first samples are enough")
+        tolerance, shape = self.asked.tolerance, self.network.shape
+        previous, error, changes = None, inf, list[float]()
+        for k, rung in enumerate(LADDER):
+            if reason := why_not(k, error, self.q, tolerance, shape, self.need * self.pass_flops):
+                return self.sampled(reason)
+            if self.is_large(rung) and (why := rung.estimator.supports(self.network)):
+                return self.sampled(why)
+            with np.errstate(all="ignore"):
+                found = rung.estimator.estimate(self.network, cov=self.cov)
+            self.spent.append(found.flops)
+            if not np.isfinite(found.mean).all():
+                return self.sampled(f"{rung.name} overflows")
+            if shape.depth <= 1:
+                return self.accepted(found, 0.0, f"{rung.name}, exact for one hidden layer")
+            if previous is not None:
+                changes.append(self.in_units(found.mean - previous.mean))
+                error = rung.error(self.q, changes[-1])
+                if diverging(changes):
+                    return self.sampled(
+                        f"the expansion does not converge: {rung.name} moves the means by "
+                        f"{changes[-1]:.1g} s.d., the order before it by {changes[-2]:.1g}"
+                    )
+                believed = max(error, SMALLEST * self.q**2) if k == 1 else error
+                if believed * SPREAD <= tolerance:
+                    if self.contradicted(found):
+                        return self.sampled(f"{self.passes:,} samples contradict {rung.name}")
+                    reason = f"{rung.name}, which moves the means by {changes[-1]:.1g} s.d."
+                    return self.accepted(found, error, reason)
+            previous = found
+        return self.sampled(f"{LADDER[-1].name} is expected to be {error:.1g} s.d. off")
+
+    def is_large(self, rung: Rung) -> bool:
+        """Whether memory must be predicted, which takes about as long as to run the rung."""
+        n = max(self.network.widths)
+        return bool(rung.power) or MANY_BYTES * self.network.depth * n**2 > free_memory()
+
+    @property
+    def unit(self) -> float:
+        """Variance of a forward pass, summed over outputs."""
+        return float((self.samples.variance + self.samples.noise).sum())
+
+    @property
+    def need(self) -> float:
+        """Samples of this design that meet the tolerance with confidence."""
+        upper = self.samples.upper(CONFIDENCE)
+        return self.samples.n_samples * upper / (self.asked.tolerance**2 * self.unit or 1)
+
+    def in_units(self, difference: Array) -> float:
+        """RMS over outputs, in output standard deviations."""
+        return sqrt(float(np.sum(difference.astype(np.float64) ** 2)) / self.unit)
+
+    def draw(self, n_samples: float, design: str, groups: int | None = None) -> Replicates:
+        drawn = replicates(
+            self.network, int(n_samples), design, self.rng, groups=groups, cov=self.cov
+        )
+        self.spent.append(drawn.flops)
+        self.passes += drawn.n_samples
+        return drawn
+
+    def draw_more(self, n_samples: float) -> None:
+        more = self.draw(n_samples, self.samples.design, len(self.samples.groups))
+        self.samples = self.samples.joined(more)
+
+    def contradicted(self, estimate: Estimate) -> bool:
+        """Whether samples refute the estimate; the screen grows to SHARE of its FLOPs."""
+        more = SHARE * sum(flops.total for flops in self.spent) / self.pass_flops - self.passes
+        if more >= self.asked.screen:
+            self.draw_more(more)
+        return self.samples.chance(estimate.mean) < CONTRADICTION
+
+    def accepted(self, found: Estimate, error: float, reason: str) -> Estimate:
+        """An order's estimate; outputs differ in their errors as the rows of the last map do."""
+        weights = np.abs(self.network.weights[-1]).astype(np.float64)
+        rows = np.square(weights).sum(axis=1)
+        stderr = error * np.sqrt(self.unit * rows / max(float(rows.sum()), 1e-300))
+        inputs = found.layer_means[-1] if found.layer_means else np.zeros(weights.shape[1])
+        sizes = np.abs(found.mean) + weights @ np.abs(inputs)
+        rounding = float(np.finfo(self.network.dtype).eps) * sizes
+        return replace(
+            found,
+            stderr=stderr + rounding,
+            half_width=QUANTILE * stderr + 2 * rounding,
+            flops=added(*self.spent),
+            n_samples=self.passes,
+            status=_status(reason, error, found.status),
+        )
+
+    def sampled(self, reason: str) -> Estimate:
+        """Samples of the best design seen, until they meet the tolerance with confidence."""
+        orthogonal = block_size("orthogonal", self.network.widths[0])
+        if self.need >= 2 * FEWEST * orthogonal:
+            blocks = min(GROUPS, int(self.need / (2 * orthogonal)))
+            rival = self.draw(blocks * orthogonal, "orthogonal", blocks)
+            self.samples = min(self.samples, rival, key=_noise)
+        if self.need > self.samples.n_samples and _noise(self.samples) > self.unit:
+            self.samples = self.draw(self.asked.screen, "iid")
+        most = self.asked.most_samples
+        while self.samples.n_samples < min(self.need, most):
+            self.draw_more(min(1.02 * self.need, most) - self.samples.n_samples)
+        found = self.samples
+        if found.n_samples < self.need:
+            reason = f"tolerance {self.asked.tolerance:g} takes more than most_samples; {reason}"
+        error = sqrt(float(found.noise.sum()) / (self.unit or 1))
+        eps = float(np.finfo(self.network.dtype).eps)
+        rounding = eps * np.sqrt(found.variance + found.mean**2)
+        return Estimate(
+            mean=found.mean.astype(self.network.dtype),
+            layer_means=tuple(x.astype(self.network.dtype) for x in found.layer_means),
+            cov=found.spread if self.cov else None,
+            stderr=np.hypot(np.sqrt(found.noise), rounding),
+            half_width=np.hypot(found.half_width, 2 * rounding),
+            flops=added(*self.spent),
+            n_samples=self.passes,
+            status=_status(f"sampled {found.n_samples:,} {found.design} inputs", error, reason),
+        )
+
+
+def _noise(samples: Replicates) -> float:
+    """Variance per sample, summed over outputs."""
+    return float(samples.noise.sum()) * samples.n_samples
+
+
+def _sampling(n_samples: int, design: str) -> Estimator:
+    return build("monte_carlo", n_samples=n_samples, design=design)
+
+
+def _together(costs: list[Cost]) -> Cost:
+    return Cost(sum(cost.flops for cost in costs), max(cost.bytes for cost in costs))
+
+
+def _status(choice: str, error: float, note: str) -> str:
+    parts = [choice, f"estimated error {error:.2g} output s.d."]
+    return "; ".join(parts if note == "ok" else [*parts, note])

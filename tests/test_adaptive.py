@@ -1,0 +1,237 @@
+"""Backend `adaptive`: what it chooses, what it says, and whether that is true."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.stats import ortho_group
+
+import cumprop
+from cumprop.cli import main
+from cumprop.errors import CumpropError
+from cumprop.estimator import Cost, Estimate, Estimator
+from cumprop.estimators import adaptive
+from cumprop.estimators.cumulant import Cumulant
+from cumprop.replicates import replicates
+
+
+def estimated(network, tolerance, **parameters):
+    return cumprop.estimate(network, "adaptive", tolerance=tolerance, **parameters)
+
+
+def error(network, estimate, n_samples, design="orthogonal"):
+    """RMS error in output s.d., and its 95% limit, by samples of another seed."""
+    truth = replicates(network, n_samples, design, np.random.default_rng(99))
+    unit = truth.variance.mean()
+    square = np.mean((estimate.mean - truth.mean) ** 2) - truth.noise.mean()
+    noise = truth.upper(0.95) / len(truth.mean)
+    return np.sqrt(max(square, 0) / unit), np.sqrt((max(square, 0) + noise) / unit)
+
+
+@pytest.mark.parametrize("i", [0, 6, 13])
+def test_random_networks(random_specs, i):
+    """A part of `make verify`: tolerances are met, and intervals cover."""
+    network = random_specs[i].network
+    truth = replicates(network, 40_000, "orthogonal", np.random.default_rng(98))
+    for tolerance in (0.1, 0.01):
+        estimate = estimated(network, tolerance)
+        square = np.mean((estimate.mean - truth.mean) ** 2) - truth.noise.mean()
+        assert square <= 1.2 * tolerance**2 * truth.variance.mean(), estimate.status
+        half = np.hypot(estimate.half_width, truth.half_width)
+        assert np.mean(np.abs(estimate.mean - truth.mean) <= half) >= 0.7
+
+
+# --- what is exact -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [{}, {"input_mean": 0.5, "input_cov": np.diag([0.0, 1, 2, 3])}])
+def test_one_hidden_layer_is_exact(given):
+    rng = np.random.default_rng(0)
+    network = cumprop.MLP([rng.normal(size=(9, 4)), rng.normal(size=(3, 9))], **given)
+    estimate = estimated(network, 1e-6)
+    assert estimate.status.startswith("order 1, exact for one hidden layer")
+    np.testing.assert_allclose(estimate.mean, Cumulant(2).estimate(network).mean, rtol=1e-10)
+    assert (estimate.half_width < 1e-12).all()
+
+
+def test_odd_networks_have_mean_zero():
+    """Every pair x, -x cancels: nothing more is needed at any tolerance."""
+    estimate = estimated(cumprop.random_mlp(32, 4, 1, "tanh", dtype="float64"), 1e-9)
+    assert estimate.status.startswith("sampled 64 antithetic inputs")
+    np.testing.assert_allclose(estimate.mean, 0, atol=1e-14)
+
+
+def test_outputs_that_do_not_vary():
+    network = cumprop.MLP([np.ones((3, 3)), np.ones((2, 3))], input_mean=1.0, input_cov=0.0)
+    estimate = estimated(network, 1e-3)
+    np.testing.assert_allclose(estimate.mean, 9)
+    np.testing.assert_allclose(estimate.half_width, 0, atol=1e-12)
+
+
+# --- when not to believe an order --------------------------------------------------------------
+
+
+def test_two_inputs_are_too_few():
+    rng = np.random.default_rng(3)
+    weights = [rng.normal(size=s) for s in ((40, 2), (40, 40), (1, 40))]
+    network = cumprop.MLP([weights[0], weights[1] / 6, weights[2] / 6], activations="tanh")
+    network = cumprop.MLP(network.weights, [np.ones(40), None, None], "tanh")
+    estimate = estimated(network, 0.03)
+    assert "sampled" in estimate.status and "too few inputs" in estimate.status
+    assert error(network, estimate, 100_000, "antithetic")[0] < 0.03
+
+
+def test_an_accidental_agreement_is_not_believed():
+    """Orthogonal weights: orders 1 and 2 agree on correlations of 0, and order 2 is off."""
+    weights = [ortho_group.rvs(48, random_state=i) * np.sqrt(1 + (i > 0)) for i in range(4)]
+    network = cumprop.MLP(weights)
+    order_2 = error(network, Cumulant(2).estimate(network), 40_000)[0]
+    tolerance = order_2 / 1.5
+    estimate = estimated(network, tolerance)
+    assert not estimate.status.startswith("order 2,")
+    assert error(network, estimate, 40_000)[1] < tolerance
+
+
+@dataclass(frozen=True)
+class Fake(Estimator):
+    """Always the same means."""
+
+    value: float = 0.0
+
+    def estimate(self, network, *, cov=False, rng=None):
+        hidden = tuple(np.zeros(n) for n in network.widths[1:-1])
+        return Estimate(np.full(network.widths[-1], self.value), hidden)
+
+    def predict_cost(self, shape):
+        return Cost(1, 1)
+
+    @classmethod
+    def from_tolerance(cls, tolerance, shape, **parameters):
+        return cls()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([7.0, 7.0, 7.0, 7.0, 7.0], "64 samples contradict order 3"),
+        ([0.0, 0.05, 0.4, 0.4, 0.4], "the expansion does not converge: order 3 moves the means"),
+        ([0.0, 1.0, np.nan, 0.0, 0.0], "order 3 overflows"),
+        ([0.0, 0.3, 0.0, 0.3, 0.0], "order 4 is expected to be"),
+    ],
+)
+def test_bad_orders_are_found_out(monkeypatch, values, reason):
+    fakes = {
+        json.dumps(rung.parameters): Fake(v)
+        for rung, v in zip(adaptive.LADDER, values, strict=True)
+    }
+    monkeypatch.setattr(
+        adaptive.Rung, "estimator", property(lambda rung: fakes[json.dumps(rung.parameters)])
+    )
+    monkeypatch.setattr(adaptive, "why_not", lambda *state: None)
+    network = cumprop.random_mlp(32, 3, 5)
+    estimate = estimated(network, 0.02)
+    assert estimate.status.startswith("sampled") and reason in estimate.status
+    assert error(network, estimate, 20_000)[0] < 0.02
+
+
+# --- cost --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "depth"), [(64, 2), (64, 5), (200, 3)])
+def test_flops_of_rungs_are_known_beforehand(width, depth):
+    """Within a factor of two, as the choice needs; ReLU, where Wick coefficients are cheap."""
+    shape = cumprop.random_mlp(width, depth, 0).shape
+    for rung in adaptive.LADDER[: 5 if width == 64 else 4]:
+        ratio = rung.flops(shape) / rung.estimator.predict_cost(shape).flops
+        assert 0.5 < ratio < 2.1, (rung.name, ratio)
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 0.03, 0.01])
+@pytest.mark.parametrize(("width", "depth"), [(12, 3), (64, 2), (128, 4)])
+def test_the_predicted_way_is_the_usual_one(width, depth, tolerance):
+    network = cumprop.random_mlp(width, depth, 1)
+    estimator = adaptive.Adaptive(tolerance)
+    ratio = estimator.predict_cost(network.shape).flops / estimator.estimate(network).flops.total
+    assert 0.4 < ratio < 2.5
+
+
+def test_the_screen_is_its_own_budget():
+    """64 passes, or a tenth of what the orders took."""
+    network = cumprop.random_mlp(128, 3, 0)
+    few, many = (estimated(network, 1e-2, screen=screen) for screen in (64, 512))
+    np.testing.assert_array_equal(few.mean, many.mean)
+    orders = few.flops.total - few.flops["sampling"]
+    assert few.flops["sampling"] < max(0.12 * orders, 1.2 * 64 * 2 * 128**2 * 4)
+    assert many.n_samples == 512
+
+
+def test_samples_end():
+    estimate = estimated(cumprop.random_mlp(8, 5, 0), 1e-4, most_samples=5000)
+    assert "tolerance 0.0001 takes more than most_samples" in estimate.status
+    assert estimate.n_samples < 10_000
+
+
+# --- what it returns ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 0.01])
+def test_covariance_and_layers(tolerance):
+    network = cumprop.random_mlp(64, 2, 3)
+    estimate = cumprop.estimate(network, adaptive.Adaptive(tolerance), cov=True)
+    exact = Cumulant(3).estimate(network, cov=True)
+    assert estimate.mean.dtype == np.float32 and estimate.mean.shape == (64,)
+    for mean, known in zip(estimate.layer_means, exact.layer_means, strict=True):
+        np.testing.assert_allclose(mean, known, atol=0.5)
+    np.testing.assert_allclose(np.diag(estimate.cov).mean(), np.diag(exact.cov).mean(), rtol=0.3)
+
+
+def test_chance_is_in_the_generator_alone():
+    network, backend = cumprop.random_mlp(16, 3, 0), adaptive.Adaptive(0.01)
+    first, second, other = (
+        backend.estimate(network, rng=rng).mean for rng in (None, None, np.random.default_rng(1))
+    )
+    assert (first == second).all() and (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"tolerance": 0.0}, "tolerance is 0.0; give a number > 0"),
+        ({"tolerance": np.inf}, "tolerance is inf; give a number > 0"),
+        ({"screen": 4}, "screen is 4; give 8 to most_samples"),
+    ],
+)
+def test_mistakes(parameters, message):
+    with pytest.raises(CumpropError, match=message):
+        adaptive.Adaptive(**parameters)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    path = tmp_path / "net.npz"
+    cumprop.random_mlp(48, 2, 0).save(path)
+
+    def run(*words):
+        assert main(["estimate", str(path), *words]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_tolerance_alone_runs_adaptive(run):
+    found = json.loads(run("--tolerance", "0.02", "--format", "json"))
+    assert found["estimator"] == "adaptive" and len(found["half_width"]) == 48
+    assert "estimated error" in found["status"] and found["std"] is not None
+    for words in (("--estimator", "cumulant"), ("--kind", "augmented")):
+        other = json.loads(run("--tolerance", "0.02", *words, "--format", "json"))
+        assert (other["estimator"], other["half_width"]) == ("cumulant", None)
+
+
+def test_the_table_shows_intervals(run):
+    lines = run("--tolerance", "0.02").splitlines()
+    assert lines[0].split() == ["output", "mean", "s.d.", "s.e.", "95%", "±"]
+    assert lines[-1].startswith("adaptive: ") and "; status: order 2" in lines[-1]
