@@ -79,6 +79,8 @@ _LOOKS = {
     ("monte_carlo", "sobol"): Look("sampling, Sobol", "#777777", "*", ":"),
     ("monte_carlo", "gaussian"): Look("sampling, Gaussian tail", "#CC79A7", "x", "-"),
     ("monte_carlo", "cumulant"): Look("sampling, third-cumulant tail", "#E69F00", "+", "-"),
+    ("linearized", None): Look("linearized", "#E69F00", ">"),
+    ("unscented", None): Look("unscented", "#56B4E9", "d"),
     ("gaussian", None): Look("Gaussian", "#CC79A7", "^"),
     ("cumulant", "basic"): Look("cumulants, basic", "#0072B2", "s"),
     ("cumulant", "augmented"): Look("cumulants, augmented", "#D55E00", "D"),
