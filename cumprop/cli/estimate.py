@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from contextlib import suppress
-from math import inf, isfinite
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from cumprop.cli import report
 from cumprop.cli.experiment import FILE, load_plugins, plugin_option
+from cumprop.cli.tails import Quantiles, Tail
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--input-cov", help="Number, or file (npy, csv) with a diagonal or a matrix. Default identity."
 )
-@click.option("--tail", metavar="'y>T'", help="Also the probability that an output exceeds T.")
+@click.option("--tail", metavar="'y>T'", help="Also P(y > T) of every output; or 'y<T'.")
+@click.option(
+    "--tail-quantiles",
+    metavar="Q,…",
+    help="Also what every output stays below with probability Q, as in 0.9,0.99.",
+)
 @click.option("--cov", is_flag=True, help="Also the covariance of the outputs.")
 @click.option("--layers", is_flag=True, help="Also the means of every hidden layer.")
 @click.option(
@@ -64,6 +69,7 @@ def estimate(
     input_mean: str | None,
     input_cov: str | None,
     tail: str | None,
+    tail_quantiles: str | None,
     cov: bool,
     layers: bool,
     form: str,
@@ -85,7 +91,8 @@ def estimate(
 
     if form == "parquet" and out is None:
         raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
-    threshold = None if tail is None else _threshold(tail)
+    wanted_tail = None if tail is None else Tail.parsed(tail)
+    wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
     network = load(
         model,
@@ -103,23 +110,20 @@ def estimate(
         raise ConfigError(str(error)) from None
     start = time.perf_counter()
     result = _run(backend, network, seed, "cov" if cov else "std")
-    above = None if threshold is None else _run(backend, network.above(threshold), seed, "mean")
+    mean_of = partial(_run, backend, seed=seed, wanted="mean")
+    described: dict[str, Any] = {}
+    others: list[Estimate] = []
+    if wanted_tail is not None:
+        found, others = wanted_tail.found(mean_of, network)
+        described |= found
+    if wanted_quantiles is not None:
+        found, taken = wanted_quantiles.found(mean_of, network, result)
+        described, others = described | found, others + taken
     seconds = time.perf_counter() - start
-    described = report.of(backend.name, result, above, threshold) | {"seconds": seconds}
+    described = report.of(backend.name, result, others) | described | {"seconds": seconds}
     described |= {"cov": report.numbers(result.cov)} if cov else {}
     described |= {"layer_means": [*map(report.numbers, result.layer_means)]} if layers else {}
     report.write(described, form, out)
-
-
-def _threshold(tail: str) -> float:
-    found = re.fullmatch(r"\s*y\s*>\s*(\S+)\s*", tail)
-    try:
-        threshold = float(found[1]) if found else inf
-    except ValueError:
-        threshold = inf
-    if not isfinite(threshold):
-        raise ConfigError(f"--tail {tail!r}: write 'y>3', with a number behind >")
-    return threshold
 
 
 def _listed(activations: str) -> str | list[str]:
