@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from scipy.special import ndtr, ndtri
 
 import cumprop
 from cumprop.cli import main
 from cumprop.designs import Inputs
+from cumprop.plots import sampled_check, style
 
 RNG = np.random.default_rng(0)
 W = [RNG.normal(size=shape) / np.sqrt(shape[1]) for shape in [(6, 4), (5, 6), (3, 5)]]
@@ -267,6 +269,52 @@ def test_table(run, net, tmp_path):
     assert lines[7].split()[:2] == ["1", "6"]
 
 
+# --- pictures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+)
+def test_plot(run, net, tmp_path, suffix, start):
+    path = tmp_path / f"check.{suffix}"
+    code, out, err = run("estimate", net, "--plot", path)
+    assert (code, err) == (0, "") and out.startswith("output")
+    first = path.read_bytes()
+    assert first.startswith(start)
+    run("estimate", net, "--plot", path)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("n_outputs", [1, 10, 256])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_picture_shows_estimate_and_check(n_outputs, sampled):
+    network = cumprop.MLP([RNG.normal(size=(n_outputs, 4))], [RNG.normal(size=n_outputs)])
+    check = cumprop.estimate(network, "monte_carlo", cov=True, n_samples=1000)
+    given = {"n_samples": 500} if sampled else {"order": 2}
+    name = "monte_carlo" if sampled else "cumulant"
+    estimate = cumprop.estimate(network, name, **given)
+    with style.context():
+        row = {"estimator": name, "design": "iid", "kind": "basic"} | given
+        figure = sampled_check.draw(network, row, estimate, check)
+        figure.draw_without_rendering()
+    left, right = figure.axes
+    ours, theirs = (bars.lines[0].get_ydata() for bars in left.containers)
+    np.testing.assert_array_equal(ours, estimate.mean)
+    np.testing.assert_array_equal(theirs, check.mean)
+    (bars,) = right.containers
+    sd = np.sqrt(np.diag(check.cov))
+    np.testing.assert_allclose(bars.lines[0].get_ydata(), (estimate.mean - check.mean) / sd)
+    squares = check.stderr**2 + (estimate.stderr**2 if sampled else 0)
+    ends = np.array([end[:, 1] for end in bars.lines[2][0].get_segments()])
+    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * 1.96 * np.sqrt(squares) / sd)
+    words = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    for part in (f"4-{n_outputs} network", "standard normal", "1,000 independent", "K=2"):
+        assert part in words or (part == "K=2" and sampled)
+    assert ("and those of the estimate" in words) == sampled
+    lowest = min(text.get_window_extent().y0 for text in figure.texts)
+    assert lowest >= 0 and min(text.get_fontsize() for text in figure.findobj(Text)) >= 7
+
+
 # --- networks of other libraries, and mistakes -------------------------------------------------
 
 
@@ -296,6 +344,7 @@ def test_models_of_other_libraries(as_json, net, tmp_path):
             1,
             "linearized: heaviside has no slope; take unscented, gaussian or cumulant",
         ),
+        (("--plot", "a.gif"), 2, "--plot a.gif: give a file that ends with .png, .svg, .pdf"),
         (("--format", "parquet"), 2, "--format parquet: name a file, as in --out"),
         (("--activations", "relu"), 1, "{net}: it names its activations itself"),
         (("--input-mean", "nope.npy"), 1, "--input-mean nope.npy: cannot be read: No such file"),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cumprop.estimator import Estimate, Estimator
     from cumprop.networks import MLP
 
+PICTURES = (".png", ".svg", ".pdf")
+CHECK_SAMPLES = 20_000
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -58,6 +60,12 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     show_default=True,
 )
 @click.option("--out", type=FILE, help="Write there, not to the screen.")
+@click.option(
+    "--plot",
+    "picture",
+    type=FILE,
+    help="Draw the means beside a sampled check, into a .png, .svg or .pdf file.",
+)
 @plugin_option
 def estimate(
     model: Path,
@@ -74,6 +82,7 @@ def estimate(
     layers: bool,
     form: str,
     out: Path | None,
+    picture: Path | None,
     plugins: tuple[Path, ...],
     **named: Any,
 ) -> None:
@@ -85,12 +94,15 @@ def estimate(
     Example:
       cumprop estimate model.onnx --order 3 --tail 'y>2' --format json
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
+      cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
     """
     from cumprop.experiment import make, make_for
     from cumprop.importers import load
 
     if form == "parquet" and out is None:
         raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
+    if picture is not None and picture.suffix not in PICTURES:
+        raise ConfigError(f"--plot {picture}: give a file that ends with {', '.join(PICTURES)}")
     wanted_tail = None if tail is None else Tail.parsed(tail)
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
@@ -124,6 +136,8 @@ def estimate(
     described |= {"cov": report.numbers(result.cov)} if cov else {}
     described |= {"layer_means": [*map(report.numbers, result.layer_means)]} if layers else {}
     report.write(described, form, out)
+    if picture is not None:
+        _draw(picture, network, backend, result, seed)
 
 
 def _listed(activations: str) -> str | list[str]:
@@ -183,3 +197,19 @@ def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
         if wanted != "std":
             raise
         return backend.estimate(network, rng=np.random.default_rng(seed))
+
+
+def _draw(picture: Path, network: MLP, backend: Estimator, result: Estimate, seed: int) -> None:
+    """The estimate beside samples that have nothing in common with those it took itself."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from cumprop.estimator import build
+    from cumprop.plots import sampled_check, style
+
+    sampling = build("monte_carlo", n_samples=CHECK_SAMPLES, design="antithetic")
+    check = sampling.estimate(network, cov=True, rng=np.random.default_rng([seed, 1]))
+    row = {"estimator": backend.name} | asdict(backend)
+    with style.context():
+        style.save_one(sampled_check.draw(network, row, result, check), picture)
