@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from contextlib import suppress
-from math import inf, isfinite
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from cumprop.cli import report
 from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
+from cumprop.cli.tails import Quantiles, Tail
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cumprop.estimator import Estimate, Estimator
     from cumprop.networks import MLP
 
+PICTURES = (".png", ".svg", ".pdf")
+CHECK_SAMPLES = 20_000
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -42,11 +44,22 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--input-cov", help="Number, or file (npy, csv) with a diagonal or a matrix. Default identity."
 )
-@click.option("--tail", metavar="'y>T'", help="Also the probability that an output exceeds T.")
+@click.option("--tail", metavar="'y>T'", help="Also P(y > T) of every output; or 'y<T'.")
+@click.option(
+    "--tail-quantiles",
+    metavar="Q,…",
+    help="Also what every output stays below with probability Q, as in 0.9,0.99.",
+)
 @click.option("--cov", is_flag=True, help="Also the covariance of the outputs.")
 @click.option("--layers", is_flag=True, help="Also the means of every hidden layer.")
 @format_option
 @out_option
+@click.option(
+    "--plot",
+    "picture",
+    type=FILE,
+    help="Draw the means beside a sampled check, into a .png, .svg or .pdf file.",
+)
 @plugin_option
 def estimate(
     model: Path,
@@ -58,10 +71,12 @@ def estimate(
     input_mean: str | None,
     input_cov: str | None,
     tail: str | None,
+    tail_quantiles: str | None,
     cov: bool,
     layers: bool,
     form: str,
     out: Path | None,
+    picture: Path | None,
     plugins: tuple[Path, ...],
     **named: Any,
 ) -> None:
@@ -74,13 +89,17 @@ def estimate(
       cumprop estimate model.onnx --tolerance 1e-3
       cumprop estimate model.onnx --order 3 --tail 'y>2' --format json
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
+      cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
     """
     from cumprop.experiment import make, make_for
     from cumprop.importers import load
 
     if form == "parquet" and out is None:
         raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
-    threshold = None if tail is None else _threshold(tail)
+    if picture is not None and picture.suffix not in PICTURES:
+        raise ConfigError(f"--plot {picture}: give a file that ends with {', '.join(PICTURES)}")
+    wanted_tail = None if tail is None else Tail.parsed(tail)
+    wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
     network = load(
         model,
@@ -100,23 +119,22 @@ def estimate(
         raise ConfigError(str(error)) from None
     start = time.perf_counter()
     result = _run(backend, network, seed, "cov" if cov else "std")
-    above = None if threshold is None else _run(backend, network.above(threshold), seed, "mean")
+    mean_of = partial(_run, backend, seed=seed, wanted="mean")
+    described: dict[str, Any] = {}
+    others: list[Estimate] = []
+    if wanted_tail is not None:
+        found, others = wanted_tail.found(mean_of, network)
+        described |= found
+    if wanted_quantiles is not None:
+        found, taken = wanted_quantiles.found(mean_of, network, result)
+        described, others = described | found, others + taken
     seconds = time.perf_counter() - start
-    described = report.of(backend.name, result, above, threshold) | {"seconds": seconds}
+    described = report.of(backend.name, result, others) | described | {"seconds": seconds}
     described |= {"cov": report.numbers(result.cov)} if cov else {}
     described |= {"layer_means": [*map(report.numbers, result.layer_means)]} if layers else {}
     report.write(described, form, out)
-
-
-def _threshold(tail: str) -> float:
-    found = re.fullmatch(r"\s*y\s*>\s*(\S+)\s*", tail)
-    try:
-        threshold = float(found[1]) if found else inf
-    except ValueError:
-        threshold = inf
-    if not isfinite(threshold):
-        raise ConfigError(f"--tail {tail!r}: write 'y>3', with a number behind >")
-    return threshold
+    if picture is not None:
+        _draw(picture, network, backend, result, seed)
 
 
 def _listed(activations: str) -> str | list[str]:
@@ -176,3 +194,19 @@ def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
         if wanted != "std":
             raise
         return backend.estimate(network, rng=np.random.default_rng(seed))
+
+
+def _draw(picture: Path, network: MLP, backend: Estimator, result: Estimate, seed: int) -> None:
+    """The estimate beside samples that have nothing in common with those it took itself."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from cumprop.estimator import build
+    from cumprop.plots import sampled_check, style
+
+    sampling = build("monte_carlo", n_samples=CHECK_SAMPLES, design="antithetic")
+    check = sampling.estimate(network, cov=True, rng=np.random.default_rng([seed, 1]))
+    row = {"estimator": backend.name} | asdict(backend)
+    with style.context():
+        style.save_one(sampled_check.draw(network, row, result, check), picture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,24 +24,24 @@ COLUMNS = {
     "std": "s.d.",
     "stderr": "s.e.",
     "half_width": "95% ±",
-    "above": "P(y>T)",
+    "above": "P(y>{:g})",
     "above_stderr": "s.e. of P",
+    "below": "P(y<{:g})",
+    "below_stderr": "s.e. of P",
 }
-"""What a report may have of every output, and how a printed table calls it."""
+"""What a report may have of every output, and how a printed table calls it at a threshold."""
 
 
-def of(
-    name: str, result: Estimate, above: Estimate | None, threshold: float | None
-) -> dict[str, Any]:
-    """What JSON shows of an estimate of outputs, and of that of their tail if there is one."""
+def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
+    """What JSON shows of an estimate of outputs; FLOPs and status are of the `others` as well."""
     import numpy as np
 
-    runs = [run for run in (result, above) if run is not None]
+    runs = [result, *others]
     components: dict[str, int] = {}
     for run in runs:
         for component, flops in run.flops.items():
             components[component] = components.get(component, 0) + flops
-    report = {
+    return {
         "estimator": name,
         "mean": numbers(result.mean),
         "std": None if result.cov is None else numbers(np.sqrt(np.diag(result.cov).clip(0))),
@@ -51,10 +52,6 @@ def of(
         "flops_components": components,
         "status": "; ".join(dict.fromkeys(run.status for run in runs)),
     }
-    if above is not None:  # an expansion in cumulants can leave [0, 1]
-        tail = {"above": numbers(above.mean.clip(0, 1)), "above_stderr": numbers(above.stderr)}
-        report |= {"threshold": threshold} | tail
-    return report
 
 
 def numbers(array: np.ndarray[Any, Any] | None) -> Any:
@@ -96,6 +93,7 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     for unit in range(len(report["mean"])):
         known = {key: report[key][unit] for key in COLUMNS if report.get(key) is not None}
+        known |= {f"quantile_{q}": t[unit] for q, t in report.get("quantiles", {}).items()}
         cov = (
             {f"cov_{j}": value for j, value in enumerate(report["cov"][unit])}
             if "cov" in report
@@ -106,7 +104,7 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_table(report: dict[str, Any]) -> str:
-    heads = COLUMNS | ({"above": f"P(y>{report['threshold']:g})"} if "threshold" in report else {})
+    heads = {key: head.format(report.get("threshold", nan)) for key, head in COLUMNS.items()}
     n = len(report["mean"])
     rows = [
         {"output": row["unit"]} | {heads.get(key, key): f"{row[key]:.6g}" for key in list(row)[2:]}

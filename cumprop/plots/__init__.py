@@ -11,7 +11,7 @@ from typing import Any
 
 from cumprop.errors import CumpropError
 
-_NOT_FIGURES = {"caption", "scaling", "style", "tradeoff"}
+_NOT_FIGURES = {"caption", "sampled_check", "scaling", "style", "tradeoff"}
 
 
 def available() -> list[str]:

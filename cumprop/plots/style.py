@@ -59,6 +59,7 @@ _NO_DATE: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
     "png": {"Software": None},
 }
+FORMATS = tuple(_NO_DATE)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ _LOOKS = {
     ("monte_carlo", "sobol"): Look("sampling, Sobol", "#777777", "*", ":"),
     ("monte_carlo", "gaussian"): Look("sampling, Gaussian tail", "#CC79A7", "x", "-"),
     ("monte_carlo", "cumulant"): Look("sampling, third-cumulant tail", "#E69F00", "+", "-"),
+    ("linearized", None): Look("linearized", "#E69F00", ">"),
+    ("unscented", None): Look("unscented", "#56B4E9", "d"),
     ("gaussian", None): Look("Gaussian", "#CC79A7", "^"),
     ("cumulant", "basic"): Look("cumulants, basic", "#0072B2", "s"),
     ("cumulant", "augmented"): Look("cumulants, augmented", "#D55E00", "D"),
@@ -242,7 +245,12 @@ def _covered(box: Bbox, taken: Array, inside: Bbox) -> int:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `stem`.pdf, .svg and .png, with no date in them; returns the paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in _NO_DATE]
-    for path, metadata in zip(paths, _NO_DATE.values(), strict=True):
-        figure.savefig(path, metadata=metadata)
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
+    for path in paths:
+        save_one(figure, path)
     return paths
+
+
+def save_one(figure: Figure, path: Path) -> None:
+    """Write one file of a suffix in `FORMATS`, with no date in it."""
+    figure.savefig(path, metadata=_NO_DATE[path.suffix.removeprefix(".")])

@@ -1,0 +1,98 @@
+"""Tails and quantiles of `cumprop estimate`: what was asked for, and what was found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite, nan
+from typing import TYPE_CHECKING, Any, Self
+
+from cumprop.cli import report
+from cumprop.errors import ConfigError, CumpropError
+
+if TYPE_CHECKING:
+    from cumprop.estimator import Estimate
+    from cumprop.networks import MLP
+
+Run = Callable[["MLP"], "Estimate"]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """P(y > threshold) or P(y < threshold)."""
+
+    sign: str
+    threshold: float
+
+    @classmethod
+    def parsed(cls, words: str) -> Self:
+        """Of 'y>3' or 'y<3'; ConfigError for anything else."""
+        found = re.fullmatch(r"\s*y\s*([<>])\s*(\S+)\s*", words)
+        threshold = _number(found[2]) if found else nan
+        if found is None or not isfinite(threshold):
+            raise ConfigError(f"--tail {words!r}: write 'y>3' or 'y<3', with a number")
+        return cls(found[1], threshold)
+
+    def found(self, run: Run, network: MLP) -> tuple[dict[str, Any], list[Estimate]]:
+        """The part of the report, and the estimate it is from."""
+        import numpy as np
+
+        from cumprop.quantiles import standardised
+
+        if self.sign == ">":
+            estimate, name = run(network.above(self.threshold)), "above"
+        else:
+            mirrored = standardised(network, 0.0, -np.ones(network.widths[-1]))
+            estimate, name = run(mirrored.above(-self.threshold)), "below"
+        described = {
+            "threshold": self.threshold,
+            name: report.numbers(estimate.mean.clip(0, 1)),  # an expansion can leave [0, 1]
+            f"{name}_stderr": report.numbers(estimate.stderr),
+        }
+        return described, [estimate]
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Thresholds below which each output lies with these probabilities."""
+
+    probabilities: tuple[float, ...]
+
+    @classmethod
+    def parsed(cls, words: str) -> Self:
+        """Of 0.9,0.99; ConfigError for anything that is no probability between 0 and 1."""
+        numbers = tuple(map(_number, words.split(",")))
+        if not all(0 < q < 1 for q in numbers):
+            raise ConfigError(
+                f"--tail-quantiles {words!r}: give probabilities between 0 and 1, as in 0.9,0.99"
+            )
+        return cls(numbers)
+
+    def found(
+        self, run: Run, network: MLP, outputs: Estimate
+    ) -> tuple[dict[str, Any], list[Estimate]]:
+        """The part of the report, and the estimates it took; `outputs` has their covariance."""
+        import numpy as np
+
+        from cumprop.quantiles import quantiles
+
+        if outputs.cov is None:
+            raise CumpropError(
+                "--tail-quantiles needs standard deviations, which this estimator does not give; "
+                "take cumulant of order 2 or more, or monte_carlo"
+            )
+        std = np.sqrt(np.diag(outputs.cov).clip(0))
+        thresholds, estimates = {}, []
+        for q in self.probabilities:
+            found, taken = quantiles(run, network, q, outputs.mean, std)
+            thresholds[f"{q:g}"] = report.numbers(found)
+            estimates += taken
+        return {"quantiles": thresholds}, estimates
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return nan

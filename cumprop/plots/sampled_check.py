@@ -1,0 +1,96 @@
+"""An estimate beside a sampled check: the mean of every output, and how far apart they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from cumprop.estimator import Estimate
+from cumprop.networks import MLP
+from cumprop.plots import caption, style
+
+Array = NDArray[Any]
+
+FEW = 32
+"""More outputs than these have smaller markers and thinner bars."""
+_NORMAL = 1.96
+
+
+def draw(network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate) -> Figure:
+    """Means on the left, on the right estimate − check in output s.d., with 95% intervals.
+
+    `row` has the estimator and its parameters, `check` the means, covariance and standard errors of
+    independent samples. An estimate has bars where it knows its standard error.
+    """
+    look = style.look(row)
+    assert check.cov is not None
+    sd = np.sqrt(np.diag(check.cov))
+    sd[sd == 0] = 1
+    noise = _errors(check)
+    missed = (estimate.mean - check.mean) / sd
+    both = np.hypot(noise, _errors(estimate)) / sd
+    n = len(missed)
+    legend = [
+        Line2D([], [], color="0", marker="_", markersize=9, ls="none", label="sampled check"),
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=_name(row)),
+    ]
+    text = _caption(network, row, estimate, check, missed, both / _NORMAL)
+    figure, (left, right) = style.sheet(2, "output", "mean", legend, text)
+    right.set_ylabel("(estimate − check) / output s.d.")
+    right.tick_params(labelleft=True)
+    _bars(left, estimate.mean, _errors(estimate), look.colour, look.marker)
+    _bars(left, check.mean, noise, "0", "_", size=9)
+    _bars(right, missed, both, look.colour, look.marker)
+    right.axhline(0, color="0.3", linewidth=0.8, zorder=1)
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        ax.set_xlim(-0.6 - 0.01 * n, n - 0.4 + 0.01 * n)
+        ax.margins(y=0.1)
+    return figure
+
+
+def _errors(estimate: Estimate) -> Array:
+    """Half of the 95% interval; 0 where there is none."""
+    stderr = estimate.stderr
+    return np.zeros(len(estimate.mean)) if stderr is None else _NORMAL * np.asarray(stderr)
+
+
+def _bars(ax: Axes, y: Array, half: Array, colour: str, marker: str, size: float = 4) -> None:
+    thin = 1.0 if len(y) <= FEW else 0.5
+    ax.errorbar(
+        np.arange(len(y)), y, half if half.any() else None, fmt=marker, color=colour,
+        markersize=thin * size, elinewidth=thin, markeredgewidth=thin,
+    )  # fmt: skip
+
+
+def _name(row: dict[str, Any]) -> str:
+    given = [f"K={row['order']}"] if "order" in row else []
+    return " ".join([style.look(row).label, *given])
+
+
+def _caption(
+    network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate, missed: Array, se: Array
+) -> str:
+    activations = caption._words(a.name for a in network.activations) or "no activation"
+    normal = network.input_mean is None and network.input_cov is None
+    known = "" if estimate.stderr is None else ", and those of the estimate"
+    return " ".join(
+        [
+            f"{'-'.join(map(str, network.widths))} network ({activations}, {network.dtype}),",
+            f"input {'standard normal' if normal else 'with mean and covariance as given'}.",
+            f"Estimate: {_name(row)}; check: {check.n_samples:,} independent antithetic samples.",
+            f"Bars: 95% intervals of the sampled means{known}.",
+            f"RMS distance over outputs: {_rms(missed):.2g} output s.d.; sampling noise alone",
+            f"makes {_rms(se):.2g}.",
+        ]
+    )
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))

@@ -1,0 +1,103 @@
+"""Backend `linearized`: the network as its tangent at the mean input (mathematics §3.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.activations import Activation, Step
+from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
+from cumprop.flops import component, counted, counting, plain
+from cumprop.phantoms import metering, phantom_network
+
+from .cumulant.engine import AffineMap, input_of
+
+if TYPE_CHECKING:
+    from cumprop.networks import MLP
+
+Array = NDArray[Any]
+
+
+@register("linearized")
+@dataclass(frozen=True)
+class Linearized(Estimator):
+    """First order in the input, the delta method: E[Y] ≈ f(μ), Cov[Y] ≈ J Σ Jᵀ, J = f'(μ).
+
+    What extended Kalman filters do. Exact for linear networks; otherwise good where f bends little
+    within the spread of the input. At a kink J takes the derivative's value there, and `status`
+    says so; steps are refused. Cost: a forward pass; a covariance 2 n_{L+1} Σ_l n_l n_{l-1} more.
+
+    >>> import cumprop
+    >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]], input_mean=1.0)      # relu(3 x_1 + 4 x_2)
+    >>> estimate = Linearized().estimate(network, cov=True)
+    >>> estimate.mean.tolist(), estimate.cov.tolist()
+    ([7.0], [[25.0]])
+    """
+
+    version: ClassVar[int] = 1
+
+    @classmethod
+    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
+        """There is one cost for all tolerances."""
+        return cls(**parameters)
+
+    def supports(self, network: MLP) -> str | None:
+        for activation in network.activations:
+            if isinstance(activation, Step):
+                return (
+                    f"linearized: {activation} has no slope; take unscented, gaussian or cumulant"
+                )
+        return super().supports(network)
+
+    def estimate(
+        self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
+    ) -> Estimate:
+        with counting() as flops:
+            x, c = input_of(network)
+            layer_means, slopes, kinks = [], [], 0
+            *hidden, last = map(AffineMap, network.weights, network.biases)
+            for affine, activation in zip(hidden, network.activations, strict=True):
+                with component("forward"):
+                    z = affine.mean(x)
+                    x = activation.forward(z)
+                    layer_means.append(plain(x))
+                if cov:
+                    with component("jacobian"):
+                        slopes.append(activation.derivative(z))
+                        kinks += _on_kinks(activation, plain(z))
+            with component("forward"):
+                mean = last.mean(x)
+            with component("jacobian"):
+                covariance = (
+                    AffineMap(_jacobian(network, slopes), None).covariance(c) if cov else None
+                )
+        return Estimate(
+            mean=plain(mean),
+            layer_means=tuple(layer_means),
+            cov=plain(covariance),
+            flops=flops,
+            status=f"{kinks} neurons are on a kink at the mean input" if kinks else "ok",
+        )
+
+    @lru_cache  # noqa: B019  (instances are few, small and equal by value)
+    def predict_cost(self, shape: Shape) -> Cost:
+        """Exact, for a mean without a covariance, by running on arrays without numbers."""
+        with metering() as memory:
+            flops = self.estimate(phantom_network(shape)).flops.total
+        return Cost(flops, memory.peak)
+
+
+def _jacobian(network: MLP, slopes: list[Array]) -> Array:
+    """W_{L+1} D_L W_L … D_1 W_1, from the outputs backwards."""
+    jacobian: Array = counted(network.weights[-1])
+    for w, slope in zip(network.weights[-2::-1], reversed(slopes), strict=True):
+        jacobian = (jacobian * slope) @ w
+    return jacobian
+
+
+def _on_kinks(activation: Activation, z: Array) -> int:
+    return int(np.isin(z, activation.breakpoints).sum())
