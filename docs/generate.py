@@ -49,10 +49,18 @@ def commands() -> Iterator[str]:
     yield f"# Command line\n\n{WRITTEN}"
     yield "Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 finished with failed"
     yield "cells, 130 interrupted. `--debug` in front of a command shows tracebacks."
-    for name, command in [("", cli), *sorted(cli.commands.items())]:
-        words = f"cumprop {name}".strip()
-        context = click.Context(command, info_name=words, terminal_width=100, max_content_width=100)
-        yield f"\n## `{words}`\n\n```\n{command.get_help(context)}\n```"
+    yield from _helps(cli, click.Context(cli, info_name="cumprop", **SHOWN, **cli.context_settings))
+
+
+SHOWN: dict[str, Any] = {"terminal_width": 100}
+
+
+def _helps(command: click.Command, context: click.Context) -> Iterator[str]:
+    """The help of a command, then of those in it."""
+    yield f"\n## `{context.command_path}`\n\n```\n{command.get_help(context)}\n```"
+    if isinstance(command, click.Group):
+        for name, inner in sorted(command.commands.items()):
+            yield from _helps(inner, click.Context(inner, context, info_name=name, **SHOWN))
 
 
 def _described(name: str, item: Any) -> Iterator[str]:

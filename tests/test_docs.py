@@ -36,9 +36,15 @@ def test_every_command_and_public_name_is_there_with_an_example(generate):
     assert set(api) == {*cumprop.__all__, *backends}
     for name, text in api.items():
         assert ">>> " in text, f"{name} has no example"
-    assert set(commands) == {"cumprop", *(f"cumprop {name}" for name in cli.commands)}
+    assert set(commands) == {*paths(cli, "cumprop")}
     for name, text in commands.items():
         assert f"Example:\n    {name}" in text, f"{name} has no example"
+
+
+def paths(command, path):
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from paths(inner, f"{path} {name}")
 
 
 def sections(text):
