@@ -136,6 +136,8 @@ class _Search:
         tolerance, shape = self.asked.tolerance, self.network.shape
         previous, error, changes = None, inf, list[float]()
         for k, rung in enumerate(LADDER):
+            if self.cov and k == 0 and shape.depth <= 1:
+                continue  # exact in the mean, but order 1 knows no covariance
             if reason := why_not(k, error, self.q, tolerance, shape, self.need * self.pass_flops):
                 return self.sampled(reason)
             if self.is_large(rung) and (why := rung.estimator.supports(self.network)):

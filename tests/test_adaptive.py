@@ -235,3 +235,11 @@ def test_the_table_shows_intervals(run):
     lines = run("--tolerance", "0.02").splitlines()
     assert lines[0].split() == ["output", "mean", "s.d.", "s.e.", "95%", "±"]
     assert lines[-1].startswith("adaptive: ") and "; status: order 2" in lines[-1]
+
+
+def test_one_hidden_layer_has_the_covariance_of_order_two():
+    network = cumprop.random_mlp(16, 1, 0)
+    found = Adaptive(1e-3).estimate(network, cov=True)
+    np.testing.assert_array_equal(
+        found.cov, cumprop.estimate(network, "cumulant", cov=True, order=2).cov
+    )
