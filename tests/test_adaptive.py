@@ -239,7 +239,7 @@ def test_the_table_shows_intervals(run):
 
 def test_one_hidden_layer_has_the_covariance_of_order_two():
     network = cumprop.random_mlp(16, 1, 0)
-    found = Adaptive(1e-3).estimate(network, cov=True)
+    found = estimated(network, 1e-3, cov=True)
     np.testing.assert_array_equal(
         found.cov, cumprop.estimate(network, "cumulant", cov=True, order=2).cov
     )
