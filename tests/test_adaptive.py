@@ -187,7 +187,7 @@ def test_covariance_and_layers(tolerance):
 
 
 def test_chance_is_in_the_generator_alone():
-    network, backend = cumprop.random_mlp(16, 3, 0), adaptive.Adaptive(0.01)
+    network, backend = cumprop.random_mlp(8, 3, 0), adaptive.Adaptive(0.01)
     first, second, other = (
         backend.estimate(network, rng=rng).mean for rng in (None, None, np.random.default_rng(1))
     )
