@@ -166,10 +166,13 @@ def draw(tables: dict[str, list[Row]]) -> None:
         "resolved from zero. Line: iid sampling, 1/N. FLOPs as executed (executed-1), multiply-add "
         "= 2."
     )
+    lowest = min(
+        r["vn_mse"] if r["low"] > 0 else r["high"] for rows in tables.values() for r in rows
+    )
     with style.context():
         figure, axes = style.sheet(len(tables), "FLOPs", "vn-MSE", legend, text)
         for ax, (name, rows) in zip(axes, tables.items(), strict=True):
-            ax.set(xscale="log", yscale="log")
+            ax.set(xscale="log", yscale="log", ylim=(lowest / 8, 3))
             ax.set_title(name)
             flops = np.array([min(r["flops"] for r in rows), max(r["flops"] for r in rows)])
             ax.plot(flops, per_sample(rows) / flops, "k-", zorder=1)
