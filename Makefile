@@ -29,7 +29,7 @@ reference: install  ## Keep scores, figures and verdicts of results/ under versi
 	$(BIN)/cumprop plot results/reference --out figures/reference
 	$(BIN)/cumprop report results/reference --out results/reference/report.html --markdown docs/REPRODUCTION.md
 
-bench: install  ## Seconds of every order, and of sampling to the same error (about 2 minutes)
+bench: install  ## Seconds of every order, of sampling to the same error, and of a sweep's overhead (about 4 minutes)
 	$(BIN)/cumprop bench
 
 test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests of extras that are not installed skip and say so)

@@ -63,19 +63,24 @@ def _finished(
         for task in submitit.helpers.as_completed(tasks, poll_frequency=_POLL_SECONDS):
             batch = batches[tasks.index(task)]
             try:
-                ended: Sequence[Outcome | Lost] = task.result()
+                ended: Sequence[Outcome | Lost] | Exception = task.result()
             except UncompletedJobError:
                 ended = [Lost("its Slurm task was killed")] * len(batch)
+            if isinstance(ended, Exception):
+                raise ended
             yield from zip(batch, ended, strict=True)
     finally:
         for task in tasks:
             if executor.cluster != "local":
                 task.cancel(check=False)
             elif not task.done():
-                os.kill(int(task.job_id), signal.SIGTERM)
+                os.kill(int(task.job_id), signal.SIGKILL)  # its task follows
 
 
-def _run_batch(batch: Sequence[J], run: Run[J], workers: int) -> list[Outcome]:
+def _run_batch(batch: Sequence[J], run: Run[J], workers: int) -> list[Outcome] | Exception:
     if os.environ.get("SUBMITIT_EXECUTOR") == "local":
         end_with_parent()
-    return [run(job, workers) for job in batch]
+    try:
+        return [run(job, workers) for job in batch]
+    except Exception as error:  # the results cannot be stored
+        return error
