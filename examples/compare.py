@@ -157,7 +157,7 @@ def draw(tables: dict[str, list[Row]]) -> None:
         Line2D([], [], color=o.colour, marker=o.marker, linestyle="none", label=o.label)
         for o in style.ordered(looks)
     ]
-    samples = ", ".join(caption.power_of_ten(n) for n in TRUTH.values())
+    samples = ", ".join(caption.power_of_ten(TRUTH[name]) for name in tables)
     text = (
         "Trained networks of examples/trained.py, input N(mean, covariance) of their training data."
         " vn-MSE: squared error of the mean outputs over the variance of one forward pass; truth: "
