@@ -121,6 +121,17 @@ def assert_same(results, expected):
         np.testing.assert_array_equal(truth.squares, expected_truths[key].squares)
 
 
+def wait_for(port):
+    """Return when something listens at a port."""
+    for _ in range(1200):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("no scheduler in 2 minutes")
+
+
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     """What one process computes."""
@@ -158,6 +169,7 @@ class TestSameTables:
         worker = [*dask, "worker", address, "--nthreads", "1", "--nworkers", "2", "--no-dashboard"]
         started = [subprocess.Popen(command, **quiet) for command in (head, worker)]
         try:
+            wait_for(int(port))
             results = sweep(tmp_path, "dask", "--engine", "dask", "--scheduler", address)
         finally:
             for process in reversed(started):

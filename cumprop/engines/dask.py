@@ -15,6 +15,8 @@ from cumprop.engines.local import deaf_children
 from cumprop.errors import CumpropError
 
 _CONNECT_SECONDS = 30
+_WORKERS_SECONDS = 120
+"""They may just be starting."""
 
 
 def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
@@ -59,7 +61,7 @@ def _client(place: Place, stack: ExitStack) -> Client:
 def _workers(client: Client) -> int:
     """How many workers there are, at least one, each of one thread."""
     try:
-        client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+        client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
     except TimeoutError:
         raise CumpropError(
             "the dask scheduler has no workers; start some with `dask worker ADDRESS --nthreads 1`"
