@@ -1,7 +1,8 @@
 """The acceptance tier: what its tests record becomes docs/VERIFIED.md."""
 
 import os
-import time
+import re
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,10 +20,12 @@ TABLE = FOLDER.parents[1] / "docs" / "VERIFIED.md"
 HEAD = """\
 # Verified
 
-Written by `make verify` on {date} in {minutes:.0f} minutes; a row that does not hold fails the run.
+Written by `make verify`, file by file; a row that does not hold fails the run. The rows of a file
+are those of its last complete run, whose date and conditions stand above them.
 Intervals are 95% unless the row says otherwise. Networks are `random_mlp` of seeds 0 to 4.
-
-Conditions: {cpu}, {cores} cores, Python {python_version}, NumPy {numpy_version},
+"""
+SECTION = """
+{date}, {minutes:.0f} minutes. {cpu}, {cores} cores, Python {python_version}, NumPy {numpy_version},
 SciPy {scipy_version}, {blas}, {threads} BLAS thread(s) a process, cumprop {cumprop_version} at
 {git_revision}.
 
@@ -31,14 +34,14 @@ SciPy {scipy_version}, {blas}, {threads} BLAS thread(s) a process, cumprop {cump
 """
 TRUTHS = FOLDER.parents[1] / "results" / "verify" / "truth"
 ROWS = pytest.StashKey()
-START = pytest.StashKey()
-DESELECTED = pytest.StashKey()
+SECONDS = pytest.StashKey()
+INCOMPLETE = pytest.StashKey()
 
 
 def pytest_configure(config):
     config.stash[ROWS] = []
-    config.stash[START] = time.monotonic()
-    config.stash[DESELECTED] = False
+    config.stash[SECONDS] = defaultdict(float)
+    config.stash[INCOMPLETE] = set()
 
 
 @pytest.fixture
@@ -98,47 +101,56 @@ def vn_mse():
 def pytest_runtest_makereport(item, call):
     """A test that breaks before it has measured anything is a row that fails."""
     report = yield
-    if report.failed and _name(item) not in _tests(item.config):
+    item.config.stash[SECONDS][item.path] += call.duration
+    if report.skipped:
+        item.config.stash[INCOMPLETE].add(item.path)
+    if report.failed and item not in _recorded(item.config):
         _add_row(item, "(broke off)", call.excinfo.typename, "a measurement", "**fails**")
     return report
 
 
 def pytest_deselected(items):
     for item in items:
-        if FOLDER in item.path.parents:
-            item.config.stash[DESELECTED] = True
+        item.config.stash[INCOMPLETE].add(item.path)
 
 
 def pytest_sessionfinish(session):
-    """Write the table, failures included, if the whole tier has run."""
+    """Write the sections of the files all of whose tests have run, failures included."""
     config = session.config
-    tests = {_name(item) for item in session.items if FOLDER in item.path.parents}
-    whole = any(map(_holds_the_tier, _asked(config))) and not config.stash[DESELECTED]
-    if not (whole and tests and tests == _tests(config)):
-        return
+    asked = [config.invocation_params.dir / argument for argument in config.args]
+    sections = dict(re.findall(r"(?ms)^## (\S+)\n(.*?)(?=^## |\Z)", _written()))
+    found = set()
+    for path in {item.path for item in session.items if FOLDER in item.path.parents}:
+        tests = {item for item in session.items if item.path == path}
+        whole = any(path == place.resolve() or place.resolve() in path.parents for place in asked)
+        if whole and path not in config.stash[INCOMPLETE] and tests <= _recorded(config):
+            rows = [row for item, row in config.stash[ROWS] if item.path == path]
+            sections[path.name] = _section(path, rows, config.stash[SECONDS][path])
+            found.add(path.name)
+    if found:
+        known = {path.name for path in FOLDER.glob("test_*.py")}
+        text = "".join(
+            f"\n## {name}\n{sections[name].rstrip()}\n" for name in sorted(known & {*sections})
+        )
+        TABLE.write_text(HEAD + text, encoding="utf-8")
+
+
+def _written():
+    return TABLE.read_text(encoding="utf-8") if TABLE.is_file() else ""
+
+
+def _section(path, rows, seconds):
+    """What stands below the heading of a file."""
     facts = provenance(int(os.environ.get("OPENBLAS_NUM_THREADS", cores())), 1)
     facts |= {"date": datetime.now(UTC).date().isoformat(), "cores": cores()}
-    facts |= {"minutes": (time.monotonic() - config.stash[START]) / 60}
-    lines = ["| " + " | ".join(row) + " |\n" for row in config.stash[ROWS]]
-    TABLE.write_text(HEAD.format(**facts) + "".join(lines), encoding="utf-8")
+    facts |= {"minutes": seconds / 60}
+    return SECTION.format(**facts) + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _add_row(item, *cells):
-    escaped = [cell.replace("|", "\\|") for cell in (*cells, _name(item))]
-    item.config.stash[ROWS].append(escaped)
+    escaped = [cell.replace("|", "\\|") for cell in (*cells, f"`{item.name}`")]
+    item.config.stash[ROWS].append((item, escaped))
 
 
-def _name(item):
-    return f"`{item.path.name}::{item.name}`"
-
-
-def _tests(config):
-    return {row[-1] for row in config.stash[ROWS]}
-
-
-def _asked(config):
-    return [config.invocation_params.dir / argument for argument in config.args]
-
-
-def _holds_the_tier(path):
-    return path.is_dir() and FOLDER.is_relative_to(path.resolve())
+def _recorded(config):
+    return {item for item, _ in config.stash[ROWS]}
