@@ -81,6 +81,7 @@ def haar(rng: np.random.Generator, n: int, frames: int, dtype: Any) -> Array:
     """
     q = np.empty((frames, n, n), dtype)
     normals(rng, q)
+    q[:, -1, -1] += q[:, -1, -1] == 0  # float32 rounds one in 3e7 to 0, which has no direction
     tails = np.triu(q)  # row k: the Householder vector k, in columns k..n-1
     heads = np.diagonal(q, axis1=1, axis2=2).copy()
     norms = np.sqrt(np.vecdot(tails, tails))
