@@ -16,8 +16,8 @@ from cumprop.errors import CumpropError
 Monomial = tuple[int, int]
 """Powers of n and of L."""
 
-DEPTH_DEGREE = 2
-"""A cumulant of each layer is transported through all layers above it: no more than L²."""
+DEPTH_DEGREE = 3
+"""A cumulant of each layer is read in all layers above it, and in trees meets all older ones."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Polynomial:
 
     @classmethod
     def through(cls, counts: Mapping[tuple[int, int], int], degree: int) -> Self:
-        """The polynomial of `counts[n, L]` on a full grid, of `degree` in n and at most 2 in L.
+        """The polynomial of `counts[n, L]` on a full grid, of `degree` in n and at most 3 in L.
 
         Raises CumpropError where the grid is too small to leave counts that test it, or where one
         count disagrees.
 
         >>> law = Polynomial.through(
-        ...     {(n, L): 2 * n**2 * L + n for n in (1, 2, 3, 4) for L in (1, 2, 3, 4)}, degree=2)
+        ...     {(n, L): 2 * n**2 * L + n for n in (1, 2, 3, 4) for L in (3, 4, 5, 6, 7)}, degree=2)
         >>> str(law), law.n_counts
-        ('2 n²L + n', 16)
+        ('2 n²L + n', 20)
         """
         widths, depths = (sorted({key[i] for key in counts}) for i in (0, 1))
         if (

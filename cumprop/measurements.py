@@ -7,7 +7,7 @@ truth noise with them. They say "open" where the rows cannot tell.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,9 +53,11 @@ def is_flat(scores: pd.DataFrame, order: int, depth: int) -> Measurement:
 
 
 def grows(scores: pd.DataFrame, order: int) -> Measurement:
-    """Exponent of the depth against +order."""
+    """Exponent of the depth against +order; in words that of L − 1, too."""
     rows = _cumulants(scores, order=order, width=WIDTH)
-    return _exponent(rows, "depth", np.inf, order, EXPONENT_TOLERANCE)
+    found = _exponent(rows, "depth", np.inf, order, EXPONENT_TOLERANCE)
+    below = error_law(rows.assign(depth=rows["depth"] - 1), "depth")
+    return found if below is None else replace(found, text=f"{found.text}; of L − 1: {below}")
 
 
 def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measurement:
@@ -202,6 +204,8 @@ def times(x: float) -> str:
     ('97,000×', '2.3×')
     """
     rounded = float(f"{x:.2g}")
+    if not np.isfinite(rounded):
+        return "∞"
     return f"{rounded:,.0f}×" if rounded >= 10 else f"{rounded:g}×"
 
 

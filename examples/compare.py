@@ -39,6 +39,7 @@ ESTIMATORS: list[tuple[str, Row]] = [
     ("gaussian", {}),
     *(("cumulant", {"order": order}) for order in (1, 2, 3, 4)),
     ("cumulant", {"order": 3, "kind": "tree"}),
+    *(("adaptive", {"tolerance": tolerance}) for tolerance in (1e-2, 1e-3)),
 ]
 
 
@@ -114,6 +115,8 @@ def label(row: Row) -> str:
         return f"K={row['order']}" + (" tree" if row["kind"] == "tree" else "")
     if row["estimator"] == "monte_carlo":
         return f"{row['n_samples']:,} samples, {row['design']}"
+    if row["estimator"] == "adaptive":
+        return f"adaptive, {row['tolerance']:g}: {row['status'].partition(',')[0]}"
     return row["estimator"] + (", alpha 1e-3" if row.get("alpha", 1) < 1 else "")
 
 

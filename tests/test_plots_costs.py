@@ -230,7 +230,7 @@ def test_scaling_figures_draw_what_is_not_resolved_as_a_bound():
 
 
 def test_the_flop_table_sets_counts_beside_the_paper():
-    made = scores(widths=(8, 12, 16, 20, 24, 28, 32), depths=(2, 3, 4, 5), seeds=1)
+    made = scores(widths=(8, 12, 16, 20, 24, 28, 32), depths=(3, 4, 5, 6, 7), seeds=1)
     table = made[made["estimator"] == "cumulant"].assign(metric="exact", truncation="corrected")
     table["flops"] = 8 * table["width"] ** table["order"] * table["depth"] ** 2 - table["width"]
     (axes,) = drawn(flop_table, table).axes
