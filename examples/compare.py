@@ -9,6 +9,7 @@ the truth's noise.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ def label(row: Row) -> str:
     if row["estimator"] == "monte_carlo":
         return f"{row['n_samples']:,} samples, {row['design']}"
     if row["estimator"] == "adaptive":
-        return f"adaptive, {row['tolerance']:g}: {row['status'].partition(',')[0]}"
+        choice = re.split("; |, which", row["status"])[0]
+        return f"adaptive, {row['tolerance']:g}: {choice}"
     return row["estimator"] + (", alpha 1e-3" if row.get("alpha", 1) < 1 else "")
 
 
