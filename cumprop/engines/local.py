@@ -80,15 +80,15 @@ def deaf_children() -> Iterator[None]:
 
 def follow_parent() -> None:
     """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
-    if parent_process() is not None:
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        end_with_parent()
+        end_with(parent.pid)
 
 
 @cache
-def end_with_parent() -> None:
+def end_with(parent: int) -> None:
     """End this process soon after its parent has ended."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
