@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,11 +14,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import parent_process
+from typing import Any
 
 from joblib.externals.loky import get_reusable_executor
 
 from cumprop.engines import J, Lost, Outcome, Place, Run
 from cumprop.memory import oom_kills
+
+_IDLE_SECONDS = 300
 
 
 def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
@@ -37,15 +41,24 @@ def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, 
             if oom_kills() > kills:
                 workers = max(workers - 1, 1)
     except BaseException:  # interrupted: what runs is of no use any more
-        get_reusable_executor(workers, initializer=follow_parent).shutdown(kill_workers=True)
+        _pool(workers).shutdown(kill_workers=True)
         raise
+
+
+def _pool(workers: int) -> Any:
+    """That of the calls before, if it is as large and whole.
+
+    Its workers end, and others take their place, when they have been idle or have grown large.
+    """
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+    return get_reusable_executor(workers, timeout=_IDLE_SECONDS, initializer=follow_parent)
 
 
 def _until_broken(
     waiting: deque[J], run: Run[J], side_by_side: int, workers: int
 ) -> Iterator[tuple[J, Outcome | Lost]]:
     """Take jobs from `waiting` until there are none, or until a worker has died."""
-    pool = get_reusable_executor(workers, initializer=follow_parent)
+    pool = _pool(workers)
     running = dict[Future[Outcome], J]()
     whole = True
     while running or (waiting and whole):
@@ -80,15 +93,15 @@ def deaf_children() -> Iterator[None]:
 
 def follow_parent() -> None:
     """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
-    if parent_process() is not None:
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        end_with_parent()
+        end_with(parent.pid)
 
 
 @cache
-def end_with_parent() -> None:
+def end_with(parent: int) -> None:
     """End this process soon after its parent has ended."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

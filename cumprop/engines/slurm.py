@@ -14,7 +14,7 @@ import submitit
 from submitit.core.utils import UncompletedJobError
 
 from cumprop.engines import J, Lost, Outcome, Place, Run
-from cumprop.engines.local import deaf_children, end_with_parent
+from cumprop.engines.local import deaf_children, end_with
 
 _BATCHES = 4
 """Array tasks per worker: each does many jobs, and the shares of slow ones even out."""
@@ -79,7 +79,7 @@ def _finished(
 
 def _run_batch(batch: Sequence[J], run: Run[J], workers: int) -> list[Outcome] | Exception:
     if os.environ.get("SUBMITIT_EXECUTOR") == "local":
-        end_with_parent()
+        end_with(os.getppid())
     try:
         return [run(job, workers) for job in batch]
     except Exception as error:  # the results cannot be stored
