@@ -426,10 +426,13 @@ def test_documented_examples_run(tmp_path, monkeypatch, capsys, page):
     section = text.partition("# Your own network\n")[2].partition("\n## Run an experiment")[0]
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|sh)\n(.*?)```", section, re.DOTALL)
-    assert [language for language, _ in blocks] == ["python", "sh"]
-    code = f"import cumprop, torch\n{blocks[0][1]}"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    for line in blocks[1][1].splitlines():
+    python, shell = (
+        "".join(block for language, block in blocks if language == wanted)
+        for wanted in ("python", "sh")
+    )
+    assert python and shell
+    subprocess.run([sys.executable, "-c", f"import cumprop, torch\n{python}"], check=True)
+    for line in shell.splitlines():
         program, *words = shlex.split(line, comments=True)
         assert (program, main(words)) == ("cumprop", 0), capsys.readouterr().err
 
