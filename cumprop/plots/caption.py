@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def common(scores: pd.DataFrame) -> str:
     return " ".join(
         [
             f"{_words(scores['activation'])} MLPs of width {_words(scores['width'])} and depth",
-            f"{_words(scores['depth'])}, {_words(scores['init'])} init, {_words(scores['dtype'])};",
+            f"{_words(scores['depth'])}, {_words(scores['init'].map(_init))} init, {_words(scores['dtype'])};",
             f"{len(seeds)} network{several} (seed{several} {_runs(seeds)}).",
             f"vn-MSE: squared error of the mean {_words(scores['readout'])} over the variance of",
             f"one forward pass; truth: {_samples(scores['truth_n_samples'])} passes",
@@ -84,9 +85,23 @@ def _words(values: Iterable[Any]) -> str:
     return ", ".join(_word(value) for value in sorted(set(values)))
 
 
+def _init(init: str) -> str:
+    """A scale given as JSON, in words.
+
+    >>> _init("he"), _init('{"critical": {"q": 0.85}}')
+    ('he', 'critical (q = 0.85)')
+    """
+    if not init.startswith("{"):
+        return init
+    name, values = next(iter(json.loads(init).items()))
+    if not isinstance(values, dict):
+        return "manual"
+    return f"{name} ({', '.join(f'{key} = {value:g}' for key, value in values.items())})"
+
+
 def _samples(numbers: pd.Series[int]) -> str:
     known = numbers[numbers > 0]
-    return " to ".join(power_of_ten(n) for n in sorted({known.min(), known.max()}))
+    return " to ".join(dict.fromkeys(power_of_ten(n) for n in (known.min(), known.max())))
 
 
 def power_of_ten(number: float) -> str:

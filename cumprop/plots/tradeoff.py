@@ -151,7 +151,8 @@ def label(point: Point) -> str:
 
 def _name(point: Point) -> str:
     """The label, and the kind where colour cannot tell it."""
-    return label(point) if point["kind"] == "basic" else f"{label(point)} {point['kind']}"
+    kind = str(point["kind"]).replace("_", " ")
+    return label(point) if kind == "basic" else f"{label(point)} {kind}"
 
 
 def _limits(values: list[float]) -> tuple[float, float]:
