@@ -37,7 +37,8 @@ def common(scores: pd.DataFrame) -> str:
     return " ".join(
         [
             f"{_words(scores['activation'])} MLPs of width {_words(scores['width'])} and depth",
-            f"{_words(scores['depth'])}, {_words(scores['init'].map(_init))} init, {_words(scores['dtype'])};",
+            f"{_words(scores['depth'])}, {_words(scores['init'].map(_init))} init,",
+            f"{_words(scores['dtype'])};",
             f"{len(seeds)} network{several} (seed{several} {_runs(seeds)}).",
             f"vn-MSE: squared error of the mean {_words(scores['readout'])} over the variance of",
             f"one forward pass; truth: {_samples(scores['truth_n_samples'])} passes",
