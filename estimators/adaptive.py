@@ -34,7 +34,7 @@ CONFIDENCE = 0.95
 """That samples meet the tolerance."""
 CONTRADICTION = 1e-3
 """Samples so improbable, were an estimate right, refute it."""
-SHARE = 0.1
+SHARE = 0.05
 """Of its FLOPs go into samples that check an estimate, or `screen` samples if that is more."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
@@ -48,7 +48,7 @@ class Adaptive(Estimator):
     """Means to an RMS error of `tolerance` output standard deviations over the outputs.
 
     Climbs orders 1, 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
-    the change it makes, checks the last against `screen` paired samples (or as many as take a tenth
+    the change it makes, checks the last against `screen` paired samples (or as many as take 5%
     of its FLOPs), and samples where the expansion does not converge or costs more. `half_width` are
     95% intervals; `status` says what was chosen and why. At most `most_samples` are drawn. Without
     an `rng`, inputs come from `stream(0, width, 1, 0)`.
@@ -157,8 +157,12 @@ class _Search:
                         f"the expansion does not converge: {rung.name} moves the means by "
                         f"{changes[-1]:.1g} s.d., the order before it by {changes[-2]:.1g}"
                     )
-                believed = max(error, SMALLEST * self.q**2) if k == 1 else error
-                if believed * SPREAD <= tolerance:
+                believed = SPREAD * error
+                if k == 1:  # which order 1 may agree with by accident
+                    believed = max(believed, SPREAD * SMALLEST * self.q**2)
+                else:
+                    believed = min(believed, changes[-1])
+                if believed <= tolerance:
                     if self.contradicted(found):
                         return self.sampled(f"{self.passes:,} samples contradict {rung.name}")
                     reason = f"{rung.name}, which moves the means by {changes[-1]:.1g} s.d."
