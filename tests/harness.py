@@ -112,10 +112,13 @@ class Sweep:
 
 
 def started(words, **environment):
-    """A process in a group of its own, what it says kept."""
+    """A process in a group of its own, what it says on stderr kept.
+
+    A table on stdout may be longer than a pipe that nobody reads while the process is watched.
+    """
     return subprocess.Popen(
         [str(word) for word in words],
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | environment,
