@@ -53,7 +53,7 @@ def load(directory: str | Path, key: str) -> Truth:
         truth = _total(*_parts(directory, spec))
         if truth.chunks:
             return truth
-    raise CumpropError(f"no sound truth in {directory / key}.npz; run the sweep again")
+    raise CumpropError(f"no truth in {directory / key}.npz; run the sweep again")
 
 
 def stored_spec(directory: Path, key: str) -> TruthSpec | None:
