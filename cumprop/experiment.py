@@ -45,9 +45,11 @@ def listed(value: Any) -> Any:
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for i, value in enumerate(values):
-        if value in values[:i]:
+    seen = set()
+    for value in values:
+        if value in seen:
             raise ValueError(f"lists {value} twice; take one away")
+        seen.add(value)
     return values
 
 

@@ -199,7 +199,7 @@ class TestVerify:
         assert code == 3
         assert out.startswith(named)
         assert reason in out
-        assert err.splitlines()[-1].startswith("delete what is named")
+        assert err.splitlines()[-1].startswith("what is named can be deleted")
 
     def test_damaged_files_are_named_and_stay(self, swept, cli_run):
         part = next((swept / "test" / "parts").glob("*.parquet"))

@@ -72,7 +72,7 @@ def verify(directory: Path) -> int:
     for name, (n_rows, found) in examined.items():
         print(f"{name}: {n_rows} rows, {len(found)} problems", file=sys.stderr)
     if problems:
-        print("delete what is named and run the sweep again: it fills in the rest", file=sys.stderr)
+        print("what is named can be deleted; the next sweep computes it again", file=sys.stderr)
     return 3 if problems else 0
 
 

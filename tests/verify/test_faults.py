@@ -35,8 +35,10 @@ def undisturbed(tmp_path_factory):
         if cells not in tables:
             sweep = harness.Sweep(tmp_path_factory.mktemp("undisturbed"), cells)
             load_plugin(sweep.plugin)
-            run(plan(load(sweep.config), "test"), sweep.results)
-            del estimator._registry["toy"]
+            try:
+                run(plan(load(sweep.config), "test"), sweep.results)
+            finally:
+                del estimator._registry["toy"]
             tables[cells] = sweep.table()
         return tables[cells]
 
@@ -279,14 +281,14 @@ def test_reading_10_000_compacted_rows(tmp_path, record):
     (folder / "parts").mkdir(parents=True)
     table = pa.Table.from_pylist(rows, schema=store.SCHEMA)
     (folder / store.COMPACTED).write_bytes(parts.to_bytes(table))
-    code = "import sys, time; from cumprop import store; start = time.perf_counter(); "
-    code += "rows = store.read_rows(sys.argv[1]); print(len(rows), time.perf_counter() - start)"
+    code = "import sys, time; from cumprop import store; start = time.process_time(); "
+    code += "rows = store.read_rows(sys.argv[1]); print(len(rows), time.process_time() - start)"
     runs = [subprocess.check_output([sys.executable, "-c", code, tmp_path]) for _ in range(3)]
     found = sorted((float(run.split()[1]), int(run.split()[0])) for run in runs)
     seconds = found[1][0]
     record(
         f"reading {n:,} compacted rows of width 256, as `score` does, median of 3",
-        f"{seconds:.2f} s",
+        f"{seconds:.2f} s of one core",
         "≤ 3 s, all rows",
         seconds <= 3 and {rows for _, rows in found} == {n},
     )
