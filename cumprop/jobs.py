@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -52,18 +51,17 @@ class TruthJob:
 
     def remaining(self, results: Path) -> TruthJob:
         """What is still to be sampled, in whole chunks."""
-        gaps = [block.gap for block in self.blocks(results)]
-        chunks = sum(gap.chunks - gap.stored for gap in gaps)
+        from cumprop.truth_store import missing_chunks
+
+        chunks = missing_chunks(results / "truth", self.spec, self.n_samples, self.shard)
         return replace(self, n_samples=chunks * self.spec.chunk_samples)
 
-    def blocks(self, results: Path) -> Iterator[TruthBlock]:
+    def blocks(self, results: Path) -> list[TruthBlock]:
         """The jobs that sample what is not stored yet."""
-        from cumprop.truth_store import BLOCK, gaps
+        from cumprop.truth_store import gaps
 
-        number, count = self.shard
-        for gap in gaps(results / "truth", self.spec, self.n_samples):
-            if gap.start // BLOCK % count == number:
-                yield TruthBlock(gap)
+        found = gaps(results / "truth", self.spec, self.n_samples, self.shard)
+        return [TruthBlock(gap) for gap in found]
 
 
 @dataclass(frozen=True)

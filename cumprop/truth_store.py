@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cumprop import truth_files as files
-from cumprop.errors import CumpropError
+from cumprop.errors import ConfigError, CumpropError
 from cumprop.truth import Truth, TruthSpec
 
 BLOCK = 64
 """Chunks of a whole block; the last bits of a truth depend on it."""
 
 _SAVE_SECONDS = 20.0
+_MOST_BLOCKS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def load(directory: str | Path, key: str) -> Truth:
         truth = _total(*_parts(directory, spec))
         if truth.chunks:
             return truth
-    raise CumpropError(f"no sound truth in {directory / key}.npz; run the sweep again")
+    raise CumpropError(f"no truth in {directory / key}.npz; run the sweep again")
 
 
 def stored_spec(directory: Path, key: str) -> TruthSpec | None:
@@ -87,25 +88,56 @@ def chunks_stored(directory: Path, spec: TruthSpec) -> dict[int, int]:
     return _stored(directory, spec)[1]
 
 
-def gaps(directory: str | Path, spec: TruthSpec, n_samples: float) -> list[Gap]:
+def gaps(
+    directory: str | Path, spec: TruthSpec, n_samples: float, shard: tuple[int, int] = (0, 1)
+) -> list[Gap]:
     """What is to be sampled for `n_samples`, block by block, as deep as what is stored.
 
-    A stored truth that is not deep enough is sampled anew, at least as large.
+    A stored truth that is not deep enough is sampled anew, at least as large. Of a shard (i, n) it
+    is the blocks whose number is i modulo n. Raises ConfigError where there are too many.
     """
-    directory = Path(directory)
+    spec, start, stored, wanted = _asked(Path(directory), spec, n_samples)
+    if wanted - start > BLOCK * _MOST_BLOCKS:
+        raise ConfigError(
+            f"truth of {n_samples:.1e} samples at width {spec.width}: more than {_MOST_BLOCKS:,} "
+            "blocks; extend it by fewer n_samples at a time"
+        )
+    missing = []
+    while start < wanted:
+        chunks = min(block_end(start), wanted) - start
+        if stored.get(start, 0) < chunks and start // BLOCK % shard[1] == shard[0]:
+            missing.append(Gap(spec, start, chunks, stored.get(start, 0)))
+        start = block_end(start)
+    return missing
+
+
+def missing_chunks(
+    directory: str | Path, spec: TruthSpec, n_samples: float, shard: tuple[int, int] = (0, 1)
+) -> int:
+    """Chunks of all `gaps`, however many there are."""
+    _, end, stored, wanted = _asked(Path(directory), spec, n_samples)
+    number, count = shard
+    first, last = end // BLOCK, (wanted - 1) // BLOCK
+    chunks = BLOCK * max((last - 1 - number) // count - (first - number) // count, 0)
+    for block in {first, last}:  # which need not be whole
+        if block % count == number:
+            chunks += max(min((block + 1) * BLOCK, wanted) - max(block * BLOCK, end), 0)
+    for start, done in stored.items():
+        if start < wanted and start // BLOCK % count == number:
+            chunks -= min(done, min(block_end(start), wanted) - start)
+    return chunks
+
+
+def _asked(
+    directory: Path, spec: TruthSpec, n_samples: float
+) -> tuple[TruthSpec, int, dict[int, int], int]:
+    """What is sampled on, the end of its whole blocks, what is stored beyond, and its chunks."""
     wanted = math.ceil(n_samples / spec.chunk_samples)
     found = stored_spec(directory, spec.key)
     if found is not None and found.depth < spec.depth:
         wanted = max(wanted, samples_stored(directory, found) // spec.chunk_samples)
     spec = _deepest(directory, spec)
-    start, stored = _stored(directory, spec)
-    missing = []
-    while start < wanted:
-        chunks = min(block_end(start), wanted) - start
-        if stored.get(start, 0) < chunks:
-            missing.append(Gap(spec, start, chunks, stored.get(start, 0)))
-        start = block_end(start)
-    return missing
+    return spec, *_stored(directory, spec), wanted
 
 
 def block_end(start: int) -> int:

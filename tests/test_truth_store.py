@@ -11,10 +11,12 @@ import pytest
 
 from cumprop import CumpropError, truth_store
 from cumprop.cli import main
+from cumprop.errors import ConfigError
 from cumprop.jobs import TruthJob
 from cumprop.tails import TailSpec
 from cumprop.truth import TruthSpec
 from cumprop.truth_store import (
+    Gap,
     gaps,
     load,
     load_or_extend,
@@ -162,12 +164,30 @@ def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
     assert (tmp_path / s.key / "2-4.npz.corrupt").exists()
 
 
-def test_shards_have_each_block_once(tmp_path):
-    job = TruthJob(spec(), 23 * spec().chunk_samples)
-    shards = [replace(job, shard=(i, 4)) for i in range(4)]
-    starts = [block.gap.start for shard in shards for block in shard.blocks(tmp_path)]
-    assert sorted(starts) == [0, 4, 8, 12, 16, 20]
-    assert sum(shard.remaining(tmp_path).n_samples for shard in shards) == job.n_samples
+@pytest.mark.parametrize("count", [1, 2, 4, 9])
+@pytest.mark.parametrize("chunks", [1, 4, 6, 8, 23])
+def test_shards_have_each_block_once(tmp_path, count, chunks):
+    """Also beside what is stored: a whole block, a block begun, one that does not follow."""
+    job = TruthJob(spec(), chunks * spec().chunk_samples)
+    sample(tmp_path / "truth", Gap(spec(), 0, min(chunks, 4)))
+    merge(tmp_path / "truth", spec())
+    for start, some in ((4, 1), (12, 4)):
+        sample(tmp_path / "truth", Gap(spec(), start, some))
+    shards = [replace(job, shard=(i, count)) for i in range(count)]
+    blocks = [[block.gap for block in shard.blocks(tmp_path)] for shard in shards]
+    starts = [gap.start for gaps in blocks for gap in gaps]
+    assert sorted(starts) == [start for start in (4, 8, 16, 20) if start + (start == 4) < chunks]
+    for shard, some in zip(shards, blocks, strict=True):
+        left = sum(gap.chunks - gap.stored for gap in some)
+        assert shard.remaining(tmp_path).n_samples == left * spec().chunk_samples
+
+
+def test_samples_without_number(tmp_path):
+    """A forecast is a matter of arithmetic; a list of blocks has an end."""
+    job = TruthJob(spec(), 9 * 10**18)
+    assert job.remaining(tmp_path).n_samples >= 9 * 10**18
+    with pytest.raises(ConfigError, match="more than 1,000,000 blocks"):
+        job.blocks(tmp_path)
 
 
 def test_blocks_that_do_not_follow_are_not_joined():
