@@ -145,7 +145,8 @@ def report(results: Path) -> Report:
         text = points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         store.write_text(folder / POINTS, text)
         figures, missing = {}, {}
-        for figure in (f for f in store.planned_figures(results, name) if f in fitting):
+        asked = store.planned_figures(results, name) or sorted(fitting)
+        for figure in (figure for figure in asked if figure in fitting):
             try:
                 figures[figure] = _drawn(figure, rows)
             except CumpropError as error:

@@ -25,6 +25,7 @@ from cumprop.distillation import (
 )
 from cumprop.errors import ConfigError, CumpropError
 from cumprop.networks import MLP
+from cumprop.report import report
 
 ROOT = Path(__file__).parent.parent
 CONFIG = """\
@@ -390,6 +391,8 @@ class TestRuns:
         assert by_key[0] == by_key[1]
         drawn = plots.plot(reference.parent, tmp_path / "figures")
         assert {p.stem for p in drawn} == {"test_loss_vs_flops"}
+        (section,) = report(reference.parent).sections
+        assert ([*section.figures], len(section.points)) == (["loss_vs_flops"], 2)
 
     def test_other_commands_leave_the_runs_alone(self, torch, path, tmp_path, capsys):
         assert self.run(path) == 0
