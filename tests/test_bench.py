@@ -287,6 +287,7 @@ class TestCommand:
         assert not Path("results").exists()
 
     def test_three_widths_make_a_figure(self, here, capsys):
+        assert here("--order 2 --figures f --width 4 --width 8") == 2  # before anything is timed
         assert here("--order 2 --figures f --width 4 --width 8 --width 16") == 0
         assert {path.name for path in Path("f").iterdir()} == {
             f"bench_flops_vs_width.{kind}" for kind in ("pdf", "svg", "png")

@@ -75,6 +75,8 @@ def bench(
     from cumprop.provenance import cores
     from cumprop.speed import QUICK, Effort
 
+    if figures is not None and len({*widths}) < 3:
+        raise ConfigError("--figures draws a law in the width: give --width three times")
     load_plugins(plugins)
     words = [*(f"cumulant:order={order}" for order in orders), *estimators]
     chosen = [_estimator(word) for word in words or DEFAULT]
