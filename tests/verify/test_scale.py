@@ -98,24 +98,24 @@ def test_truth_extended_and_killed(record, tmp_path):
     }
     path = tmp_path / "test.yaml"
     path.write_text(json.dumps(config))
-    wanted = 200 * spec.chunk_samples
+    wanted = 500 * spec.chunk_samples
     words = [sys.executable, harness.ROOT / "cli.py", "truth", "extend", path]
     words += ["--results", tmp_path, "--jobs", 2, "--n-samples", wanted]
     while True:
         process = harness.started(words)
-        if len(kept) == 8:
+        if len(kept) == 5:
             said = harness.ended(process, timeout=500)
             assert process.returncode == 0, said
             break
-        time.sleep(rng.uniform(3, 12))
+        time.sleep(rng.uniform(3, 8))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         kept.append(samples_stored(tmp_path / "truth", spec) / wanted)
     found, alone = load(tmp_path / "truth", spec.key), load_or_extend(tmp_path / "a", spec, wanted)
     same = np.array_equal(found.sums, alone.sums) and np.array_equal(found.squares, alone.squares)
     record(
-        "a truth of 4 blocks on 2 workers, kill -9 of 8 runs",
+        "a truth of 8 blocks on 2 workers, kill -9 of 5 runs",
         f"{', '.join(f'{share:.0%}' for share in kept)} kept; sums equal bit by bit: {same}",
-        "equal, never less than before",
-        same and kept == sorted(kept) and found.chunks == alone.chunks,
+        "equal, never less than before, the first killed half-way",
+        same and kept == sorted(kept) and kept[0] < 1 and found.chunks == alone.chunks,
     )
