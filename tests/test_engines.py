@@ -224,8 +224,8 @@ class TestMistakes:
         )
 
     def test_a_scheduler_that_is_not_there(self, tmp_path, capsys, monkeypatch):
-        dask = pytest.importorskip("cumprop.engines.dask")
-        monkeypatch.setattr(dask, "_CONNECT_SECONDS", 0.5)
+        pytest.importorskip("distributed")
+        monkeypatch.setattr("cumprop.engines.dask._CONNECT_SECONDS", 0.5)
         (tmp_path / "test.yaml").write_text(CONFIG)
         words = ["sweep", str(tmp_path / "test.yaml"), "--results", str(tmp_path)]
         assert main([*words, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:9"]) == 1
