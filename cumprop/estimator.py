@@ -58,10 +58,15 @@ class Cost:
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
     >>> f"{build('cumulant', order=2).predict_cost(shape).flops:.1e}"
     '1.9e+08'
+    >>> Cost(3, 100) + Cost(4, 50)                                    # one after the other
+    Cost(flops=7, bytes=100)
     """
 
     flops: int
     bytes: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.flops + other.flops, max(self.bytes, other.bytes))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Replicates: sample means of equal, independent groups of forward passes, and their scatter."""
+"""Replicates: sample means of independent groups of forward passes, and their scatter."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,61 +19,72 @@ from cumprop.networks import MLP
 
 Array = NDArray[Any]
 
-GROUPS = 16
-"""Of replicates, where the design has as many blocks; the fewest are 4."""
+GROUPS = 32
+"""Of one draw at most; where its blocks are fewer, each is a group."""
 FEWEST = 4
+"""Blocks whose scatter says something."""
 _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """Means of the outputs (R, n) of R groups, `n_samples` forward passes in all.
+    """Means of the outputs (R, n) of R groups, of `sizes` (R,) forward passes each.
 
-    `spread` is Cov[Y], or its diagonal. The groups are independent and equal, so that their
-    scatter tells all of the error of their mean, under every design and whatever the correlation of
-    the outputs (mathematics §10).
+    `spread` is Cov[Y], or its diagonal. The groups are independent, and as accurate as they are
+    large, so that their scatter tells all of the error of their mean, under every design and
+    whatever the correlation of the outputs (mathematics §10).
 
     >>> from cumprop import random_mlp
     >>> rng = np.random.default_rng(0)
     >>> found = replicates(random_mlp(width=16, depth=2, seed=0), 640, "antithetic", rng)
     >>> found.groups.shape, found.n_samples, 1 < found.freedom < 16
-    ((16, 16), 640, True)
+    ((32, 16), 640, True)
     """
 
     design: str
-    n_samples: int
+    sizes: Array
     groups: Array
     spread: Array
     layer_means: tuple[Array, ...]
     flops: Flops
 
     def joined(self, other: Replicates) -> Replicates:
-        """Both together: groups pair off, so that they stay independent and equal."""
-        if (self.design, len(self.groups)) != (other.design, len(other.groups)):
-            raise CumpropError("replicates of different designs or numbers of groups do not join")
-        total = self.n_samples + other.n_samples
-        old, new = self.n_samples / total, other.n_samples / total
+        """The groups of both."""
+        if self.design != other.design:
+            raise CumpropError("replicates of different designs do not join")
+        sizes = np.concatenate([self.sizes, other.sizes])
+        new = other.n_samples / sizes.sum()
         pairs = zip(self.layer_means, other.layer_means, strict=True)
         apart = self.mean - other.mean
         between = np.outer(apart, apart) if self.spread.ndim == 2 else apart**2
         return Replicates(
             self.design,
-            total,
-            old * self.groups + new * other.groups,
-            old * self.spread + new * other.spread + old * new * between,
-            tuple(old * a + new * b for a, b in pairs),
+            sizes,
+            np.concatenate([self.groups, other.groups]),
+            (1 - new) * self.spread + new * other.spread + (1 - new) * new * between,
+            tuple((1 - new) * a + new * b for a, b in pairs),
             added(self.flops, other.flops),
         )
 
     @cached_property
+    def n_samples(self) -> int:
+        return int(self.sizes.sum())
+
+    @cached_property
     def mean(self) -> Array:
-        mean: Array = self.groups.mean(axis=0)
+        mean: Array = self.sizes @ self.groups / self.n_samples
         return mean
+
+    @cached_property
+    def _residuals(self) -> Array:
+        """(R, n): deviations of the groups from `mean`, each in units of its own accuracy."""
+        residuals: Array = np.sqrt(self.sizes / self.n_samples)[:, None] * (self.groups - self.mean)
+        return residuals
 
     @cached_property
     def noise(self) -> Array:
         """Variance of `mean`, per output."""
-        variance: Array = self.groups.var(axis=0, ddof=1) / len(self.groups)
+        variance: Array = np.square(self._residuals).sum(axis=0) / (len(self.groups) - 1)
         return variance
 
     @property
@@ -93,8 +105,7 @@ class Replicates:
         |mean - E[Y]|² has the mean and the variance of tr S/ν · χ²_ν. tr S² is estimated without
         bias from the R - 1 degrees of freedom; ν is at least 1.
         """
-        centred = self.groups - self.mean
-        gram = centred @ centred.T
+        gram = self._residuals @ self._residuals.T
         m, trace = len(gram) - 1, float(np.trace(gram))
         squared = (float(np.sum(gram * gram)) - trace**2 / m) / ((m - 1) * (m + 2))
         most = self.groups.shape[1]
@@ -127,49 +138,52 @@ def replicates(
     design: str,
     rng: np.random.Generator,
     *,
-    groups: int | None = None,
+    fewest: int = FEWEST,
     cov: bool = False,
+    watch: Callable[[Array, Array], object] | None = None,
 ) -> Replicates:
-    """At least `n_samples` forward passes in equal groups of whole blocks of the design.
+    """At least `n_samples` forward passes, in whole blocks of the design, at least `fewest`.
 
-    Cost: those passes, and 2n² FLOPs more for each with `cov`.
+    Blocks are dealt out to 32 groups. `watch` sees what comes before and behind each nonlinearity,
+    (samples, neurons) each. Cost: those passes, and 2n² FLOPs more for each with `cov`.
     """
     block = block_size(design, network.widths[0])
-    groups = groups or min(GROUPS, max(FEWEST, n_samples // block))
-    n_samples = groups * block * math.ceil(n_samples / (groups * block))
-    n = network.widths[-1]
-    sums = np.zeros((groups, n))
+    blocks = max(math.ceil(n_samples / block), fewest)
+    group_of = np.arange(blocks) % GROUPS
+    sizes = block * np.bincount(group_of)
+    numbers = np.arange(len(sizes))[:, None]
+    n_samples, n = blocks * block, network.widths[-1]
+    sums = np.zeros((len(sizes), n))
     second = counted(np.zeros((n, n) if cov else n))
     layer_sums = [counted(np.zeros(width)) for width in network.widths[1:-1]]
     shift: Array | None = None
-    first = 0  # the group of the first block of a batch
+    first = 0  # the first block of a batch
     with counting() as flops, component("sampling"), np.errstate(over="ignore", invalid="ignore"):
         inputs = Inputs(network, design)
         for batch in inputs.batches(rng, n_samples):
             for layer, (z, x) in enumerate(network.layers(counted(batch.x))):
                 if x is not None:
                     layer_sums[layer] += np.ones(len(x), x.dtype) @ x
+                    if watch:
+                        watch(z, x)
                     continue
                 if shift is None:  # keeps the digits of a variance that is not to be rescaled
                     shift = plain(z.mean(axis=0)) * (inputs.second_moment == 1)
                 z -= shift
                 second += z.T @ z if cov else np.add.reduce(z * z, axis=0)
-                blocks = z.reshape(-1, batch.blocks, n)
-                for group in range(min(groups, batch.blocks)):
-                    share = blocks[:, group::groups]
-                    total = np.add.reduce(share, axis=(0, 1), dtype=np.float64)
-                    sums[(first + group) % groups] += plain(total)
+                of_blocks = plain(z).reshape(-1, batch.blocks, n).sum(axis=0, dtype=np.float64)
+                dealt = group_of[first : first + batch.blocks] == numbers
+                sums += dealt.astype(np.float64) @ of_blocks
             first += batch.blocks if batch.complete else 0
     assert shift is not None
-    means = sums / (n_samples / groups)
-    offset, moment = means.mean(axis=0), plain(second) * (inputs.second_moment / n_samples)
-    spread = moment - np.outer(offset, offset) if cov else np.maximum(moment - offset**2, 0)
+    mean, moment = sums.sum(axis=0) / n_samples, plain(second) * (inputs.second_moment / n_samples)
+    spread = moment - np.outer(mean, mean) if cov else np.maximum(moment - mean**2, 0)
     if not np.isfinite(spread).all():
         raise CumpropError(
             f"forward passes overflow {network.dtype}; rescale the weights or use float64"
         )
     layer_means = tuple(plain(s) / n_samples for s in layer_sums)
-    return Replicates(design, n_samples, means + shift, spread, layer_means, flops)
+    return Replicates(design, sizes, sums / sizes[:, None] + shift, spread, layer_means, flops)
 
 
 def standardised(network: MLP) -> tuple[MLP, Flops]:

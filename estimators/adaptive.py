@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtri
 
 from cumprop.designs import block_size
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
 from cumprop.ladder import (
+    CHEAP,
     LADDER,
     QUANTILE,
-    SMALLEST,
     SPREAD,
+    Expansion,
     Rung,
     diverging,
     expansion_parameter,
-    why_not,
+    unexplained,
 )
 from cumprop.memory import free_memory
 from cumprop.networks import MLP
@@ -38,8 +40,10 @@ SHARE = 0.05
 """Of its FLOPs go into samples that check an estimate, or `screen` samples if that is more."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
+TYPICAL_UNEXPLAINED = 0.25
+"""A layer, on random networks; for predicted costs, as the next."""
 TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
-"""Variance per sample on random networks, iid = 1, for predicted costs."""
+"""Variance per sample, iid = 1."""
 
 
 @register("adaptive")
@@ -47,24 +51,25 @@ TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
 class Adaptive(Estimator):
     """Means to an RMS error of `tolerance` output standard deviations over the outputs.
 
-    Climbs orders 1, 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
-    the change it makes, checks the last against `screen` paired samples (or as many as take 5%
-    of its FLOPs), and samples where the expansion does not converge or costs more. `half_width` are
-    95% intervals; `status` says what was chosen and why. At most `most_samples` are drawn. Without
-    an `rng`, inputs come from `stream(0, width, 1, 0)`.
-    Cost: what was run, orders that did not do included; mostly no more than the cheapest order or
-    sampling that would have met the tolerance, the next dearer one and the check. Where the
-    error expected of an order is a little too large, samples may cost many times what it did.
+    Climbs orders 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
+    what is to be expected of it on such a network and by the change it makes, checks the last
+    against paired samples (`screen` or half as many, or as many as take 5% of its FLOPs), and
+    samples where the expansion does not converge or costs more. `half_width` are 95% intervals;
+    `status` says what was chosen and why. At most `most_samples` are drawn. Without an `rng`,
+    inputs come from `stream(0, width, 1, 0)`.
+    Cost: what was run, orders that did not do included; as a rule no more than the cheapest order
+    or sampling that would have met the tolerance, the next dearer one, and the larger of 64 passes
+    and a tenth of both.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
-    >>> cumprop.estimate(network, "adaptive", tolerance=0.01).status.split(",")[0]
-    'order 3'
+    >>> cumprop.estimate(network, "adaptive", tolerance=0.01).status.split(";")[0]
+    'order 2'
     """
 
     version: ClassVar[int] = 1
     tolerance: float = 0.01
-    screen: int = 64
+    screen: int = 32
     most_samples: int = 100_000_000
 
     def __post_init__(self) -> None:
@@ -87,22 +92,19 @@ class Adaptive(Estimator):
 
     def predict_cost(self, shape: Shape) -> Cost:
         """Of the way that a random network of this shape usually takes; weights decide it."""
-        q, samples = expansion_parameter(shape), self._typical_samples(shape)
-        costs = [_sampling(self.screen, "antithetic").predict_cost(shape)]
-        sampling = samples.predict_cost(shape)
+        nonlinearity = TYPICAL_UNEXPLAINED * shape.depth
+        cost = _sampling(self.screen, "antithetic").predict_cost(shape)
+        sampling = self._typical_samples(shape).predict_cost(shape)
         shape = replace(shape, gaussian_input=False)
-        error = LADDER[0].error(q, 1)
+        expansion, error = Expansion(shape, expansion_parameter(shape), nonlinearity), inf
         for k, rung in enumerate(LADDER):
-            if why_not(k, error, q, self.tolerance, shape, sampling.flops):
+            if expansion.why_not(k, error, self.tolerance, sampling.flops):
                 break
-            costs.append(rung.estimator.predict_cost(shape))
-            if shape.depth <= 1:
-                return _together(costs)
-            if k:
-                error = rung.error(q, error)
-                if error * SPREAD <= self.tolerance:
-                    return _together(costs)
-        return _together([*costs, sampling])
+            cost += rung.estimator.predict_cost(shape)
+            error = expansion.error(rung, error)
+            if shape.depth <= 1 or SPREAD * error <= self.tolerance:
+                return cost
+        return cost + sampling
 
     def _typical_samples(self, shape: Shape) -> Estimator:
         wanted, orthogonal = 1.3 / self.tolerance**2, block_size("orthogonal", shape.widths[0])
@@ -125,10 +127,15 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.network, flops = standardised(self.original)
-        self.q = expansion_parameter(self.network.shape, self.original.input_cov)
         self.spent = [flops]
-        self.samples = self.draw(self.asked.screen, "antithetic")
+        shares = list[float]()
+        self.samples = self.draw(
+            self.asked.screen / 2, "antithetic", watch=lambda z, x: shares.append(unexplained(z, x))
+        )
         self.pass_flops = self.spent[-1].total / self.passes
+        shape = self.network.shape
+        q = expansion_parameter(shape, self.original.input_cov)
+        self.expansion = Expansion(shape, q, shape.depth * float(np.mean(shares or [0])))
 
     def result(self) -> Estimate:
         if self.need <= self.passes:
@@ -136,9 +143,8 @@ class _Search:
         tolerance, shape = self.asked.tolerance, self.network.shape
         previous, error, changes = None, inf, list[float]()
         for k, rung in enumerate(LADDER):
-            if self.cov and k == 0 and shape.depth <= 1:
-                continue  # exact in the mean, but order 1 knows no covariance
-            if reason := why_not(k, error, self.q, tolerance, shape, self.need * self.pass_flops):
+            self.price_sampling(rung.flops(shape))
+            if reason := self.expansion.why_not(k, error, tolerance, self.price):
                 return self.sampled(reason)
             if self.is_large(rung) and (why := rung.estimator.supports(self.network)):
                 return self.sampled(why)
@@ -149,24 +155,21 @@ class _Search:
                 return self.sampled(f"{rung.name} overflows")
             if shape.depth <= 1:
                 return self.accepted(found, 0.0, f"{rung.name}, exact for one hidden layer")
+            reason = rung.name
             if previous is not None:
                 changes.append(self.in_units(found.mean - previous.mean))
-                error = rung.error(self.q, changes[-1])
+                reason += f", which moves the means by {changes[-1]:.1g} s.d."
                 if diverging(changes):
                     return self.sampled(
                         f"the expansion does not converge: {rung.name} moves the means by "
                         f"{changes[-1]:.1g} s.d., the order before it by {changes[-2]:.1g}"
                     )
-                believed = SPREAD * error
-                if k == 1:  # which order 1 may agree with by accident
-                    believed = max(believed, SPREAD * SMALLEST * self.q**2)
-                else:
-                    believed = min(believed, changes[-1])
-                if believed <= tolerance:
-                    if self.contradicted(found):
-                        return self.sampled(f"{self.passes:,} samples contradict {rung.name}")
-                    reason = f"{rung.name}, which moves the means by {changes[-1]:.1g} s.d."
-                    return self.accepted(found, error, reason)
+            change = changes[-1] if changes else inf
+            error = self.expansion.error(rung, change)
+            if min(SPREAD * error, change) <= tolerance:
+                if self.contradicted(found):
+                    return self.sampled(f"{self.passes:,} samples contradict {rung.name}")
+                return self.accepted(found, error, reason)
             previous = found
         return self.sampled(f"{LADDER[-1].name} is expected to be {error:.1g} s.d. off")
 
@@ -186,25 +189,47 @@ class _Search:
         upper = self.samples.upper(CONFIDENCE)
         return self.samples.n_samples * upper / (self.asked.tolerance**2 * self.unit or 1)
 
+    @property
+    def price(self) -> float:
+        """FLOPs of sampling, to expect."""
+        freedom = self.samples.freedom
+        quantile = chdtri(freedom, 1 - CONFIDENCE) / freedom
+        n = _noise(self.samples) * quantile / (self.asked.tolerance**2 * self.unit or 1)
+        return self.pass_flops * float(n)
+
     def in_units(self, difference: Array) -> float:
         """RMS over outputs, in output standard deviations."""
         return sqrt(float(np.sum(difference.astype(np.float64) ** 2)) / self.unit)
 
-    def draw(self, n_samples: float, design: str, groups: int | None = None) -> Replicates:
-        drawn = replicates(
-            self.network, int(n_samples), design, self.rng, groups=groups, cov=self.cov
-        )
+    def draw(self, n_samples: float, design: str, **options: Any) -> Replicates:
+        drawn = replicates(self.network, ceil(n_samples), design, self.rng, cov=self.cov, **options)
         self.spent.append(drawn.flops)
         self.passes += drawn.n_samples
         return drawn
 
     def draw_more(self, n_samples: float) -> None:
-        more = self.draw(n_samples, self.samples.design, len(self.samples.groups))
-        self.samples = self.samples.joined(more)
+        self.samples = self.samples.joined(self.draw(n_samples, self.samples.design, fewest=1))
+
+    def price_sampling(self, flops: float) -> None:
+        """Look closer at what sampling takes, where it rivals an order of so many FLOPs."""
+        if flops > CHEAP * self.price:
+            if self.passes < self.asked.screen:
+                self.draw_more(self.asked.screen - self.passes)
+            if flops <= self.price:
+                self.choose_design(SHARE * flops)
+
+    def choose_design(self, flops: float) -> None:
+        """Try orthogonal inputs, for so many FLOPs, instead of antithetic ones."""
+        frame = block_size("orthogonal", self.network.widths[0])
+        blocks = min(GROUPS, int(flops / self.pass_flops / frame))
+        if blocks >= FEWEST and self.samples.design == "antithetic":
+            rival = self.draw(blocks * frame, "orthogonal")
+            self.samples = min(self.samples, rival, key=_noise)
 
     def contradicted(self, estimate: Estimate) -> bool:
         """Whether samples refute the estimate; the screen grows to SHARE of its FLOPs."""
-        more = SHARE * sum(flops.total for flops in self.spent) / self.pass_flops - self.passes
+        spent = sum(flops.total - flops.get("input", 0) for flops in self.spent)
+        more = SHARE * spent / self.pass_flops - self.passes
         if more >= self.asked.screen:
             self.draw_more(more)
         return self.samples.chance(estimate.mean) < CONTRADICTION
@@ -228,16 +253,13 @@ class _Search:
 
     def sampled(self, reason: str) -> Estimate:
         """Samples of the best design seen, until they meet the tolerance with confidence."""
-        orthogonal = block_size("orthogonal", self.network.widths[0])
-        if self.need >= 2 * FEWEST * orthogonal:
-            blocks = min(GROUPS, int(self.need / (2 * orthogonal)))
-            rival = self.draw(blocks * orthogonal, "orthogonal", blocks)
-            self.samples = min(self.samples, rival, key=_noise)
+        self.choose_design(self.need * self.pass_flops / 4)
         if self.need > self.samples.n_samples and _noise(self.samples) > self.unit:
             self.samples = self.draw(self.asked.screen, "iid")
         most = self.asked.most_samples
-        while self.samples.n_samples < min(self.need, most):
-            self.draw_more(min(1.02 * self.need, most) - self.samples.n_samples)
+        while (missing := min(self.need, most) - self.samples.n_samples) > 0:
+            last = missing < 0.1 * self.samples.n_samples
+            self.draw_more(missing if last else missing / 2)
         found = self.samples
         if found.n_samples < self.need:
             reason = f"tolerance {self.asked.tolerance:g} takes more than most_samples; {reason}"
@@ -263,10 +285,6 @@ def _noise(samples: Replicates) -> float:
 
 def _sampling(n_samples: int, design: str) -> Estimator:
     return build("monte_carlo", n_samples=n_samples, design=design)
-
-
-def _together(costs: list[Cost]) -> Cost:
-    return Cost(sum(cost.flops for cost in costs), max(cost.bytes for cost in costs))
 
 
 def _status(choice: str, error: float, note: str) -> str:

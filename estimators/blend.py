@@ -98,5 +98,4 @@ class Blend(Estimator):
         )
 
     def predict_cost(self, shape: Shape) -> Cost:
-        costs = [part.predict_cost(shape) for part in (self._cumulant, self._sampling)]
-        return Cost(sum(cost.flops for cost in costs), max(cost.bytes for cost in costs))
+        return self._cumulant.predict_cost(shape) + self._sampling.predict_cost(shape)

@@ -50,7 +50,7 @@ def test_one_hidden_layer_is_exact(given):
     rng = np.random.default_rng(0)
     network = cumprop.MLP([rng.normal(size=(9, 4)), rng.normal(size=(3, 9))], **given)
     estimate = estimated(network, 1e-6)
-    assert estimate.status.startswith("order 1, exact for one hidden layer")
+    assert estimate.status.startswith("order 2, exact for one hidden layer")
     np.testing.assert_allclose(estimate.mean, Cumulant(2).estimate(network).mean, rtol=1e-10)
     assert (estimate.half_width < 1e-12).all()
 
@@ -58,7 +58,7 @@ def test_one_hidden_layer_is_exact(given):
 def test_odd_networks_have_mean_zero():
     """Every pair x, -x cancels: nothing more is needed at any tolerance."""
     estimate = estimated(cumprop.random_mlp(32, 4, 1, "tanh", dtype="float64"), 1e-9)
-    assert estimate.status.startswith("sampled 64 antithetic inputs")
+    assert estimate.status.startswith("sampled 32 antithetic inputs")
     np.testing.assert_allclose(estimate.mean, 0, atol=1e-14)
 
 
@@ -83,7 +83,7 @@ def test_two_inputs_are_too_few():
 
 
 def test_an_accidental_agreement_is_not_believed():
-    """Orthogonal weights: orders 1 and 2 agree on correlations of 0, and order 2 is off."""
+    """Orthogonal weights: orders 1 and 2 agree on correlations of 0, which says nothing."""
     weights = [ortho_group.rvs(48, random_state=i) * np.sqrt(1 + (i > 0)) for i in range(4)]
     network = cumprop.MLP(weights)
     order_2 = error(network, Cumulant(2).estimate(network), 40_000)[0]
@@ -114,10 +114,10 @@ class Fake(Estimator):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ([7.0, 7.0, 7.0, 7.0, 7.0], "64 samples contradict order 3"),
-        ([0.0, 0.05, 0.4, 0.4, 0.4], "the expansion does not converge: order 3 moves the means"),
-        ([0.0, 1.0, np.nan, 0.0, 0.0], "order 3 overflows"),
-        ([0.0, 0.3, 0.0, 0.3, 0.0], "order 4 is expected to be"),
+        ([7.0, 7.0, 7.0, 7.0], "32 samples contradict order 3"),
+        ([0.0, 0.05, 0.4, 0.4], "the expansion does not converge: order 3 tree moves the means"),
+        ([0.0, np.nan, 0.0, 0.0], "order 3 overflows"),
+        ([0.3, 0.0, 0.3, 0.0], "order 4 is expected to be"),
     ],
 )
 def test_bad_orders_are_found_out(monkeypatch, values, reason):
@@ -128,7 +128,7 @@ def test_bad_orders_are_found_out(monkeypatch, values, reason):
     monkeypatch.setattr(
         adaptive.Rung, "estimator", property(lambda rung: fakes[json.dumps(rung.parameters)])
     )
-    monkeypatch.setattr(adaptive, "why_not", lambda *state: None)
+    monkeypatch.setattr(adaptive.Expansion, "why_not", lambda *state: None)
     network = cumprop.random_mlp(32, 3, 5)
     estimate = estimated(network, 0.02)
     assert estimate.status.startswith("sampled") and reason in estimate.status
@@ -142,7 +142,7 @@ def test_bad_orders_are_found_out(monkeypatch, values, reason):
 def test_flops_of_rungs_are_known_beforehand(width, depth):
     """Within a factor of two, as the choice needs; ReLU, where Wick coefficients are cheap."""
     shape = cumprop.random_mlp(width, depth, 0).shape
-    for rung in adaptive.LADDER[: 5 if width == 64 else 4]:
+    for rung in adaptive.LADDER[: 4 if width == 64 else 3]:
         ratio = rung.flops(shape) / rung.estimator.predict_cost(shape).flops
         assert 0.5 < ratio < 2.1, (rung.name, ratio)
 

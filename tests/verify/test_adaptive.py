@@ -23,7 +23,7 @@ from cumprop.scores import mse_between
 pytestmark = pytest.mark.verify
 
 TOLERANCES = (1e-1, 1e-2, 1e-3)
-N_TRUTH = {32: 1e6, 48: 1e6, 64: 1e6, 96: 6e5, 128: 6e5, 256: 4e5}
+N_TRUTH = {32: 4e6, 48: 4e6, 64: 4e6, 96: 2e6, 128: 2e6, 256: 1e6}
 DESIGNS = ("iid", "antithetic", "orthogonal")
 
 
@@ -166,7 +166,7 @@ def fixed_choices(known):
         draws = replicates(network, 4096, design, np.random.default_rng(5))
         gain = draws.noise.sum() * draws.n_samples / (known.variance * len(draws.mean))
         quantile = chdtri(draws.freedom, 0.05) / draws.freedom
-        designs[design] = gain * quantile / 1.2
+        designs[design] = gain * quantile
     orders = []
     for rung in LADDER if max(network.widths) <= 64 else LADDER[:-1]:
         estimate = rung.estimator.estimate(network)
