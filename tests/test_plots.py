@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pkgutil import iter_modules
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from cumprop import estimators
 from cumprop import scores as scores_module
 from cumprop.errors import CumpropError
 from cumprop.plots import available, mse_vs_flops, plot, style
@@ -66,6 +68,9 @@ def test_every_estimator_has_its_own_look():
     looks = list(style._LOOKS.values())
     assert len({look.label for look in looks}) == len(looks)
     assert len({look.marker for look in looks}) == len(looks)
+    assert {name for name, _ in style._LOOKS} == {m.name for m in iter_modules(estimators.__path__)}
+    single = [look.colour for (_, variant), look in style._LOOKS.items() if variant is None]
+    assert len(set(single)) == len(single)
     new = style.look({"estimator": "somebody_elses"})
     assert new == style.look({"estimator": "somebody_elses", "kind": "basic"})
     assert new.label == "somebody_elses"
