@@ -209,13 +209,20 @@ def times(x: float) -> str:
     return f"{rounded:,.0f}×" if rounded >= 10 else f"{rounded:g}×"
 
 
+def named(p: dict[str, Any]) -> str:
+    """Order and kind of a point of the cumulants.
+
+    >>> named({"order": 3.0, "kind": "augmented_factorised"}), named({"order": 2, "kind": "basic"})
+    ('K=3 augmented factorised', 'K=2')
+    """
+    kind = "" if p["kind"] == "basic" else f" {p['kind'].replace('_', ' ')}"
+    return f"K={p['order']:.0f}{kind}"
+
+
 def _saving(p: dict[str, Any]) -> str:
     if not p["resolved"]:
-        return f"K={p['order']:.0f} more than {times(p['saving'])}"
-    kind = "" if p["kind"] == "basic" else f" {p['kind'].replace('_', ' ')}"
-    return (
-        f"K={p['order']:.0f}{kind} {times(p['saving'])} ({times(p['low'])} to {times(p['high'])})"
-    )
+        return f"{named(p)} more than {times(p['saving'])}"
+    return f"{named(p)} {times(p['saving'])} ({times(p['low'])} to {times(p['high'])})"
 
 
 def _at_paper_flops(p: dict[str, Any]) -> str:
