@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from pictures import assert_legible, drawn, words
 from scipy.special import ndtr, ndtri
 
 import cumprop
 from cumprop.cli import main
 from cumprop.designs import Inputs
-from cumprop.plots import sampled_check, style
+from cumprop.plots import sampled_check
 
 RNG = np.random.default_rng(0)
 W = [RNG.normal(size=shape) / np.sqrt(shape[1]) for shape in [(6, 4), (5, 6), (3, 5)]]
@@ -299,10 +299,8 @@ def test_picture_shows_estimate_and_check(n_outputs, known):
     if known == "half_width":
         half = 2.5 * estimate.stderr
         estimate = replace(estimate, half_width=half)
-    with style.context():
-        row = {"estimator": name, "design": "iid", "kind": "basic"} | given
-        figure = sampled_check.draw(network, row, estimate, check)
-        figure.draw_without_rendering()
+    row = {"estimator": name, "design": "iid", "kind": "basic"} | given
+    figure = drawn(sampled_check, network, row, estimate, check)
     left, right = figure.axes
     ours, theirs = (bars.lines[0].get_ydata() for bars in left.containers)
     if sampled:
@@ -314,12 +312,13 @@ def test_picture_shows_estimate_and_check(n_outputs, known):
     np.testing.assert_allclose(bars.lines[0].get_ydata(), (estimate.mean - check.mean) / sd)
     both = np.hypot(1.96 * check.stderr, half)
     np.testing.assert_allclose(_lengths(bars), 2 * both / sd)
-    words = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    said = words(figure)
     for part in (f"4-{n_outputs} network", "standard normal", "1,000 independent", "K=2"):
-        assert part in words or (part == "K=2" and sampled)
-    assert ("and those of the estimate" in words) == sampled
+        assert part in said or (part == "K=2" and sampled)
+    assert ("and those of the estimate" in said) == sampled
     lowest = min(text.get_window_extent().y0 for text in figure.texts)
-    assert lowest >= 0 and min(text.get_fontsize() for text in figure.findobj(Text)) >= 7
+    assert lowest >= 0
+    assert_legible(figure)
 
 
 def _lengths(bars):

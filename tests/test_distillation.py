@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from pictures import drawn, words
 
 import cumprop
 from cumprop import config as sweep_config
@@ -25,6 +25,7 @@ from cumprop.distillation import (
 )
 from cumprop.errors import ConfigError, CumpropError
 from cumprop.networks import MLP
+from cumprop.plots import loss_vs_flops
 from cumprop.report import report
 
 ROOT = Path(__file__).parent.parent
@@ -357,7 +358,6 @@ class TestRuns:
     def test_a_run_that_diverges_says_so(self, torch, path):
         assert self.run(path, "--set", "orders=[{order: 2, lr: 1e4}]") == 0
         from cumprop.distillation_runs import diverged, summary
-        from cumprop.plots import loss_vs_flops, style
 
         line, sampled = summary(self.rows(path))
         assert (line["diverged"], sampled["diverged"], line["reduction"]) == (2, 0, 0)
@@ -365,9 +365,7 @@ class TestRuns:
         for row in filter(diverged, self.rows(path)):
             assert row["status"].startswith(f"diverged at step {row['step'][-1]}: estimated loss")
 
-        rows = self.rows(path)
-        with style.context():
-            panel = loss_vs_flops.draw(rows).axes[0]
+        (panel, *_) = drawn(loss_vs_flops, self.rows(path)).axes
         crosses = [line for line in panel.get_lines() if line.get_marker() == "x"]
         assert len(crosses) == 2
         assert np.isfinite(panel.get_ylim()).all()
@@ -402,8 +400,6 @@ class TestRuns:
         assert "run `cumprop sweep CONFIG` first" in capsys.readouterr().err
 
     def test_the_figure(self, torch, path, tmp_path):
-        from cumprop.plots import loss_vs_flops, style
-
         self.run(path)
         written = plots.plot(tmp_path, tmp_path / "figures")
         assert [p.name for p in written] == [
@@ -412,14 +408,12 @@ class TestRuns:
         with pytest.raises(CumpropError, match="holds nothing that mse_vs_flops could show"):
             plots.plot(tmp_path, tmp_path / "figures", ["mse_vs_flops"])
         rows = self.rows(path)
-        with style.context():
-            figure = loss_vs_flops.draw(rows)
-        words = " ".join(t.get_text() for t in figure.findobj(Text)).replace("\n", " ")
+        figure = drawn(loss_vs_flops, rows)
         for said in ("width 6, student 3, K=2", "2 seeds", "1·10³ held-out inputs", "8 steps"):
-            assert said in words
+            assert said in words(figure)
         lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
         assert len(lines) == 4
-        drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 2]
-        for line, method in zip(drawn, ("cumulant", "sgd"), strict=True):
+        curves = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 2]
+        for line, method in zip(curves, ("cumulant", "sgd"), strict=True):
             losses = [row["true_loss"][1:] for row in rows if row["method"] == method]
             np.testing.assert_allclose(line.get_ydata(), np.median(losses, axis=0))
