@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import TOY
+from harness import ROOT, TOY, started, write_config
 
 import cumprop
 from cumprop import estimator, store
@@ -25,8 +23,6 @@ from cumprop.progress import Progress
 from cumprop.rows import borrow, run_cell
 from cumprop.sweep import Plan, plan, run, run_all, shared
 from cumprop.truth_store import sample
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -45,10 +41,7 @@ def experiment(tmp_path, toy):
 
     def experiment(estimators, *sets):
         path = tmp_path / "test.yaml"
-        network = {"width": 4, "depth": [1, 2], "seeds": 2, "dtype": "float64"}
-        truth = {"n_samples": 1000}
-        text = json.dumps({"network": network, "truth": truth, "estimators": estimators})
-        path.write_text(text.replace("NaN", ".nan").replace("Infinity", ".inf"))
+        write_config(path, estimators, depth=[1, 2], seeds=2, dtype="float64")
         return plan(load(path, sets=sets), "test")
 
     return experiment
@@ -306,29 +299,21 @@ class TestProcesses:
     @pytest.fixture
     def start(self, experiment, toy, tmp_path):
         planned = experiment([{"name": "toy", "value": [1, 2], "seconds": 0.4}])
-        command = [sys.executable, str(ROOT / "cli.py"), "sweep", str(tmp_path / "test.yaml")]
-        command += ["--results", str(tmp_path), "--plugin", str(toy)]
+        command = [sys.executable, ROOT / "cli.py", "sweep", tmp_path / "test.yaml"]
+        command += ["--results", tmp_path, "--plugin", toy, "--jobs"]
 
-        started = []
+        processes = []
 
         def start(jobs):
-            process = subprocess.Popen(
-                [*command, "--jobs", str(jobs)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,
-            )
-            started.append(process)
-            return process
+            processes.append(started([*command, jobs]))
+            return processes[-1]
 
         start.keys = {cell.key for cell in planned.cells}
         start.parts = tmp_path / "test" / "parts"
         yield start
-        for process in started:
-            process.kill()
-            process.communicate()
+        for process in processes:
+            with process:
+                process.kill()
 
     def wait_for_parts(self, parts, process, n=2):
         for _ in range(600):
