@@ -11,7 +11,6 @@ from pictures import assert_legible, drawn, words
 from scipy.special import ndtr, ndtri
 
 import cumprop
-from cumprop.cli import main
 from cumprop.designs import Inputs
 from cumprop.plots import sampled_check
 
@@ -33,15 +32,6 @@ def linear(tmp_path):
     path = tmp_path / "linear.npz"
     cumprop.MLP(W[:1], B[:1]).save(path)
     return path
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*words):
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
