@@ -66,6 +66,11 @@ def run(capsys):
     return run
 
 
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+
+
 @pytest.fixture(scope="session")
 def trained():
     """The module examples/trained.py: functions that give trained networks."""
