@@ -176,7 +176,7 @@ def _verdict(law: PowerLaw, wanted: float, tolerance: float) -> str:
 def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
     """Points of the cumulants with `saving` over iid sampling and its interval `low`, `high`."""
     from cumprop.plots import mse_vs_flops, mse_vs_time, tradeoff
-    from cumprop.scores import PROBLEM, summary
+    from cumprop.scores import PROBLEM
 
     each = {
         "flops": mse_vs_flops.flops_per_sample,
@@ -184,8 +184,7 @@ def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
     }[cost]
     found = []
     for _, rows in scores.groupby(PROBLEM, dropna=False):
-        records = summary(rows).to_dict("records")
-        points = [tradeoff.point(record) for record in records if record["n_seeds"] > 0]
+        points = tradeoff.points(rows)
         sampled = each(points, "iid") if points else None
         if sampled is None:
             continue
