@@ -83,7 +83,7 @@ def _name(row: dict[str, Any]) -> str:
 def _caption(
     network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate, missed: Array, se: Array
 ) -> str:
-    activations = caption._words(a.name for a in network.activations) or "no activation"
+    activations = caption.words(a.name for a in network.activations) or "no activation"
     normal = network.input_mean is None and network.input_cov is None
     known = ", and those of the estimate" if _half_width(estimate).any() else ""
     return " ".join(

@@ -35,6 +35,7 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
         raise CumpropError(
             f"one {column} shows no law; sweep with --set network.{column}=[…] of several"
         )
+    other = "depth" if column == "width" else "width"
     kept_fixed = [name for name in PROBLEM if name != column]
     by_panel = scores.groupby(kept_fixed, dropna=False)
     panels = [(table.iloc[0], _curves(table, column, fraction)) for _, table in by_panel]
@@ -51,7 +52,7 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
     for (first, curves), ax in zip(panels, axes, strict=True):
         ax.set(xscale="log", yscale="log", xlim=(values[0] / 1.15, values[-1] * 1.15))
         ax.set_ylim(min(errors) / 5, max(errors) * 2)
-        ax.set_title(_title(first, column, scores))
+        ax.set_title(caption.title(first, scores, [other]))
         for curve in curves:
             curve.draw(ax)
     figure.draw_without_rendering()
@@ -143,13 +144,6 @@ def _curves(table: pd.DataFrame, column: str, fraction: float) -> list[_Curve]:
     same = [name for name in GROUP if name != column]
     scored = table[table["mse"].notna()]
     return [_Curve.of(rows, column, fraction) for _, rows in scored.groupby(same, dropna=False)]
-
-
-def _title(first: pd.Series[Any], column: str, scores: pd.DataFrame) -> str:
-    other = "depth" if column == "width" else "width"
-    names = [name for name in PROBLEM if name not in ("config", "width", "depth")]
-    differing = [str(first[name]) for name in names if scores[name].nunique() > 1]
-    return ", ".join([f"{other} {first[other]}", *differing])
 
 
 def _about(panels: list[tuple[Any, list[_Curve]]], label: str) -> str:
