@@ -143,14 +143,9 @@ def true_loss(student: MLP, x: Array, targets: Array) -> tuple[float, float]:
 
 def folders(results: Path) -> list[Path]:
     """`results` itself or the folders in it that hold runs; `reference` only by name."""
-    if _has_runs(results):
-        return [results]
-    inside = sorted(results.iterdir()) if results.is_dir() else []
-    return [folder for folder in inside if folder.name != "reference" and _has_runs(folder)]
-
-
-def _has_runs(folder: Path) -> bool:
-    return store.has_rows(folder) and not store.is_sweep(folder)
+    return store.folders(
+        results, lambda folder: store.has_rows(folder) and not store.is_sweep(folder)
+    )
 
 
 def read(folder: Path) -> list[Row]:

@@ -176,7 +176,7 @@ def _verdict(law: PowerLaw, wanted: float, tolerance: float) -> str:
 def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
     """Points of the cumulants with `saving` over iid sampling and its interval `low`, `high`."""
     from cumprop.plots import mse_vs_flops, mse_vs_time, tradeoff
-    from cumprop.scores import PROBLEM, summary
+    from cumprop.scores import PROBLEM
 
     each = {
         "flops": mse_vs_flops.flops_per_sample,
@@ -184,8 +184,7 @@ def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
     }[cost]
     found = []
     for _, rows in scores.groupby(PROBLEM, dropna=False):
-        records = summary(rows).to_dict("records")
-        points = [tradeoff.point(record) for record in records if record["n_seeds"] > 0]
+        points = tradeoff.points(rows)
         sampled = each(points, "iid") if points else None
         if sampled is None:
             continue
@@ -209,13 +208,20 @@ def times(x: float) -> str:
     return f"{rounded:,.0f}×" if rounded >= 10 else f"{rounded:g}×"
 
 
+def named(p: dict[str, Any]) -> str:
+    """Order and kind of a point of the cumulants.
+
+    >>> named({"order": 3.0, "kind": "augmented_factorised"}), named({"order": 2, "kind": "basic"})
+    ('K=3 augmented factorised', 'K=2')
+    """
+    kind = "" if p["kind"] == "basic" else f" {p['kind'].replace('_', ' ')}"
+    return f"K={p['order']:.0f}{kind}"
+
+
 def _saving(p: dict[str, Any]) -> str:
     if not p["resolved"]:
-        return f"K={p['order']:.0f} more than {times(p['saving'])}"
-    kind = "" if p["kind"] == "basic" else f" {p['kind'].replace('_', ' ')}"
-    return (
-        f"K={p['order']:.0f}{kind} {times(p['saving'])} ({times(p['low'])} to {times(p['high'])})"
-    )
+        return f"{named(p)} more than {times(p['saving'])}"
+    return f"{named(p)} {times(p['saving'])} ({times(p['low'])} to {times(p['high'])})"
 
 
 def _at_paper_flops(p: dict[str, Any]) -> str:

@@ -139,14 +139,13 @@ def report(results: Path) -> Report:
 
     sections, rows_of = [], dict[str, pd.DataFrame]()
     conditions = set[str]()
-    for name, rows, fitting in plots.tables(results):
+    for name, rows, asked in plots.tables(results):
         folder = results / name if (results / name).is_dir() else results
         points = _points(rows)
         text = points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         store.write_text(folder / POINTS, text)
         figures, missing = {}, {}
-        asked = store.planned_figures(results, name) or sorted(fitting)
-        for figure in (figure for figure in asked if figure in fitting):
+        for figure in asked:
             try:
                 figures[figure] = _drawn(figure, rows)
             except CumpropError as error:

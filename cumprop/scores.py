@@ -173,11 +173,7 @@ def by_seed(group: pd.DataFrame) -> pd.DataFrame:
 
 def config_folders(results: Path) -> list[Path]:
     """`results` itself or the folders in it that hold rows or scores; `reference` only by name."""
-    if _has_rows(results) or _has_scores(results):
-        return [results]
-    inside = sorted(results.iterdir()) if results.is_dir() else []
-    folders = [folder for folder in inside if folder.name != "reference"]
-    return [folder for folder in folders if _has_rows(folder) or _has_scores(folder)]
+    return store.folders(results, lambda folder: _has_rows(folder) or _has_scores(folder))
 
 
 def _has_rows(folder: Path) -> bool:

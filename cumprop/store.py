@@ -211,24 +211,26 @@ def compacted(folder: Path) -> Compacted:
     return _read[path][1]
 
 
+def folders(results: Path, holds: Callable[[Path], bool]) -> list[Path]:
+    """`results` itself or the folders in it that `holds`; `reference` and `truth` only by name."""
+    if holds(results):
+        return [results]
+    inside = sorted(results.iterdir()) if results.is_dir() else []
+    return [folder for folder in inside if folder.name not in _SET_ASIDE and holds(folder)]
+
+
 def config_folders(results: str | Path) -> list[Path]:
     """The configurations below `results`: itself if it is one, else its subfolders with parts.
 
     `reference` and `truth` are left out unless named. Raises CumpropError if there are none.
     """
     results = Path(results)
-    if (results / "parts").is_dir():
-        return [results]
+    found = folders(results, lambda folder: (folder / "parts").is_dir())
     if not results.is_dir():
         raise CumpropError(f"{results}: no such folder; run `cumprop sweep` or name another")
-    folders = [
-        folder
-        for folder in sorted(results.iterdir())
-        if (folder / "parts").is_dir() and folder.name not in _SET_ASIDE
-    ]
-    if not folders:
+    if not found:
         raise CumpropError(f"{results}: holds no results; run `cumprop sweep CONFIG` first")
-    return folders
+    return found
 
 
 def read_rows(results: str | Path) -> pd.DataFrame:

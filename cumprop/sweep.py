@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -135,12 +135,10 @@ def run_all(
             stages: list[tuple[Sequence[Job], int]] = [([*blocks, *left], place.workers)]
             if one.jobs is not None:
                 stages = [(blocks, place.workers), (left, one.jobs)]
-            failed = dict[str, Outcome]()  # a truth once, however many of its blocks fail
+            failed = dict[str, Outcome]()
             for jobs, workers in stages:
-                for job, outcome in _outcomes(jobs, work, replace(place, workers=workers)):
-                    progress.finish(one.name, job, outcome)
-                    if outcome.failed:
-                        failed.setdefault(outcome.label, outcome)
+                there = replace(place, workers=workers)
+                failed |= _failures(jobs, work, there, one.name, progress)
             lost = sum(outcome.is_cell for outcome in failed.values())
             summaries.append(Summary(len(left) - lost, n - len(left), [*failed.values()]))
     return summaries
@@ -152,13 +150,9 @@ def sample(
     """Extend truths below `results` to `n_samples`; what failed, each truth once."""
     work = Work(results.absolute(), debug=debug)
     blocks = _blocks([TruthJob(spec, n_samples) for spec in specs], results)
-    failed = dict[str, Outcome]()
+    place = replace(place, folder=results)
     with Progress(blocks, [], results) as progress:
-        for job, outcome in _outcomes(blocks, work, replace(place, folder=results)):
-            progress.finish("truth", job, outcome)
-            if outcome.failed:
-                failed.setdefault(outcome.label, outcome)
-    return [*failed.values()]
+        return [*_failures(blocks, work, place, "truth", progress).values()]
 
 
 def _blocks(truths: Sequence[TruthJob], results: Path) -> list[TruthBlock]:
@@ -171,20 +165,26 @@ def _blocks(truths: Sequence[TruthJob], results: Path) -> list[TruthBlock]:
     return blocks
 
 
-def _outcomes(jobs: Sequence[Job], work: Work, place: Place) -> Iterator[tuple[Job, Outcome]]:
-    """Jobs and their outcomes as they end, long ones first: all workers are busy to the end.
+def _failures(
+    jobs: Sequence[Job], work: Work, place: Place, name: str, progress: Progress
+) -> dict[str, Outcome]:
+    """Run jobs, long ones first: all workers are busy to the end; what failed, each truth once.
 
     The blocks of a truth are merged when all are sampled, and some at a time before.
     """
     ordered = sorted(jobs, key=lambda job: job.flops, reverse=True)
     left = Counter(job.gap.spec.key for job in jobs if isinstance(job, TruthBlock))
+    failed = dict[str, Outcome]()
     for job, outcome in engines.outcomes(ordered, work, place, work.give_up):
-        yield job, outcome
+        progress.finish(name, job, outcome)
+        if outcome.failed:
+            failed.setdefault(outcome.label, outcome)
         if isinstance(job, TruthBlock):
             key = job.gap.spec.key
             left[key] -= 1
             if left[key] % _MERGED_AT_ONCE == 0 and not outcome.failed:
                 truth_store.merge(work.results / "truth", job.gap.spec)
+    return failed
 
 
 def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cumprop.measurements import AGREES, DISAGREES, OPEN, USUAL, Measurement
+from cumprop.measurements import AGREES, DISAGREES, OPEN, USUAL, Measurement, named
 from cumprop.scores import GROUP
 from cumprop.tail_scores import relative_errors
 
@@ -70,8 +70,7 @@ def _is_usual(row: dict[str, Any], order: int) -> bool:
 
 def _words(row: dict[str, Any]) -> str:
     if row["estimator"] == "cumulant":
-        kind = "" if row["kind"] == "basic" else f" {row['kind'].replace('_', ' ')}"
-        name = f"K={row['order']:.0f}{kind}"
+        name = named(row)
     else:
         name = f"{row['n_samples']:.0f} samples"
         if '"extrapolate": "none"' not in row["parameters"]:

@@ -19,8 +19,6 @@ from cumprop import store
 from cumprop.truth import Truth, TruthSpec
 
 _UNREADABLE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-NOTHING: dict[str, Any] = {"depth": 0, "chunks": 0, "rest": 0}
-"""The header of no file."""
 
 
 def block_path(directory: Path, spec: TruthSpec, start: int) -> Path:

@@ -17,8 +17,6 @@ import yaml
 
 from cumprop.errors import ConfigError
 
-Path_ = Sequence[str | int]
-
 
 @dataclass(frozen=True)
 class Mark:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from cumprop.cli import main
 from cumprop.truth import TruthSpec
 
 settings.register_profile("fixed", derandomize=True)
@@ -52,6 +53,22 @@ def pytest_runtest_makereport():
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report():
     return _refuse_skips((yield))
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command line; returns exit code, stdout and stderr."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 
 
 @pytest.fixture(scope="session")

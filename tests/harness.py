@@ -64,10 +64,8 @@ class Sweep:
         self.parts = self.results / "test" / "parts"
         folder.mkdir(exist_ok=True)
         self.plugin.write_text(TOY)
-        network = {"width": 4, "depth": 1, "seeds": 2, "dtype": "float64"}
         estimators = [{"name": "toy", "value": [*range(n // 2)]}]
-        experiment = {"network": network, "truth": {"n_samples": 1000}, "estimators": estimators}
-        self.config.write_text(json.dumps(experiment))
+        write_config(self.config, estimators, seeds=2, dtype="float64")
 
     def start(self, *words, jobs=1, seconds=0.0):
         """The sweep in a process group of its own; each cell takes so many seconds."""
@@ -111,19 +109,32 @@ class Sweep:
         assert (n_rows, problems) == (self.n, [])
 
 
+def write_config(path, estimators, n_samples=1000, **network):
+    """An experiment on networks of width 4 and depth 1, or what `network` says."""
+    network = {"width": 4, "depth": 1} | network
+    truth = {"n_samples": n_samples}
+    text = json.dumps({"network": network, "truth": truth, "estimators": estimators})
+    path.write_text(text.replace("NaN", ".nan").replace("Infinity", ".inf"))
+
+
 def started(words, **environment):
     """A process in a group of its own, what it says on stderr kept.
 
     A table on stdout may be longer than a pipe that nobody reads while the process is watched.
+    Ctrl-C reaches it even where the shell that started the tests ignores that, as nohup's does.
     """
-    return subprocess.Popen(
-        [str(word) for word in words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | environment,
-        start_new_session=True,
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [str(word) for word in words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | environment,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ended(process, timeout=600):

@@ -10,7 +10,7 @@ import pytest
 
 import cumprop
 from cumprop import store
-from cumprop.cli import cli, main
+from cumprop.cli import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,17 +72,6 @@ def net(tmp_path):
     path = tmp_path / "net.npz"
     cumprop.random_mlp(width=4, depth=2, seed=0, dtype="float64").save(path)
     return path
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs the command line; returns exit code, stdout and stderr."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 class TestHelp:

@@ -2,17 +2,17 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from pictures import assert_legible, drawn, words
 from scipy.special import ndtr, ndtri
 
 import cumprop
-from cumprop.cli import main
 from cumprop.designs import Inputs
-from cumprop.plots import sampled_check, style
+from cumprop.plots import sampled_check
 
 RNG = np.random.default_rng(0)
 W = [RNG.normal(size=shape) / np.sqrt(shape[1]) for shape in [(6, 4), (5, 6), (3, 5)]]
@@ -32,15 +32,6 @@ def linear(tmp_path):
     path = tmp_path / "linear.npz"
     cumprop.MLP(W[:1], B[:1]).save(path)
     return path
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*words):
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -286,33 +277,43 @@ def test_plot(run, net, tmp_path, suffix, start):
 
 
 @pytest.mark.parametrize("n_outputs", [1, 10, 256])
-@pytest.mark.parametrize("sampled", [False, True])
-def test_picture_shows_estimate_and_check(n_outputs, sampled):
+@pytest.mark.parametrize("known", ["nothing", "stderr", "half_width"])
+def test_picture_shows_estimate_and_check(n_outputs, known):
     network = cumprop.MLP([RNG.normal(size=(n_outputs, 4))], [RNG.normal(size=n_outputs)])
     check = cumprop.estimate(network, "monte_carlo", cov=True, n_samples=1000)
+    sampled = known != "nothing"
     given = {"n_samples": 500} if sampled else {"order": 2}
     name = "monte_carlo" if sampled else "cumulant"
     estimate = cumprop.estimate(network, name, **given)
-    with style.context():
-        row = {"estimator": name, "design": "iid", "kind": "basic"} | given
-        figure = sampled_check.draw(network, row, estimate, check)
-        figure.draw_without_rendering()
+    half = 1.96 * estimate.stderr if sampled else 0
+    if known == "half_width":
+        half = 2.5 * estimate.stderr
+        estimate = replace(estimate, half_width=half)
+    row = {"estimator": name, "design": "iid", "kind": "basic"} | given
+    figure = drawn(sampled_check, network, row, estimate, check)
     left, right = figure.axes
     ours, theirs = (bars.lines[0].get_ydata() for bars in left.containers)
+    if sampled:
+        np.testing.assert_allclose(_lengths(left.containers[0]), 2 * half)
     np.testing.assert_array_equal(ours, estimate.mean)
     np.testing.assert_array_equal(theirs, check.mean)
     (bars,) = right.containers
     sd = np.sqrt(np.diag(check.cov))
     np.testing.assert_allclose(bars.lines[0].get_ydata(), (estimate.mean - check.mean) / sd)
-    squares = check.stderr**2 + (estimate.stderr**2 if sampled else 0)
-    ends = np.array([end[:, 1] for end in bars.lines[2][0].get_segments()])
-    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * 1.96 * np.sqrt(squares) / sd)
-    words = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    both = np.hypot(1.96 * check.stderr, half)
+    np.testing.assert_allclose(_lengths(bars), 2 * both / sd)
+    said = words(figure)
     for part in (f"4-{n_outputs} network", "standard normal", "1,000 independent", "K=2"):
-        assert part in words or (part == "K=2" and sampled)
-    assert ("and those of the estimate" in words) == sampled
+        assert part in said or (part == "K=2" and sampled)
+    assert ("and those of the estimate" in said) == sampled
     lowest = min(text.get_window_extent().y0 for text in figure.texts)
-    assert lowest >= 0 and min(text.get_fontsize() for text in figure.findobj(Text)) >= 7
+    assert lowest >= 0
+    assert_legible(figure)
+
+
+def _lengths(bars):
+    ends = np.array([end[:, 1] for end in bars.lines[2][0].get_segments()])
+    return ends[:, 1] - ends[:, 0]
 
 
 # --- networks of other libraries, and mistakes -------------------------------------------------

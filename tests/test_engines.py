@@ -1,6 +1,5 @@
 """Engines: the same tables on all of them, and jobs that outlive their workers."""
 
-import json
 import socket
 import subprocess
 import sys
@@ -83,10 +82,8 @@ def trouble(tmp_path, plugin):
     def trouble(entries, place=None, seconds=None):
         place = place or Place(workers=2)
         estimators = [{"name": "trouble", "folder": str(tmp_path), **entry} for entry in entries]
-        network = {"width": 4, "depth": 1}
-        content = {"network": network, "truth": {"n_samples": 2}, "estimators": estimators}
         path = tmp_path / "trouble.yaml"
-        path.write_text(json.dumps(content))
+        harness.write_config(path, estimators, n_samples=2)
         return run(plan(load(path), "trouble"), tmp_path, place, plugins=[plugin], seconds=seconds)
 
     return trouble

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sources import export, refusal
 
 import cumprop
 from cumprop.cli import main
@@ -16,7 +17,7 @@ from cumprop.errors import CumpropError
 from cumprop.importers.parts import chained
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
-onnx = pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
+pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
 safetensors = pytest.importorskip("safetensors.torch", reason="pip install safetensors")
 neural_network = pytest.importorskip("sklearn.neural_network", reason="pip install scikit-learn")
 nn = torch.nn
@@ -41,23 +42,6 @@ def sequential(model):
         linear.bias.data = torch.tensor(intercept)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def export(module, path, shape=(1, 5), **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # this exporter needs no further library, but is the old one
-        torch.onnx.export(module, (torch.zeros(shape),), path, dynamo=False, **options)
-    return path
-
-
-def refusal(source, **options):
-    """The one line with which `load` refuses a source."""
-    with pytest.raises(CumpropError) as caught:
-        cumprop.load(source, **options)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
-    return str(caught.value)
 
 
 # --- every format ------------------------------------------------------------------------------
@@ -99,157 +83,6 @@ def test_the_input_is_given_beside_the_network(tmp_path):
     assert network.input_cov.tolist() == np.diag([1.0, 0, 4]).tolist()
 
 
-# --- PyTorch -----------------------------------------------------------------------------------
-
-
-def test_sequential_with_everything_that_can_be_read():
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Flatten(),
-        nn.Tanh(),  # before any map
-        nn.Linear(6, 8),
-        nn.GELU(),
-        nn.Dropout(0.5),
-        nn.Sequential(nn.Linear(8, 8, bias=False), nn.LeakyReLU(0.2), nn.Identity()),
-        nn.Linear(8, 4),
-        nn.Linear(4, 4),  # right after another
-        nn.Sigmoid(),  # after the last map
-    ).double()
-    network = cumprop.load(module)
-    assert [a.name for a in network.activations] == [
-        "tanh", "gelu", "leaky_relu(0.2)", "identity", "sigmoid",
-    ]  # fmt: skip
-    x = torch.tensor(RNG.normal(size=(9, 2, 3)))
-    y = module.eval()(x).detach().numpy()
-    np.testing.assert_allclose(network.forward(x.reshape(9, 6).numpy()), y, rtol=1e-12)
-
-
-def test_a_single_linear_layer():
-    layer = nn.Linear(3, 2)
-    assert cumprop.load(nn.Sequential(layer)).depth == 0
-    np.testing.assert_array_equal(cumprop.load(layer).weights[0], layer.weight.detach())
-
-
-@pytest.mark.parametrize(
-    ("layer", "message"),
-    [
-        (nn.Conv2d(1, 1, 3), "layer 1 (Conv2d) cannot be read"),
-        (nn.BatchNorm1d(4), "layer 1 (BatchNorm1d) cannot be read"),
-        (nn.Softmax(dim=1), "layer 1 (Softmax) cannot be read"),
-        (nn.GELU(approximate="tanh"), "layer 1 (GELU) cannot be read; only"),
-        (nn.Sequential(nn.LayerNorm(4)), "layer 0 (LayerNorm) cannot be read"),
-        (nn.Flatten(0), "layer 1 (Flatten) cannot be read"),
-        (nn.LazyLinear(4), "no ordinary tensor"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Lazy modules")
-def test_layers_that_cannot_be_read(layer, message):
-    found = refusal(nn.Sequential(nn.Linear(4, 4), layer))
-    assert found.startswith("Sequential: ") and message in found
-
-
-def test_modules_with_a_forward_of_their_own_are_refused():
-    class Skip(nn.Sequential):
-        def forward(self, x):
-            return x + super().forward(x)
-
-    assert "Skip cannot be read" in refusal(Skip(nn.Linear(4, 4)))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_every_floating_type(tmp_path, dtype):
-    """Also more than ten layers: safetensors sorts their names as words."""
-    torch.manual_seed(0)
-    module = nn.Sequential(*(nn.Linear(4, 4) for _ in range(12))).to(dtype)
-    torch.save(module.state_dict(), tmp_path / "a.pth")
-    safetensors.save_file(module.state_dict(), tmp_path / "a.safetensors")
-    for path in tmp_path.iterdir():
-        network = cumprop.load(path, activations="identity")
-        assert network.dtype == (np.float64 if dtype is torch.float64 else np.float32)
-        for layer, w, b in zip(module, network.weights, network.biases, strict=True):
-            np.testing.assert_array_equal(w, layer.weight.detach().to(torch.float64))
-            np.testing.assert_array_equal(b, layer.bias.detach().to(torch.float64))
-
-
-def test_safetensors_order(tmp_path):
-    """By number; families of names in the order that chains; refused where that is open."""
-
-    def order(**shapes):
-        tensors = {
-            name: torch.full(shape, float(i)) for i, (name, shape) in enumerate(shapes.items())
-        }
-        safetensors.save_file(tensors, tmp_path / "a.safetensors")
-        network = cumprop.load(tmp_path / "a.safetensors", activations="relu")
-        return [int(w[0, 0]) for w in network.weights]
-
-    assert order(w9=(3, 3), w10=(3, 3), w11=(3, 3)) == [0, 1, 2]
-    assert order(stem=(4, 5), hidden1=(4, 4), hidden2=(4, 4), head=(2, 4)) == [0, 1, 2, 3]
-    with pytest.raises(CumpropError, match=r"number the names: 0\.weight"):
-        order(first=(4, 4), second=(4, 4))
-    with pytest.raises(CumpropError, match="number the names"):
-        order(**dict.fromkeys("acdefgh", (4, 4)))
-
-
-def test_state_dicts_of_any_names():
-    w, v = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 4))
-    for names in (("W0", "W1", "b1"), ("in.weight", "out.weight", "out.bias"), ("a", "c_w", "c_b")):
-        arrays = dict(zip(names, (w, v, np.ones(2)), strict=True))
-        network = cumprop.load(arrays, activations="tanh")
-        np.testing.assert_array_equal(network.weights[1], v)
-        assert network.biases[0] is None and network.biases[1].tolist() == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (nn.Sequential(nn.Conv1d(2, 2, 3)), "0.weight, of shape (2, 2, 3), is no weight"),
-        (nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)), "1.weight, of shape (3,), is no weight"),
-        (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), "1.num_batches_tracked, of shape ()"),
-        (nn.RNN(3, 3), "weight_ih_l0, of shape (3, 3), is no weight"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "parametrizations.weight"),
-        (nn.Sequential(nn.Linear(3, 4), nn.Linear(3, 2)), "1.weight has shape (2, 3) but 0.weight"),
-        (nn.Sequential(), "holds no matrix"),
-    ],
-)
-def test_state_dicts_that_are_no_mlp(module, message):
-    assert message in refusal(module.state_dict(), activations="relu")
-
-
-def test_strange_state_dicts():
-    w = torch.ones(3, 3)
-    assert "no tensor; give a state dict alone" in refusal({"epoch": 3, "state_dict": {"w": w}})
-    assert "1 is no name; give a state dict" in refusal({1: w})
-    assert "ordinary tensor" in refusal({"w": w.to_sparse()})
-    assert "ordinary tensor" in refusal({"w": w.to("meta")})
-    assert "GB" in refusal({"w": torch.ones(1).expand(10**9, 10**9)})
-    assert "b has shape (2,); w needs (3,)" in refusal({"w": w, "b": torch.ones(2)})
-    assert "NaN" in refusal({"w": w * float("nan")})
-    assert "complex64" in refusal({"w": w.to(torch.complex64)})
-    assert "same name" in refusal({"0.weight": w, "0.w": w})
-    assert "name the activations, as in --activations relu" in refusal({"w0": w, "w1": w})
-    assert "2 activations for 1" in refusal({"w0": w, "w1": w}, activations=["relu", "relu"])
-    assert "\n" not in refusal({"a\nb" * 1000: w[0]})
-
-
-def test_checkpoints_that_are_refused(tmp_path):
-    module = nn.Sequential(nn.Linear(3, 3))
-    path = tmp_path / "a.pt"
-    remedy = "torch.save(model.state_dict(), path)"
-    torch.save(module, path)
-    found = refusal(path)
-    assert "pickles torch.nn.modules.container.Sequential" in found and remedy in found
-    torch.save(module.state_dict(), path, _use_new_zipfile_serialization=False)
-    assert "since version 1.6" in refusal(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated
-        torch.jit.save(torch.jit.script(module), path)
-    assert "a TorchScript archive" in refusal(path)
-    torch.save(module[0].weight.data, path)
-    assert "holds a Tensor, no state dict" in refusal(path)
-    torch.save({"model": module.state_dict(), "epoch": 1}, path)
-    assert "'model' is a OrderedDict, no tensor" in refusal(path)
-
-
 # --- scikit-learn ------------------------------------------------------------------------------
 
 
@@ -277,143 +110,6 @@ def test_estimators_that_are_refused():
     model = fitted()
     model.coefs_[1][0, 0] = np.nan
     assert refusal(model) == "MLPRegressor: W1 contains NaN or infinite entries; replace them"
-
-
-# --- ONNX --------------------------------------------------------------------------------------
-
-
-def written(tmp_path, nodes, shape=("N", 3), outputs=("y",), **constants):
-    """An ONNX file of nodes (op, inputs, output, attributes) and constants."""
-    helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
-    made = [
-        helper.make_node(op, inputs, [output], name=f"{op}_{i}", **attributes)
-        for i, (op, inputs, output, attributes) in enumerate(nodes)
-    ]
-    graph = helper.make_graph(
-        made,
-        "g",
-        [helper.make_tensor_value_info("x", float_, shape)],
-        [helper.make_tensor_value_info(y, float_, None) for y in outputs],
-        [onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()],
-    )
-    onnx.save(helper.make_model(graph), tmp_path / "a.onnx")
-    return tmp_path / "a.onnx"
-
-
-W = RNG.normal(size=(4, 3)).astype(np.float32)
-V = RNG.normal(size=(4, 2)).astype(np.float32)
-B = RNG.normal(size=(1, 4)).astype(np.float32)
-
-
-def test_onnx_operations(tmp_path):
-    """Against the reference evaluator of ONNX."""
-    from onnx.reference import ReferenceEvaluator
-
-    path = written(
-        tmp_path,
-        [
-            ("Flatten", ["x"], "x1", {}),
-            ("Gemm", ["x1", "W", "B"], "z1", {"transB": 1, "alpha": 0.5, "beta": 2.0}),
-            ("LeakyRelu", ["z1"], "h1", {"alpha": 0.2}),
-            ("MatMul", ["h1", "S"], "m", {}),
-            ("Add", ["B", "m"], "z2", {}),
-            ("Identity", ["z2"], "i", {}),
-            ("Abs", ["i"], "h2", {}),
-            ("Gemm", ["h2", "V"], "z3", {}),
-            ("Tanh", ["z3"], "y", {}),
-        ],
-        shape=("N", 3, 1),
-        W=W, V=V, B=B, S=RNG.normal(size=(4, 4)).astype(np.float32),
-    )  # fmt: skip
-    network = cumprop.load(path)
-    assert [a.name for a in network.activations] == ["leaky_relu(0.2)", "abs", "tanh"]
-    x = RNG.normal(size=(6, 3, 1)).astype(np.float32)
-    expected = ReferenceEvaluator(str(path)).run(None, {"x": x})[0]
-    np.testing.assert_allclose(network.forward(x[:, :, 0]), expected, atol=1e-5)
-
-
-def test_onnx_from_pytorch(tmp_path):
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Flatten(), nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 8, bias=False), nn.Sigmoid(),
-        nn.Dropout(), nn.Linear(8, 3), nn.LeakyReLU(0.3),
-    ).eval()  # fmt: skip
-    path = export(module, tmp_path / "a.onnx", (1, 2, 3), opset_version=20)
-    x = torch.randn(5, 2, 3)
-    expected = module(x).detach().numpy()
-    np.testing.assert_allclose(cumprop.load(path).forward(x.reshape(5, 6)), expected, atol=1e-6)
-
-
-def test_onnx_flatten_as_a_reshape(tmp_path):
-    """As the newer exporter of PyTorch writes it."""
-
-    def path(shape, target):
-        nodes = [("Reshape", ["x", "s"], "f", {}), ("Gemm", ["f", "W"], "y", {"transB": 1})]
-        return written(tmp_path, nodes, shape, W=W, s=np.array(target))
-
-    for target in ([1, 3], [-1, 3], [0, -1]):
-        assert cumprop.load(path((1, 3, 1), target)).widths == (3, 4)
-    for shape, target in (((2, 6), [-1, 3]), ((1, 3, 1), [3]), (("N", "M"), [-1, 3])):
-        assert "only a Reshape that does" in refusal(path(shape, target))
-
-
-def test_onnx_external_data(tmp_path):
-    path = written(tmp_path, [("Gemm", ["x", "W"], "y", {"transB": 1})], W=W)
-    model = onnx.load(path)
-    onnx.save(model, path, save_as_external_data=True, location="a.data", size_threshold=0)
-    np.testing.assert_array_equal(cumprop.load(path).weights[0], W)
-    whole = (tmp_path / "a.data").read_bytes()
-    (tmp_path / "a.data").write_bytes(whole[:-4])
-    assert "damaged, or the file of its external data is missing" in refusal(path)
-    (tmp_path / "a.data").unlink()
-    assert "external data is missing" in refusal(path)
-    tensor = onnx.load(path, load_external_data=False)
-    for entry in tensor.graph.initializer[0].external_data:
-        entry.value = {"location": "../secret", "length": str(W.nbytes)}.get(entry.key, "0")
-    (tmp_path.parent / "secret").write_bytes(whole)
-    path.write_bytes(tensor.SerializeToString())
-    assert "external data is missing" in refusal(path)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "options", "message"),
-    [
-        ([("Conv", ["x", "W"], "y", {})], {}, "node Conv 'Conv_0' cannot be read; only Gemm"),
-        ([("Gemm", ["x", "W"], "y", {"transB": 1, "domain": "my"})], {}, "node my.Gemm"),
-        ([("Gemm", ["x", "W"], "y", {"transA": 1})], {}, "transposes its input"),
-        ([("Gemm", ["x", "V"], "y", {})], {}, "takes 4 numbers but gets 3"),
-        ([("Gemm", ["x", "x"], "y", {})], {}, "no constant numbers as its input 1"),
-        ([("Gemm", ["x", "W", "V"], "y", {"transB": 1})], {}, "bias of shape (4, 2)"),
-        ([("Gemm", ["x", "W"], "y", {"alpha": "a"})], {}, "attribute alpha that is no number"),
-        ([("MatMul", ["W", "x"], "y", {})], {}, "multiplies from the left"),
-        (
-            [("MatMul", ["x", "B"], "y", {})],
-            {"shape": ("N", 1), "B": B[0]},
-            "weights of shape (4,)",
-        ),
-        ([("Add", ["x", "B"], "y", {})], {}, "follows no MatMul"),
-        ([("Relu", ["x"], "a", {}), ("Add", ["a", "x"], "y", {})], {}, "follows no MatMul"),
-        ([("Gelu", ["x"], "y", {"approximate": "tanh"})], {}, "tanh form of GELU"),
-        ([("Flatten", ["x"], "y", {"axis": 0})], {}, "another axis"),
-        ([("Relu", ["x"], "a", {}), ("Tanh", ["x"], "y", {})], {}, "does not follow the node"),
-        ([("Relu", ["x"], "y", {}), ("Tanh", ["y"], "z", {})], {}, "output is not what"),
-        ([("Relu", ["x"], "y", {})], {}, "holds no linear layer"),
-        ([("Relu", ["x"], "y", {})], {"outputs": ("x", "y")}, "1 inputs and 2 outputs"),
-        ([("MatMul", ["x", "W"], "y", {})], {"shape": (1, 5, 4)}, "put a Flatten before"),
-        ([("MatMul", ["x", "I"], "y", {})], {"I": np.ones((3, 2), np.int32)}, "floating-point"),
-        ([("MatMul", ["x", "W"], "y", {})], {"shape": None, "W": W * np.nan}, "W0 contains NaN"),
-    ],
-)
-def test_onnx_files_that_are_no_mlp(tmp_path, nodes, options, message):
-    path = written(tmp_path, nodes, **({"W": W, "V": V, "B": B} | options))
-    found = refusal(path)
-    assert found.startswith(f"{path}: ") and message in found
-
-
-def test_onnx_constants_in_nodes(tmp_path):
-    value = onnx.numpy_helper.from_array(W)
-    nodes = [("Constant", [], "C", {"value": value}), ("Gemm", ["x", "C"], "y", {"transB": 1})]
-    np.testing.assert_array_equal(cumprop.load(written(tmp_path, nodes)).weights[0], W)
 
 
 # --- the documentation -------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pkgutil import iter_modules
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from pictures import assert_legible, drawn, words
 
+from cumprop import estimators
 from cumprop import scores as scores_module
 from cumprop.errors import CumpropError
 from cumprop.plots import available, mse_vs_flops, plot, style
@@ -47,25 +49,13 @@ def table(seeds=5, depths=(4,), orders=(1, 2, 3), **changes):
     return pd.DataFrame(rows).assign(**changes).astype({"order": float, "n_samples": float})
 
 
-def drawn(scores):
-    with style.context():
-        figure = mse_vs_flops.draw(scores)
-        figure.draw_without_rendering()
-    return figure
-
-
-def words(figure):
-    return " ".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
-
-
-def boxes(axes):
-    return [text.get_window_extent() for text in axes.texts if text.get_text()]
-
-
 def test_every_estimator_has_its_own_look():
     looks = list(style._LOOKS.values())
     assert len({look.label for look in looks}) == len(looks)
     assert len({look.marker for look in looks}) == len(looks)
+    assert {name for name, _ in style._LOOKS} == {m.name for m in iter_modules(estimators.__path__)}
+    single = [look.colour for (_, variant), look in style._LOOKS.items() if variant is None]
+    assert len(set(single)) == len(single)
     new = style.look({"estimator": "somebody_elses"})
     assert new == style.look({"estimator": "somebody_elses", "kind": "basic"})
     assert new.label == "somebody_elses"
@@ -73,10 +63,9 @@ def test_every_estimator_has_its_own_look():
 
 @pytest.mark.parametrize("depths", [(4,), (1, 2, 4, 8, 16)])
 def test_text_is_legible_and_inside_and_overlaps_nothing(depths):
-    figure = drawn(table(depths=depths))
+    figure = drawn(mse_vs_flops, table(depths=depths))
     assert figure.get_figwidth() == (style.COLUMN if len(depths) == 1 else style.PAGE)
-    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    assert min(text.get_fontsize() for text in shown) >= 7
+    assert_legible(figure)
     (legend,) = figure.legends
     (caption,) = figure.texts
     for text in (legend, caption):
@@ -88,17 +77,10 @@ def test_text_is_legible_and_inside_and_overlaps_nothing(depths):
         around = axes.get_tightbbox()
         assert caption.get_window_extent().y1 <= around.y0
         assert around.y1 <= legend.get_window_extent().y0
-        for i, box in enumerate(boxes(axes)):
-            assert not any(box.overlaps(other) for other in boxes(axes)[:i])
-            assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 + 1
-            marks = np.vstack(
-                [line.get_transform().transform(line.get_xydata()) for line in axes.lines]
-            )
-            assert not box.count_contains(marks)
 
 
 def test_caption_says_what_the_figure_rests_on():
-    text = words(drawn(table()))
+    text = words(drawn(mse_vs_flops, table()))
     for fact in [
         "ReLU MLPs of width 256 and depth 4, He init, float32", "5 networks (seeds 0–4)",
         "4·10⁶ passes (orthogonal)", "95% intervals, networks and truth noise", "executed-1",
@@ -106,11 +88,11 @@ def test_caption_says_what_the_figure_rests_on():
     ]:  # fmt: skip
         assert fact in text
     assert "upper bound" not in text
-    assert "truth noise only (one network)" in words(drawn(table(seeds=1)))
+    assert "truth noise only (one network)" in words(drawn(mse_vs_flops, table(seeds=1)))
 
 
 def test_sampling_lines_pass_through_measured_points():
-    (axes,) = drawn(table()).axes
+    (axes,) = drawn(mse_vs_flops, table()).axes
     solid, dashed = axes.lines[:2]
     for line, product in ((solid, 660_000), (dashed, 0.2 * 860_000)):
         assert np.prod(line.get_xydata(), axis=1) == pytest.approx(product, rel=1e-9)
@@ -121,7 +103,7 @@ def test_saving_is_flops_of_sampling_over_flops_at_equal_error():
     best = scores[(scores["order"] == 3)]
     vn_mse = best["mse"].mean() / best["variance"].mean()
     times = float(f"{660_000 / vn_mse / 1e9:.2g}")
-    assert f"K=3: {times:,.10g}× fewer FLOPs" in words(drawn(scores))
+    assert f"K=3: {times:,.10g}× fewer FLOPs" in words(drawn(mse_vs_flops, scores))
 
 
 def test_unresolved_errors_are_upper_bounds():
@@ -129,7 +111,7 @@ def test_unresolved_errors_are_upper_bounds():
     third = scores["order"] == 3
     scores.loc[third, "mse_se"] = 1e-6
     scores.loc[third & (scores["seed"] < 4), "mse"] = -1e-8
-    figure = drawn(scores)
+    figure = drawn(mse_vs_flops, scores)
     (axes,) = figure.axes
     (bound,) = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
     point = scores_module.summary(scores).query("order == 3").iloc[0]
@@ -140,7 +122,7 @@ def test_unresolved_errors_are_upper_bounds():
 
 
 def test_what_is_unusual_about_cumulants_is_said():
-    text = words(drawn(table(engine="dense", metric="exact", truncation="published")))
+    text = words(drawn(mse_vs_flops, table(engine="dense", metric="exact", truncation="published")))
     assert "K=3 dense published" in text
 
 
@@ -149,7 +131,7 @@ def test_failures_are_named():
     fourth = scores["order"] == 4
     scores.loc[fourth, ["mse", "mse_se", "variance"]] = np.nan
     scores.loc[fourth, "status"] = "failed: needs 12 GB"
-    text = words(drawn(scores))
+    text = words(drawn(mse_vs_flops, scores))
     assert "K=4: 5 of 5 runs without a score (needs 12 GB)" in text
     assert "Not run" not in text
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -50,12 +51,8 @@ def planned(once):
 
 
 @pytest.fixture
-def cli_run(capsys):
-    def cli_run(*words):
-        code = main(["results", *map(str, words)])
-        return code, *capsys.readouterr()
-
-    return cli_run
+def cli_run(run):
+    return partial(run, "results")
 
 
 def change(path, **columns):

@@ -1,17 +1,11 @@
 """Sweeps: every cell once, whatever is killed, repeated, run twice or failing."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import TOY
+from harness import TOY, write_config
 
 import cumprop
 from cumprop import estimator, store
@@ -25,8 +19,6 @@ from cumprop.progress import Progress
 from cumprop.rows import borrow, run_cell
 from cumprop.sweep import Plan, plan, run, run_all, shared
 from cumprop.truth_store import sample
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -45,10 +37,7 @@ def experiment(tmp_path, toy):
 
     def experiment(estimators, *sets):
         path = tmp_path / "test.yaml"
-        network = {"width": 4, "depth": [1, 2], "seeds": 2, "dtype": "float64"}
-        truth = {"n_samples": 1000}
-        text = json.dumps({"network": network, "truth": truth, "estimators": estimators})
-        path.write_text(text.replace("NaN", ".nan").replace("Infinity", ".inf"))
+        write_config(path, estimators, depth=[1, 2], seeds=2, dtype="float64")
         return plan(load(path, sets=sets), "test")
 
     return experiment
@@ -298,92 +287,6 @@ class TestResuming:
         before = contents(tmp_path)
         assert run_cell(cell, tmp_path, workers=1) == Outcome(cell.label, "ok", 10**10)
         assert contents(tmp_path) == before
-
-
-class TestProcesses:
-    """Sweeps of eight slow cells in processes of their own."""
-
-    @pytest.fixture
-    def start(self, experiment, toy, tmp_path):
-        planned = experiment([{"name": "toy", "value": [1, 2], "seconds": 0.4}])
-        command = [sys.executable, str(ROOT / "cli.py"), "sweep", str(tmp_path / "test.yaml")]
-        command += ["--results", str(tmp_path), "--plugin", str(toy)]
-
-        started = []
-
-        def start(jobs):
-            process = subprocess.Popen(
-                [*command, "--jobs", str(jobs)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,
-            )
-            started.append(process)
-            return process
-
-        start.keys = {cell.key for cell in planned.cells}
-        start.parts = tmp_path / "test" / "parts"
-        yield start
-        for process in started:
-            process.kill()
-            process.communicate()
-
-    def wait_for_parts(self, parts, process, n=2):
-        for _ in range(600):
-            if len(contents(parts)) >= n:
-                return
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
-        raise AssertionError("no parts in 30 s")
-
-    def assert_complete(self, start):
-        assert {name.removesuffix(".parquet") for name in contents(start.parts)} == start.keys
-        rows = store.read_rows(start.parts.parent)
-        assert sorted(rows["cell_key"]) == sorted(start.keys)
-        assert (rows["status"] == "ok").all()
-
-    @pytest.mark.parametrize("jobs", [1, 2])
-    def test_kill_9_then_rerun(self, start, jobs):
-        process = start(jobs)
-        self.wait_for_parts(start.parts, process)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        before = contents(start.parts)
-        assert 2 <= len(before) < 8
-        process = start(jobs)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said
-        assert f"8 cells ({len(before)} already there)" in said
-        assert before.items() <= contents(start.parts).items()
-        self.assert_complete(start)
-
-    def test_workers_end_with_a_killed_parent(self, start):
-        process = start(2)
-        self.wait_for_parts(start.parts, process)
-        process.kill()
-        process.communicate(timeout=30)  # the pipes close when the last worker has ended
-
-    def test_two_at_once(self, start):
-        both = [start(1), start(1)]
-        for process in both:
-            _, said = process.communicate(timeout=60)
-            assert process.returncode == 0, said
-        self.assert_complete(start)
-        assert not list(start.parts.glob("*.corrupt"))
-        assert not list(start.parts.glob(".*.tmp"))
-
-    @pytest.mark.parametrize("jobs", [1, 2])
-    def test_ctrl_c(self, start, jobs):
-        process = start(jobs)
-        self.wait_for_parts(start.parts, process)
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert said.splitlines()[-1].startswith("interrupted; what is finished is kept")
-        assert "Traceback" not in said
-        assert 2 <= len(contents(start.parts)) < 8
 
 
 def test_forecast(experiment):

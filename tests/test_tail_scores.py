@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from pictures import drawn, words
 
 from cumprop import CumpropError, config, scores
 from cumprop.cells import cells
 from cumprop.errors import ConfigError
-from cumprop.plots import relative_error_vs_probability, style
+from cumprop.plots import relative_error_vs_probability
 from cumprop.scores import GROUP
 from cumprop.sweep import plan, run
 from cumprop.tail_scores import WORST, bucket_columns, relative_errors
@@ -143,17 +143,15 @@ def test_a_sweep_scores_and_draws_tails(swept):
     for parameters, point in points.iterrows():
         if '"none"' in parameters:
             assert 1 / 3 < point["vn_mse"] * point["n_samples"] < 3
-    with style.context():
-        figure = relative_error_vs_probability.draw(swept)
-        figure.draw_without_rendering()
+    figure = drawn(relative_error_vs_probability, swept)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == [f"tail(1.5), width 16, depth 2, N = {n} samples" for n in (200, 100)]
-    words = " ".join(text.get_text() for text in figure.findobj(Text))
+    text = words(figure)
     kept = found.drop_duplicates("bucket")
     for n in kept.loc[kept["neurons"] > kept["dropped"], "neurons"]:
-        assert f"{n}" in words
-    assert f"{kept['neurons'].sum()} of 48 in all" in words.replace("\n", " ")
-    assert {"K=1", "K=2", "1/N"} <= set(words.split())
+        assert f"{n}" in text
+    assert f"{kept['neurons'].sum()} of 48 in all" in text
+    assert {"K=1", "K=2", "1/N"} <= set(text.split())
 
 
 def test_equal_cost_is_what_the_config_says():

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from cumprop.cli import text
-from cumprop.cli.options import DIRECTORY, FILE, scale_option, set_option
+from cumprop.cli.options import FILE, jobs_option, results_option, scale_option, set_option
 
 
 @click.command()
 @click.argument("config", type=FILE)
-@click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), help="Workers; all cores by default.")
+@results_option
+@jobs_option
 @scale_option
 @set_option
 def distill(

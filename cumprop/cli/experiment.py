@@ -17,14 +17,11 @@ from cumprop.cli.options import (
     FILE,
     Shard,
     checked,
-    engine_option,
-    jobs_option,
+    directory_argument,
     load_plugins,
     place,
     plugin_option,
-    scale_option,
-    scheduler_option,
-    set_option,
+    run_options,
 )
 from cumprop.errors import ConfigError, CumpropError
 
@@ -36,12 +33,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("configs", type=FILE, nargs=-1, required=True)
-@click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
-@jobs_option
-@engine_option
-@scheduler_option
-@scale_option
-@set_option
+@run_options
 @click.option("--shard", type=Shard(), help="Only part I of N, one for each of N machines.")
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
@@ -111,7 +103,7 @@ def sweep(
 
 
 @click.command()
-@click.argument("directory", type=DIRECTORY, default=Path("results"))
+@directory_argument
 def score(directory: Path) -> None:
     """Score the estimates in DIRECTORY against the truth.
 
@@ -125,7 +117,7 @@ def score(directory: Path) -> None:
 
 
 @click.command()
-@click.argument("directory", type=DIRECTORY, default=Path("results"))
+@directory_argument
 @click.option("--out", type=DIRECTORY, default=Path("figures"), show_default=True)
 @click.option("--figure", "figures", multiple=True, help="Only this figure; may be repeated.")
 def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
@@ -142,7 +134,7 @@ def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("directory", type=DIRECTORY, default=Path("results"))
+@directory_argument
 @click.option("--out", type=FILE, help="The page; DIRECTORY/report.html by default.")
 @click.option("--markdown", type=FILE, help="Also the table of claims, as Markdown.")
 def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
@@ -168,7 +160,7 @@ def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
 
 
 @click.command()
-@click.argument("directory", type=DIRECTORY, default=Path("results"))
+@directory_argument
 def status(directory: Path) -> None:
     """Show what is done, failed and left in DIRECTORY.
 

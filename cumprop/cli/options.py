@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -34,6 +35,10 @@ class Shard(click.ParamType[tuple[int, int]]):
         return number, count
 
 
+directory_argument = click.argument("directory", type=DIRECTORY, default=Path("results"))
+results_option = click.option(
+    "--results", type=DIRECTORY, default=Path("results"), show_default=True
+)
 jobs_option = click.option(
     "--jobs", type=click.IntRange(min=1), help="Workers; all cores by default."
 )
@@ -62,6 +67,17 @@ out_option = click.option("--out", type=FILE, help="Write there, not to the scre
 set_option = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."
 )
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def run_options(command: F) -> F:
+    """Those of a command that computes what a config asks for, on any engine."""
+    for option in (
+        set_option, scale_option, scheduler_option, engine_option, jobs_option, results_option,
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def place(engine: str, jobs: int | None, scheduler: str | None) -> Place:

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import text
-from cumprop.cli.options import DIRECTORY, format_option, out_option
+from cumprop.cli.options import directory_argument, format_option, out_option
 from cumprop.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-directory_argument = click.argument("directory", type=DIRECTORY, default=Path("results"))
 
 
 @click.group()

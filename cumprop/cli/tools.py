@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cumprop.cli import text
-from cumprop.cli.options import DIRECTORY, load_plugins, plugin_option
+from cumprop.cli.options import load_plugins, plugin_option, results_option
 
 
 @click.command("list")
@@ -39,7 +39,7 @@ def list_(plugins: tuple[Path, ...]) -> None:
 
 
 @click.command()
-@click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
+@results_option
 def doctor(results: Path) -> int:
     """Examine this machine and installation.
 

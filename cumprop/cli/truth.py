@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cumprop.cli import text
-from cumprop.cli.options import (
-    DIRECTORY,
-    checked,
-    engine_option,
-    jobs_option,
-    place,
-    scale_option,
-    scheduler_option,
-    set_option,
-)
+from cumprop.cli.options import checked, directory_argument, place, run_options
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
@@ -38,12 +29,7 @@ def truth() -> None:
 @truth.command()
 @click.argument("source", type=click.Path(path_type=Path), metavar="CONFIG|DIRECTORY")
 @click.option("--n-samples", type=float, required=True, help="Samples a network, as in 1e9.")
-@click.option("--results", type=DIRECTORY, default=Path("results"), show_default=True)
-@jobs_option
-@engine_option
-@scheduler_option
-@scale_option
-@set_option
+@run_options
 @click.pass_obj
 def extend(
     debug: bool,
@@ -88,7 +74,7 @@ def extend(
 
 
 @truth.command("list")
-@click.argument("directory", type=DIRECTORY, default=Path("results"))
+@directory_argument
 def list_(directory: Path) -> None:
     """Show the truths in DIRECTORY, a results root, and how many samples they have.
 

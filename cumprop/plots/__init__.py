@@ -37,13 +37,11 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
             raise CumpropError(
                 f"unknown figure {name!r}; the known ones are {', '.join(available())}"
             )
-    from cumprop import store
     from cumprop.plots import style
 
     written: list[Path] = []
-    for config, rows, fitting in tables(Path(results)):
-        asked = figures or store.planned_figures(results, config) or available()
-        for name in (name for name in asked if name in fitting):
+    for config, rows, names in tables(Path(results), figures):
+        for name in names:
             draw = importlib.import_module(f"cumprop.plots.{name}").draw
             try:
                 with style.context():
@@ -57,14 +55,23 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
     return written
 
 
-def tables(results: Path) -> Iterator[tuple[str, Any, set[str]]]:
-    """Every configuration with its runs or scores, and the figures that draw such."""
-    from cumprop import distillation_runs, scores
+def tables(results: Path, figures: list[str] | None = None) -> Iterator[tuple[str, Any, list[str]]]:
+    """Every configuration with its runs or scores, and the names of the figures to draw of them.
+
+    These are `figures`, or those that its YAML asks for, or all: as many as draw such rows.
+    """
+    from cumprop import distillation_runs, scores, store
+
+    def fitting(config: str, drawing: set[str]) -> list[str]:
+        asked = figures or store.planned_figures(results, config) or available()
+        return [name for name in asked if name in drawing]
 
     distilled = distillation_runs.folders(results)
-    fitting = {*distillation_runs.FIGURES}
+    of_runs = {*distillation_runs.FIGURES}
     for folder in distilled:
-        yield folder.resolve().name, distillation_runs.read(folder), fitting
+        name = folder.resolve().name
+        yield name, distillation_runs.read(folder), fitting(name, of_runs)
     if scores.config_folders(results) or not distilled:
+        of_scores = {*available()} - of_runs
         for config, rows in scores.score(results).groupby("config", sort=False):
-            yield str(config), rows, {*available()} - fitting
+            yield str(config), rows, fitting(str(config), of_scores)

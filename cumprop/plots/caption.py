@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,16 +17,20 @@ _WORDS = {
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def title(row: Mapping[str, Any], scores: pd.DataFrame) -> str:
-    """What sets the panel of `row` apart in the figure of `scores`.
+def title(
+    row: Mapping[str, Any] | pd.Series[Any],
+    scores: pd.DataFrame,
+    sizes: Sequence[str] = ("width", "depth"),
+) -> str:
+    """What sets the panel of `row` apart in the figure of `scores`: its `sizes`, and what differs.
 
     >>> row = dict.fromkeys(PROBLEM, "any") | {"width": 64, "depth": 2}
     >>> title(row, pd.DataFrame([row, row | {"depth": 4}]))
     'width 64, depth 2'
     """
     others = [name for name in PROBLEM if name not in ("config", "width", "depth")]
-    differing = [_word(row[name]) for name in others if scores[name].nunique() > 1]
-    return ", ".join([f"width {row['width']}, depth {row['depth']}", *differing])
+    differing = [word(row[name]) for name in others if scores[name].nunique() > 1]
+    return ", ".join([*(f"{name} {row[name]}" for name in sizes), *differing])
 
 
 def common(scores: pd.DataFrame) -> str:
@@ -36,15 +40,15 @@ def common(scores: pd.DataFrame) -> str:
     several = "s" * (len(seeds) > 1)
     return " ".join(
         [
-            f"{_words(scores['activation'])} MLPs of width {_words(scores['width'])} and depth",
-            f"{_words(scores['depth'])}, {_words(scores['init'].map(_init))} init,",
-            f"{_words(scores['dtype'])};",
-            f"{len(seeds)} network{several} (seed{several} {_runs(seeds)}).",
-            f"vn-MSE: squared error of the mean {_words(scores['readout'])} over the variance of",
-            f"one forward pass; truth: {_samples(scores['truth_n_samples'])} passes",
-            f"({_words(scores['truth_design'])}) in two independent halves.",
+            f"{words(scores['activation'])} MLPs of width {words(scores['width'])} and depth",
+            f"{words(scores['depth'])}, {words(scores['init'].map(_init))} init,",
+            f"{words(scores['dtype'])};",
+            f"{len(seeds)} network{several} (seed{several} {runs(seeds)}).",
+            f"vn-MSE: squared error of the mean {words(scores['readout'])} over the variance of",
+            f"one forward pass; truth: {samples(scores['truth_n_samples'])} passes",
+            f"({words(scores['truth_design'])}) in two independent halves.",
             f"Bars: 95% intervals, {bars}.",
-            f"FLOPs as executed ({_words(scores['flops_convention'])}), multiply-add = 2.",
+            f"FLOPs as executed ({words(scores['flops_convention'])}), multiply-add = 2.",
             f"Run on {conditions(scores)}.",
         ]
     )
@@ -78,12 +82,14 @@ def conditions(scores: pd.DataFrame) -> str:
     return found[0] if len(found) == 1 else f"different conditions: {'; '.join(found)}"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A value of a column as people write it."""
     return _WORDS.get(value, str(value))
 
 
-def _words(values: Iterable[Any]) -> str:
-    return ", ".join(_word(value) for value in sorted(set(values)))
+def words(values: Iterable[Any]) -> str:
+    """All values of a column, each once."""
+    return ", ".join(word(value) for value in sorted(set(values)))
 
 
 def _init(init: str) -> str:
@@ -100,7 +106,8 @@ def _init(init: str) -> str:
     return f"{name} ({', '.join(f'{key} = {value:g}' for key, value in values.items())})"
 
 
-def _samples(numbers: pd.Series[int]) -> str:
+def samples(numbers: pd.Series[int]) -> str:
+    """The fewest and the most of known numbers of samples."""
     known = numbers[numbers > 0]
     return " to ".join(dict.fromkeys(power_of_ten(n) for n in (known.min(), known.max())))
 
@@ -115,10 +122,10 @@ def power_of_ten(number: float) -> str:
     return f"{digits.removesuffix('.0')}·10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
-def _runs(seeds: list[int]) -> str:
+def runs(seeds: list[int]) -> str:
     """Seeds in short.
 
-    >>> _runs([0, 1, 2]), _runs([0, 3, 7])
+    >>> runs([0, 1, 2]), runs([0, 3, 7])
     ('0–2', '0, 3, 7')
     """
     if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:

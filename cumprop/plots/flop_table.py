@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from cumprop.errors import CumpropError
 from cumprop.flop_polynomials import PAPER, Polynomial
 from cumprop.plots import style
-from cumprop.plots.caption import _words
+from cumprop.plots.caption import words
 
 _CURVE = ["order", "kind", "engine"]
 
@@ -96,8 +96,8 @@ def draw(scores: pd.DataFrame) -> Figure:
 def _caption(scores: pd.DataFrame, found: list[Line]) -> str:
     counts: Any = sorted({line.polynomial.n_counts for line in found})
     return (
-        f"ReLU MLPs of width {_words(scores['width'])} and depth {_words(scores['depth'])}, He "
-        f"init, {_words(scores['dtype'])}. FLOPs as executed ({_words(scores['flops_convention'])})"
+        f"ReLU MLPs of width {words(scores['width'])} and depth {words(scores['depth'])}, He "
+        f"init, {words(scores['dtype'])}. FLOPs as executed ({words(scores['flops_convention'])})"
         ", multiply-add = 2: polynomials in width n and depth L with exact coefficients, terms of "
         f"the highest power of n; all {', '.join(map(str, counts))} counts of an estimator agree "
         "with its polynomial to the last digit. The paper discounts symmetric tensors (β = 1, 3/4, "

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
 from cumprop.plots import scaling, style, tradeoff
-from cumprop.plots.caption import _words
+from cumprop.plots.caption import title, words
 from cumprop.power_laws import PowerLaw
 
 LEAST_WIDTHS = 3
@@ -49,7 +49,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     figure, axes = style.sheet(len(panels), "width n", "FLOPs", legend, _caption(rows))
     for (first, curves), ax in zip(panels, axes, strict=True):
         ax.set(xscale="log", yscale="log", xlim=(widths[0] / 1.25, widths[-1] * 1.25))
-        ax.set_title(_title(first, rows))
+        ax.set_title(title(first, rows, ["depth"]))
         for curve in curves:
             curve.draw(ax)
     figure.draw_without_rendering()
@@ -94,15 +94,10 @@ class _Curve:
             ax.plot(x, self.law.at(x), color=self.look.colour, linewidth=0.8)
 
 
-def _title(first: pd.Series[Any], rows: pd.DataFrame) -> str:
-    differing = [str(first[name]) for name in _PANEL[1:] if rows[name].nunique() > 1]
-    return ", ".join([f"depth {first['depth']}", *differing])
-
-
 def _caption(rows: pd.DataFrame) -> str:
     return (
-        f"{_words(rows['activation'])} MLPs, {_words(rows['init'])} init, {_words(rows['dtype'])}. "
-        f"FLOPs as executed ({_words(rows['flops_convention'])}), multiply-add = 2, random numbers "
+        f"{words(rows['activation'])} MLPs, {words(rows['init'])} init, {words(rows['dtype'])}. "
+        f"FLOPs as executed ({words(rows['flops_convention'])}), multiply-add = 2, random numbers "
         "free. Lines: least squares in log-log over the widths shown; beside them the order K and "
         "the exponent of n, ± 95% interval of the fit. At small widths terms of lower order count."
     )

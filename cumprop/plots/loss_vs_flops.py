@@ -130,7 +130,7 @@ def _caption(rows: Sequence[Row], panels: Panels) -> str:
         for se, loss in zip(row["true_loss_se"], row["true_loss"], strict=True)
     )
     sentences = [
-        f"{caption._word(first['activation'])} teachers with input and output of their width and",
+        f"{caption.word(first['activation'])} teachers with input and output of their width and",
         f"students with fewer hidden neurons, depth {first['depth']}, He init, {first['dtype']};",
         f"{len(seeds)} seeds, lines: median, bands: their middle half. {first['n_steps']} steps.",
         f"True loss: {caption.power_of_ten(first['n_samples'])} held-out inputs,",

@@ -124,9 +124,9 @@ def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
     return " ".join(
         [
             f"Relative error √(Σ(e − p)²/Σp²) of p = P(output > threshold), {networks}",
-            f"networks of seeds {caption._runs(sorted(set(scores['seed'])))};",
+            f"networks of seeds {caption.runs(sorted(set(scores['seed'])))};",
             "buckets of p half a decade to either side. Truth: importance sampling,",
-            f"{caption._samples(scores['truth_n_samples'])} inputs for every neuron; one half",
+            f"{caption.samples(scores['truth_n_samples'])} inputs for every neuron; one half",
             "chooses the bucket, the other scores.",
             f"Above: neurons in the bucket, {kept} of {whole} in all; {dropped} whose truth has a",
             f"relative standard error over {WORST:.0%} and {whole - kept - dropped} never seen in",

@@ -26,27 +26,27 @@ def draw(network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate)
     """Means on the left, on the right estimate − check in output s.d., with 95% intervals.
 
     `row` has the estimator and its parameters, `check` the means, covariance and standard errors of
-    independent samples. An estimate has bars where it knows its standard error.
+    independent samples. An estimate has bars where it knows its interval or standard error.
     """
     look = style.look(row)
     assert check.cov is not None
     sd = np.sqrt(np.diag(check.cov))
     sd[sd == 0] = 1
-    noise = _errors(check)
     missed = (estimate.mean - check.mean) / sd
-    both = np.hypot(noise, _errors(estimate)) / sd
+    half = np.hypot(_half_width(check), _half_width(estimate)) / sd
+    se = np.hypot(_stderr(check), _stderr(estimate)) / sd
     n = len(missed)
     legend = [
         Line2D([], [], color="0", marker="_", markersize=9, ls="none", label="sampled check"),
         Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=_name(row)),
     ]
-    text = _caption(network, row, estimate, check, missed, both / _NORMAL)
+    text = _caption(network, row, estimate, check, missed, se)
     figure, (left, right) = style.sheet(2, "output", "mean", legend, text)
     right.set_ylabel("(estimate − check) / output s.d.")
     right.tick_params(labelleft=True)
-    _bars(left, estimate.mean, _errors(estimate), look.colour, look.marker)
-    _bars(left, check.mean, noise, "0", "_", size=9)
-    _bars(right, missed, both, look.colour, look.marker)
+    _bars(left, estimate.mean, _half_width(estimate), look.colour, look.marker)
+    _bars(left, check.mean, _half_width(check), "0", "_", size=9)
+    _bars(right, missed, half, look.colour, look.marker)
     right.axhline(0, color="0.3", linewidth=0.8, zorder=1)
     for ax in (left, right):
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
@@ -55,10 +55,16 @@ def draw(network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate)
     return figure
 
 
-def _errors(estimate: Estimate) -> Array:
-    """Half of the 95% interval; 0 where there is none."""
+def _half_width(estimate: Estimate) -> Array:
+    """Of each mean's 95% interval; 0 where there is none."""
+    if estimate.half_width is not None:
+        return np.asarray(estimate.half_width)
+    return _NORMAL * _stderr(estimate)
+
+
+def _stderr(estimate: Estimate) -> Array:
     stderr = estimate.stderr
-    return np.zeros(len(estimate.mean)) if stderr is None else _NORMAL * np.asarray(stderr)
+    return np.zeros(len(estimate.mean)) if stderr is None else np.asarray(stderr)
 
 
 def _bars(ax: Axes, y: Array, half: Array, colour: str, marker: str, size: float = 4) -> None:
@@ -77,17 +83,17 @@ def _name(row: dict[str, Any]) -> str:
 def _caption(
     network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate, missed: Array, se: Array
 ) -> str:
-    activations = caption._words(a.name for a in network.activations) or "no activation"
+    activations = caption.words(a.name for a in network.activations) or "no activation"
     normal = network.input_mean is None and network.input_cov is None
-    known = "" if estimate.stderr is None else ", and those of the estimate"
+    known = ", and those of the estimate" if _half_width(estimate).any() else ""
     return " ".join(
         [
             f"{'-'.join(map(str, network.widths))} network ({activations}, {network.dtype}),",
             f"input {'standard normal' if normal else 'with mean and covariance as given'}.",
             f"Estimate: {_name(row)}; check: {check.n_samples:,} independent antithetic samples.",
             f"Bars: 95% intervals of the sampled means{known}.",
-            f"RMS distance over outputs: {_rms(missed):.2g} output s.d.; sampling noise alone",
-            f"makes {_rms(se):.2g}.",
+            f"RMS distance over outputs: {_rms(missed):.2g} output s.d.; standard errors",
+            f"alone make {_rms(se):.2g}.",
         ]
     )
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
 from cumprop.power_laws import PowerLaw, error_law
-from cumprop.scores import GROUP, PROBLEM, summary
+from cumprop.scores import GROUP, PROBLEM
 
 Note = tuple[float, float, str, str]
 """x, y, text and colour."""
@@ -35,6 +35,7 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
         raise CumpropError(
             f"one {column} shows no law; sweep with --set network.{column}=[…] of several"
         )
+    other = "depth" if column == "width" else "width"
     kept_fixed = [name for name in PROBLEM if name != column]
     by_panel = scores.groupby(kept_fixed, dropna=False)
     panels = [(table.iloc[0], _curves(table, column, fraction)) for _, table in by_panel]
@@ -51,7 +52,7 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
     for (first, curves), ax in zip(panels, axes, strict=True):
         ax.set(xscale="log", yscale="log", xlim=(values[0] / 1.15, values[-1] * 1.15))
         ax.set_ylim(min(errors) / 5, max(errors) * 2)
-        ax.set_title(_title(first, column, scores))
+        ax.set_title(caption.title(first, scores, [other]))
         for curve in curves:
             curve.draw(ax)
     figure.draw_without_rendering()
@@ -119,11 +120,7 @@ class _Curve:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, column: str, fraction: float) -> Self:
-        points = [
-            tradeoff.point(record)
-            for record in summary(rows).to_dict("records")
-            if record["n_seeds"] > 0
-        ]
+        points = tradeoff.points(rows)
         law = error_law(rows, column, fraction)
         return cls(tradeoff.label(points[0]), style.look(points[0]), column, points, law)
 
@@ -137,13 +134,7 @@ class _Curve:
         path = [(p[self.column], p["y"]) for p in self.points]
         ax.plot(*zip(*path, strict=True), ":", color=self.look.colour, linewidth=0.6, zorder=1)
         for point in self.points:
-            x, y, colour = point[self.column], point["y"], self.look.colour
-            if point["resolved"]:
-                low = max(point["low"], ax.get_ylim()[0])
-                ax.plot([x, x], [low, point["high"]], color=colour, zorder=2)
-                ax.plot(x, y, self.look.marker, color=colour, zorder=3)
-            else:
-                style.upper_bound(ax, x, y, self.look)
+            tradeoff.mark(ax, point[self.column], point)
         if self.law:
             x = np.array([min(self.law.x), max(self.law.x)])
             ax.plot(x, self.law.at(x), color=self.look.colour, linewidth=0.8, zorder=1)
@@ -155,19 +146,10 @@ def _curves(table: pd.DataFrame, column: str, fraction: float) -> list[_Curve]:
     return [_Curve.of(rows, column, fraction) for _, rows in scored.groupby(same, dropna=False)]
 
 
-def _title(first: pd.Series[Any], column: str, scores: pd.DataFrame) -> str:
-    other = "depth" if column == "width" else "width"
-    names = [name for name in PROBLEM if name not in ("config", "width", "depth")]
-    differing = [str(first[name]) for name in names if scores[name].nunique() > 1]
-    return ", ".join([f"{other} {first[other]}", *differing])
-
-
 def _about(panels: list[tuple[Any, list[_Curve]]], label: str) -> str:
     curves = [curve for _, found in panels for curve in found]
     sentence = (
         f"Lines and numbers: power of {label}, fitted in log-log over the range drawn and over "
         "resolved points, ± 95% interval over networks; dots connect all points"
     )
-    if not all(point["resolved"] for curve in curves for point in curve.points):
-        sentence += ". Open with arrow: upper bound, error not resolved from zero"
-    return f"{sentence}."
+    return f"{sentence}{tradeoff.bounds(point for curve in curves for point in curve.points)}."

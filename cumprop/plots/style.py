@@ -72,7 +72,8 @@ class Look:
     line: Line = "none"
 
 
-# Okabe and Ito's colours, told apart under every common colour blindness; grey shades for sampling
+# Okabe and Ito's colours, and two darker ones, told apart under every common colour blindness;
+# grey shades for sampling
 _LOOKS = {
     ("monte_carlo", "iid"): Look("sampling, iid", "#000000", "o", "-"),
     ("monte_carlo", "antithetic"): Look("sampling, antithetic", "#777777", "<", "-."),
@@ -89,6 +90,8 @@ _LOOKS = {
     ("cumulant", "tree"): Look("cumulants, tree", "#009E73", "v"),
     ("cumulant", "base"): Look("cumulants, no trace", "#56B4E9", "h"),
     ("cumulant", "ablated"): Look("cumulants, ablated", "#E69F00", "X"),
+    ("adaptive", None): Look("adaptive", "#882255", "H"),
+    ("blend", None): Look("blend", "#332288", "8"),
 }
 _OTHER_COLOURS = ["#E69F00", "#56B4E9", "#009E73", "#D55E00"]
 _OTHER_MARKERS = [">", "d", "H", "8"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,13 +91,7 @@ class _Panel:
             x = np.array(ax.get_xlim())
             ax.plot(x, product / x, look.line, color=look.colour, zorder=1)
         for point in self.points:
-            look = style.look(point)
-            if point["resolved"]:
-                ends = [max(point["low"], ax.get_ylim()[0]), point["high"]]
-                ax.plot([point["x"]] * 2, ends, color=look.colour, zorder=2)
-                ax.plot(point["x"], point["y"], look.marker, color=look.colour, zorder=3)
-            else:
-                style.upper_bound(ax, point["x"], point["y"], look)
+            mark(ax, point["x"], point)
         if self.best and "iid" in self.sampling:
             self._draw_saving(ax, self.best)
 
@@ -115,22 +109,23 @@ class _Panel:
 
 
 def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
-    points = [
-        point(record) | {"x": record[cost.column]}
-        for record in summary(scores).to_dict("records")
-        if record["n_seeds"] > 0
-    ]
+    found = [point | {"x": point[cost.column]} for point in points(scores)]
     gain = float(scores["truth_gain"].mean())
     designs = {"iid": 1.0}
     if set(scores["truth_design"]) == {"orthogonal"}:
         designs["orthogonal"] = gain
-    each = {design: cost.per_sample(points, design) for design in designs} if points else {}
+    each = {design: cost.per_sample(found, design) for design in designs} if found else {}
     sampling = {name: designs[name] * one for name, one in each.items() if one is not None}
-    return _Panel(cost, points, sampling, gain)
+    return _Panel(cost, found, sampling, gain)
 
 
-def point(record: dict[Any, Any]) -> Point:
-    """A row of `cumprop.scores.summary` with what is drawn of it, `y`, `low` and `high`.
+def points(scores: pd.DataFrame) -> list[Point]:
+    """The rows of `cumprop.scores.summary` with a score, each with what is drawn of it."""
+    return [_point(row) for row in summary(scores).to_dict("records") if row["n_seeds"] > 0]
+
+
+def _point(record: dict[Any, Any]) -> Point:
+    """A row of the summary with `y`, `low` and `high`.
 
     The total interval, of one network the noise interval; an upper bound where not resolved.
     """
@@ -140,6 +135,24 @@ def point(record: dict[Any, Any]) -> Point:
     bound = high - min(vn_mse, 0.0)
     drawn = {"low": low, "high": high, "y": vn_mse if record["resolved"] else bound}
     return {str(name): value for name, value in record.items()} | drawn
+
+
+def mark(ax: Axes, x: float, point: Point) -> None:
+    """Draw a point with its interval, down to the end of the axis; or as an upper bound."""
+    look = style.look(point)
+    if point["resolved"]:
+        ends = [max(point["low"], ax.get_ylim()[0]), point["high"]]
+        ax.plot([x, x], ends, color=look.colour, zorder=2)
+        ax.plot(x, point["y"], look.marker, color=look.colour, zorder=3)
+    else:
+        style.upper_bound(ax, x, point["y"], look)
+
+
+def bounds(points: Iterable[Point]) -> str:
+    """What a caption says where a point is an upper bound."""
+    if all(point["resolved"] for point in points):
+        return ""
+    return ". Open with arrow: upper bound, error not resolved from zero"
 
 
 def label(point: Point) -> str:
@@ -185,6 +198,4 @@ def _about(panels: list[_Panel]) -> str:
     if gains:
         spread = "–".join(dict.fromkeys([gains[0], gains[-1]]))
         sentence += f", {spread}/N with an orthogonal design (measured)"
-    if not all(point["resolved"] for panel in panels for point in panel.points):
-        sentence += ". Open with arrow: upper bound, error not resolved from zero"
-    return sentence + "."
+    return f"{sentence}{bounds(point for panel in panels for point in panel.points)}."
