@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from cumprop import activations
 from cumprop.estimator import Shape
-from cumprop.flops import Counted, count, operation_cost
+from cumprop.flops import PRODUCTS, Counted, count, operation_cost, repeated
 from cumprop.networks import MLP
 
 
@@ -42,6 +43,26 @@ def metering() -> Iterator[Memory]:
         yield memory
     finally:
         _memory.reset(token)
+
+
+def alike(n: int) -> Iterator[int]:
+    """range(n), for a loop whose passes cost the same and keep nothing but what they fill in.
+
+    Phantoms take two of them, as the second finds the arrays of the one before it still alive, and
+    count the FLOPs of the second for all others.
+
+    >>> list(alike(4))
+    [0, 1, 2, 3]
+    >>> with metering():
+    ...     list(alike(4))
+    [0, 1]
+    """
+    if _memory.get() is None or n < 2:
+        yield from range(n)
+        return
+    yield 0
+    with repeated(n - 1):
+        yield 1
 
 
 _CREATORS = {np.zeros_like, np.ones_like, np.full_like, np.empty_like, np.copy}
@@ -76,10 +97,18 @@ class Phantom(Counted):
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
+        usual = method == "__call__" and ufunc not in PRODUCTS and ufunc.nout == 1
+        if usual and out:
+            count(out[0].size)
+            return out[0]
         with np.errstate(all="ignore"):
             sample = getattr(ufunc, method)(*map(_one_element, inputs), **kwargs)
-        samples = sample if isinstance(sample, tuple) else (sample,)
         shape = _result_shape(ufunc, method, inputs, kwargs)
+        if usual:  # made quick
+            result = phantom(shape, sample)
+            count(result.size)
+            return result
+        samples = sample if isinstance(sample, tuple) else (sample,)
         results = tuple(out) if out else tuple(phantom(shape, s) for s in samples)
         count(operation_cost(ufunc, method, list(inputs), results))
         return results if isinstance(sample, tuple) else results[0]
@@ -88,7 +117,8 @@ class Phantom(Counted):
         if func in _CREATORS:
             shape = kwargs.pop("shape", None)
             one = func(_one_element(args[0]), *args[1:], **kwargs)
-            return phantom(np.shape(args[0]) if shape is None else shape, one)
+            shape = np.shape(args[0]) if shape is None else shape
+            return phantom(shape if isinstance(shape, tuple) else (shape,), one)
         if func is np.concatenate:
             return _joined(args[0], args[1] if len(args) > 1 else kwargs.get("axis", 0))
         return super().__array_function__(func, types, args, kwargs)
@@ -106,10 +136,12 @@ def phantom(shape: tuple[int, ...], element: Any) -> Phantom:
     Elements other than 0 beyond 1e±3 become 1, so that what depends on data (clamps, convergence)
     takes its ordinary course.
     """
-    number = np.reshape(element, -1)[0]
-    if number != 0 and not 1e-3 <= abs(number) <= 1e3:
-        number = number.dtype.type(1)
-    array = np.broadcast_to(number, shape).view(Phantom)
+    one = np.asarray(element)
+    size = abs(one.flat[0].item())
+    if size != 0 and not 1e-3 <= size <= 1e3:
+        one = np.ones((), one.dtype)
+    # bytes of its own: arrays at one address are taken to be views of one another
+    array = Phantom(shape, one.dtype, one.tobytes(), strides=(0,) * len(shape))
     array._buffer = _Buffer(array.size * array.itemsize)
     return array
 
@@ -118,12 +150,16 @@ def _one_element(x: Any) -> Any:
     """An array shrunk to its first element, with all its dimensions; anything else unchanged."""
     if not isinstance(x, np.ndarray):
         return x
-    first = np.asarray(x).flat[0] if x.size else 1
-    return np.full((1,) * x.ndim, first, x.dtype)
+    if not x.size:
+        return np.ones((1,) * x.ndim, x.dtype)
+    return x.view(np.ndarray)[(slice(1),) * x.ndim]
+
+
+_broadcast = cache(np.broadcast_shapes)
 
 
 def _result_shape(ufunc: np.ufunc, method: str, inputs: Any, kwargs: Any) -> tuple[int, ...]:
-    shapes = [np.shape(x) for x in inputs]
+    shapes = [x.shape if isinstance(x, np.ndarray) else np.shape(x) for x in inputs]
     if ufunc is np.matmul:
         a, b = shapes
         batch = np.broadcast_shapes(a[:-2], b[:-2])
@@ -135,7 +171,7 @@ def _result_shape(ufunc: np.ufunc, method: str, inputs: Any, kwargs: Any) -> tup
     if ufunc is np.vecdot:
         return np.broadcast_shapes(*shapes)[:-1]
     if method == "__call__":
-        return np.broadcast_shapes(*shapes)
+        return _broadcast(*shapes)
     raise NotImplementedError(f"phantom {ufunc.__name__}.{method}")
 
 
