@@ -102,10 +102,11 @@ def component(name: str) -> Iterator[None]:
 def repeated(times: int) -> Iterator[None]:
     """Count what is done inside the block so many times."""
     flops = _meter.get()
-    before = dict(flops or {})
+    before = Flops(flops)
     yield
-    for name, n in dict(flops or {}).items():
-        flops._components[name] = n + (times - 1) * (n - before.get(name, 0))
+    if flops is not None:
+        for name, n in flops.items():
+            flops._components[name] = n + (times - 1) * (n - before._components.get(name, 0))
 
 
 def count(n: int) -> None:

@@ -7,6 +7,7 @@ formula can drift from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,9 +19,14 @@ from typing import Any, cast
 import numpy as np
 
 from cumprop import activations
+from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
 from cumprop.flops import PRODUCTS, Counted, count, operation_cost, repeated
 from cumprop.networks import MLP
+
+
+class TooLarge(CumpropError):
+    """Phantom arrays would take more than the block `at_most` allows."""
 
 
 @dataclass
@@ -30,8 +36,15 @@ class Memory:
     now: int = 0
     peak: int = 0
 
+    def take(self, nbytes: int) -> None:
+        self.now += nbytes
+        self.peak = max(self.peak, self.now)
+        if self.peak > _most.get():
+            raise TooLarge(f"needs more than {_most.get() / 1e9:.1f} GB; take a smaller width")
+
 
 _memory: ContextVar[Memory | None] = ContextVar("cumprop_memory", default=None)
+_most: ContextVar[float] = ContextVar("cumprop_most", default=math.inf)
 
 
 @contextmanager
@@ -43,6 +56,16 @@ def metering() -> Iterator[Memory]:
         yield memory
     finally:
         _memory.reset(token)
+
+
+@contextmanager
+def at_most(nbytes: float) -> Iterator[None]:
+    """Inside the block, give up with TooLarge as soon as phantom arrays would take more."""
+    token = _most.set(nbytes)
+    try:
+        yield
+    finally:
+        _most.reset(token)
 
 
 def alike(n: int) -> Iterator[int]:
@@ -75,8 +98,7 @@ class _Buffer:
         self.nbytes = nbytes
         self.memory = _memory.get()
         if self.memory is not None:
-            self.memory.now += nbytes
-            self.memory.peak = max(self.memory.peak, self.memory.now)
+            self.memory.take(nbytes)
 
     def __del__(self) -> None:
         if self.memory is not None:

@@ -81,7 +81,7 @@ def sweep(
     where = place(engine, jobs, scheduler)
     plans = []
     for config in configs:
-        one = plan(checked(config, scale, sets), config.stem)
+        one = plan(checked(config, scale, sets), config.stem, None if shard else results)
         plans.append(one if jobs is None else replace(one, jobs=jobs))
     plans = shared(plans)
     if shard is not None:
