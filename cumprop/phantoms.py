@@ -20,9 +20,12 @@ import numpy as np
 
 from cumprop import activations
 from cumprop.errors import CumpropError
-from cumprop.estimator import Shape
+from cumprop.estimator import Shape, Work
 from cumprop.flops import PRODUCTS, Counted, count, operation_cost, repeated
 from cumprop.networks import MLP
+
+LARGE = 2**25
+"""Bytes from which the allocator of Linux takes fresh memory for every array."""
 
 
 class TooLarge(CumpropError):
@@ -31,10 +34,35 @@ class TooLarge(CumpropError):
 
 @dataclass
 class Memory:
-    """Bytes of phantom arrays alive now, and at the worst moment so far."""
+    """Bytes of phantom arrays alive now, and at the worst moment so far; what was done to them."""
 
     now: int = 0
     peak: int = 0
+    calls: int = 0
+    products: int = 0
+    large: int = 0
+
+    @property
+    def work(self) -> Work:
+        return Work(self.calls, self.products, self.large)
+
+    def done(self, flops: int, array: Any, is_product: bool) -> None:
+        """Note one call of NumPy; `array` is its result, or the larger array that it reduced."""
+        self.calls += 1
+        if is_product:
+            self.products += flops
+        elif array.size * array.itemsize >= LARGE:
+            self.large += flops
+
+    @contextmanager
+    def repeated(self, times: int) -> Iterator[None]:
+        """Note what is done inside the block so many times."""
+        before = self.work
+        with repeated(times):
+            yield
+        self.calls += (times - 1) * (self.calls - before.calls)
+        self.products += (times - 1) * (self.products - before.products)
+        self.large += (times - 1) * (self.large - before.large)
 
     def take(self, nbytes: int) -> None:
         self.now += nbytes
@@ -80,11 +108,12 @@ def alike(n: int) -> Iterator[int]:
     ...     list(alike(4))
     [0, 1]
     """
-    if _memory.get() is None or n < 2:
+    memory = _memory.get()
+    if memory is None or n < 2:
         yield from range(n)
         return
     yield 0
-    with repeated(n - 1):
+    with memory.repeated(n - 1):
         yield 1
 
 
@@ -121,18 +150,20 @@ class Phantom(Counted):
     ) -> Any:
         usual = method == "__call__" and ufunc not in PRODUCTS and ufunc.nout == 1
         if usual and out:
-            count(out[0].size)
+            _done(out[0].size, out[0])
             return out[0]
         with np.errstate(all="ignore"):
             sample = getattr(ufunc, method)(*map(_one_element, inputs), **kwargs)
         shape = _result_shape(ufunc, method, inputs, kwargs)
         if usual:  # made quick
             result = phantom(shape, sample)
-            count(result.size)
+            _done(result.size, result)
             return result
         samples = sample if isinstance(sample, tuple) else (sample,)
         results = tuple(out) if out else tuple(phantom(shape, s) for s in samples)
-        count(operation_cost(ufunc, method, list(inputs), results))
+        flops = operation_cost(ufunc, method, list(inputs), results)
+        largest = inputs[0] if method == "reduce" else results[0]
+        _done(flops, largest, ufunc in PRODUCTS)
         return results if isinstance(sample, tuple) else results[0]
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -144,6 +175,13 @@ class Phantom(Counted):
         if func is np.concatenate:
             return _joined(args[0], args[1] if len(args) > 1 else kwargs.get("axis", 0))
         return super().__array_function__(func, types, args, kwargs)
+
+
+def _done(flops: int, array: Any, is_product: bool = False) -> None:
+    count(flops)
+    memory = _memory.get()
+    if memory is not None:
+        memory.done(flops, array, is_product)
 
 
 def _joined(arrays: Sequence[Phantom], axis: int) -> Phantom:

@@ -66,8 +66,9 @@ def sweep(
 ) -> int:
     """Run the experiments CONFIGS.
 
-    What is already there, or another experiment has computed, is not computed again. Exits with 3
-    if cells failed.
+    What is already there, or another experiment has computed, is not computed again. The minutes
+    of --dry-run assume as many free cores as --jobs, each at the pace that is measured on this
+    machine for a second. Exits with 3 if cells failed.
 
     \b
     Example:
@@ -265,8 +266,9 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     print(
         f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
         f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
-        f"{workers} workers; {stored} cells are stored.\n{note}, at the speed of matrix products\n"
-        "measured on this machine just now: random numbers and small steps come on top."
+        f"{workers} workers; {stored} cells are stored.\n{note}.\nThey assume {workers} free cores "
+        "that keep the pace of this machine, measured in the last second;\n"
+        "waiting for memory and for other programs comes on top."
     )
 
 

@@ -169,7 +169,7 @@ class Cumulant(Estimator):
         """By running the engine on arrays without numbers; quadrature is taken as converged."""
         with metering() as memory:
             flops = self.estimate(phantom_network(shape)).flops.total
-        return Cost(flops, memory.peak)
+        return Cost(flops, memory.peak, memory.work)
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
