@@ -15,10 +15,10 @@ def forecast(plan: Plan, jobs: int) -> list[dict[str, Any]]:
     """What a sweep takes: one row per estimator, width and depth.
 
     Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
-    `jobs` workers that run as `cumprop.pace` measures one on this machine now; waiting for memory
+    `jobs` workers at the pace that `cumprop.pace` measures on this machine now; waiting for memory
     and for other programs comes on top. The truths follow the cells.
     """
-    pace = measured(_dtype([plan]))
+    pace = measured(_dtype([plan]), jobs)
     alike = defaultdict[tuple[str, int, int], list[tuple[int, int | None, float]]](list)
     for cell in plan.cells:
         what = (cell.description, cell.width, cell.depth)
@@ -46,14 +46,15 @@ def overview(plans: Sequence[Plan], jobs: int) -> list[dict[str, Any]]:
     Minutes are those of `forecast`; a truth or cell that several experiments share counts in the
     first of them that computes it under the same number of workers. `left_out` cells are too large.
     """
-    pace = measured(_dtype(plans))
+    dtype = _dtype(plans)
     rows = []
     seen = set[tuple[str, int]]()
     for plan in shared(plans):
         workers = plan.jobs or jobs
+        pace = measured(dtype, workers)
         own = {c.key: pace.cell_seconds(c) for c in plan.cells if (c.key, workers) not in seen}
         seen |= {(key, workers) for key in own}
-        sampling = sum(job.flops for job in plan.truths) / pace.sampling
+        sampling = sum(job.flops for job in plan.truths) / measured(dtype, jobs).sampling
         rows.append(
             {
                 "experiment": plan.name,

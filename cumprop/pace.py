@@ -1,4 +1,4 @@
-"""How long work takes on one thread of this machine, from rates measured in about a second.
+"""How long work takes on this machine, from rates that are measured in seconds.
 
 An estimate made of small steps takes the time of its NumPy calls, a wide one that of its matrix
 products, a dense one that of large arrays: one rate for all FLOPs would be off a hundredfold.
@@ -6,9 +6,10 @@ products, a dense one that of large arrays: one rate for all FLOPs would be off 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ _SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Pace:
-    """Rates of one thread.
+    """Rates of one worker, which has one thread.
 
     FLOP/s of `sampling`, of matrix `products`, of `entrywise` operations and of such with `large`
     results; `call` is the seconds of one NumPy call with the Python around it.
@@ -63,8 +64,26 @@ class Pace:
 
 
 @cache
-def measured(dtype: str) -> Pace:
-    """The pace of this machine now, with arrays of `dtype`."""
+def measured(dtype: str, workers: int = 1) -> Pace:
+    """The pace of each of so many workers side by side now, with arrays of `dtype`.
+
+    Side by side, since cores share memory and clock, and two may be one. Cost: a second for one
+    worker, about four for several; more of them than cores are taken to be as fast as one per core.
+    """
+    import numpy as np
+    from joblib import Parallel, delayed
+
+    workers = min(workers, os.cpu_count() or 1)
+    if workers == 1:
+        return _pace(dtype)
+    pool = Parallel(n_jobs=workers, batch_size=1)
+    for _ in range(2):  # the first round starts the processes
+        paces = pool(delayed(_pace)(dtype) for _ in range(workers))
+    return Pace(*np.median([astuple(pace) for pace in paces], axis=0).tolist())
+
+
+def _pace(dtype: str) -> Pace:
+    """The pace of this process."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 

@@ -166,7 +166,7 @@ class TestSweep:
         code, out, _ = run("sweep", config, "--results", tmp_path / "r", "--jobs", 3, "--dry-run")
         assert code == 0
         assert "12 cells, 2 truths" in out
-        assert "with 3 workers" in out and "They assume 3 free cores" in out
+        assert "with 3 workers" in out and "Minutes assume 3 free cores" in out
         assert not (tmp_path / "r").exists()
 
     def test_what_is_stored_is_not_left_out_but_of_shards(self, run, config, tmp_path):

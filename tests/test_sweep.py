@@ -476,7 +476,7 @@ def test_a_forecast_is_the_time_of_the_rows(tmp_path):
 
 def test_forecast_by_hand(experiment, monkeypatch):
     pace = Pace(sampling=1e9, products=1e10, entrywise=1e8, large=1e7, call=1e-3)
-    monkeypatch.setattr(forecast_module, "measured", lambda dtype: pace)
+    monkeypatch.setattr(forecast_module, "measured", lambda dtype, workers: pace)
     assert pace.seconds(Cost(2 * 10**9, 0)) == pytest.approx(2)
     work = Work(calls=500, products=10**10, large=10**7)
     assert pace.seconds(Cost(10**10 + 10**7 + 10**8, 0, work)) == pytest.approx(0.5 + 1 + 1 + 1)

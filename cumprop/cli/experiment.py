@@ -67,8 +67,8 @@ def sweep(
     """Run the experiments CONFIGS.
 
     What is already there, or another experiment has computed, is not computed again. The minutes
-    of --dry-run assume as many free cores as --jobs, each at the pace that is measured on this
-    machine for a second. Exits with 3 if cells failed.
+    of --dry-run assume as many free cores as --jobs, and the pace of workers side by side, which
+    is measured on this machine in seconds. Exits with 3 if cells failed.
 
     \b
     Example:
@@ -266,9 +266,9 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     print(
         f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
         f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
-        f"{workers} workers; {stored} cells are stored.\n{note}.\nThey assume {workers} free cores "
-        "that keep the pace of this machine, measured in the last second;\n"
-        "waiting for memory and for other programs comes on top."
+        f"{workers} workers; {stored} cells are stored.\n{note}.\n"
+        f"Minutes assume {workers} free cores and the pace of workers side by side, measured on this\n"
+        "machine just now; waiting for memory and for other programs comes on top."
     )
 
 
