@@ -71,14 +71,15 @@ def measured(dtype: str, workers: int = 1) -> Pace:
     worker, about four for several; more of them than cores are taken to be as fast as one per core.
     """
     import numpy as np
-    from joblib import Parallel, delayed
+
+    from cumprop.engines import local
 
     workers = min(workers, os.cpu_count() or 1)
     if workers == 1:
         return _pace(dtype)
-    pool = Parallel(n_jobs=workers, batch_size=1)
+    pool = local.pool(workers)
     for _ in range(2):  # the first round starts the processes
-        paces = pool(delayed(_pace)(dtype) for _ in range(workers))
+        paces = [*pool.map(_pace, [dtype] * workers)]
     return Pace(*np.median([astuple(pace) for pace in paces], axis=0).tolist())
 
 

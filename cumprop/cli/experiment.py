@@ -267,8 +267,8 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
         f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
         f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
         f"{workers} workers; {stored} cells are stored.\n{note}.\n"
-        f"Minutes assume {workers} free cores and the pace of workers side by side, measured on this\n"
-        "machine just now; waiting for memory and for other programs comes on top."
+        f"Minutes assume {workers} free cores and the pace of workers side by side, measured on\n"
+        "this machine just now; waiting for memory and for other programs comes on top."
     )
 
 
