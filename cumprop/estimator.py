@@ -52,8 +52,23 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What the seconds of an estimate depend on, beside its FLOPs.
+
+    `calls` of NumPy's arithmetic, the FLOPs of matrix `products` among all, and those of entrywise
+    operations with `large` results, each of which waits for fresh memory.
+    """
+
+    calls: int
+    products: int
+    large: int
+
+
+@dataclass(frozen=True)
 class Cost:
     """Predicted cost of one estimate: FLOPs, and bytes of arrays alive at the worst moment.
+
+    `work` tells the FLOPs apart, for forecasts of time; without it they take as long as sampling's.
 
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
     >>> f"{build('cumulant', order=2).predict_cost(shape).flops:.1e}"
@@ -64,6 +79,7 @@ class Cost:
 
     flops: int
     bytes: int
+    work: Work | None = field(default=None, compare=False, repr=False)
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.flops + other.flops, max(self.bytes, other.bytes))

@@ -240,8 +240,8 @@ class EstimatorGrid(BaseModel):
 class Config(_Model):
     """One experiment, as a file of `configs/` declares it.
 
-    Cells predicted to need more than `most_bytes` are left out. `jobs` are the workers of its cells
-    where none are asked for: 1 where seconds are what is measured.
+    Cells predicted to need more than `most_bytes` are left out, unless they are stored. `jobs` are
+    the workers of its cells where none are asked for: 1 where seconds are what is measured.
     """
 
     network: Network

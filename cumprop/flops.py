@@ -17,7 +17,7 @@ import numpy as np
 CONVENTION = "executed-1"
 """Name and version of the counting convention, stored with every count."""
 
-_PRODUCTS = {np.matmul, np.vecdot, np.matvec, np.vecmat}
+PRODUCTS = {np.matmul, np.vecdot, np.matvec, np.vecmat}
 _UNCOUNTABLE = {
     np.dot,
     np.einsum,
@@ -98,6 +98,17 @@ def component(name: str) -> Iterator[None]:
         flops._current = outer
 
 
+@contextmanager
+def repeated(times: int) -> Iterator[None]:
+    """Count what is done inside the block so many times."""
+    flops = _meter.get()
+    before = Flops(flops)
+    yield
+    if flops is not None:
+        for name, n in flops.items():
+            flops._components[name] = n + (times - 1) * (n - before._components.get(name, 0))
+
+
 def count(n: int) -> None:
     """Add `n` FLOPs by hand, for a kernel that is not a NumPy ufunc."""
     flops = _meter.get()
@@ -146,7 +157,7 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
         if out is not None:
             kwargs["out"] = tuple(plain(x) for x in out)
         result = getattr(ufunc, method)(*arrays, **kwargs)
-        if type(result) is np.ndarray and method == "__call__" and ufunc not in _PRODUCTS:
+        if type(result) is np.ndarray and method == "__call__" and ufunc not in PRODUCTS:
             count(result.size)  # the usual case, made quick
             return out[0] if out else result.view(Counted)
         results = result if isinstance(result, tuple) else (result,)
@@ -189,7 +200,7 @@ def operation_cost(
     ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]
 ) -> int:
     size = sum(int(np.size(r)) for r in results)
-    if ufunc in _PRODUCTS:
+    if ufunc in PRODUCTS:
         a, b = inputs[0], inputs[1]
         if _is_symmetric_product(ufunc, a, b):
             return int((a.shape[0] + 1) * a.shape[0] * a.shape[1])

@@ -161,10 +161,9 @@ def _outdated(versions: set[Any]) -> Fault:
 
 
 def _complete(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    n = table.num_rows
+    n, there = table.num_rows, {*table.column_names}
     columns = [
-        table[field.name] if field.name in table.column_names else pa.nulls(n, field.type)
-        for field in schema
+        table[field.name] if field.name in there else pa.nulls(n, field.type) for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cumprop import store, truth_store
-from cumprop.forecast import matmul_speed
+from cumprop.pace import measured
 from cumprop.rows import LARGE
 
 Row = dict[str, Any]
@@ -95,4 +95,4 @@ def _sampling_speed(done: list[Row]) -> float:
 
 @cache
 def _matmul_speed() -> float:
-    return matmul_speed("float32")
+    return measured("float32").products

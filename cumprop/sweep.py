@@ -14,13 +14,18 @@ from cumprop import engines, store, truth_store
 from cumprop.cells import Cell, cells, truth_specs
 from cumprop.engines import Outcome, Place
 from cumprop.errors import CumpropError
+from cumprop.estimator import Shape
 from cumprop.experiment import Config
 from cumprop.jobs import Job, TruthBlock, TruthJob, Work
+from cumprop.phantoms import TooLarge, at_most
 from cumprop.progress import Progress
 from cumprop.rows import is_stored
 
 if TYPE_CHECKING:
     from cumprop.truth import TruthSpec
+
+Rows = dict[str, dict[str, Any]]
+"""The columns of stored rows that say what they are compared with, by cell."""
 
 _MERGED_AT_ONCE = 16
 """Blocks of a truth between two merges."""
@@ -31,7 +36,7 @@ class Plan:
     """What a sweep is to compute.
 
     `jobs` are the workers of its cells where the experiment says; `left_out` cells are too large; a
-    shard is a part of the `whole`.
+    shard is a part of the `whole`. `stored` are the rows that it was made with, where it looked.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Plan:
     jobs: int | None = None
     left_out: int = 0
     whole: Plan | None = None
+    stored: Rows | None = field(default=None, repr=False)
 
     def shard(self, number: int, count: int) -> Plan:
         """The part `number` of `count` (from 1) that one of several machines takes."""
@@ -61,13 +67,36 @@ class Summary:
     failed: list[Outcome]
 
 
-def plan(config: Config, name: str) -> Plan:
-    """The cells and truths of an experiment; nothing is computed."""
+def plan(config: Config, name: str, results: Path | None = None) -> Plan:
+    """The cells and truths of an experiment; nothing is computed.
+
+    Costs are predicted to leave out what is too large. What is stored below `results` is kept
+    without being asked: shards of one plan, which must be of the same cells, do not look there.
+    """
     specs = {spec.key: spec for spec in truth_specs(config).values()}
     truths = [TruthJob(spec, config.truth.n_samples) for spec in specs.values()]
-    wanted, most = cells(config, name), config.most_bytes
-    kept = [cell for cell in wanted if most is None or cell.cost.bytes <= most]
-    return Plan(name, kept, truths, config.figures, config.jobs, len(wanted) - len(kept))
+    stored = None if results is None else _stored(results / name)
+    wanted = cells(config, name)
+    asked = [cell for cell in wanted if cell.key not in (stored or {})]
+    large = set() if config.most_bytes is None else _large(asked, config.most_bytes)
+    kept = [cell for cell in wanted if cell.key not in large]
+    return Plan(name, kept, truths, config.figures, config.jobs, len(large), stored=stored)
+
+
+def _large(cells: Sequence[Cell], most: int) -> set[str]:
+    """The keys of cells predicted to need more than `most` bytes; equal ones are asked once."""
+
+    def is_large(cell: Cell) -> bool:
+        try:
+            with at_most(most):
+                return cell.bytes > most
+        except TooLarge:
+            return True
+
+    alike = defaultdict[tuple[str, Shape], list[Cell]](list)
+    for cell in cells:
+        alike[cell.description, cell.shape].append(cell)
+    return {cell.key for equal in alike.values() if is_large(equal[0]) for cell in equal}
 
 
 def shared(plans: Sequence[Plan]) -> list[Plan]:
@@ -93,7 +122,7 @@ def remaining(plans: Sequence[Plan], results: Path) -> list[Plan]:
     return [
         replace(
             one,
-            cells=_split(one, results)[0],
+            cells=_split(one, _rows(one, results))[0],
             truths=[left for job in one.truths if (left := job.remaining(results)).n_samples],
         )
         for one in plans
@@ -191,20 +220,23 @@ def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
     """The cells that are not stored; makes the plan's folder."""
     folder = results / plan.name
     parts = folder / "parts"
+    rows = _rows(plan, results)
     parts.mkdir(parents=True, exist_ok=True)
     store.remove_leftovers(parts)
     whole = plan.whole or plan
     keys = [cell.key for cell in whole.cells]
-    store.write_plan(folder, keys, whole.figures, _work(whole, workers))
-    left, moved = _split(plan, results)
+    noted = (store.read_work(folder) or {}).get("flops", {})  # by the last sweep
+    known = {key: flops for key, flops in noted.items() if key in rows}
+    store.write_plan(folder, keys, whole.figures, _work(whole, workers, known))
+    left, moved = _split(plan, rows)
     return left + [cell for cell in moved if not is_stored(cell, parts)]
 
 
-def _work(plan: Plan, workers: int) -> dict[str, Any]:
-    """What a plan asks for, as `cumprop.status` reads it."""
+def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
+    """What a plan asks for, as `cumprop.status` reads it; FLOPs are predicted where not known."""
     return {
         "workers": plan.jobs or workers,
-        "flops": {cell.key: cell.flops for cell in plan.cells},
+        "flops": {cell.key: known.get(cell.key) or cell.flops for cell in plan.cells},
         "truths": {
             job.spec.key: {"n_samples": job.n_samples, "flops_per_sample": job.flops_of(1)}
             for job in plan.truths
@@ -212,17 +244,24 @@ def _work(plan: Plan, workers: int) -> dict[str, Any]:
     }
 
 
-def _split(plan: Plan, results: Path) -> tuple[list[Cell], list[Cell]]:
-    """The cells without a row or with a failed one; those whose row is of another truth by now."""
-    folder = results / plan.name
+def _rows(plan: Plan, results: Path) -> Rows:
+    """What is stored of a plan, failed cells left out, by cell."""
+    return _stored(results / plan.name) if plan.stored is None else plan.stored
+
+
+def _stored(folder: Path) -> Rows:
     if not store.is_sweep(folder):
         raise CumpropError(f"{folder} holds results of another command; rename the config")
     columns = ["cell_key", "status", "truth_key", "truth_design", "truth_n_samples"]
     rows = store.read_table(folder).select(columns).to_pylist()
-    done = {row["cell_key"]: row for row in rows if not row["status"].startswith("failed")}
+    return {row["cell_key"]: row for row in rows if not row["status"].startswith("failed")}
+
+
+def _split(plan: Plan, rows: Rows) -> tuple[list[Cell], list[Cell]]:
+    """The cells without a row; those whose row is of another truth by now."""
     left, moved = [], []
     for cell in plan.cells:
-        row = done.get(cell.key)
+        row = rows.get(cell.key)
         if row is None:
             left.append(cell)
         elif not cell.truth_columns.items() <= row.items():

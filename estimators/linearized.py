@@ -88,7 +88,7 @@ class Linearized(Estimator):
         """Exact, for a mean without a covariance, by running on arrays without numbers."""
         with metering() as memory:
             flops = self.estimate(phantom_network(shape)).flops.total
-        return Cost(flops, memory.peak)
+        return Cost(flops, memory.peak, memory.work)
 
 
 def _jacobian(network: MLP, slopes: list[Array]) -> Array:

@@ -116,7 +116,7 @@ class Unscented(Estimator):
                 count(n**3 // 3)
             root = phantom((n, n), np.ones(()))
             self._transformed(network, input_of(network)[0], root, False)
-        return Cost(flops.total, memory.peak)
+        return Cost(flops.total, memory.peak, memory.work)
 
 
 def _columns(cov: Array) -> Array:

@@ -155,8 +155,15 @@ class TestSweep:
         code, out, _ = run("sweep", config, "--results", tmp_path / "r", "--jobs", 3, "--dry-run")
         assert code == 0
         assert "12 cells, 2 truths" in out
-        assert "with 3 workers" in out
+        assert "with 3 workers" in out and "Minutes assume 3 free cores" in out
         assert not (tmp_path / "r").exists()
+
+    def test_what_is_stored_is_not_left_out_but_of_shards(self, run, config, tmp_path):
+        words = ("sweep", config, "--results", tmp_path, "--jobs", 1)
+        run(*words)
+        words = (*words, "--set", "most_bytes=1", "--dry-run")
+        assert "12 cells are stored" in run(*words)[1]
+        assert "0 cells (12 too large and left out)" in run(*words, "--shard", "1/2")[1]
 
     def test_scale_and_set(self, run, config, monkeypatch):
         def widths(*words):

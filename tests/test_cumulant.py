@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 import cumprop
+from cumprop import phantoms
 from cumprop.errors import CumpropError
-from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant
+from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant, structured4
 from cumprop.estimators.cumulant.dense import propagate
 from cumprop.estimators.cumulant.kinds import KINDS, Scheme
 
@@ -233,6 +234,19 @@ def test_predicted_cost_is_what_runs(activation, order, kind):
     else:
         assert cost.flops == counted
     assert abs(cost.bytes - peak) <= 0.1 * peak + MEMORY_SLACK
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_two_passes_of_a_loop_tell_what_all_cost(activation, monkeypatch):
+    shape = network_of([9, 12, 7, 10, 8], seed=0, activations=activation).shape
+    found = []
+    for loop in (phantoms.alike, range):
+        monkeypatch.setattr(structured4, "alike", loop)
+        with phantoms.metering() as memory:
+            flops = Cumulant(order=4).estimate(phantoms.phantom_network(shape)).flops
+        found.append((dict(flops), memory.peak, memory.work))
+    quick, plain = found
+    assert quick == plain
 
 
 def test_order_one_costs_n_squared():

@@ -9,11 +9,15 @@ from harness import TOY, write_config
 
 import cumprop
 from cumprop import estimator, store
+from cumprop import forecast as forecast_module
 from cumprop.cells import cells
 from cumprop.config import load
 from cumprop.engines import Outcome, Place
+from cumprop.estimator import Cost, Shape, Work
 from cumprop.forecast import forecast, overview
 from cumprop.memory import free_memory, traced_peak, with_resident_peak
+from cumprop.pace import SECONDS_PER_CELL, Pace, measured
+from cumprop.phantoms import TooLarge, at_most, metering, phantom_network
 from cumprop.plugins import load_plugin
 from cumprop.progress import Progress
 from cumprop.rows import borrow, run_cell
@@ -211,6 +215,58 @@ class TestSharing:
             assert progress.bar.n == first.flops + 10**10
 
 
+class TestPlanning:
+    """Costs are predicted for what is to be computed, and for nothing else."""
+
+    @pytest.fixture
+    def asked(self, toy, monkeypatch):
+        """The shapes that costs were predicted for."""
+        asked = []
+        cls = estimator.get("toy")
+        predict = cls.predict_cost
+        monkeypatch.setattr(
+            cls, "predict_cost", lambda self, shape: asked.append(shape) or predict(self, shape)
+        )
+        return asked
+
+    def test_what_is_stored_is_not_predicted(self, experiment, asked, tmp_path):
+        def again(*sets):
+            experiment([{"name": "toy", "bytes": 5}], *sets)
+            asked.clear()
+            planned = plan(load(tmp_path / "test.yaml", sets=sets), "test", tmp_path)
+            return run(planned, tmp_path).kept, len(asked)
+
+        run(experiment([{"name": "toy", "bytes": 5}], "most_bytes=10"), tmp_path)
+        assert asked
+        before = (tmp_path / "test" / "plan.json").read_bytes()
+        assert again("most_bytes=10") == (4, 0)
+        assert (tmp_path / "test" / "plan.json").read_bytes() == before
+        assert again("most_bytes=3") == (4, 0)  # kept, however large
+        (tmp_path / "test" / "plan.json").unlink()  # no word of their costs
+        assert again("most_bytes=10") == (4, 4)
+        assert (tmp_path / "test" / "plan.json").read_bytes() == before
+        next((tmp_path / "test" / "parts").glob("*.parquet")).unlink()
+        kept, predicted = again("most_bytes=10")
+        assert kept == 3 and predicted >= 1
+
+    def test_equal_cells_are_asked_once(self, experiment, asked):
+        planned = experiment([{"name": "toy", "bytes": 50}], "most_bytes=10", "network.seeds=9")
+        assert (planned.left_out, len(asked)) == (2 * 9, 2)
+
+    def test_too_large_is_known_early(self):
+        shape = Shape((16,) * 6, ("relu",) * 4)
+        one = cumprop.estimator.build("cumulant", order=4)
+        needed = one.predict_cost(shape).bytes
+        calls = []
+        for most in (needed, needed - 1, needed // 10):
+            type(one).predict_cost.cache_clear()
+            with metering() as memory, at_most(most), suppress(TooLarge):
+                one.estimate(phantom_network(shape))
+            calls.append(memory.calls)
+            assert (memory.peak > most) == (most < needed)
+        assert calls[0] > calls[1] > calls[2]
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("parameters", "sets", "reason"),
@@ -301,6 +357,41 @@ def test_forecast(experiment):
     ]
     assert rows[-1]["flops"] == 1000 * (3 * 2 * 4**2 + 2 * 4)
     assert all(row["minutes"] > 0 for row in rows)
+
+
+def test_a_forecast_is_the_time_of_the_rows(tmp_path):
+    """Within 8-fold, however busy the machine: by FLOPs alone, narrow cells are off 1000-fold."""
+    path = tmp_path / "test.yaml"
+    path.write_text(
+        "network: {width: [8, 128], depth: 4, seeds: 1}\ntruth: {n_samples: 2}\nestimators:\n"
+        "  - {name: cumulant, order: [3, 4]}\n  - {name: monte_carlo, n_samples: 1e4}\n"
+    )
+    planned = replace(plan(load(path), "test"), truths=[])
+    run(planned, tmp_path)
+    seconds = store.read_rows(tmp_path).set_index("cell_key")["seconds"]
+    pace = measured("float32")
+    told = [c for c in planned.cells if c.estimator == "cumulant" or c.width == 128]
+    found = {cell.label: pace.seconds(cell.cost) / seconds[cell.key] for cell in told}
+    assert len(found) == 5
+    assert all(1 / 8 < ratio < 8 for ratio in found.values()), found
+
+
+def test_forecast_by_hand(experiment, monkeypatch):
+    pace = Pace(sampling=1e9, products=1e10, entrywise=1e8, large=1e7, call=1e-3)
+    monkeypatch.setattr(forecast_module, "measured", lambda dtype, workers: pace)
+    assert pace.seconds(Cost(2 * 10**9, 0)) == pytest.approx(2)
+    work = Work(calls=500, products=10**10, large=10**7)
+    assert pace.seconds(Cost(10**10 + 10**7 + 10**8, 0, work)) == pytest.approx(0.5 + 1 + 1 + 1)
+    planned = experiment([{"name": "toy"}])  # of 1e10 FLOPs, run once
+    rows = forecast(planned, jobs=2)
+    assert rows[0]["minutes"] == pytest.approx(2 * (10 + SECONDS_PER_CELL) / 2 / 60)
+    truths = sum(job.flops for job in planned.truths) / 1e9
+    (row,) = overview([planned], jobs=2)
+    expected = (4 * (10 + SECONDS_PER_CELL) + truths) / 2 / 60
+    assert row["minutes"] == pytest.approx(expected)
+    small = experiment([{"name": "cumulant", "order": 1}]).cells[0]
+    twice = 2 * pace.seconds(small.cost) + SECONDS_PER_CELL
+    assert pace.cell_seconds(small) == pytest.approx(twice)
 
 
 def test_peaks_see_what_was_freed():

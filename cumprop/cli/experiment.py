@@ -58,8 +58,9 @@ def sweep(
 ) -> int:
     """Run the experiments CONFIGS.
 
-    What is already there, or another experiment has computed, is not computed again. Exits with 3
-    if cells failed.
+    What is already there, or another experiment has computed, is not computed again. The minutes
+    of --dry-run assume as many free cores as --jobs, and the pace of workers side by side, which
+    is measured on this machine in seconds. Exits with 3 if cells failed.
 
     \b
     Example:
@@ -73,7 +74,7 @@ def sweep(
     where = place(engine, jobs, scheduler)
     plans = []
     for config in configs:
-        one = plan(checked(config, scale, sets), config.stem)
+        one = plan(checked(config, scale, sets), config.stem, None if shard else results)
         plans.append(one if jobs is None else replace(one, jobs=jobs))
     plans = shared(plans)
     if shard is not None:
@@ -257,8 +258,9 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     print(
         f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
         f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
-        f"{workers} workers; {stored} cells are stored.\n{note}, at the speed of matrix products\n"
-        "measured on this machine just now: random numbers and small steps come on top."
+        f"{workers} workers; {stored} cells are stored.\n{note}.\n"
+        f"Minutes assume {workers} free cores and the pace of workers side by side, measured on\n"
+        "this machine just now; waiting for memory and for other programs comes on top."
     )
 
 

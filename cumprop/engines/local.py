@@ -41,11 +41,11 @@ def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, 
             if oom_kills() > kills:
                 workers = max(workers - 1, 1)
     except BaseException:  # interrupted: what runs is of no use any more
-        _pool(workers).shutdown(kill_workers=True)
+        pool(workers).shutdown(kill_workers=True)
         raise
 
 
-def _pool(workers: int) -> Any:
+def pool(workers: int) -> Any:
     """That of the calls before, if it is as large and whole.
 
     Its workers end, and others take their place, when they have been idle or have grown large.
@@ -58,13 +58,13 @@ def _until_broken(
     waiting: deque[J], run: Run[J], side_by_side: int, workers: int
 ) -> Iterator[tuple[J, Outcome | Lost]]:
     """Take jobs from `waiting` until there are none, or until a worker has died."""
-    pool = _pool(workers)
+    executor = pool(workers)
     running = dict[Future[Outcome], J]()
     whole = True
     while running or (waiting and whole):
         while whole and waiting and len(running) < workers:
             try:
-                running[pool.submit(run, waiting[0], side_by_side)] = waiting[0]
+                running[executor.submit(run, waiting[0], side_by_side)] = waiting[0]
             except BrokenProcessPool:  # an idle worker has died
                 whole = False
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import log
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -164,12 +164,12 @@ class Cumulant(Estimator):
         fast = self.truncation == "corrected" and (self.order, self.kind) in STRUCTURED
         return ("dense", "structured") if fast else ("dense",)
 
-    @lru_cache  # noqa: B019  (instances are few, small and equal by value)
+    @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """By running the engine on arrays without numbers; quadrature is taken as converged."""
         with metering() as memory:
             flops = self.estimate(phantom_network(shape)).flops.total
-        return Cost(flops, memory.peak)
+        return Cost(flops, memory.peak, memory.work)
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:

@@ -26,6 +26,7 @@ from cumprop.cumulants import TracePart, diagonal, off_diagonal, transform_legs
 from cumprop.diagrams import Block
 from cumprop.flops import component
 from cumprop.networks import MLP
+from cumprop.phantoms import alike
 
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
@@ -78,7 +79,7 @@ class Birth:
         flat += (P * U * (1 / 6)) @ B1.reshape(R, n * n)
         flat += (P * P * (1 / 6)) @ B2.reshape(R, n * n)
         left = np.hstack([P, U])
-        for i in range(n):
+        for i in alike(n):
             P_i, U_i = P[i, :, None] * (1 / 6), U[i, :, None] * (1 / 6)
             B1_i, B2_i = B1[:, i, :], B2[:, i, :]
             with_P = U_i * B1_i + (2 * P_i) * B2_i
@@ -99,8 +100,8 @@ def transform_slabs(B: Array, weight: Array) -> Array:
     """W B_r Wᵀ for every r, in place where W is square."""
     square = weight.shape[0] == weight.shape[1]
     out = B if square else np.empty_like(B, shape=(len(B), len(weight), len(weight)))
-    for r, slab in enumerate(B):
-        out[r] = (weight @ slab) @ weight.T
+    for r in alike(len(B)):
+        out[r] = (weight @ B[r]) @ weight.T
     return out
 
 
@@ -224,7 +225,7 @@ def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted, scheme: Scheme) ->
     n = len(mean)
     K3, E = (np.empty_like(C, shape=(n, n, n)) for _ in range(2))
     C_ij = off_diagonal(C)
-    for i in range(n):
+    for i in alike(n):
         K3[i] = _with_coincidences(triples.slab(i, value), i, k21[i], k21[:, i], k3[i])
         iijk = triples.slab(i, square)
         iijk -= 2 * C_ij[i, :, None] * C_ij[i]
@@ -299,7 +300,7 @@ def new_birth(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) 
     C, n = triples.C, triples.n
     U = w1[:, None] * C
     B1 = np.empty_like(E)
-    for r in range(n):
+    for r in alike(n):
         leaf = C[r] * w1
         paths = (C[r] * w2 * (6 * w2[r]))[:, None] * (C * w1)
         slab = paths + paths.T + leaf[:, None] * (leaf * (4 * w3[r]))
@@ -308,7 +309,7 @@ def new_birth(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) 
             k3[r] = k3[:, r] = 0
             slab += (triples.b11 * (12 * w2[r])) * k3
         B1[r] = slab
-    for r in range(n):
+    for r in alike(n):
         # less the same slice of the birth without B2, and of the older births after diag(w1)
         B1_r = B1[:, r, :]
         half = U[:, r, None] * (B1[r, r] * (1 / 6)) + (U[r, :, None] * (1 / 6)) * B1_r
