@@ -1,6 +1,7 @@
 """Sweeps: every cell once, whatever is killed, repeated, run twice or failing."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
