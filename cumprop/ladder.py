@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,8 @@ WORTH = 0.8
 """An order is run if it takes at most this share of the FLOPs of sampling: it may not arrive."""
 CHEAP = 0.1
 """An order that takes no more than this share of what sampling would is tried in any case."""
+HOPELESS = 2.0
+"""Order 2 is left out where at best so many tolerances are expected of it."""
 DIVERGING = 2.0
 """A change that is so many times the one before it says that the expansion does not converge."""
 
@@ -118,13 +120,18 @@ class Expansion:
     q: float
     nonlinearity: float
 
-    def error(self, rung: Rung, change: float = inf) -> float:
+    def error(self, rung: Rung, change: float = 1) -> float:
         """RMS error to expect of a rung, in output s.d.: a · q^b · ν^c · change^d, its law.
 
-        `change` is that since the rung before, about the error of the latter.
+        `change` is that since the rung before, about the error of the latter; order 2 needs none.
         """
         a, b, c, d = rung.law
         return float(a * self.q**b * self.nonlinearity**c * change**d)
+
+    def first(self, tolerance: float) -> int:
+        """The rung to begin with; near-linear networks may be better than expected by √ν."""
+        best = self.error(LADDER[0]) * sqrt(min(1.0, self.nonlinearity))
+        return int(self.shape.depth > 1 and best > HOPELESS * tolerance)
 
     def why_not(self, k: int, error: float, tolerance: float, sampling: float) -> str | None:
         """Why not to run rung k, but to sample for so many FLOPs.

@@ -113,13 +113,16 @@ class Replicates:
             return float(most)
         return max(1.0, (trace / m) ** 2 / squared)
 
-    def upper(self, level: float) -> float:
-        """What |mean - E[Y]|² stays below with probability `level`, by Fisher's F."""
+    def quantile(self, level: float) -> float:
+        """Of |mean - E[Y]|² over the sum of `noise`, by Fisher's F."""
         from scipy.stats import f
 
         freedom = self.freedom
-        quantile = f.ppf(level, freedom, freedom * (len(self.groups) - 1))
-        return float(self.noise.sum() * quantile)
+        return float(f.ppf(level, freedom, freedom * (len(self.groups) - 1)))
+
+    def upper(self, level: float) -> float:
+        """What |mean - E[Y]|² stays below with probability `level`."""
+        return float(self.noise.sum()) * self.quantile(level)
 
     def chance(self, estimate: Array) -> float:
         """Probability of a `mean` further from `estimate` than this one, were it E[Y]."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
+from cumprop.blending import CONFIDENCE, Blended
 from cumprop.designs import block_size
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
@@ -32,15 +33,13 @@ from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, st
 Array = NDArray[Any]
 
 
-CONFIDENCE = 0.95
-"""That samples meet the tolerance."""
 CONTRADICTION = 1e-3
 """Samples so improbable, were an estimate right, refute it."""
 SHARE = 0.05
 """Of its FLOPs go into samples that check an estimate, or `screen` samples if that is more."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
-TYPICAL_UNEXPLAINED = 0.25
+TYPICAL_UNEXPLAINED = 0.2
 """A layer, on random networks; for predicted costs, as the next."""
 TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
 """Variance per sample, iid = 1."""
@@ -54,17 +53,18 @@ class Adaptive(Estimator):
     Climbs orders 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
     what is to be expected of it on such a network and by the change it makes, checks the last
     against paired samples (`screen` or half as many, or as many as take 5% of its FLOPs), and
-    samples where the expansion does not converge or costs more. `half_width` are 95% intervals;
-    `status` says what was chosen and why. At most `most_samples` are drawn. Without an `rng`,
-    inputs come from `stream(0, width, 1, 0)`.
+    samples where the expansion does not converge or costs more. Samples are averaged with the last
+    order that ran, weighed by its expected error. `half_width` are 95% intervals; `status` says
+    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs come from
+    `stream(0, width, 1, 0)`.
     Cost: what was run, orders that did not do included; as a rule no more than the cheapest order
     or sampling that would have met the tolerance, the next dearer one, and the larger of 64 passes
     and a tenth of both.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
-    >>> cumprop.estimate(network, "adaptive", tolerance=0.01).status.split(";")[0]
-    'order 2'
+    >>> cumprop.estimate(network, "adaptive", tolerance=0.01).status.split(",")[0]
+    'order 3'
     """
 
     version: ClassVar[int] = 1
@@ -96,8 +96,9 @@ class Adaptive(Estimator):
         cost = _sampling(self.screen, "antithetic").predict_cost(shape)
         sampling = self._typical_samples(shape).predict_cost(shape)
         shape = replace(shape, gaussian_input=False)
-        expansion, error = Expansion(shape, expansion_parameter(shape), nonlinearity), inf
-        for k, rung in enumerate(LADDER):
+        expansion = Expansion(shape, expansion_parameter(shape), nonlinearity)
+        error = expansion.error(LADDER[0])
+        for k, rung in list(enumerate(LADDER))[expansion.first(self.tolerance) :]:
             if expansion.why_not(k, error, self.tolerance, sampling.flops):
                 break
             cost += rung.estimator.predict_cost(shape)
@@ -124,6 +125,9 @@ class _Search:
     cov: bool
     rng: np.random.Generator
     passes: int = 0
+    known: Estimate | None = None
+    """By the last order, unless something speaks against it. It is expected to be `error` output
+    standard deviations off."""
 
     def __post_init__(self) -> None:
         self.network, flops = standardised(self.original)
@@ -136,15 +140,16 @@ class _Search:
         shape = self.network.shape
         q = expansion_parameter(shape, self.original.input_cov)
         self.expansion = Expansion(shape, q, shape.depth * float(np.mean(shares or [0])))
+        self.error = self.expansion.error(LADDER[0])
 
     def result(self) -> Estimate:
         if self.need <= self.passes:
             return self.sampled("the first samples are enough")
         tolerance, shape = self.asked.tolerance, self.network.shape
-        previous, error, changes = None, inf, list[float]()
-        for k, rung in enumerate(LADDER):
+        changes = list[float]()
+        for k, rung in list(enumerate(LADDER))[self.expansion.first(tolerance) :]:
             self.price_sampling(rung.flops(shape))
-            if reason := self.expansion.why_not(k, error, tolerance, self.price):
+            if reason := self.expansion.why_not(k, self.error, tolerance, self.price):
                 return self.sampled(reason)
             if self.is_large(rung) and (why := rung.estimator.supports(self.network)):
                 return self.sampled(why)
@@ -155,23 +160,24 @@ class _Search:
                 return self.sampled(f"{rung.name} overflows")
             if shape.depth <= 1:
                 return self.accepted(found, 0.0, f"{rung.name}, exact for one hidden layer")
-            reason = rung.name
-            if previous is not None:
-                changes.append(self.in_units(found.mean - previous.mean))
-                reason += f", which moves the means by {changes[-1]:.1g} s.d."
-                if diverging(changes):
-                    return self.sampled(
-                        f"the expansion does not converge: {rung.name} moves the means by "
-                        f"{changes[-1]:.1g} s.d., the order before it by {changes[-2]:.1g}"
-                    )
-            change = changes[-1] if changes else inf
-            error = self.expansion.error(rung, change)
-            if min(SPREAD * error, change) <= tolerance:
+            reason, believed = rung.name, inf
+            if self.known:
+                believed = self.error = self.in_units(found.mean - self.known.mean)
+                changes.append(believed)
+                reason += f", which moves the means by {believed:.1g} s.d."
+            self.known, self.error = found, self.expansion.error(rung, self.error)
+            if diverging(changes):
+                self.known = None
+                return self.sampled(
+                    f"the expansion does not converge: {rung.name} moves the means by "
+                    f"{changes[-1]:.1g} s.d., the order before it by {changes[-2]:.1g}"
+                )
+            if min(SPREAD * self.error, believed) <= tolerance:
                 if self.contradicted(found):
+                    self.known = None
                     return self.sampled(f"{self.passes:,} samples contradict {rung.name}")
-                return self.accepted(found, error, reason)
-            previous = found
-        return self.sampled(f"{LADDER[-1].name} is expected to be {error:.1g} s.d. off")
+                return self.accepted(found, self.error, reason)
+        return self.sampled(f"{rung.name} is expected to be {self.error:.1g} s.d. off")
 
     def is_large(self, rung: Rung) -> bool:
         """Whether memory must be predicted, which takes about as long as to run the rung."""
@@ -184,22 +190,28 @@ class _Search:
         return float((self.samples.variance + self.samples.noise).sum())
 
     @property
+    def blended(self) -> Blended:
+        expected = (SPREAD * self.error) ** 2 * self.unit if self.known else inf
+        return Blended(self.samples, self.known, expected)
+
+    def samples_for(self, quantile: float) -> float:
+        """Samples of this design that meet the tolerance."""
+        return self.blended.samples_for(self.asked.tolerance**2 * self.unit, quantile)
+
+    @property
     def need(self) -> float:
         """Samples of this design that meet the tolerance with confidence."""
-        upper = self.samples.upper(CONFIDENCE)
-        return self.samples.n_samples * upper / (self.asked.tolerance**2 * self.unit or 1)
+        return self.samples_for(self.samples.quantile(CONFIDENCE))
 
     @property
     def price(self) -> float:
         """FLOPs of sampling, to expect."""
         freedom = self.samples.freedom
-        quantile = chdtri(freedom, 1 - CONFIDENCE) / freedom
-        n = _noise(self.samples) * quantile / (self.asked.tolerance**2 * self.unit or 1)
-        return self.pass_flops * float(n)
+        return self.pass_flops * self.samples_for(float(chdtri(freedom, 1 - CONFIDENCE)) / freedom)
 
     def in_units(self, difference: Array) -> float:
         """RMS over outputs, in output standard deviations."""
-        return sqrt(float(np.sum(difference.astype(np.float64) ** 2)) / self.unit)
+        return sqrt(float(np.sum(difference.astype(np.float64) ** 2)) / (self.unit or 1))
 
     def draw(self, n_samples: float, design: str, **options: Any) -> Replicates:
         drawn = replicates(self.network, ceil(n_samples), design, self.rng, cov=self.cov, **options)
@@ -227,21 +239,30 @@ class _Search:
             self.samples = min(self.samples, rival, key=_noise)
 
     def contradicted(self, estimate: Estimate) -> bool:
-        """Whether samples refute the estimate; the screen grows to SHARE of its FLOPs."""
+        """Whether samples, SHARE of its FLOPs, refute it; if they seem to, twice as many."""
         spent = sum(flops.total - flops.get("input", 0) for flops in self.spent)
         more = SHARE * spent / self.pass_flops - self.passes
         if more >= self.asked.screen:
             self.draw_more(more)
+        if self.samples.chance(estimate.mean) >= CONTRADICTION:
+            return False
+        self.draw_more(self.samples.n_samples)
         return self.samples.chance(estimate.mean) < CONTRADICTION
 
+    @property
+    def shares(self) -> Array:
+        """Of each output in the squared error of an order: as the rows of the last map."""
+        rows = np.square(self.network.weights[-1].astype(np.float64)).sum(axis=1)
+        shares: Array = rows / max(float(rows.sum()), 1e-300)
+        return shares
+
     def accepted(self, found: Estimate, error: float, reason: str) -> Estimate:
-        """An order's estimate; outputs differ in their errors as the rows of the last map do."""
+        """An order's estimate."""
         weights = np.abs(self.network.weights[-1]).astype(np.float64)
-        rows = np.square(weights).sum(axis=1)
-        stderr = error * np.sqrt(self.unit * rows / max(float(rows.sum()), 1e-300))
         inputs = found.layer_means[-1] if found.layer_means else np.zeros(weights.shape[1])
         sizes = np.abs(found.mean) + weights @ np.abs(inputs)
         rounding = float(np.finfo(self.network.dtype).eps) * sizes
+        stderr = error * np.sqrt(self.unit * self.shares)
         return replace(
             found,
             stderr=stderr + rounding,
@@ -260,21 +281,31 @@ class _Search:
         while (missing := min(self.need, most) - self.samples.n_samples) > 0:
             last = missing < 0.1 * self.samples.n_samples
             self.draw_more(missing if last else missing / 2)
-        found = self.samples
+        found, both = self.samples, self.blended
         if found.n_samples < self.need:
             reason = f"tolerance {self.asked.tolerance:g} takes more than most_samples; {reason}"
-        error = sqrt(float(found.noise.sum()) / (self.unit or 1))
+        choice = f"sampled {found.n_samples:,} {found.design} inputs"
+        if self.known:
+            choice += f", with weight {both.weight:.2g} on the last order"
+        known = self.known or Estimate(found.mean, found.layer_means, found.spread)
+        order, w = both.left * np.sqrt(self.shares), both.weight
+        stderr = np.hypot((1 - w) * np.sqrt(found.noise), order)
+        half_width = np.hypot((1 - w) * found.half_width, QUANTILE * order)
         eps = float(np.finfo(self.network.dtype).eps)
         rounding = eps * np.sqrt(found.variance + found.mean**2)
+
+        def mean(order: Any, samples: Any) -> Any:
+            return both.mean(order, samples).astype(self.network.dtype)
+
         return Estimate(
-            mean=found.mean.astype(self.network.dtype),
-            layer_means=tuple(x.astype(self.network.dtype) for x in found.layer_means),
-            cov=found.spread if self.cov else None,
-            stderr=np.hypot(np.sqrt(found.noise), rounding),
-            half_width=np.hypot(found.half_width, 2 * rounding),
+            mean=mean(known.mean, found.mean),
+            layer_means=tuple(map(mean, known.layer_means, found.layer_means)),
+            cov=mean(known.cov, found.spread) if self.cov else None,
+            stderr=np.hypot(stderr, rounding),
+            half_width=np.hypot(half_width, 2 * rounding),
             flops=added(*self.spent),
             n_samples=self.passes,
-            status=_status(f"sampled {found.n_samples:,} {found.design} inputs", error, reason),
+            status=_status(choice, self.in_units(stderr), reason),
         )
 
 

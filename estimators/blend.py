@@ -7,14 +7,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from cumprop.blending import Blended
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, get, register
 from cumprop.networks import MLP
 from cumprop.random_networks import stream
 from cumprop.replicates import FEWEST, added, replicates, standardised
-
-CONFIDENCE = 0.95
-"""A bias is believed to the extent that it exceeds what noise makes of none, so often."""
 
 
 @register("blend")
@@ -73,19 +71,17 @@ class Blend(Estimator):
         rng = rng or stream(0, network.shape.width, 1, 0)
         known = self._cumulant.estimate(network, cov=cov)
         found = replicates(network, self.n_samples, self.design, rng, cov=cov)
-        noise = float(found.noise.sum())
-        distance = float(np.sum((known.mean - found.mean) ** 2))
-        shown = max(0.0, distance - found.upper(CONFIDENCE))
-        w = noise / (noise + shown) if noise + shown else 1.0
-        possible = max(distance - noise, noise * np.sqrt(2 / found.freedom))
+        both = Blended(found, known)
+        w = both.weight
+        possible = max(both.distance - both.noise, both.noise * np.sqrt(2 / found.freedom))
         variance = (1 - w) ** 2 * found.noise + w**2 * possible / len(found.mean)
         parts = (
             f"weight {w:.3g} on order {self.order} {self.kind}, {1 - w:.3g} on "
             f"{found.n_samples:,} {self.design} samples"
         )
 
-        def blended(a: Any, b: Any) -> Any:
-            return (w * a + (1 - w) * b).astype(network.dtype)
+        def blended(order: Any, samples: Any) -> Any:
+            return both.mean(order, samples).astype(network.dtype)
 
         return Estimate(
             mean=blended(known.mean, found.mean),

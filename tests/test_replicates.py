@@ -7,7 +7,7 @@ import cumprop
 from cumprop.designs import Inputs
 from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import Cumulant
-from cumprop.replicates import replicates, standardised
+from cumprop.replicates import Replicates, replicates, standardised
 
 RNG = np.random.default_rng(0)
 
@@ -79,10 +79,43 @@ def test_freedom_counts_independent_outputs():
     assert 1 / found == pytest.approx(40, rel=0.15)
 
 
+def test_unequal_groups():
+    """Nine blocks in groups of 4, 4 and 1 are as good as nine groups: 400 draws, 5 s.e."""
+    rng = np.random.default_rng(8)
+    blocks = rng.normal(size=(400, 9, 30))
+    nothing = (np.ones(30), (), cumprop.flops.Flops())
+    dealt = np.repeat([0, 1, 2], [4, 4, 1])
+    found = []
+    for draw in blocks:
+        groups = np.array([draw[dealt == g].mean(axis=0) for g in range(3)])
+        unequal = Replicates("iid", np.array([4, 4, 1]), groups, *nothing)
+        equal = Replicates("iid", np.ones(9, int), draw, *nothing)
+        np.testing.assert_allclose(unequal.mean, equal.mean)
+        np.testing.assert_allclose(equal.noise, draw.var(axis=0, ddof=1) / 9)
+        found.append([unequal.noise.sum(), 1 / unequal.freedom])
+    noise, freedom = np.mean(found, axis=0)
+    error = np.std(found, axis=0) / 20
+    assert abs(noise - 30 / 9) < 5 * error[0]
+    assert abs(freedom - 1 / 30) < 5 * error[1] + 0.01  # ν is at most 30
+
+
+def test_what_is_watched():
+    """What comes before and behind each nonlinearity, of all samples."""
+    network, seen = cumprop.random_mlp(8, 2, 0, "tanh"), []
+    found = replicates(
+        network, 40, "iid", np.random.default_rng(1), watch=lambda z, x: seen.append((z, x))
+    )
+    assert [z.shape for z, _ in seen] == [(40, 8)] * 2
+    for (z, x), mean in zip(seen, found.layer_means, strict=True):
+        np.testing.assert_allclose(x, np.tanh(z), rtol=1e-6)
+        np.testing.assert_allclose(np.mean(x, axis=0), mean, rtol=1e-5, atol=1e-7)
+
+
 def test_joined():
     network, rng = shallow(), np.random.default_rng(5)
     first, second = (replicates(network, n, "iid", rng, cov=True) for n in (160, 480))
     both = first.joined(second)
+    np.testing.assert_array_equal(both.groups, np.concatenate([first.groups, second.groups]))
     assert both.n_samples == 640 and both.flops.total == first.flops.total + second.flops.total
     np.testing.assert_allclose(both.mean, first.mean / 4 + second.mean * 3 / 4)
     second_moment = [d.spread + np.outer(d.mean, d.mean) for d in (first, second, both)]

@@ -168,8 +168,10 @@ def fixed_choices(known):
         quantile = chdtri(draws.freedom, 0.05) / draws.freedom
         designs[design] = gain * quantile
     orders = []
-    for rung in LADDER if max(network.widths) <= 64 else LADDER[:-1]:
-        estimate = rung.estimator.estimate(network)
+    for fixed in (Cumulant(1), *(rung.estimator for rung in LADDER)):
+        if max(network.widths) > 64 and fixed == LADDER[-1].estimator:
+            continue
+        estimate = fixed.estimate(network)
         orders.append((estimate.flops.total, known.vn_mse(estimate.mean)[1]))
     return network, designs, orders
 

@@ -1,0 +1,80 @@
+"""Samples and an order of cumulants together, weighed by their errors (mathematics §10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.estimator import Estimate
+from cumprop.replicates import Replicates
+
+Array = NDArray[Any]
+
+CONFIDENCE = 0.95
+"""A bias is believed to the extent that it exceeds what noise makes of none, so often."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blended:
+    """w · order + (1 - w) · samples, with one weight w = V / (V + B) for all outputs.
+
+    V is the noise of the samples, B the squared error of the order: `expected`, or as far as the
+    samples show more, |e - m|² less its 95% limit were there none; both are sums over the outputs.
+    Without an order w is 0.
+    """
+
+    samples: Replicates
+    order: Estimate | None
+    expected: float = 0.0
+
+    @cached_property
+    def distance(self) -> float:
+        """|e - m|² of the order's and the samples' means."""
+        if self.order is None:
+            return inf
+        return float(np.sum((self.samples.mean - self.order.mean) ** 2))
+
+    @cached_property
+    def bias(self) -> float:
+        """B."""
+        return max(self.expected, self.distance - self.samples.upper(CONFIDENCE))
+
+    @cached_property
+    def noise(self) -> float:
+        """V."""
+        return float(self.samples.noise.sum())
+
+    @cached_property
+    def weight(self) -> float:
+        """w, of the order; 1 as long as there is nothing to say against it."""
+        return self.noise / (self.noise + self.bias) if self.noise + self.bias else 1.0
+
+    @cached_property
+    def left(self) -> float:
+        """Of the order's error in the blended mean: w √B."""
+        return self.weight * sqrt(self.bias) if self.order else 0.0
+
+    def samples_for(self, allowed: float, quantile: float) -> float:
+        """How many samples of this design leave a squared error within `allowed`.
+
+        `quantile` is that of the samples' squared error over V. V is to be v, the least at which
+        B v (quantile B + v) / (v + B)², the squared error under the weight v / (v + B), is allowed.
+        """
+        b = self.bias
+        if b <= allowed or not self.noise:
+            return 0.0
+        v = allowed / quantile
+        if b < inf:
+            half = (quantile * b - 2 * allowed) * b / 2
+            v = (sqrt(half**2 + (b - allowed) * allowed * b**2) - half) / (b - allowed)
+        return self.samples.n_samples * self.noise / v
+
+    def mean(self, order: Array, samples: Array) -> Array:
+        """Of something both tell."""
+        mean: Array = self.weight * order + (1 - self.weight) * samples
+        return mean
