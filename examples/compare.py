@@ -62,13 +62,9 @@ def compared(network: cumprop.MLP, n_samples: int) -> list[Row]:
         if estimator.predict_cost(network.shape).flops > MOST_FLOPS:
             continue
         row = {"estimator": name, "order": None} | vars(estimator)
-        if name == "monte_carlo":
-            runs = [
-                estimator.estimate(network, rng=np.random.default_rng([9, i]))
-                for i in range(REPEATS)
-            ]
-        else:
-            runs = [estimator.estimate(network)]
+        repeats = REPEATS if name == "monte_carlo" else 1
+        rngs = [np.random.default_rng([9, i]) for i in range(repeats)]
+        runs = [estimator.estimate(network, rng=rng) for rng in rngs]
         scores = np.array([mse_between(run.mean, means) for run in runs])
         noise = noise_interval(scores[:1, 0], scores[:1, 1], GROUPS)
         if len(runs) > 1:
