@@ -36,7 +36,7 @@ Array = NDArray[Any]
 CONTRADICTION = 1e-3
 """Samples so improbable, were an estimate right, refute it."""
 SHARE = 0.05
-"""Of its FLOPs go into samples that check an estimate, or `screen` samples if that is more."""
+"""Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
 TYPICAL_UNEXPLAINED = 0.2
@@ -67,7 +67,7 @@ class Adaptive(Estimator):
     'order 3'
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tolerance: float = 0.01
     screen: int = 32
     most_samples: int = 100_000_000
@@ -160,19 +160,20 @@ class _Search:
                 return self.sampled(f"{rung.name} overflows")
             if shape.depth <= 1:
                 return self.accepted(found, 0.0, f"{rung.name}, exact for one hidden layer")
-            reason, believed = rung.name, inf
+            reason, change = rung.name, inf
             if self.known:
-                believed = self.error = self.in_units(found.mean - self.known.mean)
-                changes.append(believed)
-                reason += f", which moves the means by {believed:.1g} s.d."
-            self.known, self.error = found, self.expansion.error(rung, self.error)
+                change = self.in_units(found.mean - self.known.mean)
+                changes.append(change)
+                reason += f", which moves the means by {change:.1g} s.d."
+            before = change if self.known else self.error
+            self.known, self.error = found, self.expansion.error(rung, before)
             if diverging(changes):
                 self.known = None
                 return self.sampled(
                     f"the expansion does not converge: {rung.name} moves the means by "
                     f"{changes[-1]:.1g} s.d., the order before it by {changes[-2]:.1g}"
                 )
-            if min(SPREAD * self.error, believed) <= tolerance:
+            if min(SPREAD * self.error, change) <= tolerance:
                 if self.contradicted(found):
                     self.known = None
                     return self.sampled(f"{self.passes:,} samples contradict {rung.name}")

@@ -32,7 +32,7 @@ class Blend(Estimator):
     'weight 1 on order 3 basic, 0 on 256 antithetic samples'
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     order: int = 3
     kind: str = "basic"
     n_samples: int = 1024
