@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from cumprop.designs import Inputs, block_size, covariance_root
+from cumprop.designs import SCRAMBLINGS, Inputs, block_size, covariance_root, rounded
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, component, counted, counting, plain
 from cumprop.networks import MLP
@@ -49,10 +49,10 @@ class Replicates:
     flops: Flops
 
     def joined(self, other: Replicates) -> Replicates:
-        """The groups of both."""
-        if self.design != other.design:
-            raise CumpropError("replicates of different designs do not join")
+        """The groups of both; those of Sobol sequences must be of one size to be compared."""
         sizes = np.concatenate([self.sizes, other.sizes])
+        if self.design != other.design or (self.design == "sobol" and np.ptp(sizes)):
+            raise CumpropError("replicates of different designs, or sizes of sobol, do not join")
         new = other.n_samples / sizes.sum()
         pairs = zip(self.layer_means, other.layer_means, strict=True)
         apart = self.mean - other.mean
@@ -147,15 +147,16 @@ def replicates(
 ) -> Replicates:
     """At least `n_samples` forward passes, in whole blocks of the design, at least `fewest`.
 
-    Blocks are dealt out to 32 groups. `watch` sees what comes before and behind each nonlinearity,
-    (samples, neurons) each. Cost: those passes, and 2n² FLOPs more for each with `cov`.
+    Blocks are dealt out to 32 groups; those of a Sobol sequence are its 8 scramblings. `watch` sees
+    what comes before and behind each nonlinearity, (samples, neurons) each. Cost: those passes, and
+    2n² FLOPs more for each with `cov`.
     """
     block = block_size(design, network.widths[0])
-    blocks = max(math.ceil(n_samples / block), fewest)
+    n_samples = rounded(design, network.widths[0], max(n_samples, fewest * block))
+    blocks = SCRAMBLINGS if design == "sobol" else n_samples // block
     group_of = np.arange(blocks) % GROUPS
-    sizes = block * np.bincount(group_of)
-    numbers = np.arange(len(sizes))[:, None]
-    n_samples, n = blocks * block, network.widths[-1]
+    sizes = n_samples // blocks * np.bincount(group_of)
+    numbers, n = np.arange(len(sizes))[:, None], network.widths[-1]
     sums = np.zeros((len(sizes), n))
     second = counted(np.zeros((n, n) if cov else n))
     layer_sums = [counted(np.zeros(width)) for width in network.widths[1:-1]]

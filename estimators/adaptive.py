@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, inf, sqrt
+from math import ceil, inf, log2, sqrt
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtri
 
 from cumprop.blending import CONFIDENCE, Blended
-from cumprop.designs import block_size
+from cumprop.designs import SCRAMBLINGS, block_size
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
 from cumprop.ladder import (
@@ -37,6 +37,8 @@ CONTRADICTION = 1e-3
 """Samples so improbable, were an estimate right, refute it."""
 SHARE = 0.05
 """Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
+SOBOL_INPUTS = 8
+"""With so few a Sobol sequence is better than orthogonal inputs."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
 TYPICAL_UNEXPLAINED = 0.2
@@ -221,7 +223,11 @@ class _Search:
         return drawn
 
     def draw_more(self, n_samples: float) -> None:
-        self.samples = self.samples.joined(self.draw(n_samples, self.samples.design, fewest=1))
+        """So many more; of a Sobol sequence as many as its scramblings had before."""
+        samples = self.samples
+        if samples.design == "sobol":
+            n_samples = SCRAMBLINGS * int(samples.sizes[0])
+        self.samples = samples.joined(self.draw(n_samples, samples.design, fewest=1))
 
     def price_sampling(self, flops: float) -> None:
         """Look closer at what sampling takes, where it rivals an order of so many FLOPs."""
@@ -232,11 +238,15 @@ class _Search:
                 self.choose_design(SHARE * flops)
 
     def choose_design(self, flops: float) -> None:
-        """Try orthogonal inputs, for so many FLOPs, instead of antithetic ones."""
-        frame = block_size("orthogonal", self.network.widths[0])
-        blocks = min(GROUPS, int(flops / self.pass_flops / frame))
-        if blocks >= FEWEST and self.samples.design == "antithetic":
-            rival = self.draw(blocks * frame, "orthogonal")
+        """Take a Sobol sequence, or try orthogonal inputs, for so many FLOPs."""
+        n_0, most = self.network.widths[0], int(flops / self.pass_flops)
+        frame = block_size("orthogonal", n_0)
+        if self.samples.design != "antithetic":
+            return
+        if n_0 <= SOBOL_INPUTS and most >= 64:
+            self.samples = self.draw(2 ** int(log2(min(most, 1024))), "sobol")
+        elif n_0 > SOBOL_INPUTS and most >= FEWEST * frame:
+            rival = self.draw(frame * min(GROUPS, most // frame), "orthogonal")
             self.samples = min(self.samples, rival, key=_noise)
 
     def contradicted(self, estimate: Estimate) -> bool:
@@ -279,9 +289,12 @@ class _Search:
         if self.need > self.samples.n_samples and _noise(self.samples) > self.unit:
             self.samples = self.draw(self.asked.screen, "iid")
         most = self.asked.most_samples
-        while (missing := min(self.need, most) - self.samples.n_samples) > 0:
-            last = missing < 0.1 * self.samples.n_samples
-            self.draw_more(missing if last else missing / 2)
+        while (n := self.samples.n_samples) < (goal := min(self.need, most)):
+            longer = sqrt(n * goal)  # of a Sobol sequence, whose variance falls as 1/n²
+            if self.samples.design == "sobol" and longer >= 2 * n:
+                self.samples = self.draw(2 ** int(log2(longer)), "sobol")
+            else:
+                self.draw_more(goal - n if goal < 1.1 * n else min((goal - n) / 2, n))
         found, both = self.samples, self.blended
         if found.n_samples < self.need:
             reason = f"tolerance {self.asked.tolerance:g} takes more than most_samples; {reason}"

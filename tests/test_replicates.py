@@ -18,7 +18,7 @@ def shallow(width=6):
     return cumprop.MLP(weights, [RNG.normal(size=width) for _ in weights])
 
 
-@pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal"])
+@pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal", "sobol"])
 def test_they_are_the_passes_of_the_design(design):
     """Whatever the batches, the mean, the variance and the layer means are those of all inputs."""
     network = cumprop.random_mlp(8, 2, 0, "gelu", dtype="float64")
@@ -43,7 +43,7 @@ def test_groups_are_whole_blocks():
     np.testing.assert_allclose(found.groups, pairs, rtol=1e-12)
 
 
-@pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal"])
+@pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal", "sobol"])
 def test_half_widths_cover(design):
     """95% of 300 × 6 intervals; six s.e., were all outputs of a draw alike, are 7.5 points."""
     network, rng = shallow(), np.random.default_rng(2)
@@ -122,6 +122,11 @@ def test_joined():
     np.testing.assert_allclose(second_moment[2], second_moment[0] / 4 + second_moment[1] * 3 / 4)
     with pytest.raises(CumpropError, match="do not join"):
         first.joined(replicates(network, 160, "antithetic", rng))
+    sobol = replicates(network, 160, "sobol", rng)
+    assert sobol.groups.shape == (8, 6) and sobol.n_samples == 256
+    assert sobol.joined(replicates(network, 160, "sobol", rng)).n_samples == 512
+    with pytest.raises(CumpropError, match="do not join"):
+        sobol.joined(replicates(network, 500, "sobol", rng))
 
 
 def test_standardised():
