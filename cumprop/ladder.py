@@ -58,6 +58,8 @@ QUANTILE = 2.4
 """95% of |error|, of all outputs and networks together, are below so many expected RMS errors."""
 LARGEST = 0.6
 """Beyond this q nothing is calibrated, and the expansion is not tried."""
+FEW_INPUTS = 8
+"""With fewer effective inputs orders may agree on what is wrong: the expansion is not tried."""
 WORTH = 0.8
 """An order is run if it takes at most this share of the FLOPs of sampling: it may not arrive."""
 CHEAP = 0.1
@@ -68,19 +70,16 @@ DIVERGING = 2.0
 """A change that is so many times the one before it says that the expansion does not converge."""
 
 
-def expansion_parameter(shape: Shape, input_cov: Array | None = None) -> float:
-    """q, the size of a step of the expansion: q² = Σ 1/n_l over the layers 0 to L - 1.
+def effective_inputs(shape: Shape, input_cov: Array | None = None) -> float:
+    """n_0, or (tr Σ0)² / tr Σ0² of an input of covariance Σ0.
 
-    An input of covariance Σ0 counts as (tr Σ0)² / tr Σ0² neurons.
-
-    >>> round(expansion_parameter(Shape((64, 64, 64, 10), ("relu", "relu"))) ** -2)
-    32
+    >>> effective_inputs(Shape((4, 9, 9, 1), ("relu", "relu")), np.diag([1.0, 1.0, 0.0, 0.0]))
+    2.0
     """
-    inputs, *hidden = map(float, shape.widths[:-2] or shape.widths[:1])
-    if input_cov is not None and input_cov.any():
-        cov = input_cov.astype(np.float64)
-        inputs = float(np.trace(cov) ** 2 / np.sum(cov * cov))
-    return sqrt(sum(1 / n for n in (inputs, *hidden)))
+    if input_cov is None or not input_cov.any():
+        return float(shape.widths[0])
+    cov = input_cov.astype(np.float64)
+    return float(np.trace(cov) ** 2 / np.sum(cov * cov))
 
 
 def unexplained(z: Array, x: Array) -> float:
@@ -109,16 +108,21 @@ def unexplained(z: Array, x: Array) -> float:
 class Expansion:
     """What to expect of the expansion on a network of this shape (mathematics §10).
 
-    `q` is the size of a step, `nonlinearity` ν the sum over the layers of what is `unexplained`.
+    `inputs` are effective ones; `nonlinearity` ν sums over the layers what is `unexplained`.
 
-    >>> wide, narrow = (Expansion(Shape((n,) * 4, ("relu",) * 2), n**-0.5, 0.5) for n in (256, 32))
+    >>> wide, narrow = (Expansion(Shape((n,) * 4, ("relu",) * 2), n, 0.5) for n in (256, 32))
     >>> round(narrow.error(LADDER[0]) / wide.error(LADDER[0]))
     8
     """
 
     shape: Shape
-    q: float
+    inputs: float
     nonlinearity: float
+
+    @property
+    def q(self) -> float:
+        """The size of a step: q² = Σ 1/n_l over the layers 0 to L - 1."""
+        return sqrt(sum(1 / n for n in (self.inputs, *self.shape.widths[1:-2])))
 
     def error(self, rung: Rung, change: float = 1) -> float:
         """RMS error to expect of a rung, in output s.d.: a · q^b · ν^c · change^d, its law.
@@ -139,7 +143,7 @@ class Expansion:
         `error` is that of the rung before.
         """
         exact = self.shape.depth <= 1
-        if self.q > LARGEST and not exact:
+        if (self.q > LARGEST or self.inputs < FEW_INPUTS) and not exact:
             return "too few inputs or neurons for an expansion"
         if LADDER[k].flops(self.shape) > WORTH * sampling:
             return f"{LADDER[k].name} takes more FLOPs"

@@ -22,7 +22,7 @@ from cumprop.ladder import (
     Expansion,
     Rung,
     diverging,
-    expansion_parameter,
+    effective_inputs,
     unexplained,
 )
 from cumprop.memory import free_memory
@@ -98,7 +98,7 @@ class Adaptive(Estimator):
         cost = _sampling(self.screen, "antithetic").predict_cost(shape)
         sampling = self._typical_samples(shape).predict_cost(shape)
         shape = replace(shape, gaussian_input=False)
-        expansion = Expansion(shape, expansion_parameter(shape), nonlinearity)
+        expansion = Expansion(shape, effective_inputs(shape), nonlinearity)
         error = expansion.error(LADDER[0])
         for k, rung in list(enumerate(LADDER))[expansion.first(self.tolerance) :]:
             if expansion.why_not(k, error, self.tolerance, sampling.flops):
@@ -140,8 +140,9 @@ class _Search:
         )
         self.pass_flops = self.spent[-1].total / self.passes
         shape = self.network.shape
-        q = expansion_parameter(shape, self.original.input_cov)
-        self.expansion = Expansion(shape, q, shape.depth * float(np.mean(shares or [0])))
+        inputs = effective_inputs(shape, self.original.input_cov)
+        nonlinearity = shape.depth * float(np.mean(shares or [0]))
+        self.expansion = Expansion(shape, inputs, nonlinearity)
         self.error = self.expansion.error(LADDER[0])
 
     def result(self) -> Estimate:

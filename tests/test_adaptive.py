@@ -82,6 +82,15 @@ def test_two_inputs_are_too_few():
     assert error(network, estimate, 100_000, "antithetic")[0] < 0.03
 
 
+def test_few_effective_inputs_are_too_few():
+    """Forty inputs that are nearly three; without the common factors they are forty."""
+    network = cumprop.random_mlp(40, 2, 0, "gelu", dtype="float64")
+    factors = np.random.default_rng(0).normal(size=(40, 3))
+    for cov, few in ((factors @ factors.T + 0.01 * np.eye(40), True), (np.eye(40), False)):
+        given = cumprop.MLP(network.weights, activations="gelu", input_cov=cov)
+        assert ("too few inputs" in estimated(given, 0.03).status) is few
+
+
 def test_an_accidental_agreement_is_not_believed():
     """Orthogonal weights: orders 1 and 2 agree on correlations of 0, which says nothing."""
     weights = [ortho_group.rvs(48, random_state=i) * np.sqrt(1 + (i > 0)) for i in range(4)]
