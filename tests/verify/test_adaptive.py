@@ -113,13 +113,14 @@ class Pair:
         return self.known.vn_mse(self.estimate.mean)[1] <= 1.2 * self.tolerance**2
 
 
+def searched(network, tolerance):
+    return Pair(network, tolerance, Adaptive(tolerance).estimate(network.network))
+
+
 @pytest.fixture(scope="module")
 def pairs(known):
-    def run(network, tolerance):
-        return Pair(network, tolerance, Adaptive(tolerance).estimate(network.network))
-
     pool = Parallel(n_jobs=cores(), prefer="threads")
-    found = pool(delayed(run)(network, t) for network in known for t in TOLERANCES)
+    found = pool(delayed(searched)(network, t) for network in known for t in TOLERANCES)
     for pair in found:
         vn_mse, limit = pair.known.vn_mse(pair.estimate.mean)
         print(f"\n  {pair}: {np.sqrt(max(vn_mse, 0)):.1e} (≤ {np.sqrt(max(limit, 0)):.1e})", end="")

@@ -1,0 +1,73 @@
+"""`adaptive` on networks of other kinds than its laws were fitted on."""
+
+import warnings
+
+import numpy as np
+import pytest
+from verify.test_adaptive import TOLERANCES, of_samples, of_truth, searched
+
+import cumprop
+from cumprop.truth import TruthSpec
+
+pytestmark = pytest.mark.verify
+
+BIASED = {"w_var": 2.0, "b_var": 0.1}
+
+
+def other_specs():
+    """36 random networks: six activations, two of which nothing was calibrated on, other widths."""
+    rng, specs = np.random.default_rng(9000), []
+    for i, activation in enumerate(("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "abs")):
+        depths = map(int, rng.permutation(6) + 1)
+        for j, (width, depth) in enumerate(zip((24, 36, 56, 90, 140, 200), depths, strict=True)):
+            init = BIASED if (i + j) % 2 else "he"
+            specs.append(TruthSpec(width, depth, activation, init, 9000 + len(specs)))
+    return specs
+
+
+def tabular():
+    """Networks trained on tables of 10 to 64 columns, of which there are 4 to 20 in effect."""
+    datasets = pytest.importorskip("sklearn.datasets", reason="pip install scikit-learn")
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    for seed, (name, kind, hidden, activation) in enumerate(
+        [
+            ("wine", MLPClassifier, (64, 64), "relu"),
+            ("wine", MLPClassifier, (50, 50), "tanh"),
+            ("breast_cancer", MLPClassifier, (64, 32), "relu"),
+            ("breast_cancer", MLPClassifier, (40, 40), "logistic"),
+            ("diabetes", MLPRegressor, (64, 64), "relu"),
+            ("diabetes", MLPRegressor, (64, 64, 64), "tanh"),
+            ("digits", MLPClassifier, (96, 96), "relu"),
+            ("digits", MLPClassifier, (64, 64), "tanh"),
+        ]
+    ):
+        x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+        x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9)
+        if kind is MLPRegressor:
+            y = (y - y.mean()) / y.std()
+        model = kind(hidden_layer_sizes=hidden, activation=activation, random_state=seed)
+        with warnings.catch_warnings(action="ignore"):  # 200 epochs are given
+            model.fit(x, y)
+        network = cumprop.load(model, input_mean=x.mean(axis=0), input_cov=np.cov(x.T))
+        yield of_samples(f"{name}, {activation}", network, 500_000)
+
+
+@pytest.mark.parametrize("kind", ["random", "trained on tables"])
+def test_other_networks(truths_of, record, kind):
+    if kind == "random":
+        n_truth = {24: 4e6, 36: 4e6, 56: 4e6, 90: 2e6, 140: 2e6, 200: 1e6}
+        specs = other_specs()
+        networks = [*map(of_truth, truths_of(specs, [n_truth[spec.width] for spec in specs]))]
+    else:
+        networks = [*tabular()]
+    pairs = [searched(network, tolerance) for network in networks for tolerance in TOLERANCES]
+    missed = [str(pair) for pair in pairs if not pair.met]
+    covered = np.concatenate([pair.known.covered(pair.estimate) for pair in pairs])
+    record(
+        f"`adaptive`: the same tolerances on {len(networks)} other networks, {kind}",
+        f"{len(pairs) - len(missed)} of {len(pairs)} met, {covered.mean():.1%} of "
+        f"{covered.size:,} outputs covered" + "".join(f"; missed: {pair}" for pair in missed),
+        "≥ 90% met, 90% to 99% covered",
+        len(missed) <= 0.1 * len(pairs) and 0.90 <= covered.mean() <= 0.99,
+    )
