@@ -225,7 +225,9 @@ def config_folders(results: str | Path) -> list[Path]:
     `reference` and `truth` are left out unless named. Raises CumpropError if there are none.
     """
     results = Path(results)
-    found = folders(results, lambda folder: (folder / "parts").is_dir())
+    found = folders(
+        results, lambda folder: (folder / "parts").is_dir() or (folder / COMPACTED).is_file()
+    )
     if not results.is_dir():
         raise CumpropError(f"{results}: no such folder; run `cumprop sweep` or name another")
     if not found:
