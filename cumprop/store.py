@@ -219,15 +219,18 @@ def folders(results: Path, holds: Callable[[Path], bool]) -> list[Path]:
     return [folder for folder in inside if folder.name not in _SET_ASIDE and holds(folder)]
 
 
+def is_config(folder: Path) -> bool:
+    """Whether it is the folder of one configuration."""
+    return (folder / "parts").is_dir() or (folder / COMPACTED).is_file()
+
+
 def config_folders(results: str | Path) -> list[Path]:
     """The configurations below `results`: itself if it is one, else its subfolders with parts.
 
     `reference` and `truth` are left out unless named. Raises CumpropError if there are none.
     """
     results = Path(results)
-    found = folders(
-        results, lambda folder: (folder / "parts").is_dir() or (folder / COMPACTED).is_file()
-    )
+    found = folders(results, is_config)
     if not results.is_dir():
         raise CumpropError(f"{results}: no such folder; run `cumprop sweep` or name another")
     if not found:
@@ -271,7 +274,7 @@ IDENTITY = (
 def truth_folder(results: str | Path) -> Path:
     """Where the truth of a results root or of one configuration's folder is kept."""
     results = Path(results)
-    return (results.parent if (results / "parts").is_dir() else results) / "truth"
+    return (results.parent if is_config(results) else results) / "truth"
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
