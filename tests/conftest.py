@@ -7,19 +7,19 @@ import importlib.util
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
+from harness import TOY, write_config
 from hypothesis import settings
+from specs import dealt_out
 
+from cumprop import estimator
 from cumprop.cli import main
-from cumprop.truth import TruthSpec
+from cumprop.config import load
+from cumprop.plugins import load_plugin
+from cumprop.sweep import plan
 
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
-
-
-WIDTHS = (32, 48, 64, 96, 128, 256)
-BIASED = {"w_var": 2.0, "b_var": 0.1}
 
 
 @pytest.fixture(scope="session")
@@ -28,14 +28,8 @@ def random_specs():
 
     Every other one has biases. Nothing was calibrated on their seeds.
     """
-    rng = np.random.default_rng(2000)
-    specs = []
-    for i, activation in enumerate(("relu", "gelu", "tanh", "sigmoid")):
-        depths = map(int, rng.permutation(len(WIDTHS)) + 1)
-        for j, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
-            init = BIASED if (i + j) % 2 else "he"
-            specs.append(TruthSpec(width, depth, activation, init, 2000 + len(specs)))
-    return specs
+    activations, widths = ("relu", "gelu", "tanh", "sigmoid"), (32, 48, 64, 96, 128, 256)
+    return dealt_out(activations, widths, 2000)
 
 
 def _refuse_skips(report):
@@ -80,3 +74,25 @@ def trained():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A plugin file with an estimator, registered for this test only."""
+    path = tmp_path / "toy.py"
+    path.write_text(TOY)
+    load_plugin(path)
+    yield path
+    del estimator._registry["toy"]
+
+
+@pytest.fixture
+def experiment(tmp_path, toy):
+    """Builds a plan from the estimators of an experiment and further settings."""
+
+    def experiment(estimators, *sets):
+        path = tmp_path / "test.yaml"
+        write_config(path, estimators, depth=[1, 2], seeds=2, dtype="float64")
+        return plan(load(path, sets=sets), "test")
+
+    return experiment

@@ -6,104 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from harness import TOY, write_config
 
 import cumprop
 from cumprop import estimator, store
-from cumprop import forecast as forecast_module
-from cumprop.cells import cells
 from cumprop.config import load
 from cumprop.engines import Outcome, Place
-from cumprop.estimator import Cost, Shape, Work
-from cumprop.forecast import forecast, overview
-from cumprop.memory import free_memory, traced_peak, with_resident_peak
-from cumprop.pace import SECONDS_PER_CELL, Pace, measured
+from cumprop.estimator import Shape
+from cumprop.forecast import overview
 from cumprop.phantoms import TooLarge, at_most, metering, phantom_network
-from cumprop.plugins import load_plugin
 from cumprop.progress import Progress
 from cumprop.rows import borrow, run_cell
 from cumprop.sweep import Plan, plan, run, run_all, shared
 from cumprop.truth_store import sample
 
 
-@pytest.fixture
-def toy(tmp_path):
-    """A plugin file with an estimator, registered for this test only."""
-    path = tmp_path / "toy.py"
-    path.write_text(TOY)
-    load_plugin(path)
-    yield path
-    del estimator._registry["toy"]
-
-
-@pytest.fixture
-def experiment(tmp_path, toy):
-    """Builds a plan from the estimators of an experiment and further settings."""
-
-    def experiment(estimators, *sets):
-        path = tmp_path / "test.yaml"
-        write_config(path, estimators, depth=[1, 2], seeds=2, dtype="float64")
-        return plan(load(path, sets=sets), "test")
-
-    return experiment
-
-
 def contents(parts):
     return {path.name: path.read_bytes() for path in parts.glob("*.parquet")}
-
-
-class TestCells:
-    def test_the_grid(self, experiment):
-        planned = experiment(
-            [{"name": "toy", "value": [1, 2], "tolerance": [0.1, 0.5], "repeats": 3}],
-            "network.width=[4, 8]",
-        )
-        # width × depth × value × tolerance × seed × repeat
-        assert len(planned.cells) == 2 * 2 * 2 * 2 * 2 * 3
-        assert len({cell.key for cell in planned.cells}) == len(planned.cells)
-        assert {cell.parameters["n_samples"] for cell in planned.cells} == {100, 4}
-        assert len(planned.truths) == 2 * 2
-        assert {job.spec.depth for job in planned.truths} == {2}
-
-    def test_a_cell_listed_twice_runs_once(self, experiment):
-        assert len(experiment([{"name": "toy"}, {"name": "toy", "value": 1}]).cells) == 4
-
-    def test_keys_follow_what_determines_the_numbers(self, experiment):
-        def keys(*sets, **parameters):
-            planned = experiment([{"name": "toy", **parameters}], *sets)
-            return {cell.key for cell in planned.cells}
-
-        first = keys()
-        assert keys() == first
-        assert keys("truth.n_samples=9e3", "truth.design=iid") == first
-        assert keys("network.depth=[1, 2, 3]") > first
-        for changed in (
-            keys(value=2),
-            keys("network.dtype=float32"),
-            keys("network.init=critical"),
-            keys("network.activation=abs"),
-            keys("network.readout=pre"),
-            keys(tolerance=0.5),
-        ):
-            assert not changed & first
-
-    def test_a_new_version_is_a_new_cell(self, experiment, monkeypatch):
-        first = {cell.key for cell in experiment([{"name": "toy"}]).cells}
-        monkeypatch.setattr(estimator.get("toy"), "version", 2)
-        assert not first & {cell.key for cell in experiment([{"name": "toy"}]).cells}
-
-    @pytest.mark.parametrize("readout", ["output", "pre", "post"])
-    def test_the_network_is_a_prefix_that_ends_at_the_readout(self, experiment, readout):
-        deep = cumprop.random_mlp(4, 2, seed=1, dtype="float64")
-        planned = experiment([{"name": "toy"}], f"network.readout={readout}")
-        cell = next(c for c in planned.cells if (c.depth, c.seed) == (2, 1))
-        expected = deep.prefix(1) if readout == "pre" else deep
-        np.testing.assert_array_equal(cell.network().weights, expected.weights)
-        assert cell.network().shape == cell.shape
-
-    def test_labels_show_what_is_special(self, experiment):
-        (cell, *_) = experiment([{"name": "toy", "value": 2, "tolerance": 0.5}]).cells
-        assert cell.label == "toy value=2.0 n_samples=4 tolerance=0.5 width=4 depth=1 seed=0"
 
 
 class TestRows:
@@ -344,69 +262,3 @@ class TestResuming:
         before = contents(tmp_path)
         assert run_cell(cell, tmp_path, workers=1) == Outcome(cell.label, "ok", 10**10)
         assert contents(tmp_path) == before
-
-
-def test_forecast(experiment):
-    planned = experiment([{"name": "toy", "bytes": 5}, {"name": "toy", "value": 2}])
-    rows = forecast(planned, jobs=2)
-    assert [(row["what"], row["depth"], row["cells"], row["bytes"]) for row in rows] == [
-        ("toy n_samples=3 bytes=5", 1, 2, 5),
-        ("toy value=2.0 n_samples=3", 1, 2, 0),
-        ("toy n_samples=3 bytes=5", 2, 2, 5),
-        ("toy value=2.0 n_samples=3", 2, 2, 0),
-        ("truth n_samples=1000", 2, 2, None),
-    ]
-    assert rows[-1]["flops"] == 1000 * (3 * 2 * 4**2 + 2 * 4)
-    assert all(row["minutes"] > 0 for row in rows)
-
-
-def test_a_forecast_is_the_time_of_the_rows(tmp_path):
-    """Within 8-fold, however busy the machine: by FLOPs alone, narrow cells are off 1000-fold."""
-    path = tmp_path / "test.yaml"
-    path.write_text(
-        "network: {width: [8, 128], depth: 4, seeds: 1}\ntruth: {n_samples: 2}\nestimators:\n"
-        "  - {name: cumulant, order: [3, 4]}\n  - {name: monte_carlo, n_samples: 1e4}\n"
-    )
-    planned = replace(plan(load(path), "test"), truths=[])
-    run(planned, tmp_path)
-    seconds = store.read_rows(tmp_path).set_index("cell_key")["seconds"]
-    pace = measured("float32")
-    told = [c for c in planned.cells if c.estimator == "cumulant" or c.width == 128]
-    found = {cell.label: pace.seconds(cell.cost) / seconds[cell.key] for cell in told}
-    assert len(found) == 5
-    assert all(1 / 8 < ratio < 8 for ratio in found.values()), found
-
-
-def test_forecast_by_hand(experiment, monkeypatch):
-    pace = Pace(sampling=1e9, products=1e10, entrywise=1e8, large=1e7, call=1e-3)
-    monkeypatch.setattr(forecast_module, "measured", lambda dtype, workers: pace)
-    assert pace.seconds(Cost(2 * 10**9, 0)) == pytest.approx(2)
-    work = Work(calls=500, products=10**10, large=10**7)
-    assert pace.seconds(Cost(10**10 + 10**7 + 10**8, 0, work)) == pytest.approx(0.5 + 1 + 1 + 1)
-    planned = experiment([{"name": "toy"}])  # of 1e10 FLOPs, run once
-    rows = forecast(planned, jobs=2)
-    assert rows[0]["minutes"] == pytest.approx(2 * (10 + SECONDS_PER_CELL) / 2 / 60)
-    truths = sum(job.flops for job in planned.truths) / 1e9
-    (row,) = overview([planned], jobs=2)
-    expected = (4 * (10 + SECONDS_PER_CELL) + truths) / 2 / 60
-    assert row["minutes"] == pytest.approx(expected)
-    small = experiment([{"name": "cumulant", "order": 1}]).cells[0]
-    twice = 2 * pace.seconds(small.cost) + SECONDS_PER_CELL
-    assert pace.cell_seconds(small) == pytest.approx(twice)
-
-
-def test_peaks_see_what_was_freed():
-    assert 80e6 <= traced_peak(lambda: np.ones(10**7).sum()) < 81e6
-    result, peak = with_resident_peak(lambda: np.ones(10**8).sum())
-    assert result == 10**8
-    assert peak is None or 600e6 < peak < 900e6
-    assert 0 < free_memory() < 10**16
-
-
-def test_all_shipped_cells_have_distinct_keys(tmp_path):
-    path = tmp_path / "test.yaml"
-    path.write_text(
-        "network: {width: [4, 8], depth: [1, 2], seeds: 2}\ntruth: {n_samples: 100}\n"
-        "estimators: [{name: cumulant, order: [1, 2, 3]}, {name: monte_carlo, repeats: 2}]\n"
-    )
-    assert len(cells(load(path), "test")) == 2 * 2 * 2 * (3 + 2)

@@ -4,25 +4,16 @@ import warnings
 
 import numpy as np
 import pytest
+from specs import dealt_out
 from verify.test_adaptive import TOLERANCES, bound, fixed_choices, of_samples, of_truth, searched
 
 import cumprop
-from cumprop.truth import TruthSpec
 
 pytestmark = pytest.mark.verify
 
-BIASED = {"w_var": 2.0, "b_var": 0.1}
-
-
-def other_specs():
-    """36 random networks: six activations, two of which nothing was calibrated on, other widths."""
-    rng, specs = np.random.default_rng(9000), []
-    for i, activation in enumerate(("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "abs")):
-        depths = map(int, rng.permutation(6) + 1)
-        for j, (width, depth) in enumerate(zip((24, 36, 56, 90, 140, 200), depths, strict=True)):
-            init = BIASED if (i + j) % 2 else "he"
-            specs.append(TruthSpec(width, depth, activation, init, 9000 + len(specs)))
-    return specs
+ACTIVATIONS = ("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "abs")
+"""Nothing was calibrated on the last two."""
+N_TRUTH = {24: 4e6, 36: 4e6, 56: 4e6, 90: 2e6, 140: 2e6, 200: 1e6}
 
 
 def tabular():
@@ -57,9 +48,8 @@ def tabular():
 def others(request, truths_of):
     """Kind, and the pairs of each network and tolerance, by network."""
     if request.param == "random":
-        n_truth = {24: 4e6, 36: 4e6, 56: 4e6, 90: 2e6, 140: 2e6, 200: 1e6}
-        specs = other_specs()
-        networks = [*map(of_truth, truths_of(specs, [n_truth[spec.width] for spec in specs]))]
+        specs = dealt_out(ACTIVATIONS, [*N_TRUTH], 9000)
+        networks = [*map(of_truth, truths_of(specs, [N_TRUTH[spec.width] for spec in specs]))]
     else:
         networks = [*tabular()]
     return request.param, [[searched(network, t) for t in TOLERANCES] for network in networks]

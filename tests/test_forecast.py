@@ -1,0 +1,62 @@
+"""Forecasts: FLOPs, bytes and minutes of a sweep before it runs."""
+
+from dataclasses import replace
+
+import pytest
+
+from cumprop import forecast as forecast_module
+from cumprop import store
+from cumprop.config import load
+from cumprop.estimator import Cost, Work
+from cumprop.forecast import forecast, overview
+from cumprop.pace import SECONDS_PER_CELL, Pace, measured
+from cumprop.sweep import plan, run
+
+
+def test_forecast(experiment):
+    planned = experiment([{"name": "toy", "bytes": 5}, {"name": "toy", "value": 2}])
+    rows = forecast(planned, jobs=2)
+    assert [(row["what"], row["depth"], row["cells"], row["bytes"]) for row in rows] == [
+        ("toy n_samples=3 bytes=5", 1, 2, 5),
+        ("toy value=2.0 n_samples=3", 1, 2, 0),
+        ("toy n_samples=3 bytes=5", 2, 2, 5),
+        ("toy value=2.0 n_samples=3", 2, 2, 0),
+        ("truth n_samples=1000", 2, 2, None),
+    ]
+    assert rows[-1]["flops"] == 1000 * (3 * 2 * 4**2 + 2 * 4)
+    assert all(row["minutes"] > 0 for row in rows)
+
+
+def test_a_forecast_is_the_time_of_the_rows(tmp_path):
+    """Within 8-fold, however busy the machine: by FLOPs alone, narrow cells are off 1000-fold."""
+    path = tmp_path / "test.yaml"
+    path.write_text(
+        "network: {width: [8, 128], depth: 4, seeds: 1}\ntruth: {n_samples: 2}\nestimators:\n"
+        "  - {name: cumulant, order: [3, 4]}\n  - {name: monte_carlo, n_samples: 1e4}\n"
+    )
+    planned = replace(plan(load(path), "test"), truths=[])
+    run(planned, tmp_path)
+    seconds = store.read_rows(tmp_path).set_index("cell_key")["seconds"]
+    pace = measured("float32")
+    told = [c for c in planned.cells if c.estimator == "cumulant" or c.width == 128]
+    found = {cell.label: pace.seconds(cell.cost) / seconds[cell.key] for cell in told}
+    assert len(found) == 5
+    assert all(1 / 8 < ratio < 8 for ratio in found.values()), found
+
+
+def test_forecast_by_hand(experiment, monkeypatch):
+    pace = Pace(sampling=1e9, products=1e10, entrywise=1e8, large=1e7, call=1e-3)
+    monkeypatch.setattr(forecast_module, "measured", lambda dtype, workers: pace)
+    assert pace.seconds(Cost(2 * 10**9, 0)) == pytest.approx(2)
+    work = Work(calls=500, products=10**10, large=10**7)
+    assert pace.seconds(Cost(10**10 + 10**7 + 10**8, 0, work)) == pytest.approx(0.5 + 1 + 1 + 1)
+    planned = experiment([{"name": "toy"}])  # of 1e10 FLOPs, run once
+    rows = forecast(planned, jobs=2)
+    assert rows[0]["minutes"] == pytest.approx(2 * (10 + SECONDS_PER_CELL) / 2 / 60)
+    truths = sum(job.flops for job in planned.truths) / 1e9
+    (row,) = overview([planned], jobs=2)
+    expected = (4 * (10 + SECONDS_PER_CELL) + truths) / 2 / 60
+    assert row["minutes"] == pytest.approx(expected)
+    small = experiment([{"name": "cumulant", "order": 1}]).cells[0]
+    twice = 2 * pace.seconds(small.cost) + SECONDS_PER_CELL
+    assert pace.cell_seconds(small) == pytest.approx(twice)
