@@ -132,10 +132,11 @@ class Expansion:
         a, b, c, d = rung.law
         return float(a * self.q**b * self.nonlinearity**c * change**d)
 
-    def first(self, tolerance: float) -> int:
-        """The rung to begin with; near-linear networks may be better than expected by √ν."""
+    def rungs(self, tolerance: float) -> list[tuple[int, Rung]]:
+        """Those to climb, numbered; near-linear networks may be better than expected by √ν."""
         best = self.error(LADDER[0]) * sqrt(min(1.0, self.nonlinearity))
-        return int(self.shape.depth > 1 and best > HOPELESS * tolerance)
+        skipped = int(self.shape.depth > 1 and best > HOPELESS * tolerance)
+        return list(enumerate(LADDER))[skipped:]
 
     def why_not(self, k: int, error: float, tolerance: float, sampling: float) -> str | None:
         """Why not to run rung k, but to sample for so many FLOPs.

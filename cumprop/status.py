@@ -6,7 +6,6 @@ All is read from files, so that it can be asked while a sweep runs, on another m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +92,5 @@ def _sampling_speed(done: list[Row]) -> float:
     return flops / seconds if seconds else _matmul_speed()
 
 
-@cache
 def _matmul_speed() -> float:
     return measured("float32").products

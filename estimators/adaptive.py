@@ -100,7 +100,7 @@ class Adaptive(Estimator):
         shape = replace(shape, gaussian_input=False)
         expansion = Expansion(shape, effective_inputs(shape), nonlinearity)
         error = expansion.error(LADDER[0])
-        for k, rung in list(enumerate(LADDER))[expansion.first(self.tolerance) :]:
+        for k, rung in expansion.rungs(self.tolerance):
             if expansion.why_not(k, error, self.tolerance, sampling.flops):
                 break
             cost += rung.estimator.predict_cost(shape)
@@ -150,7 +150,7 @@ class _Search:
             return self.sampled("the first samples are enough")
         tolerance, shape = self.asked.tolerance, self.network.shape
         changes = list[float]()
-        for k, rung in list(enumerate(LADDER))[self.expansion.first(tolerance) :]:
+        for k, rung in self.expansion.rungs(tolerance):
             self.price_sampling(rung.flops(shape))
             if reason := self.expansion.why_not(k, self.error, tolerance, self.price):
                 return self.sampled(reason)
