@@ -8,9 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from harness import TOY, write_config
 from hypothesis import settings
-from specs import dealt_out
 
 from cumprop import estimator
 from cumprop.cli import main
@@ -28,6 +26,8 @@ def random_specs():
 
     Every other one has biases. Nothing was calibrated on their seeds.
     """
+    from specs import dealt_out
+
     activations, widths = ("relu", "gelu", "tanh", "sigmoid"), (32, 48, 64, 96, 128, 256)
     return dealt_out(activations, widths, 2000)
 
@@ -79,6 +79,8 @@ def trained():
 @pytest.fixture
 def toy(tmp_path):
     """A plugin file with an estimator, registered for this test only."""
+    from harness import TOY
+
     path = tmp_path / "toy.py"
     path.write_text(TOY)
     load_plugin(path)
@@ -89,6 +91,8 @@ def toy(tmp_path):
 @pytest.fixture
 def experiment(tmp_path, toy):
     """Builds a plan from the estimators of an experiment and further settings."""
+
+    from harness import write_config
 
     def experiment(estimators, *sets):
         path = tmp_path / "test.yaml"
