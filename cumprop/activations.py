@@ -6,34 +6,71 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from math import factorial, perm, pi, sqrt
+from math import comb, factorial, perm, pi, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf, expit, ndtr
 
-from cumprop.closed_forms import ClosedFormTable, Normal
+from cumprop.closed_forms import HomogeneousTable, MonomialTable, ShiftedNormal, power
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, is_foreign
-from cumprop.quadrature import TOLERANCE, QuadratureTable, power
+from cumprop.quadrature import TOLERANCE, QuadratureTable
 
 Array = NDArray[Any]
 
 
-WickTable = ClosedFormTable | QuadratureTable
+HermiteTable = HomogeneousTable | MonomialTable | QuadratureTable
+"""a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of the neurons of a layer.
+
+`centre` is an array, or None for 0; `size` a power of two. Both are chosen so that no digits
+cancel and nothing overflows, whatever the units of μ, σ and φ.
+"""
+
+
+class WickTable:
+    """w(k,p) = E[∂^k φ^p (G)], G_i ~ N(mean_i, sigma_i²), from the coefficients of a standard x."""
+
+    def __init__(self, table: HermiteTable, sigma: Array) -> None:
+        self._table, self._sigma = table, sigma
+        self._known: dict[tuple[int, int], Array] = {}
+
+    @property
+    def precision(self) -> float:
+        return self._table.precision
+
+    def __call__(self, k: int, p: int) -> Array:
+        if (k, p) not in self._known:
+            w = self._coefficient(k, p)
+            self._known[k, p] = w / power(self._sigma, k) if k else w
+        return self._known[k, p]
+
+    def _coefficient(self, k: int, p: int) -> Array:
+        """E[φ^p He_k], by the binomial theorem where the table is centred."""
+        centre, size = self._table.centre, self._table.size
+        w = self._table(k, p)
+        if size != 1:
+            w = w * size**p
+        if centre is None:
+            return w
+        for j in range(1, p):
+            w = w + comb(p, j) * size**j * power(centre, p - j) * self._table(k, j)
+        return w if k else w + power(centre, p)
 
 
 class Activation(ABC):
     """An entrywise function with its derivative and its Wick coefficients.
 
-    `homogeneous` says φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ. Every method keeps
-    float32 and uses ufuncs only, so that counted arrays are counted.
+    `homogeneous` says φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ; `differentiable`
+    is False where `derivative` cannot be called. Every method keeps float32 and uses ufuncs only,
+    so that counted arrays are counted.
     """
 
     name: str
     homogeneous: bool = False
     breakpoints: tuple[float, ...] = ()
+    differentiable: bool = True
 
     @abstractmethod
     def forward(self, z: Array) -> Array:
@@ -43,20 +80,29 @@ class Activation(ABC):
     def derivative(self, z: Array) -> Array:
         """φ'(z), entrywise, where it exists."""
 
-    def wick_table(self, mean: ArrayLike, var: ArrayLike, trust: float = TOLERANCE) -> WickTable:
-        """The coefficients of neurons G_i ~ N(mean_i, var_i), var > 0: a callable (k,p) -> array.
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        """The Hermite coefficients a(k,p) of neurons N(mean_i, sigma_i²), sigma > 0.
 
-        p ≥ 1, k ≥ 0; arrays are shaped like `mean` and computed once. By quadrature, unless the
-        class has a closed form: 100 nodes, more where those are off by over `trust`;
-        `precision` is 0 unless a coefficient misses 1e-10.
+        p ≥ 1, k ≥ 0; a callable (k,p) -> array shaped like `mean`. By quadrature, unless the class
+        has a closed form: 100 nodes, more where those are off by over `trust`; `precision` is 0
+        unless a coefficient misses 1e-10. Relative accuracy does not depend on units.
+
+        >>> table = get("relu").coefficients(np.array([1.0]), np.array([1e-12]))
+        >>> table.centre.tolist(), float(table(1, 1)[0] * table.size / 1e-12)    # 1, and slope 1
+        ([1.0], 1.0)
+        """
+        slope = self.derivative if self.differentiable else None
+        return QuadratureTable(self.forward, mean, sigma, self.breakpoints, trust, slope)
+
+    def wick_table(self, mean: ArrayLike, var: ArrayLike, trust: float = TOLERANCE) -> WickTable:
+        """The coefficients w(k,p) of neurons G_i ~ N(mean_i, var_i), var > 0, from `coefficients`.
 
         >>> table = get("tanh").wick_table(np.zeros(3), np.ones(3))
         >>> table(1, 1).shape, round(float(table(0, 2)[0]), 4), table.precision
         ((3,), 0.3943, 0.0)
         """
-        return QuadratureTable(
-            self.forward, _floating(mean), _floating(var), self.breakpoints, trust
-        )
+        sigma = np.sqrt(_floating(var))
+        return WickTable(self.coefficients(_floating(mean), sigma, trust), sigma)
 
     def wick(self, mean: ArrayLike, var: ArrayLike, k: int, p: int) -> Array:
         """w(k,p) alone; `wick_table` shares work between several.
@@ -70,18 +116,24 @@ class Activation(ABC):
         return self.name
 
 
-class ClosedForm(Activation):
-    """An activation whose Wick coefficients need no quadrature."""
+class PiecewiseHomogeneous(Activation):
+    """A multiple of z^degree on each side of 0, degree 0 or 1: Wick coefficients in closed form.
+
+    `sides` are the multiples below and above 0.
+    """
+
+    degree: int
+    sides: tuple[float, float]
 
     @abstractmethod
-    def formula(self, g: Normal, k: int, p: int) -> Array:
-        """w(k,p) of G."""
+    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
+        """w(k,p) at g, of variance 1."""
 
-    def wick_table(self, mean: ArrayLike, var: ArrayLike, trust: float = TOLERANCE) -> WickTable:
-        return ClosedFormTable(self.formula, Normal(_floating(mean), _floating(var)))
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return HomogeneousTable(self.formula, self.degree, self.sides, mean, sigma)
 
 
-class LeakyReLU(ClosedForm):
+class LeakyReLU(PiecewiseHomogeneous):
     """z for z > 0, slope·z below; any slope.
 
     >>> LeakyReLU(0.2).forward(np.array([-1.0, 2.0])).tolist(), get("leaky_relu(0.2)").name
@@ -89,12 +141,14 @@ class LeakyReLU(ClosedForm):
     """
 
     homogeneous = True
+    degree = 1
     breakpoints = (0.0,)
 
     def __init__(self, slope: float = 0.01) -> None:
         if not np.isfinite(slope):
             raise CumpropError(f"leaky_relu: the slope is {slope}; give a finite number")
         self.slope = float(slope)
+        self.sides = (self.slope, 1.0)
         self.name = "leaky_relu" if slope == 0.01 else f"leaky_relu({self.slope!r})"
 
     def forward(self, z: Array) -> Array:
@@ -103,15 +157,15 @@ class LeakyReLU(ClosedForm):
     def derivative(self, z: Array) -> Array:
         return (1.0 - self.slope) * np.heaviside(z, 0.0) + self.slope
 
-    def formula(self, g: Normal, k: int, p: int) -> Array:
+    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
         below = self.slope**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
         if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
             return factorial(p) * (1.0 - below) * g.density(k - p - 1)
         q = p - k
-        w = perm(p, k) * g.positive_moment(q)
+        w = g.positive_moment(q)
         if below:
-            w = w + perm(p, k) * (-1) ** q * below * g.reflected.positive_moment(q)
-        return w
+            w = w + (-1) ** q * below * g.reflected.positive_moment(q)
+        return w if perm(p, k) == 1 else perm(p, k) * w
 
 
 class ReLU(LeakyReLU):
@@ -144,9 +198,10 @@ class Abs(LeakyReLU):
         return np.sign(z)
 
 
-class Step(ClosedForm):
+class Step(PiecewiseHomogeneous):
     """What is constant on either side of 0."""
 
+    degree = 0
     breakpoints = (0.0,)
 
     def derivative(self, z: Array) -> Array:
@@ -157,11 +212,12 @@ class Heaviside(Step):
     """1 for z > 0, else 0."""
 
     name = "heaviside"
+    sides = (0.0, 1.0)
 
     def forward(self, z: Array) -> Array:
         return np.heaviside(z, 0.0)
 
-    def formula(self, g: Normal, k: int, p: int) -> Array:
+    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
         return g.density(k - 1) if k else g.cdf
 
 
@@ -169,17 +225,18 @@ class Sign(Step):
     """The sign of z."""
 
     name = "sign"
+    sides = (-1.0, 1.0)
 
     def forward(self, z: Array) -> Array:
         return np.sign(z)
 
-    def formula(self, g: Normal, k: int, p: int) -> Array:
+    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
         if p % 2 == 0:
-            return np.ones_like(g.mean) if k == 0 else np.zeros_like(g.mean)
+            return np.ones_like(g.alpha) if k == 0 else np.zeros_like(g.alpha)
         return 2.0 * g.density(k - 1) if k else erf(g.alpha / sqrt(2))
 
 
-class Monomial(ClosedForm):
+class Monomial(Activation):
     """z^degree."""
 
     def __init__(self, name: str, degree: int) -> None:
@@ -192,9 +249,8 @@ class Monomial(ClosedForm):
     def derivative(self, z: Array) -> Array:
         return self.degree * power(z, self.degree - 1)
 
-    def formula(self, g: Normal, k: int, p: int) -> Array:
-        q = self.degree * p - k
-        return perm(self.degree * p, k) * g.moment(q) if q >= 0 else np.zeros_like(g.mean)
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return MonomialTable(self.degree, mean, sigma)
 
 
 class GELU(Activation):
@@ -250,6 +306,7 @@ class Custom(Activation):
         breakpoints: Sequence[float] = (),
     ) -> None:
         self._function, self._derivative, self.name = function, derivative, name
+        self.differentiable = derivative is not None
         self.breakpoints = tuple(float(b) for b in breakpoints)
 
     def forward(self, z: Array) -> Array:

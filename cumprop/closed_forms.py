@@ -1,39 +1,35 @@
-"""Moments and densities of normals, which closed forms are made of (mathematics §2)."""
+"""Wick coefficients in closed form, from moments of a shifted standard normal (mathematics §2)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from math import pi, sqrt
+from math import comb, factorial, inf, log, log2, pi, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from cumprop.flops import occurs
+
 Array = NDArray[Any]
 
+REACH = 40.0
+"""Beyond so many standard deviations the normal density is 0 in float64."""
 
-class Normal:
-    """G_i ~ N(mean_i, var_i), with what the closed forms share, each computed once."""
 
-    def __init__(self, mean: Array, var: Array) -> None:
-        self.mean, self.var = mean, var
+class ShiftedNormal:
+    """α + x, x ~ N(0, 1), entrywise, with what the closed forms share, each computed once."""
+
+    def __init__(self, alpha: Array) -> None:
+        self.alpha = alpha
         self._densities: list[Array] = []
-        self._moments: list[Array] = []
         self._positive_moments: list[Array] = []
 
     @cached_property
-    def sigma(self) -> Array:
-        return np.sqrt(self.var)
-
-    @cached_property
-    def alpha(self) -> Array:
-        return self.mean / self.sigma
-
-    @cached_property
     def cdf(self) -> Array:
-        """P(G > 0) = Φ(α)."""
+        """P(α + x > 0) = Φ(α)."""
         return ndtr(self.alpha)
 
     @cached_property
@@ -42,48 +38,151 @@ class Normal:
         return np.exp(-0.5 * (self.alpha * self.alpha)) / sqrt(2 * pi)
 
     @cached_property
-    def reflected(self) -> Normal:
-        """-G."""
-        return Normal(-self.mean, self.var)
+    def reflected(self) -> ShiftedNormal:
+        """The variable -(α + x)."""
+        return ShiftedNormal(-self.alpha)
 
     def density(self, k: int) -> Array:
-        """∂^k/∂μ^k of G's density at 0, that is (-1)^k σ^-(k+1) He_k(α) ϕ(α)."""
-        d = self._densities or [self.pdf / self.sigma]
+        """The k-th derivative by α of the density at 0, (-1)^k He_k(α) ϕ(α)."""
+        d = self._densities or [self.pdf]
         while len(d) <= k:
-            j = len(d) - 1  # at j = 0 the second term is 0
-            d.append(-(self.mean * d[j] + j * d[j - 1]) / self.var)
+            j = len(d) - 1
+            d.append(-(self.alpha * d[j] + j * d[j - 1]) if j else -(self.alpha * d[0]))
         self._densities = d
         return d[k]
 
-    def moment(self, q: int) -> Array:
-        """E[G^q]."""
-        self._moments = self._moments or [np.ones_like(self.mean), self.mean]
-        return self._extend(self._moments, q)
-
     def positive_moment(self, q: int) -> Array:
-        """M_q = E[G^q; G > 0]."""
+        """M_q = E[(α + x)^q; α + x > 0]."""
         if q == 0:
             return self.cdf
-        if not self._positive_moments:
-            self._positive_moments = [self.cdf, self.mean * self.cdf + self.sigma * self.pdf]
-        return self._extend(self._positive_moments, q)
-
-    def _extend(self, m: list[Array], q: int) -> Array:
+        m = self._positive_moments or [self.cdf, self.alpha * self.cdf + self.pdf]
         while len(m) <= q:
-            m.append(self.mean * m[-1] + (len(m) - 1) * (self.var * m[-2]))
+            m.append(self.alpha * m[-1] + (len(m) - 1) * m[-2])
+        self._positive_moments = m
         return m[q]
 
 
-class ClosedFormTable:
-    """w(k,p) by a formula of the neurons' G, each coefficient computed once."""
+class HomogeneousTable:
+    """a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)] of a φ that is a multiple of z^d on each side of 0.
+
+    `formula(g, k, p)` is E[∂^k φ^p] at g = α + x, all that is needed for c = 0. Where the kink is
+    out of a neuron's floating-point reach, φ is the line of one side: there c = φ(μ), so that no
+    digits cancel. A side on which φ vanishes keeps c = 0, and so its relative accuracy. s, the
+    `size`, is a unit in which the largest σ^d is about 1; `sides` are the multiples below and
+    above 0.
+    """
 
     precision = 0.0
 
-    def __init__(self, formula: Callable[[Normal, int, int], Array], g: Normal) -> None:
-        self._formula, self._normal = formula, g
+    def __init__(
+        self,
+        formula: Callable[[ShiftedNormal, int, int], Array],
+        degree: int,
+        sides: tuple[float, float],
+        mean: Array,
+        sigma: Array,
+    ) -> None:
+        self._formula = formula
+        size = convenient_unit(float(sigma.max()))
+        self.size = size**degree
+        self._unit = sigma * (1 / size) if degree else None
+        with np.errstate(over="ignore"):
+            alpha = mean / sigma
+        self._normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
+        self._known: dict[tuple[int, int], Array] = {}
+        self._units: dict[int, Array] = {}
+        self.centre: Array | None = None
+        far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
+        self._straight = alpha > far
+        if sides[0]:
+            self._straight = np.logical_or(self._straight, alpha < -far)
+        if occurs(self._straight):
+            below, above = (np.full_like(mean, side) for side in sides)
+            side = np.where(mean > 0, above, below)
+            self.centre = np.where(self._straight, side * mean if degree else side, 0.0)
+            self._slope = side * self._unit if self._unit is not None else np.zeros_like(side)
+
+    def __call__(self, k: int, p: int) -> Array:
+        if (k, p) not in self._known:
+            w = self._formula(self._normal, k, p)
+            if self._unit is not None:
+                if p not in self._units:
+                    self._units[p] = power(self._unit, p)
+                w = self._units[p] * w
+            if self.centre is not None:
+                w = np.where(self._straight, hermite_moment(p, k) * power(self._slope, p), w)
+            self._known[k, p] = w
+        return self._known[k, p]
+
+
+class MonomialTable:
+    """The same of φ(z) = z^d, with c = μ^d: (μ + σx)^d - μ^d is a polynomial in x without a 1."""
+
+    precision = 0.0
+
+    def __init__(self, degree: int, mean: Array, sigma: Array) -> None:
+        terms = [
+            comb(degree, j) * (power(mean, degree - j) * power(sigma, j))
+            for j in range(1, degree + 1)
+        ]
+        self.size = convenient_unit(max(float(np.abs(term).max()) for term in terms))
+        self.centre: Array | None = power(mean, degree)
+        self._powers: list[dict[int, Array]] = [{0: np.ones_like(mean)}]
+        self._terms = {j: term * (1 / self.size) for j, term in enumerate(terms, start=1)}
         self._known: dict[tuple[int, int], Array] = {}
 
     def __call__(self, k: int, p: int) -> Array:
         if (k, p) not in self._known:
-            self._known[k, p] = self._formula(self._normal, k, p)
+            while len(self._powers) <= p:
+                self._powers.append(_product(self._powers[-1], self._terms))
+            total = np.zeros_like(self._terms[1])
+            for m, coefficient in self._powers[p].items():
+                if weight := hermite_moment(m, k):
+                    total = total + weight * coefficient
+            self._known[k, p] = total
         return self._known[k, p]
+
+
+def _product(a: dict[int, Array], b: dict[int, Array]) -> dict[int, Array]:
+    """The product of two polynomials, by degree."""
+    product: dict[int, Array] = {}
+    for i, x in a.items():
+        for j, y in b.items():
+            product[i + j] = product[i + j] + x * y if i + j in product else x * y
+    return product
+
+
+def hermite_moment(m: int, k: int) -> int:
+    """E[x^m He_k(x)] of x ~ N(0, 1): m!/(m - k)! times the double factorial of m - k - 1.
+
+    >>> [hermite_moment(4, k) for k in (0, 1, 2, 4, 6)]
+    [3, 0, 12, 24, 0]
+    """
+    pairs, odd = divmod(m - k, 2)
+    if odd or pairs < 0:
+        return 0
+    moment: int = factorial(m) // (factorial(pairs) * 2**pairs)
+    return moment
+
+
+def convenient_unit(x: float) -> float:
+    """1 if x is within 1e±3, 0 or not finite; else the power of two in which x is about 1.
+
+    >>> convenient_unit(0.3), convenient_unit(1e6) == 2**20
+    (1.0, True)
+    """
+    if not 0 < x < inf or 1e-3 <= x <= 1e3:
+        return 1.0
+    return 2.0 ** min(round(log2(x)), 1023)
+
+
+def power(x: Array, p: int) -> Array:
+    """x^p by repeated multiplication, which is faster than `**` and counts what it costs.
+
+    >>> power(np.array([2.0, 3.0]), 5).tolist()
+    [32.0, 243.0]
+    """
+    if p < 2:
+        return x if p else np.ones_like(x)
+    half = power(x, p // 2)
+    return half * half * x if p % 2 else half * half

@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cumprop.diagrams import Block, dealings, partitions, support
-from cumprop.flops import ForeignArray, counted, plain
+from cumprop.flops import ForeignArray, counted
 
 Array = NDArray[Any]
 Slices = Mapping[Block, Array]
@@ -116,7 +116,7 @@ def radial_core(trace: Array, d: int, r: int, n: int) -> Array:
     1.0
     """
     e = d - 2 * r
-    identity = ScaledIdentity(1.0, n, trace.dtype)
+    identity = DiagonalMetric.identity(n, trace.dtype)
     core = np.zeros_like(trace, shape=(n,) * e)
     for j, weight in enumerate(_radial_weights(d, r, n)):
         core = core + weight * TracePart(trace, j, identity).dense(e, n)
@@ -156,15 +156,19 @@ class Metric:
         return squares
 
 
-class ScaledIdentity:
-    """The metric c·I: of X itself (c = 1), or the average metric's design value."""
+class DiagonalMetric:
+    """A diagonal metric: the identity of X itself, or the average metric's design value."""
 
-    def __init__(self, scale: float, n: int, dtype: np.dtype[Any]) -> None:
-        self.diagonal: Array = counted(np.full(n, scale, dtype))
+    def __init__(self, diagonal: Array) -> None:
+        self.diagonal = diagonal
+
+    @classmethod
+    def identity(cls, n: int, dtype: np.dtype[Any]) -> DiagonalMetric:
+        return cls(counted(np.ones(n, dtype)))
 
     @cached_property
     def matrix(self) -> Array:
-        return counted(np.diag(plain(self.diagonal)))
+        return np.diag(self.diagonal)
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class TracePart:
 
     core: Array
     r: int = 0
-    metric: Metric | ScaledIdentity | None = None
+    metric: Metric | DiagonalMetric | None = None
 
     def slice(self, u: Block) -> Array:
         """The slice u, averaged over the ways to deal its legs to A and to M."""
@@ -201,7 +205,7 @@ class TracePart:
             slices[u] = zero_coincidences(np.copy(full, subok=True))
         return assemble(slices, d, n, like=self.core)
 
-    def transform(self, weight: Array, metric: Metric | ScaledIdentity) -> TracePart:
+    def transform(self, weight: Array, metric: Metric | DiagonalMetric) -> TracePart:
         """The linear map Z = W X: W on every leg of the core, the metric for every identity."""
         return TracePart(transform_legs(self.core, weight), self.r, metric if self.r else None)
 

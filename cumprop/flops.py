@@ -137,6 +137,11 @@ class ForeignArray:
         raise NotImplementedError
 
 
+def occurs(mask: Any) -> bool:
+    """Whether an entry is True, of something unusual: never for arrays without numbers."""
+    return bool(mask.any()) and not getattr(mask, "has_no_numbers", False)
+
+
 def is_foreign(x: object) -> bool:
     """Whether x is a ForeignArray or a PyTorch tensor; does not import PyTorch."""
     torch = sys.modules.get("torch")

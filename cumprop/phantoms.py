@@ -138,6 +138,7 @@ class Phantom(Counted):
     """A counted array whose elements are all the same number, stored once."""
 
     _buffer: _Buffer | None
+    has_no_numbers = True
 
     def __array_finalize__(self, obj: Any) -> None:
         self._buffer = getattr(obj, "_buffer", None)

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_layers import layers as plain_layers
 from scipy.stats import norm
 
 import cumprop
 from cumprop import phantoms
 from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant, structured4
-from cumprop.estimators.cumulant.dense import propagate
 from cumprop.estimators.cumulant.kinds import KINDS, Scheme
 
 DENSE_KINDS = [kind for kind in KINDS if kind != "tree"]
@@ -48,7 +48,7 @@ def test_linear_networks_are_exact(order, kind):
 @pytest.mark.parametrize("order", [2, 3, 4, 5])
 def test_linear_networks_have_no_higher_cumulants(order):
     network = network_of([3, 3, 3, 3], seed=order, activations="identity")
-    _, *later = propagate(network, Scheme(order, "basic"))
+    _, *later = plain_layers(network, Scheme(order, "basic"))
     for layer in later:
         for d in range(3, order + 1):
             assert np.abs(layer.z[d].core).max() < 1e-10
@@ -105,15 +105,14 @@ def test_structured_is_dense(widths, seed, activation, cov, variant, metric):
         )
         for engine in ("dense", "structured")
     )
-    assume("clamped" not in dense.status)  # 1e-10 ** (-k/2) amplifies rounding
     pairs = [(dense.mean, structured.mean)] + ([(dense.cov, structured.cov)] if cov else [])
     for a, b in [*pairs, *zip(dense.layer_means, structured.layer_means, strict=True)]:
         assert np.abs(a - b).max() <= 1e-10 * np.abs(a).max()
 
 
 def test_structured_order_three_counts_its_products():
-    """§4.1: transports, slices and the covariance at n=64, L=4: 30.5 products of n×n."""
-    n = 64
+    """§4.1: transports, slices and the covariance at n=128, L=4: 30.5 products of n×n."""
+    n = 128
     network = cumprop.random_mlp(width=n, depth=4, seed=0)
     linear = cumprop.estimate(network, "cumulant", order=3).flops["linear"]
     assert linear == pytest.approx(30.5 * 2 * n**3, rel=0.03)
@@ -137,7 +136,7 @@ def test_even_basic_is_base():
             cumprop.estimate(network, "cumulant", order=order, kind=kind).mean
             for kind in ("basic", "base")
         )
-        assert np.array_equal(basic, base)
+        np.testing.assert_allclose(basic, base, rtol=1e-12)
 
 
 def test_what_is_not_repaired_is_ablated():
@@ -172,7 +171,6 @@ def test_order_of_neurons_does_not_matter(widths, scheme, seed, activation):
     first, second = (
         cumprop.estimate(n, "cumulant", order=order, kind=kind) for n in (network, shuffled)
     )
-    assume("clamped" not in first.status)
     assert np.allclose(first.mean[orders[-1]], second.mean, rtol=1e-9, atol=1e-9)
 
 
@@ -189,13 +187,12 @@ def test_relu_is_homogeneous(widths, scheme, seed, factor):
     first, second = (
         cumprop.estimate(n, "cumulant", order=order, kind=kind) for n in (network, scaled)
     )
-    assume("clamped" not in first.status)
     assert np.allclose(first.mean, second.mean, rtol=1e-8, atol=1e-8)
 
 
 def test_cumulants_are_symmetric():
     network = network_of([4, 5, 5, 5, 3], seed=2)
-    _, *later = propagate(network, Scheme(4, "augmented"))
+    _, *later = plain_layers(network, Scheme(4, "augmented"))
     for layer in later:
         for d in (2, 3, 4):
             core = layer.z[d].core
@@ -250,11 +247,11 @@ def test_two_passes_of_a_loop_tell_what_all_cost(activation, monkeypatch):
 
 
 def test_order_one_costs_n_squared():
-    """FLOPs of the linear maps at order 1: 2n² for the mean and 2n² for the variances."""
+    """FLOPs of the maps at order 1: 2n² for the means, and for the variances where φ follows."""
     network = cumprop.random_mlp(width=64, depth=4, seed=0)
     flops = cumprop.estimate(network, "cumulant", order=1).flops
-    assert flops["linear"] == 5 * 2 * 64**2
-    assert flops["nonlinear"] < 4 * (2 * 64**2 + 300 * 64)
+    assert (5 + 4) * 2 * 64**2 <= flops["linear"] < (5 + 4) * 2 * 64**2 + 4 * 10 * 64
+    assert flops["nonlinear"] < 4 * 300 * 64
 
 
 def test_order_from_tolerance():
@@ -306,12 +303,6 @@ def test_untracked_covariance_is_refused():
     network = cumprop.random_mlp(width=4, depth=1, seed=0)
     with pytest.raises(CumpropError, match="tracks no covariance"):
         cumprop.estimate(network, "cumulant", cov=True, order=1, kind="base")
-
-
-def test_clamped_variances_are_reported():
-    network = cumprop.MLP([np.zeros((2, 2)), np.eye(2)])
-    estimate = cumprop.estimate(network, "cumulant", order=2)
-    assert "2 neurons clamped" in estimate.status
 
 
 @pytest.mark.parametrize("variant", [*sorted(STRUCTURED), (3, "tree")])

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plain_layers import layers as plain_layers
 from trees import layers
 
 import cumprop
-from cumprop.cumulants import TracePart
+from cumprop.cumulants import Metric, TracePart
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
 from cumprop.estimators.cumulant import Cumulant, births
-from cumprop.estimators.cumulant.dense import propagate
-from cumprop.estimators.cumulant.engine import AffineMap, wick_coefficients
 from cumprop.estimators.cumulant.kinds import Scheme
 
 GOLDENS = sorted((Path(__file__).parent / "goldens").glob("tree_*.npz"))
@@ -46,8 +45,8 @@ class TestGoldens:
     def test_slices_of_every_layer(self, path):
         network, golden = load(path)
         scale = np.sqrt(golden["var_1"].mean())
-        for layer, (z, _) in enumerate(layers(network, births.Window()), start=1):
-            assert close(z.variance, golden[f"var_{layer}"], scale)
+        for layer, (variance, _, z, _) in enumerate(layers(network, births.Window()), start=1):
+            assert close(variance, golden[f"var_{layer}"], scale)
             third = births.total([z.read.legs, z.read.response])
             assert close(third.get((3,), 0.0), golden[f"k3_{layer}"], scale)
             assert close(z.read.fourth.get((4,), 0.0), golden[f"k4_{layer}"], scale)
@@ -66,7 +65,7 @@ class TestGoldens:
             elif what == "mu":
                 ours = Cumulant(3, "tree", **windows).estimate(network).layer_means[int(layer) - 1]
             else:
-                (z, _) = list(layers(network, births.Window(*windows.values())))[int(layer) - 1]
+                z = list(layers(network, births.Window(*windows.values())))[int(layer) - 1].z
                 parts = [z.read.legs, z.read.response, z.read.response_leaves]
                 parts = (
                     parts if what == "k3" else [z.read.fourth, z.read.fourth_leaves, z.read.core]
@@ -113,13 +112,13 @@ class TestEdgeworth:
     def test_it_is_the_square_of_kappa3_in_single_neurons(self):
         """At depth 2 only E[φ(Z_2)] knows of it: Δ E[X_i] = κ_iii²/72 w(6,0→1)."""
         network = cumprop.random_mlp(6, 2, 0, dtype="float64")
-        second = list(propagate(network, Scheme(4)))[1].z
-        tree_second, _ = list(layers(network, births.Window()))[1]
-        for parameters, mean, variance, k3 in [
-            ({"order": 4}, second[1].core, second[2].slice((2,)), second[3].slice((3,))),
-            ({"kind": "tree"}, tree_second.mean, tree_second.variance, tree_second.read.legs[3,]),
+        second = list(plain_layers(network, Scheme(4)))[1].z
+        dense_w = network.activations[1].wick_table(second[1].core, second[2].slice((2,)))
+        _, tree_w, tree_second, _ = list(layers(network, births.Window()))[1]
+        for parameters, w, k3 in [
+            ({"order": 4}, dense_w, second[3].slice((3,))),
+            ({"kind": "tree"}, tree_w, tree_second.read.legs[3,]),
         ]:
-            w, _ = wick_coefficients(network.activations[1], mean, variance)
             with_it, without = (
                 Cumulant(edgeworth=edgeworth, **parameters).estimate(network).mean
                 for edgeworth in (True, False)
@@ -195,8 +194,8 @@ def test_trace_part_of_the_core_is_read_like_any_other():
     """Sym(B ⊗ M) in the next layer, from the same class that the dense engine uses."""
     network = cumprop.random_mlp(8, 4, 0, dtype="float64")
     window = births.Window(1)
-    (_, _), (_, second), (z, _), _ = layers(network, window)
+    _, (*_, second), (*_, z, _), _ = layers(network, window)
     weight = network.weights[2]
-    part = TracePart(weight @ second.core @ weight.T, 1, AffineMap(weight, None).metric)
+    part = TracePart(weight @ second.core @ weight.T, 1, Metric(weight))
     assert np.allclose(z.read.core[4,], part.slice((4,)))
     assert np.abs(np.diag(second.core)).max() == 0

@@ -13,7 +13,7 @@ import cumprop
 from cumprop.cumulants import TracePart, diagonal
 from cumprop.estimators.cumulant import births
 from cumprop.estimators.cumulant.dense import PowerCumulants, slice_of_x
-from cumprop.estimators.cumulant.engine import KnownSlices, wick_coefficients
+from cumprop.estimators.cumulant.engine import KnownSlices
 from cumprop.estimators.cumulant.legs import Legs
 from cumprop.estimators.cumulant.pairs import SlicesOfX
 from cumprop.estimators.cumulant.quartic import Quartic, Reading, Squares
@@ -173,14 +173,13 @@ def test_births_are_the_kappa4_of_order_four():
     weights = cumprop.random_mlp(6, 3, 4, dtype="float64").weights
     network = cumprop.MLP(weights, [np.full(6, 0.2)] * 4, "gelu")
     identity = np.eye(6)
-    for z, x in itertools.islice(layers(network, births.Window()), 2):
-        w, _ = wick_coefficients(network.activations[0], z.mean, z.variance)
-        slices = {2: TracePart(z.C + np.diag(z.variance))}
+    for variance, w, z, x in itertools.islice(layers(network, births.Window()), 2):
+        slices = {2: TracePart(z.C + np.diag(variance))}
         if z.births:
             (old,) = z.births
             slices[3] = TracePart(kappa3(old.legs))
             slices[4] = KnownKappa4(z.read.fourth, full_kappa4(old.quartic, old.legs, []))
-        power = PowerCumulants(z.mean, slices, w, replace(SCHEME, kind="basic", order=4))
+        power = PowerCumulants(slices, w, replace(SCHEME, kind="basic", order=4))
         *older, new = x.births
         legs = replace(new.legs, P=identity)
         sources = [(birth.legs, then) for birth, then in zip(older, new.older, strict=True)]
@@ -191,7 +190,7 @@ def test_births_are_the_kappa4_of_order_four():
         for index in distinct:
             assert ours[index] == pytest.approx(dense[index], rel=1e-9, abs=1e-12)
         # these include the two-neuron terms of κ_3², which only trees have
-        exact = PowerCumulants(z.mean, slices, w, SCHEME)
+        exact = PowerCumulants(slices, w, SCHEME)
         assert np.allclose(diagonal(ours, (4,)), slice_of_x(exact, (4,)), rtol=1e-9)
         k31 = diagonal(ours, (3, 1)) * (1 - identity)
         assert np.allclose(k31, slice_of_x(exact, (3, 1)), rtol=1e-9, atol=1e-12)
@@ -233,10 +232,10 @@ def test_slices_of_pairs_are_those_of_power_cumulants(n, seed, activation):
         (2, 2): (k22 + k22.T) * off,
     }
     mean, variance = rng.normal(size=n), rng.uniform(0.5, 2, size=n)
-    w, _ = wick_coefficients(cumprop.activations.get(activation), mean, variance)
-    x = SlicesOfX(mean, known, w, SCHEME)
+    w = cumprop.activations.get(activation).wick_table(mean, variance)
+    x = SlicesOfX(known, w, SCHEME)
     z = {d: KnownSlices({u: s for u, s in known.items() if sum(u) == d}) for d in (2, 3, 4)}
-    power = PowerCumulants(mean, z, w, SCHEME)
+    power = PowerCumulants(z, w, SCHEME)
     for u, ours in [((1, 1), x.C), ((2, 1), x.k21), ((3, 1), x.k31), ((2, 2), x.k22)]:
         plain = slice_of_x(power, u)
         assert np.allclose(ours, plain, rtol=1e-9, atol=1e-9 * np.abs(plain).max())

@@ -1,20 +1,44 @@
-"""The layers of order 3, kind tree, as its tests read them."""
+"""The layers of order 3, kind tree, in the network's own units, as its tests read them."""
 
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cumprop.activations import WickTable
 from cumprop.estimators.cumulant import tree
-from cumprop.estimators.cumulant.engine import AffineMap, wick_coefficients
+from cumprop.estimators.cumulant.engine import AffineMap, Standardised, input_of
 from cumprop.estimators.cumulant.kinds import Scheme
 from cumprop.flops import counted
 
 SCHEME = Scheme(3, "tree", edgeworth=True)
 
 
+class Layer(NamedTuple):
+    """Z_l with its variances and Wick coefficients, and X_l."""
+
+    variance: Any
+    w: WickTable
+    z: tree.PreActivation
+    x: tree.Tracked
+
+
+def as_it_is(affine, x, wanted="all"):
+    """Z = W X + b in its own units, and its variances."""
+    covariance = affine.covariance(x.C)
+    variance = covariance.diagonal().copy()
+    mean = affine.mean(x.mean)
+    known = covariance if wanted == "all" else None
+    return Standardised(affine, mean, np.ones_like(mean), known), variance
+
+
 def layers(network, window):
     """Z_l and X_l, l = 1..L, all slices of pairs included; the last layer is one of the others."""
-    x = tree.Tracked(*tree.input_of(network))
+    x = tree.Tracked(*input_of(network))
     for weight, bias, phi in zip(
         network.weights, network.biases, network.activations, strict=False
     ):
-        z = tree.linear(x, AffineMap(counted(weight), bias), window, "all")
-        w, _ = wick_coefficients(phi, z.mean, z.variance)
+        standard, variance = as_it_is(AffineMap(counted(weight), bias), x)
+        z = tree.linear(x, standard, window, "all")
+        w = phi.wick_table(standard.mean, variance)
         x = tree.nonlinear(z, w, SCHEME, window, "all")
-        yield z, x
+        yield Layer(variance, w, z, x)

@@ -18,7 +18,7 @@ from cumprop.quadrature import TOLERANCE
 
 from . import augmented3, dense, structured2, structured3, structured4, tree
 from .births import Window
-from .engine import SMALLEST_VARIANCE, Propagated
+from .engine import Propagated
 from .kinds import KINDS, TRUNCATIONS, Scheme
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ class Cumulant(Estimator):
 
 def _status(found: Propagated) -> str:
     notes = []
-    if found.clamped:
-        notes.append(f"variance of {found.clamped} neurons clamped at {SMALLEST_VARIANCE:g}")
+    if found.negative:
+        notes.append(f"the variances of {found.negative} neurons came out negative: taken as 0")
     if found.precision > TOLERANCE:
         notes.append(f"Wick coefficients are good to {found.precision:.0e} of their scale")
     return "; ".join(notes) or "ok"

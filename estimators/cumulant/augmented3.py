@@ -18,30 +18,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import (
+    DiagonalMetric,
     Metric,
-    ScaledIdentity,
     TracePart,
     diagonal,
     off_diagonal,
     radial_core,
     zero_coincidences,
 )
-from cumprop.flops import component, counted
+from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
 from .engine import (
-    AffineMap,
+    Coefficients,
     KnownSlices,
     Propagated,
+    Standardised,
     Wanted,
-    input_of,
     metric_scales,
     propagate,
-    wick_coefficients,
 )
 from .kinds import Scheme
 from .legs import Legs
@@ -51,7 +49,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked of X_l: mean, C (None for I), κ_3 and A of κ_4 = Sym(A ⊗ I), None for 0."""
+    """What is tracked of X̂_l: mean, C (None for I), κ_3 and A of κ_4 = Sym(A ⊗ I), None for 0."""
 
     mean: Array
     C: Array | None
@@ -61,36 +59,31 @@ class Tracked:
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, the legs of κ_3 and the core of κ_4 through the layers."""
-    x = Tracked(*input_of(network))
-    step = partial(_step, scheme=scheme)
-    return propagate(network, x, step, metric_scales(network, scheme.order, metric), cov)
+    scales = metric_scales(network, scheme.order, metric)
+    return propagate(network, Tracked, partial(_step, scheme=scheme), scales, cov)
 
 
-def _step(
-    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted, scheme: Scheme
-) -> tuple[Tracked, WickTable, int]:
+def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:
     with component("linear"):
-        z = linear(x, affine)
+        known = linear(x, z)
     with component("nonlinear"):
-        w, clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
-        return nonlinear(z, w, wanted, scheme), w, clamped
+        return nonlinear(known, w, wanted, scheme)
 
 
 @dataclass(frozen=True)
 class PreActivation:
-    """Cumulants of Z_l: κ_4 = Sym(A ⊗ M), M = root rootᵀ, A of order 2 (None stands for 0)."""
+    """Cumulants of Ẑ_l: κ_4 = Sym(A ⊗ M), M = root rootᵀ, A of order 2; None is 0, or unread."""
 
-    mean: Array
-    C: Array
+    C: Array | None
     legs: Legs | None
     A: Array | None
-    metric: Metric | ScaledIdentity
+    metric: Metric | DiagonalMetric
     root: Array
 
     @property
     def slices(self) -> dict[int, Sliced]:
         """What the expansion reads of one and of two neurons."""
-        known: dict[int, Sliced] = {2: TracePart(self.C)}
+        known: dict[int, Sliced] = {} if self.C is None else {2: TracePart(self.C)}
         if self.legs is not None:
             k21 = self.legs.slice_21()
             known[3] = KnownSlices({(3,): diagonal(k21, (2,)), (2, 1): k21})
@@ -99,25 +92,25 @@ class PreActivation:
         return known
 
 
-def linear(x: Tracked, affine: AffineMap) -> PreActivation:
+def linear(x: Tracked, z: Standardised) -> PreActivation:
     """W on every leg; the identity factor becomes the metric."""
-    weight, scale = affine.weight, affine.scale
-    identity = counted(np.eye(len(weight), dtype=weight.dtype))
+    weight, scale = z.weight, z.affine.scale
     return PreActivation(
-        mean=affine.mean(x.mean),
-        C=affine.covariance(x.C),
+        C=None if z.covariance is None else z.C,
         legs=None if x.legs is None else x.legs.scaled(weight),
         A=None if x.A is None else weight @ x.A @ weight.T,
-        metric=affine.metric,
-        root=weight if scale is None else identity * scale**0.5,
+        metric=z.metric,
+        root=weight if scale is None else np.diag(z.inverse * scale**0.5),
     )
 
 
-def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted, scheme: Scheme) -> Tracked:
+def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), new legs of κ_3, the core of κ_4."""
     slices = z.slices
-    power = PowerCumulants(z.mean, slices, w, scheme)
+    power = PowerCumulants(slices, w, scheme)
     mean = power[(1,)]
+    if wanted == "mean":
+        return Tracked(mean, None)
     C = slice_of_x(power, (1, 1))
     k2, k3, k4 = (slice_of_x(power, (p,)) for p in (2, 3, 4))
     diagonal(C, (2,))[...] = k2
@@ -170,7 +163,7 @@ def _hung(z: PreActivation, w1: Array, w2: Array) -> Legs:
 
 def _trace(
     z: PreActivation,
-    w: WickTable,
+    w: Coefficients,
     mean: Array,
     edges: Edges,
     pairs: dict[tuple[int, int], Array],

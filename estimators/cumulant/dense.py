@@ -13,25 +13,35 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import (
-    Metric,
-    ScaledIdentity,
+    DiagonalMetric,
     Slices,
     TracePart,
     assemble,
     broadcast_product,
+    diagonal,
     lookup,
     radial_core,
     repeated_pairs,
     trace_slices,
+    transform_legs,
     zero_coincidences,
 )
 from cumprop.diagrams import Block, Diagram, cumulant_diagrams, partitions, support
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
 
-from .engine import Propagated, metric_scales, wick_coefficients
+from .engine import (
+    AffineMap,
+    Coefficients,
+    Propagated,
+    Standardised,
+    expected,
+    metric_scales,
+    standard_input,
+    standardised,
+    wick_coefficients,
+)
 from .kinds import Scheme
 
 Array = NDArray[Any]
@@ -47,94 +57,117 @@ class Sliced(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """The cumulants before (`z`) and after (`x`, None for the output) one activation."""
+    """E[X] of one layer, and the cumulants of X̂, which is X in a `unit`, but for its mean."""
 
-    z: Cumulants
-    x: Cumulants | None
-    clamped: int = 0
+    mean: Array
+    x: Cumulants
+    unit: float
+    negative: int = 0
     precision: float = 0.0
 
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate, computing of the last hidden layer only what the output reads."""
     last = {d: r for d, r in scheme.tracked.items() if d <= 1 + cov}
-    *hidden, output = propagate(network, scheme, metric, last)
-    return Propagated(
-        mean=output.z[1].core,
-        layer_means=[layer.x[1].core for layer in hidden if layer.x],
-        cov=_covariance(output.z[2]) if cov else None,
-        clamped=sum(layer.clamped for layer in hidden),
-        precision=max((layer.precision for layer in hidden), default=0.0),
-    )
+    first, *hidden = propagate(network, scheme, metric, last)
+    final = hidden[-1] if hidden else first
+    with component("linear"):
+        affine = AffineMap(counted(network.weights[-1]), network.biases[-1])
+        output = final.x[2].transform(affine.weight, affine.metric) if cov else None
+        return Propagated(
+            mean=affine.mean(final.mean),
+            layer_means=[layer.mean for layer in hidden],
+            cov=None if output is None else _covariance(output, final.unit),
+            negative=sum(layer.negative for layer in hidden),
+            precision=max((layer.precision for layer in hidden), default=0.0),
+        )
 
 
-def _covariance(part: TracePart) -> Array:
+def _covariance(part: TracePart, unit: float) -> Array:
     """Cov[Y] as tracked: a trace part (order 1) knows its diagonal only."""
-    return np.diag(part.slice((2,))) if part.r else part.core
+    covariance = np.diag(part.slice((2,))) if part.r else part.core
+    return covariance if unit == 1 else covariance * unit**2
 
 
 def propagate(
     network: MLP, scheme: Scheme, metric: str = "exact", last: Mapping[int, int] | None = None
 ) -> Iterator[Layer]:
-    """Yield the cumulants of Z_l and X_l, l = 1..L, then those of the output Y.
+    """Yield the cumulants of X_0, X_1, …, X_L.
 
     `last` says what is wanted of X_L (order -> r, as `Scheme.tracked`); None: all that is tracked.
     """
-    x = _input_cumulants(network, scheme)
+    layer = _input_cumulants(network, scheme)
+    yield layer
     scales = metric_scales(network, scheme.order, metric)
     for i, activation in enumerate(network.activations):
-        z = linear(x, network.weights[i], network.biases[i], scales[i])
+        affine = AffineMap(counted(network.weights[i]), network.biases[i], scales[i])
         wanted = scheme.tracked if last is None or i + 1 < network.depth else last
-        layer = nonlinear(z, activation, scheme, wanted)
-        assert layer.x is not None
-        x = layer.x
+        with component("linear"):
+            z, cumulants = linear(layer, affine, scheme)
+        with component("nonlinear"):
+            w = wick_coefficients(activation, z, layer.unit)
+            x = nonlinear(cumulants, w, scheme, wanted)
+            mean = expected(x[1].core, w)
+        layer = Layer(mean, x, w.size, z.negative, w.precision)
         yield layer
-    yield Layer(linear(x, network.weights[-1], network.biases[-1], scales[-1]), None)
 
 
-def _input_cumulants(network: MLP, scheme: Scheme) -> Cumulants:
+def _input_cumulants(network: MLP, scheme: Scheme) -> Layer:
     """κ_1 = μ0 and κ_2 = Σ0, reduced to what the scheme tracks."""
-    n = network.widths[0]
-    dtype = np.dtype(network.dtype)
-    identity = ScaledIdentity(1.0, n, dtype)
-    mean = np.zeros(n, dtype) if network.input_mean is None else network.input_mean
-    x = {1: TracePart(counted(mean))}
+    mean, C, unit = standard_input(network)
+    n = len(mean)
+    x = {1: TracePart(np.zeros_like(mean))}
     if scheme.unit_variance:
-        return x
-    if network.input_cov is None:
-        x[2] = TracePart(counted(np.ones((), dtype)), 1, identity)
+        return Layer(mean, x, unit)
+    if C is None:
+        one = counted(np.ones((), mean.dtype))
+        x[2] = TracePart(one, 1, DiagonalMetric.identity(n, mean.dtype))
     elif scheme.tracked[2] == 0:
-        x[2] = TracePart(counted(network.input_cov))
+        x[2] = TracePart(C)
     else:
-        trace = counted(network.input_cov).diagonal().sum()
-        x[2] = TracePart(radial_core(trace, 2, 1, n), 1, identity)
-    return x
+        core = radial_core(C.diagonal().sum(), 2, 1, n)
+        x[2] = TracePart(core, 1, DiagonalMetric.identity(n, mean.dtype))
+    return Layer(mean, x, unit)
 
 
-def linear(x: Cumulants, weight: Array, bias: Array | None, scale: float | None) -> Cumulants:
-    """Cumulants of W X + b; `scale` replaces the metric W Wᵀ of radial parts by scale · I."""
-    with component("linear"):
-        weight = counted(weight)
-        exact = Metric(weight)
-        metric = exact if scale is None else ScaledIdentity(scale, len(weight), weight.dtype)
-        z = {d: part.transform(weight, metric) for d, part in x.items()}
-        if bias is not None:
-            z[1] = TracePart(z[1].core + bias)
-        return z
+def linear(
+    layer: Layer, affine: AffineMap, scheme: Scheme
+) -> tuple[Standardised, dict[int, TracePart]]:
+    """Z = W X + b, and the cumulants of Ẑ; a radial κ_2 has done its part with the variance."""
+    mean = affine.mean(layer.mean)
+    if scheme.unit_variance:
+        z = Standardised(affine, mean, np.full_like(mean, 1 / layer.unit))
+    else:
+        z = _standardised(layer.x[2], affine, mean, scheme.tracked[2] == 0)
+    higher = {d: part for d, part in layer.x.items() if d > 2}
+    cumulants = {d: part.transform(z.weight, z.metric) for d, part in higher.items()}
+    if z.covariance is not None:
+        cumulants[2] = TracePart(z.C)
+    return z, cumulants
+
+
+def _standardised(second: TracePart, affine: AffineMap, mean: Array, full: bool) -> Standardised:
+    """Z, given κ_2 of X̂; `full` where that of Z is tracked in full."""
+    if second.r and not full:
+        variance = second.core * affine.metric.diagonal
+        return standardised(affine, mean, variance, None, lambda: variance)
+    W, C = affine.weight, None if second.r else second.core  # r: of X_0 ~ N(0, I)
+    covariance = affine.covariance(None) if C is None else transform_legs(C, W)
+
+    def terms() -> Array:
+        return (W * W).sum(axis=1) if C is None else (W * W) @ diagonal(C, (2,))
+
+    variance = diagonal(covariance, (2,)).copy()
+    return standardised(affine, mean, variance, covariance, terms)
 
 
 def nonlinear(
-    z: Cumulants, activation: Activation, scheme: Scheme, wanted: Mapping[int, int]
-) -> Layer:
-    """Cumulants of φ(Z): the power cumulants by diagrams, then the exact §3.2."""
-    with component("nonlinear"):
-        mean = z[1].core
-        variance = np.ones_like(mean) if scheme.unit_variance else z[2].slice((2,))
-        table, clamped = wick_coefficients(activation, mean, variance)
-        power = PowerCumulants(mean, z, table, scheme)
-        part = _ablated_part if scheme.kind == "ablated" else _part
-        x = {d: part(power, d, r) for d, r in wanted.items()}
-    return Layer(z, x, clamped, table.precision)
+    z: Mapping[int, Sliced], w: Coefficients, scheme: Scheme, wanted: Mapping[int, int]
+) -> dict[int, TracePart]:
+    """Cumulants of X̂: the power cumulants by diagrams, then the exact §3.2."""
+    power = PowerCumulants(z, w, scheme)
+    part = _ablated_part if scheme.kind == "ablated" else _part
+    return {d: part(power, d, r) for d, r in wanted.items()}
 
 
 def _ablated_part(power: PowerCumulants, d: int, r: int) -> TracePart:
@@ -147,11 +180,11 @@ def _part(power: PowerCumulants, d: int, r: int) -> TracePart:
     n = power.width
     slices = {u: slice_of_x(power, u) for u in partitions(d) if repeated_pairs(u) >= r}
     if r == 0:
-        return TracePart(assemble(slices, d, n, like=power.mean) if d > 1 else slices[(1,)])
+        return TracePart(assemble(slices, d, n, like=power.like) if d > 1 else slices[(1,)])
     e = d - 2 * r
     traced = trace_slices(slices, d, r)
-    trace = assemble(traced, e, n, like=power.mean) if e else traced[()]
-    return TracePart(radial_core(trace, d, r, n), r, ScaledIdentity(1.0, n, trace.dtype))
+    trace = assemble(traced, e, n, like=power.like) if e else traced[()]
+    return TracePart(radial_core(trace, d, r, n), r, DiagonalMetric.identity(n, trace.dtype))
 
 
 def slice_of_x(power: PowerCumulants, u: Block) -> Array:
@@ -171,11 +204,9 @@ def evaluate(diagram: Diagram, slice_of: Callable[[Block], Array], *factors: Any
 class PowerCumulants(Slices):
     """κ^P_p of φ(Z) for partitions p, each computed once, on demand (§3.1)."""
 
-    def __init__(
-        self, mean: Array, z: Mapping[int, Sliced], table: WickTable, scheme: Scheme
-    ) -> None:
-        self.mean = mean
-        self.width = len(self.mean)
+    def __init__(self, z: Mapping[int, Sliced], table: Coefficients, scheme: Scheme) -> None:
+        self.like = table(0, 1)
+        self.width = len(self.like)
         self._z, self._table, self._scheme = z, table, scheme
         self._known: dict[Block, Array] = {}
         self._slices: dict[Block, Array] = {}
@@ -198,7 +229,7 @@ class PowerCumulants(Slices):
             if all(sum(u) in self._z for u in diagram.blocks):
                 wick = [((a,), self._table(k, p[a])) for a, k in enumerate(diagram.derivatives)]
                 total = total + evaluate(diagram, self._slice_of_z, *wick)
-        return total if np.ndim(total) else np.zeros_like(self.mean, shape=(self.width,) * len(p))
+        return total if np.ndim(total) else np.zeros_like(self.like, shape=(self.width,) * len(p))
 
     def _slice_of_z(self, u: Block) -> Array:
         if u not in self._slices:

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cumprop.activations import WickTable
+from .engine import Coefficients
 
 Array = NDArray[Any]
 
@@ -18,7 +18,7 @@ class Edges:
     `third` two. C, k21 (κ_iij) and k22 (κ_iijj) have zero diagonals.
     """
 
-    def __init__(self, C: Array, k21: Array, k22: Array, w: WickTable) -> None:
+    def __init__(self, C: Array, k21: Array, k22: Array, w: Coefficients) -> None:
         self.C, self.k21 = C, k21
         self.pair = C * C * 0.5 + k22 * 0.25
         self.first = C * w(1, 1)

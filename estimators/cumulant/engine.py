@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import factorial, sqrt
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, WickTable
-from cumprop.cumulants import Metric, ScaledIdentity, lookup
+from cumprop.activations import Activation, HermiteTable
+from cumprop.closed_forms import convenient_unit, power
+from cumprop.cumulants import DiagonalMetric, Metric, diagonal, lookup
 from cumprop.diagrams import Block
-from cumprop.flops import component, counted
+from cumprop.flops import component, counted, occurs
 from cumprop.networks import MLP
 
 Array = NDArray[Any]
 
-SMALLEST_VARIANCE = 1e-10
-"""Variances are clamped from below here, inside the Wick coefficients only (§2)."""
+ROUNDING = 8.0
+"""A variance below so many eps √n times the sum of its terms is a matter of rounding."""
 
 TRUSTED_NODES = 1e-4
 """The method is defined with 100 Gauss–Hermite nodes (§2): they stand up to this change."""
@@ -27,12 +29,15 @@ TRUSTED_NODES = 1e-4
 
 @dataclass(frozen=True)
 class Propagated:
-    """What an engine reports: E[Y], E[X_1]..E[X_L], Cov[Y] where asked for, and its caveats."""
+    """What an engine reports: E[Y], E[X_1]..E[X_L], Cov[Y] where asked for, and its caveats.
+
+    `negative` counts the pre-activations whose variance came out below 0.
+    """
 
     mean: Array
     layer_means: list[Array]
     cov: Array | None
-    clamped: int
+    negative: int
     precision: float
 
 
@@ -42,7 +47,10 @@ Wanted = Literal["all", "covariance", "mean"]
 
 @dataclass(frozen=True)
 class AffineMap:
-    """Z = W X + b: what it makes of a mean, a covariance (None for I) and an identity factor."""
+    """Z = W X + b: what it makes of a mean and of a covariance (None for I).
+
+    `scale` · I replaces W Wᵀ as what it makes of an identity factor.
+    """
 
     weight: Array
     bias: Array | None
@@ -61,16 +69,16 @@ class AffineMap:
         variance: Array = ((W if C is None else W @ C) * W).sum(axis=1)
         return variance
 
-    @cached_property
-    def metric(self) -> Metric | ScaledIdentity:
+    @property
+    def metric(self) -> Metric | DiagonalMetric:
         """W Wᵀ, or scale · I."""
         if self.scale is None:
             return Metric(self.weight)
-        return ScaledIdentity(self.scale, len(self.weight), self.weight.dtype)
+        return DiagonalMetric(np.full_like(self.weight, self.scale, shape=len(self.weight)))
 
 
 class Tracked(Protocol):
-    """What every engine tracks of X_l, beside its own."""
+    """What every engine tracks of X̂_l, beside its own."""
 
     @property
     def mean(self) -> Array: ...
@@ -78,28 +86,165 @@ class Tracked(Protocol):
     def C(self) -> Array | None: ...
 
 
+@dataclass(frozen=True)
+class Standardised:
+    """Z_l as mean + unit · spread · Ẑ, every Ẑ_i of variance 1: the formulas see Ẑ alone.
+
+    X_{l-1} is E[X_{l-1}] + unit · (X̂ - E[X̂]) and Ẑ = W X̂ / spread, but for means, which the Wick
+    coefficients take account of. `covariance` is that of W X̂, None where it is not wanted. The
+    variance of a `constant` neuron (None: there is none) is 0 within rounding, or came out
+    negative; its spread is a stand-in.
+    """
+
+    affine: AffineMap
+    mean: Array
+    spread: Array
+    covariance: Array | None = None
+    constant: Array | None = None
+    negative: int = 0
+
+    @cached_property
+    def inverse(self) -> Array:
+        return 1 / self.spread
+
+    @cached_property
+    def weight(self) -> Array:
+        """The map X̂ -> Ẑ."""
+        weight: Array = self.affine.weight * self.inverse[:, None]
+        return weight
+
+    @property
+    def C(self) -> Array:
+        """Cov[Ẑ], the correlations, as a new array."""
+        assert self.covariance is not None
+        return self.inverse[:, None] * self.covariance * self.inverse
+
+    @cached_property
+    def metric(self) -> Metric | DiagonalMetric:
+        """What Ẑ makes of an identity factor."""
+        metric = self.affine.metric
+        if isinstance(metric, Metric):
+            return Metric(self.weight)
+        return DiagonalMetric(metric.diagonal * self.inverse * self.inverse)
+
+
+def standardised(
+    affine: AffineMap,
+    mean: Array,
+    variance: Array,
+    covariance: Array | None,
+    terms: Callable[[], Array],
+) -> Standardised:
+    """Z = mean + …, given variance and covariance of W X̂.
+
+    `terms` gives Σ_j W_ij² Var[X̂_j], asked for where a variance looks like rounding.
+    """
+    largest = float(variance.max())
+    if not occurs(variance <= ROUNDING * _noise(affine.weight) * largest):
+        return Standardised(affine, mean, np.sqrt(variance), covariance)
+    floor = ROUNDING * _noise(affine.weight) * terms()
+    constant = variance <= floor
+    raised = np.where(constant, floor, variance)
+    raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
+    negative = int((variance < -floor).sum())
+    return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
+
+
+def _noise(weight: Array) -> float:
+    """Relative rounding error of a sum over the inputs."""
+    return float(np.finfo(weight.dtype).eps) * sqrt(weight.shape[1])
+
+
+class WithConstants:
+    """Wick coefficients in which constant neurons are φ(μ) + φ'(μ)(Z - μ), σ → 0."""
+
+    def __init__(
+        self, table: HermiteTable, activation: Activation, z: Standardised, sigma: Array
+    ) -> None:
+        assert z.constant is not None
+        self._table, self._constant = table, z.constant
+        self.size, self.precision = table.size, table.precision
+        centre = np.zeros_like(z.mean) if table.centre is None else table.centre
+        self.centre = np.where(z.constant, activation.forward(z.mean), centre)
+        if activation.differentiable:
+            rise = activation.derivative(z.mean) * sigma
+        else:
+            ends = (activation.forward(z.mean + h) for h in (sigma, -sigma))
+            rise = np.subtract(*ends) * 0.5
+        self._rise = rise * (1 / self.size)
+
+    def __call__(self, k: int, p: int) -> Array:
+        line = factorial(p) * power(self._rise, p) if k == p else np.zeros_like(self._rise)
+        return np.where(self._constant, line, self._table(k, p))
+
+
+Coefficients = HermiteTable | WithConstants
+"""w(k,p) of X̂ = (φ(Z) - centre)/size, by derivatives in Ẑ."""
+
+
+def wick_coefficients(activation: Activation, z: Standardised, unit: float) -> Coefficients:
+    """The coefficients of a layer; `unit` is that of its inputs X̂."""
+    sigma = z.spread * unit
+    table = activation.coefficients(z.mean, sigma, trust=TRUSTED_NODES)
+    return table if z.constant is None else WithConstants(table, activation, z, sigma)
+
+
+def expected(mean: Array, w: Coefficients) -> Array:
+    """E[X], given E[X̂]."""
+    mean = mean * w.size
+    return mean if w.centre is None else mean + w.centre
+
+
 X = TypeVar("X", bound=Tracked)
-Step = Callable[[X, AffineMap, Activation, Wanted], tuple[X, WickTable, int]]
-"""(X_{l-1}, map, activation, wanted) -> X_l, its Wick coefficients, variances clamped in them."""
+Step = Callable[[X, Standardised, Coefficients, Wanted], X]
+"""(X̂_{l-1}, Ẑ_l, its Wick coefficients, wanted) -> X̂_l."""
 
 
 def propagate(
-    network: MLP, x: X, step: Step[X], scales: list[float | None], cov: bool
+    network: MLP,
+    first: Callable[[Array, Array | None], X],
+    step: Step[X],
+    scales: list[float | None],
+    cov: bool,
 ) -> Propagated:
-    """Take the steps of an engine through all layers, then the output map."""
+    """Take the steps of an engine through all layers, then the output map.
+
+    `first` makes X̂_0 of mean and covariance.
+    """
     *maps, last = (
         AffineMap(counted(weight), bias, scale)
         for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
     )
-    layer_means, clamped, precision = [], 0, 0.0
+    mean, C, unit = standard_input(network)
+    x = first(np.zeros_like(mean), C)
+    layer_means, negative, precision = [], 0, 0.0
     for i, (affine, activation) in enumerate(zip(maps, network.activations, strict=True)):
         wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
-        x, w, n_clamped = step(x, affine, activation, wanted)
-        layer_means.append(x.mean)
-        clamped, precision = clamped + n_clamped, max(precision, w.precision)
+        with component("linear"):
+            z = _standardised(affine, mean, x.C, wanted)
+        with component("nonlinear"):
+            w = wick_coefficients(activation, z, unit)
+        x = step(x, z, w, wanted)
+        with component("nonlinear"):
+            mean, unit = expected(x.mean, w), w.size
+        layer_means.append(mean)
+        negative, precision = negative + z.negative, max(precision, w.precision)
     with component("linear"):
         covariance = last.covariance(x.C) if cov else None
-        return Propagated(last.mean(x.mean), layer_means, covariance, clamped, precision)
+        if covariance is not None and unit != 1:
+            covariance = covariance * unit**2
+        return Propagated(last.mean(mean), layer_means, covariance, negative, precision)
+
+
+def _standardised(affine: AffineMap, mean: Array, C: Array | None, wanted: Wanted) -> Standardised:
+    covariance = None if wanted == "mean" else affine.covariance(C)
+    variance = affine.variance(C) if covariance is None else diagonal(covariance, (2,)).copy()
+
+    def terms() -> Array:
+        squares = affine.weight * affine.weight
+        return squares.sum(axis=1) if C is None else squares @ diagonal(C, (2,))
+
+    return standardised(affine, affine.mean(mean), variance, covariance, terms)
 
 
 def input_of(network: MLP) -> tuple[Array, Array | None]:
@@ -107,6 +252,15 @@ def input_of(network: MLP) -> tuple[Array, Array | None]:
     n = network.widths[0]
     mean = np.zeros(n, network.dtype) if network.input_mean is None else network.input_mean
     return counted(mean), None if network.input_cov is None else counted(network.input_cov)
+
+
+def standard_input(network: MLP) -> tuple[Array, Array | None, float]:
+    """E[X_0], Cov[X̂_0] (None for the identity) and the unit of X̂_0."""
+    mean, C = input_of(network)
+    if C is None:
+        return mean, None, 1.0
+    unit = convenient_unit(sqrt(float(diagonal(C, (2,)).max())))
+    return mean, C if unit == 1 else C * unit**-2, unit
 
 
 class KnownSlices:
@@ -117,15 +271,6 @@ class KnownSlices:
 
     def slice(self, u: Block) -> Array:
         return lookup(self._known, u)
-
-
-def wick_coefficients(
-    activation: Activation, mean: Array, variance: Array
-) -> tuple[WickTable, int]:
-    """The table of w(k,p), and how many variances had to be clamped."""
-    clamped = int((variance < SMALLEST_VARIANCE).sum())
-    clipped = np.maximum(variance, SMALLEST_VARIANCE)
-    return activation.wick_table(mean, clipped, trust=TRUSTED_NODES), clamped
 
 
 def metric_scales(network: MLP, order: int, metric: str) -> list[float | None]:

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from cumprop.activations import WickTable
 from cumprop.cumulants import Slices, lookup, zero_coincidences
 from cumprop.diagrams import Block
 
 from .dense import PowerCumulants, evaluate, slice_of_x
-from .engine import KnownSlices
+from .engine import Coefficients, KnownSlices
 from .kinds import Scheme
 
 Array = NDArray[Any]
@@ -29,9 +28,9 @@ class SlicesOfX:
     `cube` below give the slices with one, two and three of X_i. Pairs are zero on the diagonal.
     """
 
-    def __init__(self, mean: Array, known: Slices, w: WickTable, scheme: Scheme) -> None:
+    def __init__(self, known: Slices, w: Coefficients, scheme: Scheme) -> None:
         z = {sum(u): KnownSlices(known) for u in known}
-        self._power = PowerCumulants(mean, z, w, scheme)
+        self._power = PowerCumulants(z, w, scheme)
         self._joint = Expansion(known, scheme)
         self._w = w
 

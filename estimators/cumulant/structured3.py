@@ -17,20 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import diagonal, zero_coincidences
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .engine import (
-    AffineMap,
-    Propagated,
-    Wanted,
-    input_of,
-    metric_scales,
-    propagate,
-    wick_coefficients,
-)
+from .engine import Coefficients, Propagated, Standardised, Wanted, metric_scales, propagate
 from .kinds import Scheme
 
 Array = NDArray[Any]
@@ -79,10 +70,8 @@ class Births:
 
 @dataclass(frozen=True)
 class Own:
-    """Cumulants of single pre-activations: κ_i, κ_ii, κ_iii, κ_iiii."""
+    """Cumulants of single pre-activations: κ_iii, κ_iiii."""
 
-    mean: Array
-    variance: Array
     k3: Array
     k4: Array
 
@@ -98,7 +87,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Hidden:
-    """What is tracked of X_l: mean, C (None for I), births, and A of κ_4 = Sym(A ⊗ I²)."""
+    """What is tracked of X̂_l: mean, C (None for I), births, and A of κ_4 = Sym(A ⊗ I²)."""
 
     mean: Array
     C: Array | None
@@ -108,41 +97,36 @@ class Hidden:
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, the births of κ_3 and the trace of κ_4 through the layers."""
-    x = Hidden(*input_of(network))
-    return propagate(network, x, _step, metric_scales(network, scheme.order, metric), cov)
+    scales = metric_scales(network, scheme.order, metric)
+    return propagate(network, Hidden, _step, scales, cov)
 
 
-def _step(
-    x: Hidden, affine: AffineMap, activation: Activation, wanted: Wanted
-) -> tuple[Hidden, WickTable, int]:
+def _step(x: Hidden, z: Standardised, w: Coefficients, wanted: Wanted) -> Hidden:
     with component("linear"):
-        births = x.births.transform(affine.weight) if x.births else None
-        own, pairs = linear(x, births, affine, wanted)
+        births = x.births.transform(z.weight) if x.births else None
+        own, pairs = linear(x, births, z, wanted)
     with component("nonlinear"):
-        w, clamped = wick_coefficients(activation, own.mean, own.variance)
-        return nonlinear(own, pairs, births, w), w, clamped
+        return nonlinear(own, pairs, births, w)
 
 
 def linear(
-    x: Hidden, births: Births | None, affine: AffineMap, wanted: Wanted
+    x: Hidden, births: Births | None, z: Standardised, wanted: Wanted
 ) -> tuple[Own, Pairs | None]:
-    """Slices of κ(W X + b), given the births in Z; no pairs where only E[φ(Z)] is wanted."""
-    mean, M = affine.mean(x.mean), affine.metric
-    zero = np.zeros_like(mean)
-    k4 = zero if x.A is None else x.A * M.diagonal * M.diagonal
+    """Slices of κ(Ẑ), given the births in Ẑ; no pairs where only E[φ(Z)] is wanted."""
+    zero = np.zeros_like(z.mean)
+    k4 = zero if x.A is None else x.A * z.metric.diagonal * z.metric.diagonal
     if wanted == "mean":
-        k3 = births.slice_3() if births else zero
-        return Own(mean, affine.variance(x.C), k3, k4), None
-    C = affine.covariance(x.C)
+        return Own(births.slice_3() if births else zero, k4), None
+    C, M = z.C, z.metric
     k21 = births.slice_21() if births else np.zeros_like(C)
-    own = Own(mean, C.diagonal().copy(), k21.diagonal().copy(), k4)
+    own = Own(k21.diagonal().copy(), k4)
     k22 = np.zeros_like(C)
     if x.A is not None:
         k22 = (M.diagonal[:, None] * M.diagonal + 2 * (M.matrix * M.matrix)) * (x.A / 3)
     return own, Pairs(*map(zero_coincidences, (C, k21, k22)))
 
 
-def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: WickTable) -> Hidden:
+def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: Coefficients) -> Hidden:
     """Cumulants of φ(Z): §3.4 for the power cumulants, §3.2 from there, and a new birth."""
     P1, P2, P3, P4 = (
         w(0, p) + own.k3 * (1 / 6) * w(3, p) + own.k4 * (1 / 24) * w(4, p) for p in (1, 2, 3, 4)

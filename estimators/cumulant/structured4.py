@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import TracePart, diagonal, off_diagonal, transform_legs
 from cumprop.diagrams import Block
 from cumprop.flops import component
@@ -31,14 +30,13 @@ from cumprop.phantoms import alike
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
 from .engine import (
-    AffineMap,
+    Coefficients,
     KnownSlices,
     Propagated,
+    Standardised,
     Wanted,
-    input_of,
     metric_scales,
     propagate,
-    wick_coefficients,
 )
 from .kinds import Scheme
 
@@ -107,7 +105,7 @@ def transform_slabs(B: Array, weight: Array) -> Array:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked of X_l: mean, C (None for I), dense κ_3 (None for 0), births of κ_4."""
+    """What is tracked of X̂_l: mean, C (None for I), dense κ_3 (None for 0), births of κ_4."""
 
     mean: Array
     C: Array | None
@@ -117,9 +115,8 @@ class Tracked:
 
 @dataclass(frozen=True)
 class PreActivation:
-    """Cumulants of Z_l; T is the slice κ_4[i,i,j,k] at all indices; None stands for 0."""
+    """Cumulants of Ẑ_l; T is the slice κ_4[i,i,j,k] at all indices; None stands for 0."""
 
-    mean: Array
     C: Array
     K3: Array | None
     T: Array | None
@@ -150,38 +147,30 @@ class _PairSlices:
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2, κ_3 and the births of κ_4; nothing radial, so no `metric`, is tracked."""
-    x = Tracked(*input_of(network))
-    step = partial(_step, scheme=scheme)
-    return propagate(network, x, step, metric_scales(network, scheme.order, "exact"), cov)
+    scales = metric_scales(network, scheme.order, "exact")
+    return propagate(network, Tracked, partial(_step, scheme=scheme), scales, cov)
 
 
-def _step(
-    x: Tracked, affine: AffineMap, activation: Activation, wanted: Wanted, scheme: Scheme
-) -> tuple[Tracked, WickTable, int]:
+def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:
     if wanted == "mean":
-        return _last_step(x, affine, activation, scheme)
+        return _last_step(x, z, w, scheme)
     with component("linear"):
-        z = linear(x, affine)
+        known = linear(x, z)
     with component("nonlinear"):
-        w, clamped = wick_coefficients(activation, z.mean, z.C.diagonal())
-        return nonlinear(z, w, wanted, scheme), w, clamped
+        return nonlinear(known, w, wanted, scheme)
 
 
-def _last_step(
-    x: Tracked, affine: AffineMap, activation: Activation, scheme: Scheme
-) -> tuple[Tracked, WickTable, int]:
-    """E[φ(W X + b)], from single-neuron cumulants alone."""
+def _last_step(x: Tracked, z: Standardised, w: Coefficients, scheme: Scheme) -> Tracked:
+    """E[φ(Z)], from single-neuron cumulants alone."""
     with component("linear"):
-        mean, variance = affine.mean(x.mean), affine.variance(x.C)
-        slices: dict[int, Sliced] = {2: KnownSlices({(2,): variance})}
+        slices: dict[int, Sliced] = {2: KnownSlices({(2,): np.ones_like(z.mean)})}
         if x.K3 is not None:
-            slices[3] = KnownSlices({(3,): _third(x.K3, affine.weight)})
+            slices[3] = KnownSlices({(3,): _third(x.K3, z.weight)})
         if x.births:
-            fourth = (birth.diagonal_after(affine.weight) for birth in x.births)
+            fourth = (birth.diagonal_after(z.weight) for birth in x.births)
             slices[4] = KnownSlices({(4,): reduce(add, fourth)})
     with component("nonlinear"):
-        w, clamped = wick_coefficients(activation, mean, variance)
-        return Tracked(PowerCumulants(mean, slices, w, scheme)[(1,)], None), w, clamped
+        return Tracked(PowerCumulants(slices, w, scheme)[(1,)], None)
 
 
 def _third(K3: Array, weight: Array) -> Array:
@@ -191,9 +180,9 @@ def _third(K3: Array, weight: Array) -> Array:
     return np.stack([w @ (slab @ w) for w, slab in zip(weight, once, strict=True)])
 
 
-def linear(x: Tracked, affine: AffineMap) -> PreActivation:
+def linear(x: Tracked, z: Standardised) -> PreActivation:
     """W on every leg of everything, and the slice T of κ_4."""
-    weight = affine.weight
+    weight = z.weight
     births = tuple(birth.transform(weight) for birth in x.births)
     T = None
     if births:
@@ -201,17 +190,16 @@ def linear(x: Tracked, affine: AffineMap) -> PreActivation:
         for birth in births:
             birth.add_slice_to(T)
     return PreActivation(
-        mean=affine.mean(x.mean),
-        C=affine.covariance(x.C),
+        C=z.C,
         K3=None if x.K3 is None else transform_legs(x.K3, weight),
         T=T,
         births=births,
     )
 
 
-def nonlinear(z: PreActivation, w: WickTable, wanted: Wanted, scheme: Scheme) -> Tracked:
+def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), κ_3 in full and a new birth for κ_4."""
-    power = PowerCumulants(z.mean, z.slices, w, scheme)
+    power = PowerCumulants(z.slices, w, scheme)
     mean = power[(1,)]
     C = _with_diagonal(slice_of_x(power, (1, 1)), slice_of_x(power, (2,)))
     if wanted == "covariance":
@@ -253,8 +241,8 @@ class Triples:
     Y_i is X_i itself or a polynomial in it, given by its three coefficients a_k = E[∂^k Y_i].
     """
 
-    def __init__(self, z: PreActivation, w: WickTable) -> None:
-        n = len(z.mean)
+    def __init__(self, z: PreActivation, w: Coefficients) -> None:
+        n = len(z.C)
         b1, b2, b3 = (w(k, 1) for k in (1, 2, 3))
         C = off_diagonal(z.C)
         zero = np.zeros_like(C)

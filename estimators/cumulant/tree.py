@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, WickTable
 from cumprop.cumulants import (
     Slices,
     TracePart,
@@ -28,15 +27,7 @@ from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .births import Birth, Read, Window, contraction, read_births
-from .engine import (
-    AffineMap,
-    Propagated,
-    Wanted,
-    input_of,
-    metric_scales,
-    propagate,
-    wick_coefficients,
-)
+from .engine import Coefficients, Propagated, Standardised, Wanted, metric_scales, propagate
 from .kinds import Scheme
 from .legs import Legs
 from .pairs import SlicesOfX
@@ -47,7 +38,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked of X_l: mean, C (None for I), births, and B of the core Sym(B ⊗ I) of κ_4."""
+    """What is tracked of X̂_l: mean, C (None for I), births, and B of the core Sym(B ⊗ I) of κ_4."""
 
     mean: Array
     C: Array | None
@@ -57,10 +48,8 @@ class Tracked:
 
 @dataclass(frozen=True)
 class PreActivation:
-    """Z_l: mean, variance, C and slices of pairs where wanted, births with their κ_4, the core."""
+    """Ẑ_l: C and slices of pairs where wanted, births with their κ_4, the core."""
 
-    mean: Array
-    variance: Array
     C: Array | None
     births: tuple[Birth, ...]
     readings: tuple[Reading | None, ...]
@@ -70,41 +59,33 @@ class PreActivation:
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool, window: Window) -> Propagated:
     """Propagate κ_1, κ_2, the births of κ_3 and κ_4 and the core of old births' κ_4."""
-    x = Tracked(*input_of(network))
+    scales = metric_scales(network, scheme.order, metric)
     step = partial(_step, scheme=scheme, window=window)
-    return propagate(network, x, step, metric_scales(network, scheme.order, metric), cov)
+    return propagate(network, Tracked, step, scales, cov)
 
 
 def _step(
     x: Tracked,
-    affine: AffineMap,
-    activation: Activation,
+    z: Standardised,
+    w: Coefficients,
     wanted: Wanted,
     scheme: Scheme,
     window: Window,
-) -> tuple[Tracked, WickTable, int]:
+) -> Tracked:
     with component("linear"):
-        z = linear(x, affine, window, wanted)
+        known = linear(x, z, window, wanted)
     with component("nonlinear"):
-        w, clamped = wick_coefficients(activation, z.mean, z.variance)
-        return nonlinear(z, w, scheme, window, wanted), w, clamped
+        return nonlinear(known, w, scheme, window, wanted)
 
 
-def linear(x: Tracked, affine: AffineMap, window: Window, wanted: Wanted) -> PreActivation:
+def linear(x: Tracked, z: Standardised, window: Window, wanted: Wanted) -> PreActivation:
     """W on every leg, and all slices of κ_3 and κ_4; of pairs unless only the mean is wanted."""
-    weight, pairs = affine.weight, wanted != "mean"
-    C, variance = None, None
-    if pairs:
-        C = affine.covariance(x.C)
-        variance = diagonal(C, (2,)).copy()
-        zero_coincidences(C)
+    weight, pairs = z.weight, wanted != "mean"
     births = tuple(birth.transform(weight) for birth in x.births)
-    core = None if x.core is None else TracePart(weight @ x.core @ weight.T, 1, affine.metric)
+    core = None if x.core is None else TracePart(weight @ x.core @ weight.T, 1, z.metric)
     readings, read = read_births(births, core, window, pairs)
     return PreActivation(
-        mean=affine.mean(x.mean),
-        variance=affine.variance(x.C) if variance is None else variance,
-        C=C,
+        C=zero_coincidences(z.C) if pairs else None,
         births=births,
         readings=readings,
         core=core,
@@ -113,14 +94,14 @@ def linear(x: Tracked, affine: AffineMap, window: Window, wanted: Wanted) -> Pre
 
 
 def nonlinear(
-    z: PreActivation, w: WickTable, scheme: Scheme, window: Window, wanted: Wanted
+    z: PreActivation, w: Coefficients, scheme: Scheme, window: Window, wanted: Wanted
 ) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), a new birth, the core of what leaves κ_4."""
     known = dict(z.read.known())
     if z.C is None:
-        return Tracked(SlicesOfX(z.mean, known, w, scheme).mean, None)
+        return Tracked(SlicesOfX(known, w, scheme).mean, None)
     known[1, 1] = z.C
-    x = SlicesOfX(z.mean, known, w, scheme)
+    x = SlicesOfX(known, w, scheme)
     mean, C = x.mean, x.C.copy()
     diagonal(C, (2,))[...] = x.own(2)
     if wanted == "covariance":
@@ -136,7 +117,7 @@ def nonlinear(
     return Tracked(mean, C, (*older, born), core)
 
 
-def _core(z: PreActivation, w: WickTable, window: Window) -> Array | None:
+def _core(z: PreActivation, w: Coefficients, window: Window) -> Array | None:
     """B: the trace part of the κ_4 that leaves, and of the old core after diag(w1)."""
     w1 = w(1, 1)
     weights = w1 * w1
@@ -157,7 +138,9 @@ def _core(z: PreActivation, w: WickTable, window: Window) -> Array | None:
     return radial_core(zero_coincidences(trace), 4, 1, len(w1))
 
 
-def _born(z: PreActivation, x: SlicesOfX, known: Slices, core: Array | None, w: WickTable) -> Birth:
+def _born(
+    z: PreActivation, x: SlicesOfX, known: Slices, core: Array | None, w: Coefficients
+) -> Birth:
     """The new birth: its diagonal parts are exact slices less those of all that is carried on.
 
     Rows are neurons i, columns j; i(v) stands for v_i.

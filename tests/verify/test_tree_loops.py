@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from trees import as_it_is
 
 import cumprop
 from cumprop.cumulants import diagonal, off_diagonal, transform_legs, zero_coincidences
 from cumprop.estimators.cumulant import structured4, tree
 from cumprop.estimators.cumulant.births import Window, total
-from cumprop.estimators.cumulant.engine import AffineMap, input_of, wick_coefficients
+from cumprop.estimators.cumulant.engine import AffineMap, input_of
 from cumprop.estimators.cumulant.kinds import Scheme
 from cumprop.estimators.cumulant.legs import Legs
 from cumprop.flops import counted, plain
@@ -82,8 +83,9 @@ def with_loops(network):
     extra = np.zeros((network.widths[0],) * 3)
     for layer, phi in enumerate(network.activations):
         weight, wanted = network.weights[layer], "all" if layer + 1 < network.depth else "mean"
-        z = tree.linear(x, AffineMap(counted(weight), None), window, wanted)
-        w, _ = wick_coefficients(phi, z.mean, z.variance)
+        standard, variance = as_it_is(AffineMap(counted(weight), None), x, wanted)
+        z = tree.linear(x, standard, window, wanted)
+        w = phi.wick_table(standard.mean, variance)
         extra = transform_legs(extra, weight)
         found = {(3,): diagonal(extra, (3,)), (2, 1): off_diagonal(diagonal(extra, (2, 1)))}
         read, born = replace(z.read, response=total([z.read.response, found])), 0
