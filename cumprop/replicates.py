@@ -16,6 +16,7 @@ from cumprop.designs import SCRAMBLINGS, Inputs, block_size, covariance_root, ro
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, component, counted, counting, plain
 from cumprop.networks import MLP
+from cumprop.passes import Base, Passes, keeping_digits, loses_digits
 
 Array = NDArray[Any]
 
@@ -47,6 +48,7 @@ class Replicates:
     spread: Array
     layer_means: tuple[Array, ...]
     flops: Flops
+    watched: tuple[Any, ...] = ()
 
     def joined(self, other: Replicates) -> Replicates:
         """The groups of both; those of Sobol sequences must be of one size to be compared."""
@@ -64,6 +66,7 @@ class Replicates:
             (1 - new) * self.spread + new * other.spread + (1 - new) * new * between,
             tuple((1 - new) * a + new * b for a, b in pairs),
             added(self.flops, other.flops),
+            self.watched + other.watched,
         )
 
     @cached_property
@@ -143,51 +146,100 @@ def replicates(
     *,
     fewest: int = FEWEST,
     cov: bool = False,
-    watch: Callable[[Array, Array], object] | None = None,
+    watch: Callable[[Array, Array], Any] | None = None,
 ) -> Replicates:
     """At least `n_samples` forward passes, in whole blocks of the design, at least `fewest`.
 
-    Blocks are dealt out to 32 groups; those of a Sobol sequence are its 8 scramblings. `watch` sees
-    what comes before and behind each nonlinearity, (samples, neurons) each. Cost: those passes, and
-    2n² FLOPs more for each with `cov`.
+    Blocks are dealt out to 32 groups; those of a Sobol sequence are its 8 scramblings. `watch` is
+    called with what comes before and behind each nonlinearity, (samples, neurons) each, and what it
+    returns is kept. Where the outputs hardly vary beside their size, passes are deviations from the
+    one at the mean input (`cumprop.passes`). Cost: those passes, and 2n² FLOPs more for each with
+    `cov`.
     """
     block = block_size(design, network.widths[0])
     n_samples = rounded(design, network.widths[0], max(n_samples, fewest * block))
     blocks = SCRAMBLINGS if design == "sobol" else n_samples // block
     group_of = np.arange(blocks) % GROUPS
-    sizes = n_samples // blocks * np.bincount(group_of)
-    numbers, n = np.arange(len(sizes))[:, None], network.widths[-1]
-    sums = np.zeros((len(sizes), n))
-    second = counted(np.zeros((n, n) if cov else n))
-    layer_sums = [counted(np.zeros(width)) for width in network.widths[1:-1]]
-    shift: Array | None = None
-    first = 0  # the first block of a batch
+
+    def take(inputs: Inputs, layers: Passes, base: Base | None) -> _Sums | None:
+        sums = _Sums(network, n_samples, group_of, cov, watch, base)
+        return sums if sums.add(inputs, layers, rng) else None
+
     with counting() as flops, component("sampling"), np.errstate(over="ignore", invalid="ignore"):
-        inputs = Inputs(network, design)
-        for batch in inputs.batches(rng, n_samples):
-            for layer, (z, x) in enumerate(network.layers(counted(batch.x))):
+        sums = keeping_digits(network, design, rng, take)
+    return sums.replicates(design, flops)
+
+
+class _Sums:
+    """Sums over forward passes: of outputs by group, of their squares or products, of layers.
+
+    With a `base`, passes are deviations from it.
+    """
+
+    def __init__(
+        self,
+        network: MLP,
+        n_samples: int,
+        group_of: Array,
+        cov: bool,
+        watch: Callable[[Array, Array], Any] | None,
+        base: Base | None,
+    ) -> None:
+        n = network.widths[-1]
+        self.n_samples, self.group_of, self.cov, self.watch = n_samples, group_of, cov, watch
+        self.sizes = n_samples // len(group_of) * np.bincount(group_of)
+        self.sums = np.zeros((len(self.sizes), n))
+        self.second = counted(np.zeros((n, n) if cov else n))
+        self.layers = [counted(np.zeros(width)) for width in network.widths[1:-1]]
+        self.watched = list[Any]()
+        self.base = base
+        self.dtype = network.dtype
+        self.shift: Array | None = None if base is None else np.zeros(n, network.dtype)
+
+    def add(self, inputs: Inputs, layers: Passes, rng: np.random.Generator) -> bool:
+        """Take all passes; False if the first batch shows that they lose their digits."""
+        self.second_moment = inputs.second_moment
+        first = 0  # the first block of a batch
+        numbers, n = np.arange(len(self.sizes))[:, None], len(self.second)
+        for batch in inputs.batches(rng, self.n_samples):
+            for layer, (z, x) in enumerate(layers(counted(batch.x))):
                 if x is not None:
-                    layer_sums[layer] += np.ones(len(x), x.dtype) @ x
-                    if watch:
-                        watch(z, x)
+                    self.layers[layer] += np.ones(len(x), x.dtype) @ x
+                    if self.watch:
+                        self.watched.append(self.watch(z, x))
                     continue
-                if shift is None:  # keeps the digits of a variance that is not to be rescaled
-                    shift = plain(z.mean(axis=0)) * (inputs.second_moment == 1)
-                z -= shift
-                second += z.T @ z if cov else np.add.reduce(z * z, axis=0)
+                if self.shift is None:  # keeps the digits of a variance that is not to be rescaled
+                    self.shift = plain(z.mean(axis=0)) * (inputs.second_moment == 1)
+                    z -= self.shift
+                    if loses_digits(z, self.shift):
+                        return False
+                else:
+                    z -= self.shift
+                self.second += z.T @ z if self.cov else np.add.reduce(z * z, axis=0)
                 of_blocks = plain(z).reshape(-1, batch.blocks, n).sum(axis=0, dtype=np.float64)
-                dealt = group_of[first : first + batch.blocks] == numbers
-                sums += dealt.astype(np.float64) @ of_blocks
+                dealt = self.group_of[first : first + batch.blocks] == numbers
+                self.sums += dealt.astype(np.float64) @ of_blocks
             first += batch.blocks if batch.complete else 0
-    assert shift is not None
-    mean, moment = sums.sum(axis=0) / n_samples, plain(second) * (inputs.second_moment / n_samples)
-    spread = moment - np.outer(mean, mean) if cov else np.maximum(moment - mean**2, 0)
-    if not np.isfinite(spread).all():
-        raise CumpropError(
-            f"forward passes overflow {network.dtype}; rescale the weights or use float64"
-        )
-    layer_means = tuple(plain(s) / n_samples for s in layer_sums)
-    return Replicates(design, sizes, sums / sizes[:, None] + shift, spread, layer_means, flops)
+        return True
+
+    def replicates(self, design: str, flops: Flops) -> Replicates:
+        """Their means, less what was added to keep digits."""
+        assert self.shift is not None
+        mean = self.sums.sum(axis=0) / self.n_samples
+        moment = plain(self.second) * (self.second_moment / self.n_samples)
+        spread = moment - np.outer(mean, mean) if self.cov else np.maximum(moment - mean**2, 0)
+        if not np.isfinite(spread).all():
+            raise CumpropError(
+                f"forward passes overflow {self.dtype}; rescale the weights or use float64"
+            )
+        layer_means = [plain(s) / self.n_samples for s in self.layers]
+        groups = self.sums / self.sizes[:, None] + self.shift
+        if self.base is not None:
+            hidden = [plain(x) for _, x in self.base if x is not None]
+            layer_means = [x + mean for x, mean in zip(hidden, layer_means, strict=True)]
+            groups = groups + plain(self.base[-1][0])
+        watched = tuple(self.watched)
+        return Replicates(design, self.sizes, groups, spread, tuple(layer_means), flops, watched)
 
 
 def standardised(network: MLP) -> tuple[MLP, Flops]:

@@ -134,14 +134,11 @@ class _Search:
     def __post_init__(self) -> None:
         self.network, flops = standardised(self.original)
         self.spent = [flops]
-        shares = list[float]()
-        self.samples = self.draw(
-            self.asked.screen / 2, "antithetic", watch=lambda z, x: shares.append(unexplained(z, x))
-        )
+        self.samples = self.draw(self.asked.screen / 2, "antithetic", watch=unexplained)
         self.pass_flops = self.spent[-1].total / self.passes
         shape = self.network.shape
         inputs = effective_inputs(shape, self.original.input_cov)
-        nonlinearity = shape.depth * float(np.mean(shares or [0]))
+        nonlinearity = shape.depth * float(np.mean(self.samples.watched or [0]))
         self.expansion = Expansion(shape, inputs, nonlinearity)
         self.error = self.expansion.error(LADDER[0])
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import activations, designs
 from cumprop.activations import Activation
-from cumprop.designs import SCRAMBLINGS, Inputs
+from cumprop.designs import SCRAMBLINGS, Batch, Inputs
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import component, counted, counting, plain
 from cumprop.networks import MLP
+from cumprop.passes import Base, Passes, keeping_digits, loses_digits
 from cumprop.random_networks import stream
 
 Array = NDArray[Any]
@@ -24,7 +26,6 @@ Array = NDArray[Any]
 EXTRAPOLATIONS = ("none", "gaussian", "cumulant")
 _MOST = 10**18
 """Samples: a column of results takes no more."""
-_SMALLEST_VARIANCE = 1e-10
 
 
 @register("monte_carlo")
@@ -85,51 +86,29 @@ class MonteCarlo(Estimator):
             if cov:
                 raise CumpropError("extrapolate gives no covariance: take extrapolate none")
             return self._extrapolated(network, rng)
-        layer_sums = [counted(np.zeros(n)) for n in network.widths[1:-1]]
-        outputs = _Outputs(network.widths[-1], cov)
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
-            with component("sampling"):
-                inputs = Inputs(network, self.design)
-            for batch in inputs.batches(rng, self.n_samples):
-                with component("forward"):
-                    for layer, (z, x) in enumerate(network.layers(counted(batch.x))):
-                        if x is None:
-                            with component("statistics"):
-                                outputs.add(z, batch.blocks, batch.complete)
-                        else:
-                            with component("statistics"):
-                                layer_sums[layer] += _ones(x) @ x
+            sums = self._sums(network, rng, lambda base: _Outputs(network.widths[-1], cov, base))
             with component("statistics"):
-                n = outputs.n_samples
+                outputs = sums.outputs
                 estimate = Estimate(
                     mean=plain(outputs.mean),
-                    layer_means=tuple(plain(s / n) for s in layer_sums),
-                    cov=plain(outputs.cov(inputs.second_moment)) if cov else None,
+                    layer_means=tuple(map(plain, sums.layer_means)),
+                    cov=plain(outputs.cov(sums.second_moment)) if cov else None,
                     stderr=plain(outputs.stderr),
                     flops=flops,
-                    n_samples=n,
+                    n_samples=outputs.n_samples,
                 )
         return _finite(estimate, network)
 
     def _extrapolated(self, network: MLP, rng: np.random.Generator) -> Estimate:
         """E[X_L] = w(0,1) and, of a third cumulant, κ_3/6 w(3,1); the means before it as ever."""
         body = network.prefix(network.depth - 1)
-        layer_sums = [counted(np.zeros(n)) for n in body.widths[1:-1]]
-        moments = _Moments(body.widths[-1])
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
-            with component("sampling"):
-                inputs = Inputs(network, self.design)
-            for batch in inputs.batches(rng, self.n_samples):
-                with component("forward"):
-                    for layer, (z, x) in enumerate(body.layers(counted(batch.x))):
-                        with component("statistics"):
-                            if x is None:
-                                moments.add(z)
-                            else:
-                                layer_sums[layer] += _ones(x) @ x
+            sums = self._sums(body, rng, lambda base: _Moments(body.widths[-1], base))
+            moments = sums.outputs
             with component("statistics"):
                 last = moments.expected(network.activations[-1], self.extrapolate == "cumulant")
-                means = [s / moments.n_samples for s in layer_sums]
+                means = sums.layer_means
             with component("forward"):
                 mean = network.weights[-1] @ last
                 if network.biases[-1] is not None:
@@ -141,6 +120,17 @@ class MonteCarlo(Estimator):
             n_samples=moments.n_samples,
         )
         return _finite(estimate, network)
+
+    def _sums(
+        self, network: MLP, rng: np.random.Generator, start: Callable[[Array | None], Of]
+    ) -> _Sums[Of]:
+        """Take all forward passes; `start` makes the sums of outputs, given their base or None."""
+
+        def take(inputs: Inputs, passes: Passes, base: Base | None) -> _Sums[Of] | None:
+            sums = _Sums(network, base, start(None if base is None else base[-1][0]))
+            return sums if sums.add(inputs, rng, self.n_samples, passes) else None
+
+        return keeping_digits(network, self.design, rng, take)
 
     def predict_cost(self, shape: Shape) -> Cost:
         """FLOPs are exact where biases, a mean and a Sigma of full rank are all there or not.
@@ -187,38 +177,86 @@ class MonteCarlo(Estimator):
         return Cost(plain_cost.flops + 4 * self.n_samples * n_last, plain_cost.bytes)
 
 
+class _OfOutputs(Protocol):
+    n_samples: int
+
+    def add(self, y: Array, batch: Batch, /) -> bool: ...
+
+
+Of = TypeVar("Of", bound=_OfOutputs)
+
+
+class _Sums(Generic[Of]):
+    """Sums over forward passes, of layers and by `outputs`; deviations from a `base`, if given."""
+
+    def __init__(self, network: MLP, base: Base | None, outputs: Of) -> None:
+        self.outputs, self._base = outputs, base
+        self._layers = [counted(np.zeros(n)) for n in network.widths[1:-1]]
+        self.second_moment = 1.0
+
+    def add(self, inputs: Inputs, rng: np.random.Generator, n_samples: int, passes: Passes) -> bool:
+        """Take all passes; False if the first batch shows that they lose their digits."""
+        self.second_moment = inputs.second_moment
+        for batch in inputs.batches(rng, n_samples):
+            with component("forward"):
+                for layer, (z, x) in enumerate(passes(counted(batch.x))):
+                    with component("statistics"):
+                        if x is not None:
+                            self._layers[layer] += _ones(x) @ x
+                        elif not self.outputs.add(z, batch):
+                            return False
+        return True
+
+    @property
+    def layer_means(self) -> list[Array]:
+        means = [total / self.outputs.n_samples for total in self._layers]
+        if self._base is None:
+            return means
+        hidden = [x for _, x in self._base if x is not None]
+        return [x + mean for x, mean in zip(hidden, means, strict=True)]
+
+
 class _Outputs:
     """Moments of the outputs, summed over blocks in float64.
 
-    Outputs are centred on the mean of the first batch, so that float32 keeps their digits.
+    Outputs are centred on the mean of the first batch, so that float32 keeps their digits, or are
+    deviations from `base` already.
     """
 
-    def __init__(self, width: int, cov: bool) -> None:
+    def __init__(self, width: int, cov: bool, base: Array | None) -> None:
         self.n_samples = self.blocks = 0
-        self._shift: Array | None = None
+        self._base, self._shift = base, base
         self._open: Array | None = None  # sums of the blocks that go on
         self._sum, self._squares = counted(np.zeros(width)), counted(np.zeros(width))
         self._products = counted(np.zeros((width, width))) if cov else None
 
-    def add(self, y: Array, blocks: int, complete: bool) -> None:
-        """Add outputs (members * blocks, n) as `cumprop.designs.Batch` has them; y is changed."""
+    def add(self, y: Array, batch: Batch) -> bool:
+        """Add outputs (members * blocks, n) as the batch has them; y is changed.
+
+        False where the first of them lose their digits.
+        """
+        first = self._shift is None
         if self._shift is None:
             self._shift = (_ones(y) @ y) / len(y)
-        y -= self._shift
+        if self._base is None:
+            y -= self._shift
+        if first and loses_digits(y, self._shift):
+            return False
         self.n_samples += len(y)
         if self._products is not None:
             self._products += y.T @ y
-        alone = blocks == len(y) and self._open is None and complete  # blocks of one input
-        members = y.reshape(-1, blocks, y.shape[1])
+        alone = batch.blocks == len(y) and self._open is None and batch.complete
+        members = y.reshape(-1, batch.blocks, y.shape[1])
         sums = y if alone else np.add.reduce(members, axis=0, dtype=np.float64)
         if self._open is not None:
             sums += self._open
-        self._open = None if complete else sums
-        if complete:
-            self.blocks += blocks
+        self._open = None if batch.complete else sums
+        if batch.complete:
+            self.blocks += batch.blocks
             self._sum += _ones(sums) @ sums
             np.square(sums, out=sums)
             self._squares += np.add.reduce(sums, axis=0, dtype=np.float64)
+        return True
 
     @property
     def _offset(self) -> Array:
@@ -250,35 +288,42 @@ class _Outputs:
 
 
 class _Moments:
-    """Sums of the first three powers, about the mean of the first batch, in float64."""
+    """Sums of the first three powers, centred as `_Outputs`, in float64."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, base: Array | None) -> None:
         self.n_samples = 0
-        self._shift: Array | None = None
+        self._base, self._shift = base, base
         self._sums = [counted(np.zeros(width)) for _ in range(3)]
 
-    def add(self, z: Array) -> None:
-        """Add rows of z, shape (N, n); z is changed."""
+    def add(self, z: Array, batch: Batch) -> bool:
+        """Add rows of z, shape (N, n); z is changed. False where the first lose their digits."""
+        first = self._shift is None
         if self._shift is None:
             self._shift = (_ones(z) @ z) / len(z)
-        z -= self._shift
+        if self._base is None:
+            z -= self._shift
+        if first and loses_digits(z, self._shift):
+            return False
         self.n_samples += len(z)
         powers = z
         for i, total in enumerate(self._sums):
             if i:
                 powers = powers * z
             total += _ones(z) @ powers
+        return True
 
     def expected(self, activation: Activation, third: bool) -> Array:
         """E[φ(Z)] of a Gaussian Z of the sampled mean and variance, or beside it κ_3."""
         assert self._shift is not None
         m1, m2, m3 = (total / self.n_samples for total in self._sums)
-        variance = m2 - m1 * m1
-        w = activation.wick_table(m1 + self._shift, np.maximum(variance, _SMALLEST_VARIANCE))
-        if not third:
-            return w(0, 1)
-        kappa3 = m3 - 3 * m1 * m2 + 2 * m1 * m1 * m1
-        return w(0, 1) + kappa3 / 6 * w(3, 1)
+        mean, variance = m1 + self._shift, m2 - m1 * m1
+        constant = variance <= 0
+        w = activation.wick_table(mean, np.where(constant, 1.0, variance))
+        expected = w(0, 1)
+        if third:
+            kappa3 = m3 - 3 * m1 * m2 + 2 * m1 * m1 * m1
+            expected = expected + kappa3 / 6 * w(3, 1)
+        return np.where(constant, activation.forward(mean), expected)
 
 
 def _finite(estimate: Estimate, network: MLP) -> Estimate:
