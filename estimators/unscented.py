@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, isfinite, sqrt
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from cumprop.designs import covariance_root
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
-from cumprop.flops import component, count, counted, counting, plain
+from cumprop.flops import component, count, counted, counting, occurs, plain
+from cumprop.passes import Around
 from cumprop.phantoms import metering, phantom, phantom_network
 
 from .cumulant.engine import input_of
@@ -86,25 +88,20 @@ class Unscented(Estimator):
         spread = self.alpha * sqrt(rank + self.kappa)
         weight = 0.5 / spread**2 if rank else 0.0
         with component("points"):
-            offsets = root.T * spread
-            x = np.concatenate([mu + offsets, mu - offsets, mu[None]])
-        means = []
-        for layer, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-            with component("forward"):
-                x = x @ w.T
-                if b is not None:
-                    x = x + b
-                if layer < network.depth:
-                    x = network.activations[layer].forward(x)
-            with component("statistics"):  # the weights add up to 1: only differences count
-                means.append(x[-1] + weight * np.add.reduce(x[:-1] - x[-1], axis=0))
+            half = root.T * spread
+            offsets = np.concatenate([half, -half])
+        found = _means(_passes(network, mu, offsets), weight, keep_digits=True)
+        if found is None:
+            found = _means(_deviations(network, offsets), weight, keep_digits=False)
+        assert found is not None
+        means, (centre, changes) = found
         if not cov:
             return means, None
         with component("statistics"):
-            missed = x - means[-1]
-            others, centre = missed[:-1], missed[-1:]
+            shift = centre - means[-1]
+            missed = changes + shift
             central = 2 - 2 * rank * weight - self.alpha**2 + self.beta
-            covariance = central * (centre.T @ centre) + weight * (others.T @ others)
+            covariance = central * (shift[:, None] * shift) + weight * (missed.T @ missed)
         return means, plain(covariance)
 
     @lru_cache  # noqa: B019  (instances are few, small and equal by value)
@@ -117,6 +114,53 @@ class Unscented(Estimator):
             root = phantom((n, n), np.ones(()))
             self._transformed(network, input_of(network)[0], root, False)
         return Cost(flops.total, memory.peak, memory.work)
+
+
+Layer = tuple[Array, Array]
+"""X_l (or Y) at the mean input, and its changes at the other points, (2r, n)."""
+
+
+def _passes(network: MLP, mu: Array, offsets: Array) -> Iterator[Layer]:
+    x = np.concatenate([mu + offsets, mu[None]])
+    for layer, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+        with component("forward"):
+            x = x @ w.T
+            if b is not None:
+                x = x + b
+            if layer < network.depth:
+                x = network.activations[layer].forward(x)
+        with component("statistics"):
+            changes = x[:-1] - x[-1]
+        yield x[-1], changes
+
+
+def _deviations(network: MLP, offsets: Array) -> Iterator[Layer]:
+    """The same, each change computed as such."""
+    with component("forward"):
+        near = Around(network)
+        for (z, x), (dz, dx) in zip(near.base, near.layers(offsets), strict=True):
+            yield (z, dz) if x is None or dx is None else (x, dx)
+
+
+def _means(
+    layers: Iterator[Layer], weight: float, keep_digits: bool
+) -> tuple[list[Array], Layer] | None:
+    """Weighted means of all layers, and the last; None where digits are lost, if to be kept."""
+    means = []
+    for centre, changes in layers:
+        if keep_digits and _loses_digits(changes, centre):
+            return None
+        with component("statistics"):  # the weights add up to 1: only differences count
+            means.append(centre + weight * np.add.reduce(changes, axis=0))
+    return means, (centre, changes)
+
+
+def _loses_digits(changes: Array, size: Array) -> bool:
+    """Whether over a quarter of the digits of the changes are rounding."""
+    if not changes.size:
+        return False
+    least = float(np.finfo(changes.dtype).eps) ** 0.25 * np.abs(size).max()
+    return occurs(np.abs(changes).max() < least)
 
 
 def _columns(cov: Array) -> Array:
