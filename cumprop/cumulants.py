@@ -167,7 +167,7 @@ class ScaledIdentity:
         return counted(np.diag(plain(self.diagonal)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TracePart:
     """A cumulant kept as Sym(A ⊗ M^r); r = 0 is the full tensor A."""
 
