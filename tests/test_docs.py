@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cumprop
+from cumprop import registry
 from cumprop.cli import cli
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -51,7 +52,14 @@ def sections(text):
     return re.findall(r"^## `(.*?)`\n(.*?)(?=^## |^# |\Z)", text, re.DOTALL | re.MULTILINE)
 
 
-def test_tutorial(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def forgetful():
+    """Whatever the tutorial registers is forgotten."""
+    yield
+    registry.forget("tutorial")
+
+
+def test_tutorial(tmp_path, monkeypatch, capsys, forgetful):
     """Its blocks in their order, Python in one namespace, the shell with this environment."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -101,7 +101,7 @@ def test_a_meter_around_an_estimate_counts_what_the_estimate_says(name):
     with counting() as outer:
         estimate = cumprop.estimate(network, name)
         with metering():
-            list(map(lambda i: counted(np.ones(3)) + i, alike(4)))
+            _ = [counted(np.ones(3)) + i for i in alike(4)]
     assert dict(outer) == dict(estimate.flops)
 
 
