@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import cumprop
-from cumprop import registry
 from cumprop.cli import cli
+from cumprop.plugins import temporary_plugins
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -54,9 +54,9 @@ def sections(text):
 
 @pytest.fixture
 def forgetful():
-    """Whatever the tutorial registers is forgotten."""
-    yield
-    registry.forget("tutorial")
+    """Plugins that are loaded are forgotten."""
+    with temporary_plugins():
+        yield
 
 
 def test_tutorial(tmp_path, monkeypatch, capsys, forgetful):
