@@ -26,6 +26,8 @@ def check_estimator(estimator: Estimator, tolerance: float = 1e-6) -> None:
     >>> from cumprop.estimators.cumulant import Cumulant
     >>> check_estimator(Cumulant(order=2))
     """
+    if not isinstance(estimator, Estimator):
+        raise CumpropError(f"{estimator!r} is no estimator; give an instance, as Cumulant(order=2)")
     breaches = [*_declaration(estimator), *_behaviour(estimator, tolerance)]
     if breaches:
         raise CumpropError(f"estimator {estimator.name}: " + "; ".join(breaches))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from cumprop import yaml_loader
 from cumprop.errors import ConfigError, CumpropError
-from cumprop.estimator import Shape, available, get
+from cumprop.estimator import Shape, available, build, get
 from cumprop.experiment import (
     Config,
     CriticalInit,
@@ -20,7 +20,6 @@ from cumprop.experiment import (
     ManualInit,
     Network,
     listed,
-    make,
 )
 from cumprop.yaml_loader import Node, Problem
 
@@ -173,7 +172,7 @@ def _entry_problems(entry: Node, name: str, network: Network | None) -> Iterator
             continue
         for i, value in enumerate(listed(given[key])):
             try:
-                make(backend, {key: value})
+                build(backend, **{key: value})
             except CumpropError as error:
                 alone.append(problem(error, key, i))
     yield from alone

@@ -171,7 +171,7 @@ class DiagonalMetric:
         return np.diag(self.diagonal)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TracePart:
     """A cumulant kept as Sym(A ⊗ M^r); r = 0 is the full tensor A."""
 

@@ -17,18 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop import estimator
+from cumprop import estimator, streams
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, plain
 from cumprop.networks import MLP
-from cumprop.random_networks import he, stream
+from cumprop.random_networks import he
 
 Array = NDArray[Any]
 Loss = Callable[[], Any]
 """Computes a loss of a network that is already built."""
-
-STUDENT, BATCHES, HELD_OUT = range(3)
-"""What the random streams of a seed are for."""
 
 
 def stacked(f: MLP, g: MLP) -> MLP:
@@ -110,7 +107,7 @@ def sampled_loss(f: MLP, g: MLP, x: Any) -> Any:
 def random_student(teacher: MLP, width: int, seed: int) -> MLP:
     """A He-initialised network with the teacher's input, output, depth, activations and dtype."""
     widths = (teacher.widths[0], *(width,) * teacher.depth, teacher.widths[-1])
-    rng = stream(seed, teacher.widths[1], width, STUDENT, 0)
+    rng = streams.student(seed, teacher.widths[1], width)
     scales = he(teacher.activations[0], teacher.depth + 1).w_var
     weights = [
         (sqrt(scale / n) * rng.standard_normal((m, n))).astype(teacher.dtype)

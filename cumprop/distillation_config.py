@@ -13,13 +13,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cumprop import config, store, yaml_loader
-from cumprop.experiment import Positive, Real, Seeds, known_activation, whole
+from cumprop.experiment import Positive, Real, Seeds, known_activation
+from cumprop.parameters import whole
 
 COMMAND = "distill"
 """The command that a configuration with `command: distill` is for."""
 
-VERSION = 1
-"""Raised whenever the numbers of a run change."""
+VERSION = 2
+"""Raised whenever the numbers of a run change; 1 drew a width-2 student's as a tail's truth."""
 
 
 class _Model(BaseModel):
@@ -115,8 +116,12 @@ class Run:
     @cached_property
     def key(self) -> str:
         """Hash of what determines the numbers, 16 hex digits; the name of the run's part."""
+        return self.key_of(VERSION)
+
+    def key_of(self, version: int) -> str:
+        """The key of this run's numbers as a version of the program gave them."""
         content = {k: v for k, v in asdict(self).items() if k != "config"}
-        content |= {"version": VERSION, "schema_version": store.SCHEMA_VERSION}
+        content |= {"version": version, "schema_version": store.SCHEMA_VERSION}
         return store.content_hash(json.dumps(content, sort_keys=True))
 
     @property

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cumprop import distillation, store
+from cumprop import distillation, store, streams
 from cumprop.columns import RUN_SCHEMA
 from cumprop.distillation_config import Run
 from cumprop.errors import CumpropError
 from cumprop.flops import CONVENTION
 from cumprop.provenance import provenance
-from cumprop.random_networks import random_mlp, stream
+from cumprop.random_networks import random_mlp
 
 if TYPE_CHECKING:
     from cumprop.distillation import Array, State
@@ -94,7 +94,7 @@ def trajectory(run: Run) -> dict[str, Any]:
     teacher = random_mlp(run.width, run.depth, run.seed, run.activation, dtype=run.dtype)
     student = distillation.random_student(teacher, run.student_width, run.seed)
     states, batch = _training(run, teacher, student)
-    rng = stream(run.seed, run.width, run.student_width, distillation.HELD_OUT, 0)
+    rng = streams.held_out(run.seed, run.width, run.student_width)
     x = rng.standard_normal((run.n_samples, run.width)).astype(run.dtype)
     targets = teacher.forward(x)
     wanted, status, rows = evaluated_steps(run.n_steps), "", list[tuple[Any, ...]]()
@@ -120,7 +120,7 @@ def _training(run: Run, teacher: MLP, student: MLP) -> tuple[Iterator[State], in
     if run.method == "cumulant":
         return distillation.distil(teacher, student, run.order, run.lr), None
     batch = distillation.matched_batch(teacher, student, run.order)
-    rng = stream(run.seed, run.width, run.student_width, distillation.BATCHES, run.order)
+    rng = streams.batches(run.seed, run.width, run.student_width, run.order)
     return distillation.sgd(teacher, student, batch, run.lr, rng), batch
 
 

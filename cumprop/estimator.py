@@ -1,24 +1,47 @@
-"""The contract of an estimator backend, the registry of backends, and `estimate`."""
+"""The contract of an estimator backend, and `estimate`."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from inspect import getfile
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop import printing, streams
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, is_foreign
+from cumprop.parameters import typed
+from cumprop.registry import (
+    available,
+    build,
+    build_for,
+    get,
+    register,
+    unavailable,
+)
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cumprop.networks import MLP
+
+__all__ = [
+    "Cost",
+    "Estimate",
+    "Estimator",
+    "Shape",
+    "Work",
+    "available",
+    "build",
+    "build_for",
+    "estimate",
+    "get",
+    "register",
+    "unavailable",
+]
 
 Array = NDArray[Any]
 
@@ -85,9 +108,9 @@ class Cost:
         return Cost(self.flops + other.flops, max(self.bytes, other.bytes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
-    """What an estimator knows of f(x), x Gaussian.
+    """What an estimator knows of f(x), x Gaussian; `print` and notebooks show it in a few lines.
 
     `mean` is E[Y], shape (n_{L+1},); `layer_means` E[X_1]..E[X_L]; `cov` Cov[Y] or None;
     `stderr` the standard error of `mean` where sampling gives one; `half_width` that of a 95%
@@ -98,6 +121,12 @@ class Estimate:
     >>> found = cumprop.estimate(cumprop.random_mlp(width=8, depth=3, seed=0), cov=True)
     >>> found.mean.shape, len(found.layer_means), found.cov.shape, found.stderr, found.status
     ((8,), 3, (8, 8), None, 'ok')
+    >>> cumprop.estimate(cumprop.MLP([[[3.0, 4.0]], [[1.0]]]), order=2, cov=True)
+    Estimate of 1 output after 1 hidden layer
+    output  mean     s.d.
+    0       1.99471  2.92
+    37 FLOPs
+    status: ok
     """
 
     mean: Array
@@ -109,11 +138,26 @@ class Estimate:
     n_samples: int | None = None
     half_width: Array | None = None
 
+    def __repr__(self) -> str:
+        return printing.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return printing.as_html(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per output: `mean`, then `std`, `stderr` and `half_width` where they are known."""
+        return printing.as_frame(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that is known, as lists, numbers and text that `json.dumps` takes."""
+        return printing.as_dict(self)
+
 
 @dataclass(frozen=True)
 class Estimator(ABC):
     """A backend: a frozen dataclass whose fields are its YAML keys, and four verbs.
 
+    A field of another type than declared raises CumpropError, however the instance is made.
     `cumprop.checks.check_estimator` puts one through the whole contract.
 
     >>> import cumprop
@@ -132,11 +176,29 @@ class Estimator(ABC):
             return f"{self.name} takes NumPy weights, not tensors: give tensor.numpy(), or cumulant"
         return None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let what a backend checks itself find parameters of the declared types."""
+        super().__init_subclass__(**options)
+        own = vars(cls).get("__post_init__")
+        if own is not None:
+
+            @wraps(own)
+            def checked(self: Estimator) -> None:
+                Estimator.__post_init__(self)
+                own(self)
+
+            cls.__post_init__ = checked  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        """Take every parameter as its declared type has it; CumpropError where that cannot be."""
+        for key, hint in _types(type(self)).items():
+            object.__setattr__(self, key, typed(getattr(self, key), hint, key))
+
     @abstractmethod
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
-        """Estimate E[f(x)], and Cov[f(x)] where `cov`."""
+        """Estimate E[f(x)], and Cov[f(x)] where `cov`; without an `rng`, samples are of seed 0."""
 
     @abstractmethod
     def predict_cost(self, shape: Shape) -> Cost:
@@ -148,95 +210,50 @@ class Estimator(ABC):
         """The cheapest instance that theory expects to meet `tolerance` (mathematics §5)."""
 
 
-_registry: dict[str, type[Estimator]] = {}
-E_ = TypeVar("E_", bound=type[Estimator])
-
-
-def register(name: str) -> Callable[[E_], E_]:
-    """Class decorator: make a backend known by `name`; a name taken twice is an error.
-
-    >>> @register("nothing")
-    ... @dataclass(frozen=True)
-    ... class Nothing(Estimator):
-    ...     version = 1
-    >>> _registry.pop("nothing").name
-    'nothing'
-    """
-
-    def decorate(cls: E_) -> E_:
-        known = _registry.setdefault(name, cls)
-        if (getfile(known), known.__qualname__) != (getfile(cls), cls.__qualname__):
-            raise CumpropError(f"estimator {name!r} is registered twice; rename one of them")
-        cls.name = name
-        return cls
-
-    return decorate
-
-
-def available() -> list[str]:
-    """Names of all backends: files of `estimators/`, entry points and loaded plugins.
-
-    >>> "cumulant" in available()
-    True
-    """
-    package = importlib.import_module("cumprop.estimators")
-    own = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    return sorted(own | {point.name for point in _entry_points()} | set(_registry))
-
-
-def get(name: str) -> type[Estimator]:
-    """The backend class called `name`.
-
-    >>> get("monte_carlo").__name__
-    'MonteCarlo'
-    """
-    if name not in _registry:
-        points = {point.name: point for point in _entry_points()}
-        if name in points:
-            points[name].load()
-        elif name in available():
-            importlib.import_module(f"cumprop.estimators.{name}")
-        else:
-            raise CumpropError(
-                f"unknown estimator {name!r}; the known ones are {', '.join(available())}"
-            )
-    return _registry[name]
-
-
-def _entry_points() -> importlib.metadata.EntryPoints:
-    return importlib.metadata.entry_points(group="cumprop.estimators")
-
-
-def build(name: str, **parameters: Any) -> Estimator:
-    """An instance of backend `name`; unknown parameters list the valid ones."""
-    cls = get(name)
-    valid = [f.name for f in fields(cls)]
-    for key in parameters:
-        if key not in valid:
-            raise CumpropError(
-                f"estimator {name} has no parameter {key!r}; it takes {', '.join(valid)}"
-            )
-    return cls(**parameters)
+@cache
+def _types(cls: type[Estimator]) -> dict[str, Any]:
+    """The declared type of every parameter."""
+    try:
+        hints = get_type_hints(cls)
+    except NameError as error:
+        raise CumpropError(
+            f"{cls.__name__}: the type of a field is not known ({error}); import it in its module"
+        ) from None
+    return {f.name: hints[f.name] for f in fields(cls) if f.init}
 
 
 def estimate(
-    network: MLP, estimator: str | Estimator = "cumulant", cov: bool = False, **parameters: Any
+    network: MLP,
+    estimator: str | Estimator = "cumulant",
+    cov: bool = False,
+    seed: int = 0,
+    **parameters: Any,
 ) -> Estimate:
     """Estimate E[f(x)] of `network` under its Gaussian input from the weights.
 
-    `estimator` is a backend name with its `parameters`, or an instance. Raises CumpropError where
-    the backend does not support the network, or a parameter is wrong. Cost: `Estimate.flops`.
+    `estimator` is a backend name with its `parameters`, or an instance. One that samples draws
+    what `seed` determines, the same as `cumprop estimate --seed`. Raises CumpropError where the
+    backend does not support the network, or a parameter is wrong. Cost: `Estimate.flops`.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)
     >>> float(cumprop.estimate(network, "cumulant", order=2).mean[0].round(6))   # 5 / sqrt(2 pi)
     1.994711
     """
+    from cumprop.networks import MLP
+
+    if not isinstance(network, MLP):
+        raise CumpropError(
+            f"network is {type(network).__name__}; give a cumprop.MLP, or cumprop.load(network)"
+        )
     if isinstance(estimator, str):
         estimator = build(estimator, **parameters)
+    elif not isinstance(estimator, Estimator):
+        raise CumpropError(f"estimator is {estimator!r}; give the name or an instance of one")
     elif parameters:
         raise CumpropError("parameters go with an estimator's name, not with an instance")
+    cov, rng = typed(cov, bool, "cov"), streams.sampling(seed, network.shape.width)
     reason = estimator.supports(network)
     if reason is not None:
         raise CumpropError(reason)
-    return estimator.estimate(network, cov=cov)
+    return estimator.estimate(network, cov=cov, rng=rng)

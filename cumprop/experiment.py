@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,23 +19,17 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 
 from cumprop.errors import CumpropError
-from cumprop.estimator import Estimator, Shape, build, get
+from cumprop.estimator import Estimator, Shape, build, build_for
+from cumprop.parameters import whole
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
-
-
-def whole(value: Any) -> Any:
-    """4e6 is a whole number too."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def listed(value: Any) -> Any:
@@ -232,9 +225,9 @@ class EstimatorGrid(BaseModel):
         for values in product(*self.parameters.values()):
             chosen = dict(zip(self.parameters, values, strict=True))
             if self.tolerance is None:
-                yield None, make(self.name, chosen)
+                yield None, build(self.name, **chosen)
             for tolerance in self.tolerance or ():
-                yield tolerance, make_for(self.name, tolerance, shape, chosen)
+                yield tolerance, build_for(self.name, tolerance, shape, **chosen)
 
 
 class Config(_Model):
@@ -261,41 +254,3 @@ class Config(_Model):
                 "readout tail(t) takes design importance, every other readout another design"
             )
         return truth
-
-
-def make(name: str, parameters: dict[str, Any]) -> Estimator:
-    """The backend with parameters as YAML has them: 4e6 may stand for 4000000.
-
-    Raises CumpropError for an unknown backend or parameter, a wrong type or value.
-    """
-    return build(name, **_typed(name, parameters))
-
-
-def make_for(name: str, tolerance: float, shape: Shape, parameters: dict[str, Any]) -> Estimator:
-    """The backend that is to meet a tolerance, other parameters given."""
-    try:
-        return get(name).from_tolerance(tolerance, shape, **_typed(name, parameters))
-    except TypeError:
-        given = ", ".join(parameters)
-        raise CumpropError(f"tolerance decides what {given} also sets; give one of them") from None
-
-
-def _typed(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    cls = get(name)
-    hints = get_type_hints(cls)
-    valid = [f.name for f in fields(cls)]
-    for key in parameters:
-        if key not in valid:
-            build(name, **{key: None})  # its error lists what the backend takes
-    return {key: _as_type(value, hints[key], key) for key, value in parameters.items()}
-
-
-def _as_type(value: Any, hint: Any, key: str) -> Any:
-    adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    for candidate in (value, whole(value)):
-        try:
-            return adapter.validate_python(candidate, strict=True)
-        except ValidationError:
-            continue
-    wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    raise CumpropError(f"{key} must be {wanted.get(hint, f'of type {hint}')}, got {value!r}")

@@ -35,8 +35,8 @@ class Flops(Mapping[str, int]):
     """Floating-point operations by component, with their `total`.
 
     A multiply-add is 2, an entrywise operation (special functions included) 1 per output element,
-    a reduction of r numbers r - 1, a symmetric product what its kernel does; copies, views,
-    indexing and random numbers are 0.
+    a reduction of r numbers r - 1; copies, views, indexing and random numbers are 0. A symmetric
+    product A Aᵀ counts what its kernel does: NumPy's computes half of it, PyTorch's all.
 
     >>> with counting() as flops:
     ...     with component("linear"):
@@ -66,8 +66,9 @@ class Flops(Mapping[str, int]):
     def total(self) -> int:
         return sum(self._components.values())
 
-    def _add(self, n: int) -> None:
-        self._components[self._current] = self._components.get(self._current, 0) + n
+    def _add(self, n: int, component: str | None = None) -> None:
+        name = component or self._current
+        self._components[name] = self._components.get(name, 0) + n
 
 
 _meter: ContextVar[Flops | None] = ContextVar("cumprop_flops", default=None)
@@ -75,11 +76,41 @@ _meter: ContextVar[Flops | None] = ContextVar("cumprop_flops", default=None)
 
 @contextmanager
 def counting() -> Iterator[Flops]:
-    """Collect the FLOPs of everything that `counted` arrays do inside the block."""
-    flops = Flops()
+    """Collect the FLOPs of everything that `counted` arrays do inside the block.
+
+    A block inside another leaves the outer count as it would be without it: when the inner block
+    ends, by an error too, its components are added to the outer ones, and what is in no component
+    to the current one.
+
+    >>> with counting() as outer:
+    ...     with counting() as inner:
+    ...         y = counted(np.ones(3)) + 1.0
+    ...     y = y + 1.0
+    >>> inner.total, outer.total
+    (3, 6)
+    """
+    outer, flops = _meter.get(), Flops()
+    try:
+        with _meter_set(flops):
+            yield flops
+    finally:
+        if outer is not None:
+            for name, n in flops.items():
+                outer._add(n, None if name == "other" else name)
+
+
+@contextmanager
+def not_counting() -> Iterator[None]:
+    """Leave what is done inside the block out of the count, as it is predicted, not executed."""
+    with _meter_set(None):
+        yield
+
+
+@contextmanager
+def _meter_set(flops: Flops | None) -> Iterator[None]:
     token = _meter.set(flops)
     try:
-        yield flops
+        yield
     finally:
         _meter.reset(token)
 
@@ -125,11 +156,6 @@ class ForeignArray:
     @property
     def tensor(self) -> Any:
         """The library's own array."""
-        raise NotImplementedError
-
-    @property
-    def address(self) -> int:
-        """Where its first number is."""
         raise NotImplementedError
 
     def repeated(self, u: tuple[int, ...]) -> Any:
@@ -218,9 +244,11 @@ def operation_cost(
 
 
 def _is_symmetric_product(ufunc: np.ufunc, a: Any, b: Any) -> bool:
-    """True for A @ A.T, which NumPy computes with the half-cost BLAS routine syrk."""
+    """True for A @ A.T of NumPy arrays, which the BLAS routine syrk computes at half the cost."""
     return (
         ufunc is np.matmul
+        and isinstance(a, np.ndarray)
+        and isinstance(b, np.ndarray)
         and a.ndim == b.ndim == 2
         and a.dtype.kind == "f"
         and a.shape == b.shape[::-1]
@@ -231,7 +259,5 @@ def _is_symmetric_product(ufunc: np.ufunc, a: Any, b: Any) -> bool:
 
 
 def _address(array: Any) -> int:
-    if isinstance(array, ForeignArray):
-        return array.address
     address: int = array.__array_interface__["data"][0]
     return address

@@ -21,7 +21,7 @@ import numpy as np
 from cumprop import activations
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape, Work
-from cumprop.flops import PRODUCTS, Counted, count, operation_cost, repeated
+from cumprop.flops import PRODUCTS, Counted, count, not_counting, operation_cost, repeated
 from cumprop.networks import MLP
 
 LARGE = 2**25
@@ -77,11 +77,15 @@ _most: ContextVar[float] = ContextVar("cumprop_most", default=math.inf)
 
 @contextmanager
 def metering() -> Iterator[Memory]:
-    """Follow the memory that phantom arrays would take inside the block."""
+    """Follow the memory that phantom arrays would take inside the block.
+
+    A meter of FLOPs outside of it counts nothing of what is done here to arrays without numbers.
+    """
     memory = Memory()
     token = _memory.set(memory)
     try:
-        yield memory
+        with not_counting():
+            yield memory
     finally:
         _memory.reset(token)
 

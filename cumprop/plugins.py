@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from cumprop import registry
 from cumprop.errors import ConfigError
+
+_PREFIX = "cumprop_plugin_"
 
 
 def load_plugin(path: str | Path) -> None:
@@ -17,7 +22,7 @@ def load_plugin(path: str | Path) -> None:
     ConfigError where it cannot be run.
     """
     path = Path(path).resolve()
-    name = f"cumprop_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    name = f"{_PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -30,3 +35,15 @@ def load_plugin(path: str | Path) -> None:
         del sys.modules[name]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"--plugin {path}: {reason}") from error
+
+
+@contextmanager
+def temporary_plugins() -> Iterator[None]:
+    """Forget at the end of the block the plugins that were loaded inside it, for tests of them."""
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        for module in {name for name in sys.modules if name.startswith(_PREFIX)} - before:
+            del sys.modules[module]
+            registry.forget(module)

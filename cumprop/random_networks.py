@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from cumprop import activations as activation_functions
+from cumprop import streams
 from cumprop.activations import Activation, Custom
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP
+from cumprop.parameters import typed
 
 DEFAULT_Q = 0.85
 """Variance of the pre-activations at criticality where none is given: the paper's tanh choice."""
@@ -25,17 +27,6 @@ class Scales:
     w_var: tuple[float, ...]
     b_var: tuple[float, ...]
     b_mean: tuple[float, ...]
-
-
-def stream(seed: int, *key: int) -> np.random.Generator:
-    """The random stream of `seed` for one purpose; different keys give independent streams.
-
-    Weights and biases of layer l use key (width, l).
-
-    >>> bool(stream(0, 64, 1).random() == stream(0, 64, 1).random())
-    True
-    """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def random_mlp(
@@ -57,6 +48,10 @@ def random_mlp(
     >>> random_mlp(width=8, depth=2, seed=0).init_scale
     (1.0, 2.0, 2.0)
     """
+    width, depth, seed = (
+        typed(value, int, name)
+        for value, name in ((width, "width"), (depth, "depth"), (seed, "seed"))
+    )
     if min(width, depth) < 1 or seed < 0:
         raise CumpropError(
             f"width {width}, depth {depth}, seed {seed}: width and depth start at 1, seeds at 0"
@@ -69,7 +64,7 @@ def random_mlp(
     for layer, (w_var, b_var, b_mean) in enumerate(
         zip(scales.w_var, scales.b_var, scales.b_mean, strict=True), start=1
     ):
-        rng = stream(seed, width, layer)
+        rng = streams.weights(seed, width, layer)
         weights.append((sqrt(w_var / width) * rng.standard_normal((width, width))).astype(dtype))
         bias = b_mean + sqrt(b_var) * rng.standard_normal(width)
         biases.append(bias.astype(dtype) if b_var or b_mean else None)
@@ -131,16 +126,15 @@ def _per_map(value: Any, name: str, n_maps: int, minimum: float) -> tuple[float,
     if isinstance(value, str) or len(values) != n_maps:
         raise CumpropError(f"{name} is {value!r}; give one number, or {n_maps}")
     for v in values:
-        if not isinstance(v, int | float | np.number) or not isfinite(v) or v < minimum:
+        number = isinstance(v, int | float | np.number) and not isinstance(v, bool)
+        if not number or not isfinite(v) or v < minimum:
             raise CumpropError(f"{name} contains {v!r}; give finite numbers ≥ {minimum:g}")
     return tuple(float(v) for v in values)
 
 
 def _scales(activation: Activation, init: str | Mapping[str, Any], n_maps: int) -> Scales:
-    if init == "he":
-        return he(activation, n_maps)
-    if init == "critical":
-        return critical(activation, n_maps)
+    if isinstance(init, str) and init in ("he", "critical"):
+        return (he if init == "he" else critical)(activation, n_maps)
     if isinstance(init, Mapping):
         given = init.get("critical")
         if set(init) == {"critical"} and isinstance(given, Mapping) and set(given) <= {"q"}:

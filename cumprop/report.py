@@ -44,7 +44,7 @@ class Judged:
         return f"{self.measurement.text}. {reason}" if reason else self.measurement.text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """One experiment: its figures as base64 SVG, its points, and where its rows are."""
 

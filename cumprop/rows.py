@@ -140,9 +140,9 @@ def _numbers(what: str, values: Any, cell: Cell) -> list[float]:
 
 
 def _timed(cell: Cell, network: MLP) -> tuple[Estimate, float]:
-    from cumprop.random_networks import stream
+    from cumprop import streams
 
-    rng = stream(cell.seed, cell.width, 1, cell.repeat)
+    rng = streams.sampling(cell.seed, cell.width, cell.repeat)
     start = time.perf_counter()
     estimate = cell.backend.estimate(network, cov=False, rng=rng)
     return estimate, time.perf_counter() - start

@@ -246,7 +246,7 @@ def _conditions(row: dict[Hashable, Any]) -> str:
     return f"{row['cpu']}, {row['blas']}, threads {row['threads']}, workers {row['workers']}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Answer:
     """What one truth says of one readout: group means (2, B, n) and the iid variance."""
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop import streams
 from cumprop.errors import CumpropError
 from cumprop.estimator import Estimator, build
 from cumprop.networks import MLP
-from cumprop.random_networks import stream
 
 Array = NDArray[np.float64]
 
@@ -110,7 +110,7 @@ def _sample(sampling: Estimator, network: MLP, place: int, seconds: float) -> Ar
     """Begin and end of each of as many estimates as fit into `seconds`, on the common clock."""
     from threadpoolctl import threadpool_limits
 
-    rng = stream(0, network.shape.width, 1, place)
+    rng = streams.sampling(0, network.shape.width, place)
     spans: list[tuple[float, float]] = []
     with threadpool_limits(1):
         while not spans or spans[-1][1] - spans[0][0] < seconds:

@@ -14,11 +14,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop import store
+from cumprop import store, streams
 from cumprop.designs import normals
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP
-from cumprop.random_networks import stream
 from cumprop.truth import GROUPS, Truth, TruthSpec
 
 Array = NDArray[Any]
@@ -100,7 +99,7 @@ class TailSpec(TruthSpec):
     @cached_property
     def tilts(self) -> list[Tilt]:
         """Where the inputs of each neuron are drawn. Memory: n³ numbers."""
-        surrogates = Surrogates(self.network, stream(self.seed, self.width, 2, 0))
+        surrogates = Surrogates(self.network, streams.tail_pilot(self.seed, self.width))
         return [surrogates.tilt(i, self.threshold) for i in range(self.width)]
 
     @property
@@ -148,13 +147,13 @@ class TailTruth(Truth):
     def extended(self) -> Self:
         """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
 
-        Half h of chunk i draws from `stream(seed, width, 2, h, i)`. Cost: `spec.chunk_samples`
-        forward passes for every neuron.
+        Half h of chunk i draws from `streams.tail_truth(seed, width, h, i)`. Cost:
+        `spec.chunk_samples` forward passes for every neuron.
         """
         spec = self.spec
         sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
         for half in range(2):
-            rng = stream(spec.seed, spec.width, 2, half, self.end)
+            rng = streams.tail_truth(spec.seed, spec.width, half, self.end)
             for i, tilt in enumerate(spec.tilts):
                 samples = tilt.sample(rng, GROUPS * spec.group_samples, spec.network.dtype)
                 weights = tilt.weights(samples, spec.network, i, spec.threshold)
@@ -173,7 +172,7 @@ class TailTruth(Truth):
         return 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tilt:
     """The density N(0, I) · exp(θ s(x) − K(θ)), s(x) = g·x + ½ xᵀHx: a Gaussian again.
 

@@ -30,10 +30,10 @@ from cumprop.torch_functions import (
 class TorchArray(NDArrayOperatorsMixin, ForeignArray):
     """A tensor that NumPy's ufuncs and functions take; results are TorchArrays on its device.
 
-    Types promote as in NumPy, and arithmetic costs what it costs on a `Counted` array, a symmetric
-    product included, although PyTorch computes all of it. A view knows its base and looks there
-    whenever it is read: a write goes to the base, which while autograd records is replaced by
-    a changed copy, so that no tensor that the backward pass needs is ever written to.
+    Types promote as in NumPy, and arithmetic costs what it costs on a `Counted` array, but for
+    symmetric products, of which PyTorch computes all and NumPy half. A view knows its base and
+    looks there whenever it is read: a write goes to the base, which while autograd records is
+    replaced by a changed copy, so that no tensor that the backward pass needs is ever written to.
 
     >>> x = TorchArray(torch.tensor([1.0, 4.0], requires_grad=True))
     >>> (np.sqrt(x) * x).sum().tensor.backward()
@@ -233,17 +233,8 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         return self.dtype.itemsize
 
     @property
-    def strides(self) -> tuple[int, ...]:
-        """Bytes from one entry to the next, by axis."""
-        return tuple(step * self.itemsize for step in self.tensor.stride())
-
-    @property
     def device(self) -> Any:
         return self.tensor.device
-
-    @property
-    def address(self) -> int:
-        return int(self.tensor.data_ptr())
 
     def astype(self, dtype: Any, copy: bool = True) -> TorchArray:
         return TorchArray(self.tensor.to(torch_dtype(dtype), copy=copy))

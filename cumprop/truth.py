@@ -15,12 +15,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop import store
+from cumprop import store, streams
 from cumprop.designs import MIRRORED, Inputs, batch_rows, check_design
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
 from cumprop.networks import MLP
-from cumprop.random_networks import random_mlp, stream
+from cumprop.random_networks import random_mlp
 
 Array = NDArray[Any]
 
@@ -183,7 +183,7 @@ class Truth:
     def extended(self) -> Self:
         """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
 
-        Half h of chunk i draws from `stream(seed, width, 0, h, i)`. Every chunk adds as many
+        Half h of chunk i draws from `streams.truth(seed, width, h, i)`. Every chunk adds as many
         inputs to each group as to any other. Cost: `spec.chunk_samples` forward passes.
         """
         sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
@@ -191,7 +191,7 @@ class Truth:
         ones = np.ones(inputs.rows, network.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             for half in range(2):
-                rng = stream(self.spec.seed, self.spec.width, 0, half, self.end)
+                rng = streams.truth(self.spec.seed, self.spec.width, half, self.end)
                 for group in range(GROUPS):
                     for batch in inputs.batches(rng, self.spec.group_samples):
                         for layer, (z, x) in enumerate(network.layers(batch.x)):

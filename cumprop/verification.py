@@ -17,7 +17,7 @@ import numpy as np
 from cumprop import parts as files
 from cumprop import store
 from cumprop.cells import Cell
-from cumprop.distillation_config import Run
+from cumprop.distillation_config import VERSION, Run
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
 from cumprop.truth import Truth
@@ -121,7 +121,10 @@ def _init(text: str) -> Any:
 
 
 def _run_key(row: Row) -> str:
-    return Run(**{f.name: row[f.name] for f in fields(Run)}).key
+    """That of the version which the row is from; rows do not name it."""
+    run = Run(**{f.name: row[f.name] for f in fields(Run)})
+    earlier = map(run.key_of, range(1, VERSION))
+    return row["cell_key"] if row["cell_key"] in earlier else run.key
 
 
 def _numbers(row: Row) -> Iterator[str]:

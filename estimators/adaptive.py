@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
+from cumprop import streams
 from cumprop.blending import CONFIDENCE, Blended
 from cumprop.designs import SCRAMBLINGS, block_size
 from cumprop.errors import CumpropError
@@ -27,7 +28,6 @@ from cumprop.ladder import (
 )
 from cumprop.memory import free_memory
 from cumprop.networks import MLP
-from cumprop.random_networks import stream
 from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, standardised
 
 Array = NDArray[Any]
@@ -57,8 +57,8 @@ class Adaptive(Estimator):
     against paired samples (`screen` or half as many, or as many as take 5% of its FLOPs), and
     samples where the expansion does not converge or costs more. Samples are averaged with the last
     order that ran, weighed by its expected error. `half_width` are 95% intervals; `status` says
-    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs come from
-    `stream(0, width, 1, 0)`.
+    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs are
+    those of seed 0.
     Cost: what was run, orders that did not do included; as a rule no more than the cheapest order
     or sampling that would have met the tolerance, the next dearer one, and the larger of 64 passes
     and a tenth of both.
@@ -90,7 +90,7 @@ class Adaptive(Estimator):
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
-        return _Search(self, network, cov, rng or stream(0, network.shape.width, 1, 0)).result()
+        return _Search(self, network, cov, rng or streams.sampling(0, network.shape.width)).result()
 
     def predict_cost(self, shape: Shape) -> Cost:
         """Of the way that a random network of this shape usually takes; weights decide it."""

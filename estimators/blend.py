@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from cumprop import streams
 from cumprop.blending import Blended
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, get, register
 from cumprop.networks import MLP
-from cumprop.random_networks import stream
 from cumprop.replicates import FEWEST, added, replicates, standardised
 
 
@@ -24,7 +24,7 @@ class Blend(Estimator):
     far as the same samples show it: |e - m|² less its 95% limit under no bias, 0 if negative. So
     w is 1 as long as the samples do not contradict the order, and falls to V/B where they do.
     `stderr` is right where the samples show the bias, and what they leave possible where not.
-    Without an `rng`, inputs come from `stream(0, width, 1, 0)`. Cost: that of both.
+    Without an `rng`, inputs are those of seed 0. Cost: that of both.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
@@ -68,7 +68,7 @@ class Blend(Estimator):
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         network, preparing = standardised(network)
-        rng = rng or stream(0, network.shape.width, 1, 0)
+        rng = rng or streams.sampling(0, network.shape.width)
         known = self._cumulant.estimate(network, cov=cov)
         found = replicates(network, self.n_samples, self.design, rng, cov=cov)
         both = Blended(found, known)

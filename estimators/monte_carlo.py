@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop import activations, designs
+from cumprop import activations, designs, streams
 from cumprop.activations import Activation
 from cumprop.designs import SCRAMBLINGS, Batch, Inputs
 from cumprop.errors import CumpropError
@@ -19,7 +19,6 @@ from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import component, counted, counting, plain
 from cumprop.networks import MLP
 from cumprop.passes import Base, Passes, keeping_digits, loses_digits
-from cumprop.random_networks import stream
 
 Array = NDArray[Any]
 
@@ -34,7 +33,7 @@ class MonteCarlo(Estimator):
     """Averages `n_samples` forward passes, rounded up to whole blocks of the `design`.
 
     The standard error is the scatter between independent blocks (mathematics §7). Without an `rng`
-    the inputs come from `stream(0, width, 1, 0)`. Memory does not grow with n_samples.
+    the inputs are those of seed 0. Memory does not grow with n_samples.
 
     `extrapolate` takes E[X_L] from sample moments of Z_L in place of averages of φ(Z_L), so that
     rare events count before one is seen: `gaussian` from mean and variance, `cumulant` from the
@@ -81,7 +80,7 @@ class MonteCarlo(Estimator):
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
-        rng = rng or stream(0, network.shape.width, 1, 0)
+        rng = rng or streams.sampling(0, network.shape.width)
         if self.extrapolate != "none":
             if cov:
                 raise CumpropError("extrapolate gives no covariance: take extrapolate none")

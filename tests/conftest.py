@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from cumprop import estimator
 from cumprop.cli import main
 from cumprop.config import load
-from cumprop.plugins import load_plugin
+from cumprop.plugins import load_plugin, temporary_plugins
 from cumprop.sweep import plan
 
 settings.register_profile("fixed", derandomize=True)
@@ -83,9 +82,9 @@ def toy(tmp_path):
 
     path = tmp_path / "toy.py"
     path.write_text(TOY)
-    load_plugin(path)
-    yield path
-    del estimator._registry["toy"]
+    with temporary_plugins():
+        load_plugin(path)
+        yield path
 
 
 @pytest.fixture

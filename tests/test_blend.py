@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import cumprop
+from cumprop import streams
 from cumprop.errors import CumpropError
 from cumprop.estimators.blend import Blend
 from cumprop.estimators.cumulant import Cumulant
@@ -39,7 +40,7 @@ def test_the_weight_is_what_the_status_says():
     blend = Blend(order=1, n_samples=2000)
     estimate = blend.estimate(network, cov=True)
     w = float(estimate.status.split()[1])
-    samples = replicates(network, 2000, "antithetic", cumprop.random_networks.stream(0, 32, 1, 0))
+    samples = replicates(network, 2000, "antithetic", streams.sampling(0, 32))
     order = Cumulant(1).estimate(network, cov=True)
     assert 0 < w < 0.5 and estimate.n_samples == samples.n_samples
     np.testing.assert_allclose(estimate.mean, w * order.mean + (1 - w) * samples.mean, rtol=1e-3)

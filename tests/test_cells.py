@@ -1,12 +1,18 @@
 """Cells: what a config asks for, each once, under a key of what determines its numbers."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import cumprop
 from cumprop import estimator
 from cumprop.cells import cells
-from cumprop.config import load
+from cumprop.config import load, read
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SWEEPS = [path for path in CONFIGS if read(path).child("command") is None]
 
 
 class TestCells:
@@ -63,10 +69,20 @@ class TestCells:
         assert cell.label == "toy value=2.0 n_samples=4 tolerance=0.5 width=4 depth=1 seed=0"
 
 
-def test_all_shipped_cells_have_distinct_keys(tmp_path):
+def test_a_network_and_an_estimator_that_are_listed_twice_are_one_cell(tmp_path):
     path = tmp_path / "test.yaml"
     path.write_text(
         "network: {width: [4, 8], depth: [1, 2], seeds: 2}\ntruth: {n_samples: 100}\n"
-        "estimators: [{name: cumulant, order: [1, 2, 3]}, {name: monte_carlo, repeats: 2}]\n"
+        "estimators: [{name: cumulant, order: [1, 2, 3]}, {name: monte_carlo, repeats: 2},\n"
+        "  {name: cumulant, order: 2}]\n"
     )
     assert len(cells(load(path), "test")) == 2 * 2 * 2 * (3 + 2)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_shipped_cells_differ_in_what_they_compute(path, scale):
+    """No two cells of a shipped config agree in every column of a row but the key."""
+    found = cells(load(path, scale), path.stem)
+    contents = {json.dumps(cell.columns() | {"cell_key": None}, sort_keys=True) for cell in found}
+    assert len(found) == len({cell.key for cell in found}) == len(contents) > 0

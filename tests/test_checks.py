@@ -41,3 +41,9 @@ def test_breaches_are_named():
         check_estimator(Wrong(order=2))
     for breach in ("linear network", "layer_means", "status is empty", "FLOPs", "no memory"):
         assert breach in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["cumulant", Cumulant, None])
+def test_what_is_no_instance_is_refused(given):
+    with pytest.raises(CumpropError, match="is no estimator; give an instance"):
+        check_estimator(given)

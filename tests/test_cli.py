@@ -11,6 +11,7 @@ import pytest
 import cumprop
 from cumprop import store
 from cumprop.cli import cli
+from cumprop.plugins import temporary_plugins
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,8 +64,8 @@ def config(tmp_path):
 def plugin(tmp_path):
     path = tmp_path / "failing.py"
     path.write_text(FAILING)
-    yield path
-    cumprop.estimator._registry.pop("failing", None)
+    with temporary_plugins():
+        yield path
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pictures import assert_legible, drawn, words
 from scipy.special import ndtr, ndtri
 
 import cumprop
+from cumprop import streams
 from cumprop.designs import Inputs
+from cumprop.estimator import build
 from cumprop.plots import sampled_check
 
 RNG = np.random.default_rng(0)
@@ -166,10 +168,33 @@ def test_quantiles_of_samples(as_json, net):
     words = (net, "--estimator", "monte_carlo", "--n-samples", 1000, "--seed", 3)
     found = as_json(*words, "--tail-quantiles", "0.99")
     network = cumprop.MLP.load(net)
-    inputs = Inputs(network).batches(np.random.default_rng(3), 1000)
+    inputs = Inputs(network).batches(streams.sampling(3, network.shape.width), 1000)
     y = np.sort(np.concatenate([network.forward(batch.x) for batch in inputs]), axis=0)
     sd = y.std(axis=0)
     np.testing.assert_allclose(found["quantiles"]["0.99"], y[-11], rtol=0, atol=3e-6 * sd.max())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("monte_carlo", {"n_samples": 300}), ("adaptive", {"tolerance": 0.3}), ("blend", {})],
+)
+def test_a_seed_gives_the_same_numbers_here_in_the_library_and_in_a_sweep(
+    as_json, tmp_path, name, parameters
+):
+    network = cumprop.random_mlp(width=12, depth=2, seed=0)
+    network.save(tmp_path / "net.npz")
+    sets = [word for key, value in parameters.items() for word in ("--set", f"{key}={value}")]
+    means = {}
+    for seed in (0, 3):
+        words = (tmp_path / "net.npz", "--estimator", name, *sets, "--seed", seed)
+        means[seed] = as_json(*words)["mean"]
+        by_name = cumprop.estimate(network, name, cov=True, seed=seed, **parameters)
+        backend = build(name, **parameters)
+        instance = cumprop.estimate(network, backend, cov=True, seed=np.int64(seed))
+        as_in_a_sweep = backend.estimate(network, cov=True, rng=streams.sampling(seed, 12, 0))
+        for found in (by_name, instance, as_in_a_sweep):
+            assert found.mean.tolist() == means[seed]
+    assert backend.estimate(network, cov=True).mean.tolist() == means[0] != means[3]
 
 
 def test_quantiles_of_a_wide_network_by_sampling(as_json, tmp_path):

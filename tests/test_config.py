@@ -7,8 +7,8 @@ import pytest
 
 from cumprop import config, yaml_loader
 from cumprop.errors import ConfigError
-from cumprop.estimator import Shape
-from cumprop.experiment import Config, make
+from cumprop.estimator import Shape, build
+from cumprop.experiment import Config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -138,8 +138,8 @@ class TestLayers:
         (grid,) = config.load(write(GOOD)).estimators
         shape = Shape((16,) * 4, ("relu",) * 2)
         assert [made for _, made in grid.estimators(shape)] == [
-            make("cumulant", {"order": 1, "kind": "basic"}),
-            make("cumulant", {"order": 2, "kind": "basic"}),
+            build("cumulant", order=1, kind="basic"),
+            build("cumulant", order=2, kind="basic"),
         ]
 
     def test_tolerance_goes_through_from_tolerance(self, write):

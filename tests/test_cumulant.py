@@ -152,6 +152,7 @@ def test_what_is_not_repaired_is_ablated():
 
 shapes = st.lists(st.integers(1, 5), min_size=3, max_size=5)
 few_schemes = st.sampled_from([s for s in SCHEMES if s[0] < 4])
+homogeneous = few_schemes.filter(lambda scheme: not Scheme(*scheme).unit_variance)
 
 
 @settings(max_examples=25, deadline=None)
@@ -175,12 +176,10 @@ def test_order_of_neurons_does_not_matter(widths, scheme, seed, activation):
 
 
 @settings(max_examples=25, deadline=None)
-@given(shapes, few_schemes, st.integers(0, 99), st.floats(0.1, 10))
+@given(shapes, homogeneous, st.integers(0, 99), st.floats(0.1, 10))
 def test_relu_is_homogeneous(widths, scheme, seed, factor):
     """Scaling one layer up and the next down by the same factor changes nothing."""
     order, kind = scheme
-    if order == 1 and kind in ("base", "ablated"):
-        return  # unit variances are not homogeneous
     network = network_of(widths, seed, biased=False)
     weights = [network.weights[0] * factor, network.weights[1] / factor, *network.weights[2:]]
     scaled = cumprop.MLP(weights, None, "relu", network.input_mean, network.input_cov)

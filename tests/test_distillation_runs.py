@@ -10,7 +10,7 @@ from pictures import drawn, words
 
 import cumprop
 from cumprop import config as sweep_config
-from cumprop import distillation_config, plots, store
+from cumprop import distillation_config, plots, store, verification
 from cumprop.cli import main
 from cumprop.distillation import random_student, require_torch, sampled_loss
 from cumprop.errors import ConfigError, CumpropError
@@ -214,3 +214,21 @@ class TestRuns:
         for line, method in zip(curves, ("cumulant", "sgd"), strict=True):
             losses = [row["true_loss"][1:] for row in rows if row["method"] == method]
             np.testing.assert_allclose(line.get_ydata(), np.median(losses, axis=0))
+
+
+def test_stored_rows_are_sound_and_of_the_version_that_computed_them():
+    """results/reference/distill has the streams of version 1, which no run now claims."""
+    folder = ROOT / "results" / "reference" / "distill"
+    assert verification.verify(folder) == (80, [])
+    planned = distillation_config.load(ROOT / "configs" / "distill.yaml", "laptop")
+    now = distillation_config.runs(planned, "distill")
+    stored = store.read_plan(folder)
+    assert {run.key_of(1) for run in now} == set(stored)
+    assert not {run.key for run in now} & set(stored)
+
+
+def test_a_changed_row_is_no_row_of_an_earlier_version():
+    (row, *_) = store.read_folder(ROOT / "results" / "reference" / "distill")
+    assert list(verification._wrong(row, str)) == []
+    (problem,) = verification._wrong(row | {"lr": 0.7}, str)
+    assert "its columns are those of" in problem

@@ -11,6 +11,7 @@ import pytest
 
 import cumprop
 from cumprop.cli import cli
+from cumprop.plugins import temporary_plugins
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -51,7 +52,14 @@ def sections(text):
     return re.findall(r"^## `(.*?)`\n(.*?)(?=^## |^# |\Z)", text, re.DOTALL | re.MULTILINE)
 
 
-def test_tutorial(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def forgetful():
+    """Plugins that are loaded are forgotten."""
+    with temporary_plugins():
+        yield
+
+
+def test_tutorial(tmp_path, monkeypatch, capsys, forgetful):
     """Its blocks in their order, Python in one namespace, the shell with this environment."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -9,12 +9,12 @@ import harness
 import numpy as np
 import pytest
 
-from cumprop import engines, estimator, store
+from cumprop import engines, store
 from cumprop.cli import main
 from cumprop.config import load
 from cumprop.engines import Place
 from cumprop.errors import ConfigError
-from cumprop.plugins import load_plugin
+from cumprop.plugins import load_plugin, temporary_plugins
 from cumprop.sweep import plan, run
 from cumprop.truth_store import load as load_truth
 
@@ -70,9 +70,9 @@ def plugin(tmp_path_factory):
     """A plugin file, the same for all tests: their worker processes are."""
     plugin = tmp_path_factory.mktemp("plugin") / "trouble.py"
     plugin.write_text(TROUBLE)
-    load_plugin(plugin)
-    yield plugin
-    del estimator._registry["trouble"]
+    with temporary_plugins():
+        load_plugin(plugin)
+        yield plugin
 
 
 @pytest.fixture

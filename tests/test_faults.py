@@ -14,10 +14,10 @@ import harness
 import numpy as np
 import pytest
 
-from cumprop import compaction, estimator, store
+from cumprop import compaction, store
 from cumprop.cli import main
 from cumprop.config import load
-from cumprop.plugins import load_plugin
+from cumprop.plugins import load_plugin, temporary_plugins
 from cumprop.sweep import plan, run
 
 HERE = Path(__file__).parent
@@ -27,9 +27,9 @@ HERE = Path(__file__).parent
 def sweep(tmp_path):
     """Four cells that are not computed yet."""
     sweep = harness.Sweep(tmp_path / "disturbed", 4)
-    load_plugin(sweep.plugin)
-    yield sweep
-    estimator._registry.pop("toy", None)
+    with temporary_plugins():
+        load_plugin(sweep.plugin)
+        yield sweep
 
 
 @pytest.fixture

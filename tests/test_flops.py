@@ -1,10 +1,14 @@
 """The meter: hand counts, and PyTorch's own counter where PyTorch is installed."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from cumprop.flops import component, count, counted, counting, plain
+import cumprop
+from cumprop.flops import component, count, counted, counting, plain, repeated
+from cumprop.phantoms import alike, metering
 
 
 def total(function):
@@ -57,6 +61,50 @@ def test_components_nest_and_add_up():
     assert flops.total == 22
 
 
+def passes(meter):
+    """Counted work of which `meter()` blocks see a part: in components, repeated, nested twice."""
+    a = counted(np.ones(5))
+    with component("outer"):
+        a + 1
+        with meter():
+            a + 1
+            with component("inner"), meter():
+                a + 1
+                count(7)
+        with repeated(3), meter():
+            a + 1
+    with meter(), repeated(2):
+        a + 1
+
+
+def test_an_inner_meter_changes_nothing_for_the_outer_one():
+    with counting() as alone:
+        passes(nullcontext)
+    with counting() as outer:
+        passes(counting)
+    assert dict(outer) == dict(alone) == {"outer": 5 * (2 + 3), "inner": 5 + 7, "other": 2 * 5}
+
+
+def test_what_an_inner_meter_collected_before_an_error_is_kept():
+    with counting() as outer:
+        with pytest.raises(ZeroDivisionError), counting() as inner:
+            counted(np.ones(5)) + 1
+            _ = 1 / 0
+        counted(np.ones(5)) + 1
+    assert (inner.total, outer.total) == (5, 10)
+
+
+@pytest.mark.parametrize("name", cumprop.available())
+def test_a_meter_around_an_estimate_counts_what_the_estimate_says(name):
+    """Costs that a backend predicts on the way, by arrays without numbers, are not part of it."""
+    network = cumprop.random_mlp(width=16, depth=2, seed=0)
+    with counting() as outer:
+        estimate = cumprop.estimate(network, name)
+        with metering():
+            _ = [counted(np.ones(3)) + i for i in alike(4)]
+    assert dict(outer) == dict(estimate.flops)
+
+
 def test_what_the_meter_cannot_see_is_refused():
     a = counted(np.eye(3))
     for function in (np.linalg.inv, lambda x: np.einsum("ii", x), lambda x: np.dot(x, x)):
@@ -69,8 +117,6 @@ def test_matrix_products_agree_with_torch():
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 
-    import cumprop
-
     network = cumprop.random_mlp(width=24, depth=3, seed=0)
     x = np.random.default_rng(0).normal(size=(50, 24)).astype(np.float32)
     with counting() as flops:
@@ -81,3 +127,21 @@ def test_matrix_products_agree_with_torch():
         for weight in network.weights:
             y = torch.relu(y @ torch.tensor(weight).T)
     assert flops.total - 4 * 50 * 24 == counter.get_total_flops()
+
+
+@pytest.mark.torch
+def test_a_symmetric_product_of_tensors_counts_in_full():
+    """PyTorch computes all of it: the meter of the formulas and PyTorch's own counter say so."""
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from cumprop.torch_flops import TorchFlops
+
+    a = torch.ones(6, 4)
+    with FlopCounterMode(display=False) as counter:
+        _ = a @ a.T
+    with TorchFlops() as outer, TorchFlops() as executed:
+        _ = a @ a.T
+    by_the_formulas = total(lambda: counted(a) @ counted(a).T)
+    assert by_the_formulas == executed.total == outer.total == counter.get_total_flops()
+    assert by_the_formulas == 2 * 6 * 6 * 4

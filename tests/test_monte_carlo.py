@@ -6,11 +6,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cumprop import MLP, CumpropError, estimate, random_mlp
+from cumprop import MLP, CumpropError, estimate, random_mlp, streams
 from cumprop.designs import DESIGNS, Inputs, rounded
 from cumprop.estimator import Shape, build
 from cumprop.estimators.monte_carlo import MonteCarlo
-from cumprop.random_networks import stream
 
 NETWORKS = {
     "relu": random_mlp(8, 3, 0),
@@ -29,12 +28,12 @@ NETWORKS = {
 def test_agrees_with_plain_forward_passes(name, design):
     """Every moment equals the one computed from all outputs at once."""
     network = NETWORKS[name]
-    result = MonteCarlo(3000, design).estimate(network, cov=True, rng=stream(7))
+    result = MonteCarlo(3000, design).estimate(network, cov=True, rng=np.random.default_rng(7))
     inputs = Inputs(network, design)
     blocks, outputs = [], []
     posts = [[] for _ in range(network.depth)]
     open_block = 0.0
-    for batch in inputs.batches(stream(7), 3000):
+    for batch in inputs.batches(np.random.default_rng(7), 3000):
         for layer, (z, x) in enumerate(network.layers(batch.x)):
             if x is None:
                 outputs.append(z.astype(np.float64))
@@ -71,7 +70,7 @@ def test_standard_errors_are_honest(design):
     )
     scores = []
     for repeat in range(60):
-        result = MonteCarlo(512, design).estimate(network, rng=stream(0, 8, 1, repeat))
+        result = MonteCarlo(512, design).estimate(network, rng=streams.sampling(0, 8, repeat))
         scores.append((result.mean - exact) / result.stderr)
     rms = math.sqrt(np.mean(np.square(scores)))
     assert abs(rms - (1.18 if design == "sobol" else 1)) < 0.2
@@ -103,7 +102,7 @@ def test_repeats_are_independent_and_reproducible():
     network = NETWORKS["relu"]
     first, again = (MonteCarlo(100).estimate(network).mean for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    other = MonteCarlo(100).estimate(network, rng=stream(0, 8, 1, 1))
+    other = MonteCarlo(100).estimate(network, rng=streams.sampling(0, 8, 1))
     assert (other.mean != first).all()
 
 
@@ -172,7 +171,9 @@ def test_extrapolations_by_hand():
     network = random_mlp(16, 3, 1, dtype="float64")
     n_samples = 3000
     results = {
-        kind: MonteCarlo(n_samples, extrapolate=kind).estimate(network, rng=stream(7))
+        kind: MonteCarlo(n_samples, extrapolate=kind).estimate(
+            network, rng=np.random.default_rng(7)
+        )
         for kind in ("none", "gaussian", "cumulant")
     }
     x = np.concatenate([b.x for b in _copies(Inputs(network), n_samples)])
@@ -190,7 +191,7 @@ def test_extrapolations_by_hand():
 
 
 def _copies(inputs, n_samples):
-    for batch in inputs.batches(stream(7), n_samples):
+    for batch in inputs.batches(np.random.default_rng(7), n_samples):
         yield batch._replace(x=batch.x.copy())
 
 

@@ -49,7 +49,7 @@ class TestRows:
         run(experiment([{"name": "toy", "repeats": 2}]), tmp_path)
         rows = store.read_rows(tmp_path)
         for (seed, repeat), group in rows.groupby(["seed", "repeat"]):
-            noise = cumprop.random_networks.stream(seed, 4, 1, repeat).random()
+            noise = cumprop.streams.sampling(seed, 4, repeat).random()
             for mean in group["mean"]:
                 np.testing.assert_array_equal(mean, np.full(4, 1.0) + noise)
 

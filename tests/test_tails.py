@@ -5,7 +5,6 @@ import pytest
 from scipy.special import ndtr
 
 from cumprop import MLP, CumpropError, estimate, random_mlp
-from cumprop.random_networks import stream
 from cumprop.tails import Surrogates, TailSpec, TailTruth, tail_network, threshold
 from cumprop.truth import TruthSpec
 from cumprop.truth_store import load, load_or_extend
@@ -51,7 +50,7 @@ def test_agrees_with_plain_sampling_where_that_sees_the_tail(activation, init, t
     s = spec(activation=activation, init=init, threshold=t)
     truth = sampled(s, 8)
     n_samples = 1_000_000
-    x = stream(9).standard_normal((n_samples, 16), dtype=np.float32)
+    x = np.random.default_rng(9).standard_normal((n_samples, 16), dtype=np.float32)
     plain = (s.network.forward(x) > t).mean(axis=0)
     tested = plain >= 1e-4
     assert tested.sum() >= 8
@@ -75,7 +74,7 @@ def test_the_tilt_of_a_quadratic_is_its_own():
     g, b = np.array([0.3, -0.5]), 0.1
     w1 = np.vstack([np.eye(2), [[1.0, 0.0]]])
     network = MLP([w1, np.array([[*g, b]])], activations=["square"])
-    tilt = Surrogates(network, stream(0)).tilt(0, 4.0)
+    tilt = Surrogates(network, np.random.default_rng(0)).tilt(0, 4.0)
     hessian = tilt.basis * tilt.curvature @ tilt.basis.T
     np.testing.assert_allclose(hessian, 2 * np.diag([g[0] + b, g[1]]), atol=0.02)
     assert tilt.theta > 0
@@ -126,7 +125,7 @@ def test_design_is_importance_only():
 def test_tail_network_is_the_fraction_above(init):
     network = random_mlp(16, 2, 0, "relu", init)
     tail = tail_network(network, 0.5)
-    x = stream(1).standard_normal((1000, 16), dtype=np.float32)
+    x = np.random.default_rng(1).standard_normal((1000, 16), dtype=np.float32)
     *_, (_, above), (average, _) = tail.layers(x)
     np.testing.assert_array_equal(above, network.forward(x) > np.float32(0.5))
     np.testing.assert_allclose(average[:, 0], above.mean(axis=1), rtol=1e-5)

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cumprop import CumpropError
-from cumprop.random_networks import stream
+from cumprop import CumpropError, streams
 from cumprop.truth import GROUPS, READOUTS, TruthSpec
 from cumprop.truth_store import load, load_or_extend
 
@@ -37,7 +36,7 @@ def test_sums_are_those_of_plain_forward_passes(activation, design):
     for half in range(2):
         rows = []
         for chunk in range(2):
-            rng = stream(0, 8, 0, half, chunk)
+            rng = streams.truth(0, 8, half, chunk)
             for _ in range(GROUPS):
                 rows.append([b.x.copy() for b in s.inputs.batches(rng, s.group_samples)])
         for group in range(GROUPS):

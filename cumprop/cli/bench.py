@@ -106,7 +106,7 @@ def bench(
 
 def _estimator(word: str) -> Estimator:
     from cumprop import yaml_loader
-    from cumprop.experiment import make
+    from cumprop.estimator import build
 
     name, _, settings = word.partition(":")
     parameters = {}
@@ -116,7 +116,7 @@ def _estimator(word: str) -> Estimator:
             raise ConfigError(f"--estimator {word}: write NAME:KEY=VALUE,KEY=VALUE")
         parameters[key] = yaml_loader.parse(value, f"--estimator {word}").plain()
     try:
-        return make(name, parameters)
+        return build(name, **parameters)
     except CumpropError as error:
         raise ConfigError(str(error)) from None
 

@@ -91,7 +91,7 @@ def estimate(
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
     """
-    from cumprop.experiment import make, make_for
+    from cumprop.estimator import build, build_for
     from cumprop.importers import load
 
     if form == "parquet" and out is None:
@@ -112,9 +112,9 @@ def estimate(
         estimator = "adaptive" if tolerance is not None and not parameters else "cumulant"
     try:
         if tolerance is None:
-            backend = make(estimator, parameters)
+            backend = build(estimator, **parameters)
         else:
-            backend = make_for(estimator, tolerance, network.shape, parameters)
+            backend = build_for(estimator, tolerance, network.shape, **parameters)
     except CumpropError as error:
         raise ConfigError(str(error)) from None
     start = time.perf_counter()
@@ -183,30 +183,27 @@ def _parsed(sets: tuple[str, ...]) -> dict[str, Any]:
 
 def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
     """Estimate means; also a covariance if "cov" is wanted, or where it can be had if "std" is."""
-    import numpy as np
+    from cumprop.estimator import estimate
 
-    reason = backend.supports(network)
-    if reason is not None:
-        raise CumpropError(reason)
     try:
-        return backend.estimate(network, cov=wanted != "mean", rng=np.random.default_rng(seed))
+        return estimate(network, backend, cov=wanted != "mean", seed=seed)
     except CumpropError:
         if wanted != "std":
             raise
-        return backend.estimate(network, rng=np.random.default_rng(seed))
+        return estimate(network, backend, seed=seed)
 
 
 def _draw(picture: Path, network: MLP, backend: Estimator, result: Estimate, seed: int) -> None:
     """The estimate beside samples that have nothing in common with those it took itself."""
     from dataclasses import asdict
 
-    import numpy as np
-
+    from cumprop import streams
     from cumprop.estimator import build
     from cumprop.plots import sampled_check, style
 
     sampling = build("monte_carlo", n_samples=CHECK_SAMPLES, design="antithetic")
-    check = sampling.estimate(network, cov=True, rng=np.random.default_rng([seed, 1]))
+    rng = streams.picture(seed, network.shape.width)
+    check = sampling.estimate(network, cov=True, rng=rng)
     row = {"estimator": backend.name} | asdict(backend)
     with style.context():
         style.save_one(sampled_check.draw(network, row, result, check), picture)

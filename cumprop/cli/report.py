@@ -34,19 +34,16 @@ COLUMNS = {
 
 def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
     """What JSON shows of an estimate of outputs; FLOPs and status are of the `others` as well."""
-    import numpy as np
+    from cumprop.printing import per_output
 
-    runs = [result, *others]
+    runs, known = [result, *others], per_output(result)
     components: dict[str, int] = {}
     for run in runs:
         for component, flops in run.flops.items():
             components[component] = components.get(component, 0) + flops
     return {
         "estimator": name,
-        "mean": numbers(result.mean),
-        "std": None if result.cov is None else numbers(np.sqrt(np.diag(result.cov).clip(0))),
-        "stderr": numbers(result.stderr),
-        "half_width": numbers(result.half_width),
+        **{key: numbers(known.get(key)) for key in ("mean", "std", "stderr", "half_width")},
         "n_samples": result.n_samples,
         "flops": sum(components.values()),
         "flops_components": components,

@@ -23,7 +23,7 @@ def list_(plugins: tuple[Path, ...]) -> None:
     from dataclasses import MISSING, fields
 
     from cumprop import activations, plots
-    from cumprop.estimator import available, get
+    from cumprop.estimator import available, get, unavailable
 
     load_plugins(plugins)
     print("estimators")
@@ -32,6 +32,8 @@ def list_(plugins: tuple[Path, ...]) -> None:
             f.name if f.default is MISSING else f"{f.name}={f.default}" for f in fields(get(name))
         ]
         print(f"  {name:<14}{', '.join(shown)}")
+    for name, reason in unavailable().items():
+        print(f"  {name:<14}not available: {reason}")
     print(f"activations\n  {', '.join(activations.available())}")
     print(f"figures\n  {', '.join(plots.available())}")
     configs = sorted(Path("configs").glob("*.yaml"))

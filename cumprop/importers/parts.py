@@ -26,7 +26,7 @@ LONGEST = 400
 """Characters of an error: names in a file may be of any length."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Parts:
     """The arguments of `MLP`; None where the source does not say."""
 

@@ -57,7 +57,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Curve:
     """One method of one panel: quartiles of the true loss over seeds, and the ends of lost runs."""
 

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import t as student
 
 import cumprop
+from cumprop import streams
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
-from cumprop.random_networks import stream
 from cumprop.scores import mse_between
 
 pytestmark = pytest.mark.verify
@@ -103,7 +103,7 @@ def test_monte_carlo_lands_on_one_over_n(truths, record, n_samples):
     for seed, truth in zip(SEEDS, truths, strict=True):
         errors = []
         for repeat in range(20):
-            rng = stream(seed, WIDTH, 1, 1000 + repeat)
+            rng = streams.sampling(seed, WIDTH, 1000 + repeat)
             mean = MonteCarlo(n_samples).estimate(network(seed), rng=rng).mean
             errors.append(mse_between(mean, truth.groups("output", DEPTH))[0])
         ratios += [n_samples * error / truth.variance("output", DEPTH) for error in errors]

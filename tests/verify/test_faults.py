@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cumprop import compaction, estimator, parts, store
+from cumprop import compaction, parts, store
 from cumprop.config import load
-from cumprop.plugins import load_plugin
+from cumprop.plugins import load_plugin, temporary_plugins
 from cumprop.sweep import plan, run
 
 pytestmark = pytest.mark.verify
@@ -34,11 +34,9 @@ def undisturbed(tmp_path_factory):
     def undisturbed(cells=CELLS):
         if cells not in tables:
             sweep = harness.Sweep(tmp_path_factory.mktemp("undisturbed"), cells)
-            load_plugin(sweep.plugin)
-            try:
+            with temporary_plugins():
+                load_plugin(sweep.plugin)
                 run(plan(load(sweep.config), "test"), sweep.results)
-            finally:
-                del estimator._registry["toy"]
             tables[cells] = sweep.table()
         return tables[cells]
 

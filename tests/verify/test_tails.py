@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from joblib import Parallel, delayed
 
+from cumprop import streams
 from cumprop.designs import normals
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import EXTRAPOLATIONS, MonteCarlo
 from cumprop.provenance import cores
-from cumprop.random_networks import stream
 from cumprop.tail_scores import bucket_columns, relative_errors
 from cumprop.tails import TailSpec, tail_network
 from cumprop.truth_store import load_or_extend
@@ -37,7 +37,7 @@ def test_truth_agrees_with_plain_sampling(truths, record):
     """All neurons of p ≥ 1e-4 by 10⁶ plain samples; their misses in standard errors of both."""
     misses = []
     for truth in truths:
-        rng, hits, batches = stream(truth.spec.seed, 256, 3), np.zeros(256), 50
+        rng, hits, batches = streams.sampling(truth.spec.seed, 256, repeat=1), np.zeros(256), 50
         x = np.empty((20_000, 256), np.float32)
         for _ in range(batches):
             normals(rng, x)
@@ -67,7 +67,7 @@ def test_order_three_is_nearer_than_sampling_at_equal_cost(truths, record, bucke
         {"name": name, "seed": truth.spec.seed}
         | bucket_columns(
             estimator.estimate(
-                tail_network(truth.spec.network, 3.0), rng=stream(truth.spec.seed, 256, 1, 0)
+                tail_network(truth.spec.network, 3.0), rng=streams.sampling(truth.spec.seed, 256)
             ).layer_means[-1],
             truth,
         )

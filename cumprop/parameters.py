@@ -1,0 +1,72 @@
+"""Values that a user gives, checked against the types that are declared for them."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from cumprop.errors import CumpropError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_WORDS = {
+    int: ["a whole number"],
+    float: ["a number"],
+    str: ["text"],
+    bool: ["true", "false"],
+    NoneType: ["null"],
+}
+
+
+def typed(value: Any, hint: Any, name: str) -> Any:
+    """`value` as the type `hint` has it: 4e6 may stand for 4000000, NumPy's numbers for Python's.
+
+    Raises CumpropError for a value of another type, text that spells a number included.
+
+    >>> typed(4e6, int, "n_samples"), typed(1, float, "tolerance")
+    (4000000, 1.0)
+    >>> try:
+    ...     typed("x", int | Literal["auto"] | None, "window")
+    ... except CumpropError as error:
+    ...     print(error)
+    window must be a whole number, 'auto' or null, got 'x'
+    """
+    if type(value) is hint:
+        return value  # the usual case, made quick
+    from numpy import generic
+    from pydantic import ValidationError
+
+    given = value.item() if isinstance(value, generic) else value
+    for candidate in (given, whole(given)):
+        try:
+            return _adapter(hint).validate_python(candidate, strict=True)
+        except ValidationError:
+            continue
+    raise CumpropError(f"{name} must be {_in_words(hint)}, got {' '.join(repr(value).split())}")
+
+
+def whole(value: Any) -> Any:
+    """4e6 is a whole number too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def _in_words(hint: Any) -> str:
+    *others, last = _choices(hint)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _choices(hint: Any) -> list[str]:
+    if get_origin(hint) in (Union, UnionType):
+        return [choice for part in get_args(hint) for choice in _choices(part)]
+    if get_origin(hint) is Literal:
+        return [*map(repr, get_args(hint))]
+    return _WORDS.get(hint, [f"of type {getattr(hint, '__name__', hint)}"])

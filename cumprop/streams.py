@@ -1,0 +1,93 @@
+"""The random streams of a seed: one table of what they are for.
+
+A stream is determined by its seed and by a key of whole numbers, of which the width of the network
+is the first. The weights and biases of a layer have the key (width, layer). Every other key is
+longer, its second number says what the stream is for, and keys of one purpose that mean different
+things differ in length, so that no two streams are the same.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from cumprop.errors import CumpropError
+from cumprop.parameters import typed
+
+_LARGEST_SEED = 2**128 - 1
+_LARGEST_NUMBER = 2**32 - 1  # a larger one takes two places of a key
+
+
+class _Purpose(IntEnum):
+    TRUTH = 0
+    SAMPLING = 1
+    TAIL = 2
+    STUDENT = 3
+    HELD_OUT = 4
+    BATCHES = 5
+    PICTURE = 6
+
+
+def weights(seed: int, width: int, layer: int) -> np.random.Generator:
+    """Weights and biases of layer 1..L+1 of a random network."""
+    return _stream(seed, width, layer)
+
+
+def sampling(seed: int, width: int, repeat: int = 0) -> np.random.Generator:
+    """Inputs that an estimator draws; `width` is the network's largest.
+
+    The command line, the library and sweeps all take these, so that one seed gives one result.
+
+    >>> import cumprop
+    >>> network = cumprop.random_mlp(width=8, depth=2, seed=0)
+    >>> found = cumprop.estimate(network, "monte_carlo", seed=5)
+    >>> backend = cumprop.estimator.build("monte_carlo")
+    >>> bool((backend.estimate(network, rng=sampling(5, 8)).mean == found.mean).all())
+    True
+    """
+    return _stream(seed, width, _Purpose.SAMPLING, repeat)
+
+
+def truth(seed: int, width: int, half: int, chunk: int) -> np.random.Generator:
+    """Inputs of one chunk of a half of the truth."""
+    return _stream(seed, width, _Purpose.TRUTH, half, chunk)
+
+
+def tail_pilot(seed: int, width: int) -> np.random.Generator:
+    """Inputs that place the tilts of a tail's truth."""
+    return _stream(seed, width, _Purpose.TAIL, 0)
+
+
+def tail_truth(seed: int, width: int, half: int, chunk: int) -> np.random.Generator:
+    """Inputs of one chunk of a half of a tail's truth."""
+    return _stream(seed, width, _Purpose.TAIL, half, chunk)
+
+
+def student(seed: int, width: int, student_width: int) -> np.random.Generator:
+    """Weights that a student has before its training, `width` its teacher's."""
+    return _stream(seed, width, _Purpose.STUDENT, student_width)
+
+
+def held_out(seed: int, width: int, student_width: int) -> np.random.Generator:
+    """Inputs that measure the true loss of a student."""
+    return _stream(seed, width, _Purpose.HELD_OUT, student_width)
+
+
+def batches(seed: int, width: int, student_width: int, order: int) -> np.random.Generator:
+    """Inputs that gradient descent on samples trains a student with, at the cost of an order."""
+    return _stream(seed, width, _Purpose.BATCHES, student_width, order)
+
+
+def picture(seed: int, width: int) -> np.random.Generator:
+    """Inputs of the samples that a picture of an estimate shows beside it."""
+    return _stream(seed, width, _Purpose.PICTURE, 0)
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    seed = typed(seed, int, "seed")
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise CumpropError(f"seed is {seed}; give a whole number from 0 to 2^128 - 1")
+    if not all(0 <= number <= _LARGEST_NUMBER for number in key):
+        raise CumpropError(f"no random stream has the key {key}: its numbers go from 0 to 2^32 - 1")
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
