@@ -78,7 +78,7 @@ def effective_inputs(shape: Shape, input_cov: Array | None = None) -> float:
     """
     if input_cov is None or not input_cov.any():
         return float(shape.widths[0])
-    cov = input_cov.astype(np.float64)
+    cov = input_cov / np.abs(input_cov).max().astype(np.float64)
     return float(np.trace(cov) ** 2 / np.sum(cov * cov))
 
 
