@@ -25,12 +25,12 @@ class MLP:
 
     `weights` are L + 1 matrices (out, in); `biases` None or L + 1 vectors or Nones; `activations`
     one name or Activation for all layers, or L of them. The input is N(input_mean, input_cov),
-    None for 0 and the identity; input_cov may be a matrix, a diagonal or a number. `init_scale`,
-    weight variance · fan-in of every map, is what the average metric needs. Arrays are kept as
-    read-only copies of one type, float32 or float64; PyTorch tensors are kept as they are, and
-    beside one all others become tensors. Raises CumpropError for shapes that do not fit, NaN or
-    infinite numbers and an input_cov that is no covariance. Errors count maps like npz files do,
-    W0 first.
+    None for 0 and the identity; input_cov may be a matrix, a diagonal or a number, and stays small
+    where it is (`input_variance`). `init_scale`, weight variance · fan-in of every map, is what the
+    average metric needs. Arrays are kept as read-only copies of one type, float32 or float64;
+    PyTorch tensors are kept as they are, and beside one all others become tensors. Raises
+    CumpropError for shapes that do not fit, NaN or infinite numbers and an input_cov that is no
+    covariance. Errors count maps like npz files do, W0 first.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
     >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()

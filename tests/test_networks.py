@@ -134,7 +134,7 @@ def test_covariances_are_kept_in_their_smallest_form(given, variance):
 
 
 def test_diagonal_covariances_take_no_matrix(tmp_path):
-    """A matrix of these 3,000 inputs has 72 MB; 10 MB are allowed."""
+    """A matrix of these 3,000 inputs has 72 MB; half of that is allowed, imports included."""
     n = 3000
     w = RNG.normal(size=(4, n)) / n
     MLP([w]).save(tmp_path / "plain.npz")
@@ -146,8 +146,9 @@ def test_diagonal_covariances_take_no_matrix(tmp_path):
         np.testing.assert_array_equal(again.input_variance, cov)
         standardised(network)
         estimate(network, "monte_carlo", n_samples=2)
+        estimate(network, "adaptive", tolerance=0.5)
         assert repr(network).endswith("0.09 I))" if np.ndim(cov) == 0 else "diag))")
-        assert tracemalloc.get_traced_memory()[1] < 10e6
+        assert tracemalloc.get_traced_memory()[1] < 36e6
         tracemalloc.stop()
         more = (tmp_path / "a.npz").stat().st_size - (tmp_path / "plain.npz").stat().st_size
         assert more < 8 * n * (1 + np.ndim(cov)) + 1000
@@ -169,10 +170,11 @@ def test_covariances_of_any_size(form, scale, dtype):
     rounding = 200 * float(np.finfo(dtype).eps)
     np.testing.assert_allclose(other.input_cov, scale * one.input_cov, rtol=rounding)
     assert standardised(other)[0].widths == standardised(one)[0].widths
-    ratio = effective_inputs(other.shape, other.input_cov) / effective_inputs(
-        one.shape, one.input_cov
-    )
-    assert ratio == pytest.approx(1, rel=rounding)
+    wanted = effective_inputs(one.shape, one.input_cov)
+    assert effective_inputs(other.shape, other.input_cov) == pytest.approx(wanted, rel=rounding)
+    if one.input_variance is not None:
+        found = effective_inputs(one.shape, one.input_variance)
+        assert found == pytest.approx(wanted, rel=rounding)
     for name in ("monte_carlo", "adaptive"):
         a, b = (
             build(name).estimate(network, rng=np.random.default_rng(1)) for network in (one, other)
