@@ -64,13 +64,13 @@ def check_one_network(shapes: Mapping[str, tuple[int, ...]]) -> None:
 def _series(names: Iterable[str]) -> dict[str, list[str]]:
     """Layers by what they share: all but the last number, or every number if that is one layer."""
     by_path: dict[str, list[str]] = {}
-    for name in sorted(names, key=numbers_in):
+    for name in names:
         by_path.setdefault(_path(name), []).append(name)
     series: dict[str, list[str]] = {}
     for path, layers in by_path.items():
         single = len(layers) == 1 and not SIDE_BY_SIDE.search(path)
         series.setdefault(re.sub(r"\d+", "#", path) if single else path, []).extend(layers)
-    return series
+    return {path: sorted(layers, key=numbers_in) for path, layers in series.items()}
 
 
 def _path(name: str) -> str:
