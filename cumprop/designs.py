@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.special import ndtri
 
+from cumprop.covariances import is_diagonal
 from cumprop.errors import CumpropError
 from cumprop.flops import component, count, counted
 
@@ -140,7 +141,7 @@ class Inputs:
         self.dtype = network.dtype
         self.rows = batch_rows(network.shape, design, batch_elements)
         self.mean = network.input_mean
-        self.root = None if network.input_cov is None else covariance_root(network.input_cov)
+        self.root = input_root(network)
         fixed = design == "orthogonal" and network.homogeneous and not network.shape.gaussian_input
         self.radius = expected_radius(self.n_0) if fixed else None
 
@@ -172,7 +173,8 @@ class Inputs:
                     self._frames(rng, x, blocks)
                 else:
                     normals(rng, x)
-                self._place(x)
+                if self.root is not None or self.mean is not None:
+                    x[:] = self.placed(counted(x))
             yield Batch(x, blocks, complete)
             if sides == 2:
                 with component("sampling"):
@@ -186,12 +188,11 @@ class Inputs:
         x.reshape(n, frames, n)[:] = q.swapaxes(0, 1)
         count(frames * frame_flops(n))
 
-    def _place(self, x: Array) -> None:
-        """Turn standard normal rows into N(mu, Sigma), in place."""
+    def placed(self, x: Array) -> Array:
+        """Rows of N(mu, Sigma), made of standard normal ones."""
         if self.root is not None:
-            x[:] = counted(x) @ self.root.T
-        if self.mean is not None:
-            np.add(counted(x), self.mean, out=x)
+            x = x @ self.root.T if self.root.ndim == 2 else x * self.root
+        return x if self.mean is None else x + self.mean
 
 
 def block_size(design: str, n_0: int) -> int:
@@ -236,19 +237,52 @@ def check_design(design: str) -> None:
         raise CumpropError(f"unknown design {design!r}; the known ones are {', '.join(DESIGNS)}")
 
 
+def input_root(network: MLP) -> Array | None:
+    """R with R Rᵀ = Σ0, None for the identity; a number or (n_0,) where Σ0 is diagonal.
+
+    A singular Σ0 takes the root of its correlations, so that inputs of small units keep their
+    digits beside those of large ones. Cost: that of `covariance_root`, n_0 FLOPs for a diagonal.
+    """
+    if network.input_variance is not None:
+        return _diagonal_root(network.input_variance)
+    cov = network.input_cov
+    if cov is None:
+        return None
+    root = _cholesky(cov)
+    if root is None:
+        sizes = _diagonal_root(cov.diagonal())
+        units = np.where(sizes > 0, sizes, 1)
+        root = sizes[:, None] * covariance_root(cov / units / units[:, None])
+    return root
+
+
 def covariance_root(cov: Array) -> Array:
     """R with R Rᵀ = cov: Cholesky's, or the eigenvectors' where cov is singular.
 
-    Cost: n^3/3 FLOPs, or 9 n^3 (the usual estimate) for the eigenvectors.
+    Cost: n^3/3 FLOPs, or 9 n^3 (the usual estimate) for the eigenvectors; n for a diagonal.
     """
-    n = len(cov)
+    if is_diagonal(cov):
+        return np.diag(_diagonal_root(cov.diagonal()))
+    root = _cholesky(cov)
+    if root is None:
+        values, vectors = np.linalg.eigh(cov)
+        count(9 * len(cov) ** 3)
+        root = vectors * np.sqrt(np.maximum(values, 0))
+    return root
+
+
+def _cholesky(cov: Array) -> Array | None:
     try:
         root = np.linalg.cholesky(cov)
-        count(n**3 // 3)
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(cov)
-        count(9 * n**3)
-        root = vectors * np.sqrt(np.maximum(values, 0))
+        return None
+    count(len(cov) ** 3 // 3)
+    return root
+
+
+def _diagonal_root(variance: Array) -> Array:
+    root: Array = np.sqrt(np.maximum(variance, 0))
+    count(root.size)
     return root
 
 

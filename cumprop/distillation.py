@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import estimator, streams
+from cumprop.designs import Inputs
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, plain
 from cumprop.networks import MLP
@@ -48,7 +49,7 @@ def stacked(f: MLP, g: MLP) -> MLP:
         c, d = _biases(f), _biases(g)
         inner = [np.concatenate(pair) for pair in zip(c[:-1], d[:-1], strict=True)]
         biases = [plain(bias) for bias in (*inner, c[-1] - d[-1])]
-    return MLP([plain(w) for w in weights], biases, f.activations, f.input_mean, f.input_cov)
+    return f.replace(weights=[plain(w) for w in weights], biases=biases, init_scale=None)
 
 
 def _check_pair(f: MLP, g: MLP) -> None:
@@ -105,7 +106,10 @@ def sampled_loss(f: MLP, g: MLP, x: Any) -> Any:
 
 
 def random_student(teacher: MLP, width: int, seed: int) -> MLP:
-    """A He-initialised network with the teacher's input, output, depth, activations and dtype."""
+    """A He-initialised network with the teacher's input, output, depth, activations and dtype.
+
+    The law of the input is the teacher's, too.
+    """
     widths = (teacher.widths[0], *(width,) * teacher.depth, teacher.widths[-1])
     rng = streams.student(seed, teacher.widths[1], width)
     scales = he(teacher.activations[0], teacher.depth + 1).w_var
@@ -113,7 +117,7 @@ def random_student(teacher: MLP, width: int, seed: int) -> MLP:
         (sqrt(scale / n) * rng.standard_normal((m, n))).astype(teacher.dtype)
         for scale, (n, m) in zip(scales, pairwise(widths), strict=True)
     ]
-    return MLP(weights, None, teacher.activations)
+    return teacher.replace(weights=weights, biases=None, init_scale=None)
 
 
 @dataclass(frozen=True)
@@ -140,11 +144,16 @@ def distil(teacher: MLP, student: MLP, order: int, lr: float) -> Iterator[State]
 def sgd(
     teacher: MLP, student: MLP, batch: int, lr: float, rng: np.random.Generator
 ) -> Iterator[State]:
-    """Gradient descent on `batch` fresh standard Gaussian inputs a step; yields as `distil`."""
+    """Gradient descent on `batch` fresh inputs of the teacher a step; yields as `distil`.
+
+    A step counts what turns standard normal numbers into inputs of N(μ0, Σ0), but not their
+    drawing nor the root of Σ0.
+    """
+    torch, inputs = require_torch(), Inputs(teacher)
 
     def loss(f: MLP, g: MLP) -> Loss:
-        x = rng.standard_normal((batch, f.widths[0])).astype(f.dtype)
-        return partial(sampled_loss, f, g, x)
+        z = rng.standard_normal((batch, f.widths[0])).astype(f.dtype)
+        return lambda: sampled_loss(f, g, inputs.placed(counted(torch.from_numpy(z))))
 
     return _descend(teacher, student, loss, lr)
 
@@ -173,10 +182,10 @@ def _descend(
     torch = require_torch()
     from cumprop.torch_flops import TorchFlops
 
-    f = _tensors(teacher, [torch.tensor(w) for w in teacher.weights])
+    f = teacher.replace(weights=[torch.tensor(w) for w in teacher.weights])
     weights, flops = [torch.tensor(w) for w in student.weights], 0
     while all(bool(w.isfinite().all()) for w in weights):
-        g = _tensors(student, [w.requires_grad_() for w in weights])
+        g = student.replace(weights=[w.requires_grad_() for w in weights])
         loss = prepare(f, g)
         with TorchFlops() as meter:
             value = loss()
@@ -184,13 +193,8 @@ def _descend(
             with torch.no_grad():
                 stepped = [w - lr * d for w, d in zip(weights, gradients, strict=True)]
         arrays = [w.detach().numpy() for w in weights]
-        yield State(_tensors(student, arrays), float(value.detach()), flops)
+        yield State(student.replace(weights=arrays), float(value.detach()), flops)
         weights, flops = stepped, flops + meter.total
-
-
-def _tensors(network: MLP, weights: Any) -> MLP:
-    """The same network with other weights; biases stay."""
-    return MLP(weights, network.biases, network.activations)
 
 
 def require_torch() -> Any:

@@ -71,15 +71,16 @@ DIVERGING = 2.0
 
 
 def effective_inputs(shape: Shape, input_cov: Array | None = None) -> float:
-    """n_0, or (tr Σ0)² / tr Σ0² of an input of covariance Σ0.
+    """n_0, or (tr Σ0)² / tr Σ0² of an input of covariance Σ0, a matrix, its diagonal or a number.
 
     >>> effective_inputs(Shape((4, 9, 9, 1), ("relu", "relu")), np.diag([1.0, 1.0, 0.0, 0.0]))
     2.0
     """
-    if input_cov is None or not input_cov.any():
+    if input_cov is None or input_cov.ndim == 0 or not input_cov.any():
         return float(shape.widths[0])
-    cov = input_cov.astype(np.float64)
-    return float(np.trace(cov) ** 2 / np.sum(cov * cov))
+    cov = input_cov / np.abs(input_cov).max().astype(np.float64)
+    variances = cov.diagonal() if cov.ndim == 2 else cov
+    return float(variances.sum() ** 2 / np.sum(cov * cov))
 
 
 def unexplained(z: Array, x: Array) -> float:

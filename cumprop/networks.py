@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop import activations as activation_functions
 from cumprop.activations import Activation
+from cumprop.covariances import Checked, compact, full
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
 from cumprop.flops import counted, is_foreign, plain
+from cumprop.summaries import on_host, summary
 
 Array = NDArray[Any]
-
-_ROUNDING = 1e-6  # asymmetry and negative eigenvalues forgiven in input_cov, relative to its size
 
 
 class MLP:
@@ -25,12 +25,12 @@ class MLP:
 
     `weights` are L + 1 matrices (out, in); `biases` None or L + 1 vectors or Nones; `activations`
     one name or Activation for all layers, or L of them. The input is N(input_mean, input_cov),
-    None for 0 and the identity; input_cov may be a matrix, a diagonal or a number. `init_scale`,
-    weight variance · fan-in of every map, is what the average metric needs. Arrays are kept as
-    read-only copies of one type, float32 or float64; PyTorch tensors are kept as they are, and
-    beside one all others become tensors. Raises CumpropError for shapes that do not fit, NaN or
-    infinite numbers and an input_cov that is no covariance. Errors count maps like npz files do,
-    W0 first.
+    None for 0 and the identity; input_cov may be a matrix, a diagonal or a number, and stays small
+    where it is (`input_variance`). `init_scale`, weight variance · fan-in of every map, is what the
+    average metric needs. Arrays are kept as read-only copies of one type, float32 or float64;
+    PyTorch tensors are kept as they are, and beside one all others become tensors. Raises
+    CumpropError for shapes that do not fit, NaN or infinite numbers and an input_cov that is no
+    covariance. Errors count maps like npz files do, W0 first.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
     >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
@@ -46,7 +46,8 @@ class MLP:
         input_cov: ArrayLike | None = None,
         init_scale: ArrayLike | None = None,
     ) -> None:
-        given = (*weights, *(() if biases is None else biases), input_mean, input_cov)
+        cov = input_cov.cov if isinstance(input_cov, Checked) else input_cov
+        given = (*weights, *(() if biases is None else biases), input_mean, cov)
         self._tensor = next(filter(is_foreign, given), None)
         matrices = [_numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
         _check_chain(matrices)
@@ -55,7 +56,7 @@ class MLP:
         self.biases = self._check_biases(biases)
         self.activations = self._check_activations(activations)
         self.input_mean = self._check_mean(input_mean)
-        self.input_cov = self._check_cov(input_cov)
+        self._cov = self._check_cov(cov, isinstance(input_cov, Checked))
         self.init_scale = self._check_scale(init_scale)
 
     def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
@@ -90,28 +91,13 @@ class MLP:
         n = self.widths[0]
         return self._vector(values if values.ndim else values + np.zeros(n), "input_mean", n)
 
-    def _check_cov(self, cov: ArrayLike | None) -> Array | None:
+    def _check_cov(self, cov: ArrayLike | None, checked: bool) -> Array | None:
         if cov is None:
             return None
         n = self.widths[0]
-        matrix = _numbers(cov, "input_cov").astype(np.float64)
-        if matrix.shape in ((), (n,)):
-            matrix = np.diag(np.broadcast_to(matrix, (n,)))
-        if matrix.shape != (n, n):
-            raise CumpropError(
-                f"input_cov has shape {matrix.shape}; "
-                f"give ({n}, {n}), a diagonal ({n},) or a number"
-            )
-        rounding = _ROUNDING * np.abs(matrix).max()
-        if np.abs(matrix - matrix.T).max() > rounding:
-            raise CumpropError("input_cov is not symmetric; give a covariance matrix")
-        matrix = (matrix + matrix.T) / 2
-        smallest = float(np.linalg.eigvalsh(matrix)[0])
-        if smallest < -rounding:
-            raise CumpropError(
-                f"input_cov has the negative eigenvalue {smallest:.3g}; give a covariance matrix"
-            )
-        return self._kept(matrix)
+        if checked and np.shape(cov) in ((), (n,), (n, n)):
+            return self._kept(cov)
+        return self._kept(compact(_numbers(cov, "input_cov"), n, self.dtype))
 
     def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
         if scale is None:
@@ -143,6 +129,26 @@ class MLP:
         return copy
 
     @property
+    def input_cov(self) -> Array | None:
+        """Σ0 as a matrix (n_0, n_0), read-only; None for the identity.
+
+        Cost: where `input_variance` holds all of it, the matrix is made anew each time.
+        """
+        return None if self._cov is None else full(self._cov, self.widths[0])
+
+    @property
+    def input_variance(self) -> Array | None:
+        """Σ0 where it is diagonal: σ², shape (), of σ² I, or the variances, shape (n_0,).
+
+        None for the identity, where `input_cov` is None too, and for a matrix that is not diagonal.
+        A matrix is known to be diagonal by its zeros; tensors keep the shape they were given in.
+
+        >>> MLP([[[3.0, 4.0]]], input_cov=[[4.0, 0.0], [0.0, 1.0]]).input_variance.tolist()
+        [4.0, 1.0]
+        """
+        return None if self._cov is None or self._cov.ndim == 2 else self._cov
+
+    @property
     def depth(self) -> int:
         """Number of hidden layers L."""
         return len(self.weights) - 1
@@ -159,7 +165,7 @@ class MLP:
             widths=self.widths,
             activations=tuple(a.name for a in self.activations),
             biased=any(b is not None for b in self.biases),
-            gaussian_input=self.input_mean is not None or self.input_cov is not None,
+            gaussian_input=self.input_mean is not None or self._cov is not None,
             dtype=self.dtype.name,
         )
 
@@ -197,6 +203,23 @@ class MLP:
                 previous = self.activations[layer].forward(z)
                 yield (plain(z), plain(previous)) if tensors else (z, previous)
 
+    def replace(self, **changes: Any) -> MLP:
+        """The network with some arguments of the constructor changed and all others kept.
+
+        Raises what the constructor raises. Cost: an input_cov that stays is not checked again.
+
+        >>> MLP([[[3.0, 4.0]]], input_mean=1.0).replace(weights=[[[2.0, 5.0]]]).input_mean.tolist()
+        [1.0, 1.0]
+        """
+        names = ("weights", "biases", "activations", "input_mean", "init_scale")
+        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self._cov is not None:
+            kept["input_cov"] = Checked(self._cov)
+        return MLP(**(kept | changes))
+
+    def __repr__(self) -> str:
+        return summary(self)
+
     def prefix(self, depth: int) -> MLP:
         """The network of the first `depth` hidden layers, the next map being its output.
 
@@ -205,13 +228,11 @@ class MLP:
         """
         if not 0 <= depth <= self.depth:
             raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
-        return MLP(
-            self.weights[: depth + 1],
-            self.biases[: depth + 1],
-            self.activations[:depth],
-            self.input_mean,
-            self.input_cov,
-            None if self.init_scale is None else self.init_scale[: depth + 1],
+        return self.replace(
+            weights=self.weights[: depth + 1],
+            biases=self.biases[: depth + 1],
+            activations=self.activations[:depth],
+            init_scale=None if self.init_scale is None else self.init_scale[: depth + 1],
         )
 
     def above(self, threshold: ArrayLike) -> MLP:
@@ -227,13 +248,11 @@ class MLP:
         n = self.widths[-1]
         shift = self._vector(_numbers(threshold, "threshold") + np.zeros(n), "threshold", n)
         last = self.biases[-1]
-        return MLP(
-            [*self.weights, np.eye(n, dtype=self.dtype)],
-            [*self.biases[:-1], -shift if last is None else last - shift, None],
-            [*self.activations, "heaviside"],
-            self.input_mean,
-            self.input_cov,
-            None if self.init_scale is None else [*self.init_scale, 1.0],
+        return self.replace(
+            weights=[*self.weights, np.eye(n, dtype=self.dtype)],
+            biases=[*self.biases[:-1], -shift if last is None else last - shift, None],
+            activations=[*self.activations, "heaviside"],
+            init_scale=None if self.init_scale is None else [*self.init_scale, 1.0],
         )
 
     def save(self, path: str | Path) -> None:
@@ -250,11 +269,14 @@ class MLP:
         arrays: dict[str, Any] = {f"W{layer}": w for layer, w in enumerate(self.weights)}
         arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases) if b is not None}
         arrays["activations"] = np.array([a.name for a in self.activations], dtype=np.str_)
-        for key in ("input_mean", "input_cov", "init_scale"):
-            if getattr(self, key) is not None:
-                arrays[key] = getattr(self, key)
+        others = {
+            "input_mean": self.input_mean,
+            "input_cov": self._cov,
+            "init_scale": self.init_scale,
+        }
+        arrays |= {key: array for key, array in others.items() if array is not None}
         with Path(path).open("wb") as file:
-            np.savez(file, **{key: _on_host(array) for key, array in arrays.items()})
+            np.savez(file, **{key: on_host(array) for key, array in arrays.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -268,10 +290,6 @@ class MLP:
 
         with naming(path):
             return cls(**npz.read(Path(path)).arguments)
-
-
-def _on_host(array: Any) -> Any:
-    return plain(array).detach().cpu().numpy() if is_foreign(array) else array
 
 
 def _check_chain(matrices: Sequence[Array]) -> None:

@@ -42,8 +42,7 @@ class Around:
     @cached_property
     def offsets(self) -> MLP:
         """The network whose inputs are h; its mean is given as 0, for h has no fixed radius."""
-        network, zero = self._network, np.zeros(self._network.widths[0])
-        return MLP(network.weights, network.biases, network.activations, zero, network.input_cov)
+        return self._network.replace(input_mean=0.0)
 
     @cached_property
     def base(self) -> Base:

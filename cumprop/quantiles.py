@@ -79,11 +79,7 @@ def standardised(network: MLP, mean: ArrayLike, std: Array) -> MLP:
     *biases, bias = network.biases
     scale = np.where(std == 0, 1.0, std)
     shifted = -np.asarray(mean) if bias is None else bias - np.asarray(mean)
-    return MLP(
-        [*weights, last / scale[:, None]],
-        [*biases, np.broadcast_to(shifted, scale.shape) / scale],
-        network.activations,
-        network.input_mean,
-        network.input_cov,
-        network.init_scale,
+    return network.replace(
+        weights=[*weights, last / scale[:, None]],
+        biases=[*biases, np.broadcast_to(shifted, scale.shape) / scale],
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from cumprop.designs import SCRAMBLINGS, Inputs, block_size, covariance_root, rounded
+from cumprop.designs import SCRAMBLINGS, Inputs, block_size, input_root, rounded
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, component, counted, counting, plain
 from cumprop.networks import MLP
@@ -247,23 +247,41 @@ def standardised(network: MLP) -> tuple[MLP, Flops]:
 
     x = μ + R u turns W_1 into W_1 R and b_1 into W_1 μ + b_1; u has as many entries as Σ0 has rank.
     """
-    mean, cov = network.input_mean, network.input_cov
-    if mean is None and cov is None:
+    if not network.shape.gaussian_input:
         return network, Flops()
+    mean = network.input_mean
     first, bias = network.weights[0], network.biases[0]
     with counting() as flops, component("input"):
         if mean is not None:
             shift = counted(first) @ mean
             bias = plain(shift if bias is None else shift + bias)
-        if cov is not None:
-            root = covariance_root(cov)
-            lengths = np.linalg.norm(root, axis=0)
-            rounding = math.sqrt(len(root) * float(np.finfo(root.dtype).eps))
-            kept = lengths > rounding * lengths.max()
-            kept[-1] = True
-            first = plain(counted(first) @ root[:, kept])
+        root = input_root(network)
+        if root is not None:
+            kept = _spread(root, network.widths[0])
+            if root.ndim == 2:
+                first = plain(counted(first) @ root[:, kept])
+            else:
+                lengths = np.broadcast_to(root, kept.shape)
+                first = plain(counted(first[:, kept]) * lengths[kept])
     weights, biases = [first, *network.weights[1:]], [bias, *network.biases[1:]]
-    return MLP(weights, biases, network.activations), flops
+    found = network.replace(
+        weights=weights, biases=biases, input_mean=None, input_cov=None, init_scale=None
+    )
+    return found, flops
+
+
+def _spread(root: Array, n: int) -> Array:
+    """Which columns of a root are more than rounding, at least one.
+
+    Rows are scaled to one size before, since inputs may differ in unit.
+    """
+    if root.ndim == 2:
+        sizes = np.abs(root).max(axis=1, keepdims=True)
+        lengths = np.linalg.norm(root / np.where(sizes > 0, sizes, 1), axis=0)
+        kept: Array = lengths > math.sqrt(n * float(np.finfo(root.dtype).eps)) * lengths.max()
+    else:
+        kept = np.broadcast_to(root, (n,)) > 0
+    return kept if kept.any() else np.arange(n) == 0
 
 
 def added(*counts: Flops) -> Flops:

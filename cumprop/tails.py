@@ -62,13 +62,11 @@ def tail_network(network: MLP, t: float) -> MLP:
     n = network.widths[-1]
     last = network.biases[-1]
     shifted = np.full(n, -t) if last is None else last - t
-    return MLP(
-        (*network.weights, np.full((1, n), 1 / n)),
-        (*network.biases[:-1], shifted, None),
-        (*network.activations, "heaviside"),
-        network.input_mean,
-        network.input_cov,
-        None if network.init_scale is None else (*network.init_scale, 1.0),
+    return network.replace(
+        weights=(*network.weights, np.full((1, n), 1 / n)),
+        biases=(*network.biases[:-1], shifted, None),
+        activations=(*network.activations, "heaviside"),
+        init_scale=None if network.init_scale is None else (*network.init_scale, 1.0),
     )
 
 
@@ -201,10 +199,9 @@ class Tilt:
         s = y @ self.slope.astype(y.dtype) + (y * y) @ (self.curvature / 2).astype(y.dtype)
         first, *others, last = network.weights
         *biases, last_bias = network.biases
-        rotated = MLP(
-            (first @ self.basis, *others, last[i : i + 1]),
-            (*biases, None if last_bias is None else last_bias[i : i + 1]),
-            network.activations,
+        rotated = network.replace(
+            weights=(first @ self.basis, *others, last[i : i + 1]),
+            biases=(*biases, None if last_bias is None else last_bias[i : i + 1]),
         )
         hit = rotated.forward(y)[:, 0] > t
         return np.exp(np.where(hit, k - self.theta * s.astype(np.float64), -np.inf))

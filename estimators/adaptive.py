@@ -137,7 +137,9 @@ class _Search:
         self.samples = self.draw(self.asked.screen / 2, "antithetic", watch=unexplained)
         self.pass_flops = self.spent[-1].total / self.passes
         shape = self.network.shape
-        inputs = effective_inputs(shape, self.original.input_cov)
+        variance = self.original.input_variance
+        cov = self.original.input_cov if variance is None else variance
+        inputs = effective_inputs(shape, cov)
         nonlinearity = shape.depth * float(np.mean(self.samples.watched or [0]))
         self.expansion = Expansion(shape, inputs, nonlinearity)
         self.error = self.expansion.error(LADDER[0])

@@ -134,7 +134,8 @@ class MonteCarlo(Estimator):
     def predict_cost(self, shape: Shape) -> Cost:
         """FLOPs are exact where biases, a mean and a Sigma of full rank are all there or not.
 
-        With extrapolate, the Wick coefficients are left out.
+        They are an upper bound where Sigma is diagonal, as the shape does not tell. With
+        extrapolate, the Wick coefficients are left out.
         """
         if self.extrapolate != "none":
             return self._predict_extrapolated(shape)

@@ -90,10 +90,11 @@ def truth(network: cumprop.MLP, n_samples: int) -> tuple[Array, Array]:
     root = covariance_root(network.input_cov)
     first, *weights = network.weights
     bias, *biases = network.biases
-    white = cumprop.MLP(
-        [first @ root, *weights],
-        [first @ network.input_mean + bias, *biases],
-        network.activations,
+    white = network.replace(
+        weights=[first @ root, *weights],
+        biases=[first @ network.input_mean + bias, *biases],
+        input_mean=None,
+        input_cov=None,
     )
     sampling = build("monte_carlo", n_samples=n_samples // (2 * GROUPS), design="antithetic")
     groups = [

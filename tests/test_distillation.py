@@ -108,6 +108,108 @@ class TestStudents:
         assert not np.array_equal(student.weights[0], other.weights[0])
 
 
+def gaussian_pair(activation, **law):
+    """Teacher and student whose neurons, if ReLU, have means of eight or more s.d."""
+    rng = np.random.default_rng(4)
+    networks = [
+        MLP(
+            [rng.normal(size=(m, 5)) / 9, rng.normal(size=(6, m)) / 9, rng.normal(size=(3, 6)) / 9],
+            [10 + rng.normal(size=m), 40 + rng.normal(size=6), rng.normal(size=3)],
+            activation,
+            **law,
+        )
+        for m in (8, 7)
+    ]
+    return networks[0], networks[0].replace(weights=networks[1].weights, biases=networks[1].biases)
+
+
+FACTORS = np.random.default_rng(5).normal(size=(5, 5)) / 3
+LAWS = {
+    "standard": {},
+    "number": {"input_mean": 5.0, "input_cov": 0.01},
+    "diagonal": {"input_mean": [1.0, 2, 3, 4, 5], "input_cov": [0.5, 2, 0, 1, 0.1]},
+    "full": {"input_mean": -1.0, "input_cov": FACTORS @ FACTORS.T},
+    "singular": {"input_cov": FACTORS[:, :2] @ FACTORS[:, :2].T},
+}
+
+
+class TestGaussianInput:
+    def test_a_student_has_the_input_of_its_teacher(self):
+        teacher = gaussian_pair("relu", input_mean=5.0, input_cov=0.01)[0]
+        student = random_student(teacher, 4, seed=0)
+        assert student.input_mean.tolist() == [5.0] * 5 and student.input_variance == 0.01
+        assert student.widths == (5, 4, 4, 3) and student.biases == (None,) * 3
+        assert mechanistic_loss(stacked(teacher, student)) > 0
+
+    @pytest.mark.torch
+    @pytest.mark.parametrize("law", LAWS)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_both_trainings_see_it(self, torch, law, dtype):
+        """Linear networks y = Ax + a: the loss is (|Aμ + a|² + tr AΣAᵀ)/n, exactly for an order.
+
+        The means of 40 batches differ by less than 5.3 standard errors (Student's t, 39 degrees:
+        false alarms 5e-6 for each of ten cases).
+        """
+        f, g = gaussian_pair("identity", **LAWS[law])
+        f, g = (n.replace(weights=[w.astype(dtype) for w in n.weights]) for n in (f, g))
+        difference = stacked(f, g)
+        mean = np.zeros(5) if f.input_mean is None else f.input_mean
+        cov = np.eye(5) if f.input_cov is None else f.input_cov
+        offset = difference.forward(np.zeros((1, 5)))[0]
+        linear = (difference.forward(np.eye(5)) - offset).T
+        wanted = (np.sum((linear @ mean + offset) ** 2) + np.trace(linear @ cov @ linear.T)) / 3
+        rounding = {"float32": 1e-5, "float64": 1e-12}[dtype]
+        assert mechanistic_loss(difference) == pytest.approx(wanted, rel=rounding)
+        assert next(distil(f, g, 2, 0.0)).loss == pytest.approx(wanted, rel=rounding)
+        states = sgd(f, g, 200, 0.0, np.random.default_rng(6))
+        losses = np.array([s.loss for s, _ in zip(states, range(40), strict=False)])
+        standard_error = losses.std(ddof=1) / sqrt(len(losses))
+        assert abs(losses.mean() - wanted) < 5.3 * standard_error + rounding * wanted
+        assert standard_error < 0.1 * wanted
+
+    @pytest.mark.torch
+    @pytest.mark.parametrize("law", [*LAWS][1:])
+    def test_sampled_and_estimated_loss_agree(self, torch, law):
+        """ReLUs eight s.d. from their kinks; 5 standard errors: false alarms 6e-7 a case."""
+        f, g = gaussian_pair("relu", **LAWS[law])
+        first = next(sgd(f, g, 20_000, 0.0, np.random.default_rng(7))).loss
+        estimated = next(distil(f, g, 2, 0.0)).loss
+        x = np.random.default_rng(8).multivariate_normal(
+            np.zeros(5) if f.input_mean is None else f.input_mean, f.input_cov, 20_000
+        )
+        losses = np.mean((f.forward(x) - g.forward(x)) ** 2, axis=1)
+        standard_error = losses.std() / sqrt(len(losses))
+        assert abs(first - estimated) < 5 * standard_error
+        assert abs(losses.mean() - estimated) < 5 * standard_error
+
+    @pytest.mark.torch
+    def test_the_standard_input_is_drawn_as_ever(self, torch):
+        f, g = (n.replace(input_mean=None) for n in pair())
+        states = sgd(f, g, 7, 0.0, np.random.default_rng(3))
+        rng = np.random.default_rng(3)
+        for state, _ in zip(states, range(3), strict=False):
+            wanted = sampled_loss(f, g, rng.standard_normal((7, 5)))
+            assert state.loss == pytest.approx(wanted, rel=1e-12)
+
+    @pytest.mark.torch
+    def test_inputs_are_counted(self, torch):
+        """A number scales and a mean shifts n numbers a sample; a root takes 2n² more."""
+        f, g = (n.replace(input_mean=None) for n in pair())
+
+        def cost(batch, **law):
+            networks = (n.replace(**law) for n in (f, g))
+            return flops_per_step(sgd(*networks, batch, 0.0, np.random.default_rng(0)))
+
+        assert cost(10, input_mean=2.0) - cost(10) == 10 * 5
+        assert cost(10, input_cov=2.0) - cost(10) == 10 * 5
+        full = FACTORS @ FACTORS.T
+        assert cost(10, input_cov=full) - cost(10) == 10 * 2 * 5 * 5
+        networks = [n.replace(input_cov=full) for n in (f, g)]
+        batch, target = matched_batch(*networks, 2), flops_per_step(distil(*networks, 2, 0.0))
+        costs = [cost(n, input_cov=full) for n in (batch, batch + 1)]
+        assert abs(costs[0] - target) <= (costs[1] - costs[0]) / 2
+
+
 @pytest.mark.torch
 class TestTraining:
     @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])

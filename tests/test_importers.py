@@ -162,7 +162,7 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
         assert "GB are free" in refusal(path)
     with pytest.raises(CumpropError, match="GB are free"):
         chained([(np.ones((30, 1)), None), "relu"])
-    assert "GB are free" in refusal({"w": np.ones((1, 6))}, input_cov=1.0)
+    assert "GB are free" in refusal({"w": np.ones((1, 6))}, input_cov=np.ones((6, 6)))
 
 
 def test_a_missing_library_is_named(tmp_path):

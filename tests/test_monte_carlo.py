@@ -18,7 +18,7 @@ NETWORKS = {
         np.random.default_rng(0).standard_normal((3, 5, 5)),
         activations=["gelu", "leaky_relu"],
         input_mean=np.ones(5),
-        input_cov=np.diag([1.0, 2, 3, 4, 5]),
+        input_cov=np.diag([1.0, 2, 3, 4, 5]) + 0.5,
     ),
 }
 
@@ -114,6 +114,15 @@ def test_predicted_flops_are_those_counted(name, n_samples, design):
     estimator = MonteCarlo(n_samples, design)
     counted = estimator.estimate(network).flops.total
     assert estimator.predict_cost(network.shape).flops == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_diagonal_covariance_takes_less_than_predicted(design):
+    for cov in (2.0, [1.0, 2, 3, 4, 5]):
+        network = NETWORKS["gaussian"].replace(input_cov=cov)
+        estimator = MonteCarlo(700, design)
+        counted = estimator.estimate(network).flops.total
+        assert counted < estimator.predict_cost(network.shape).flops < 2 * counted
 
 
 def test_flops_by_hand():

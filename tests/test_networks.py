@@ -1,16 +1,21 @@
 """MLP: the forward pass, what is refused, and the npz format."""
 
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
+from cumprop import estimate
 from cumprop.activations import Custom, get
+from cumprop.designs import DESIGNS
 from cumprop.errors import CumpropError
-from cumprop.estimator import Shape
+from cumprop.estimator import Shape, build
 from cumprop.flops import counted, counting
+from cumprop.ladder import effective_inputs
 from cumprop.networks import MLP
+from cumprop.replicates import standardised
 
 RNG = np.random.default_rng(0)
 W = [RNG.normal(size=shape) for shape in [(5, 3), (4, 5), (2, 4)]]
@@ -101,6 +106,165 @@ def test_gaussian_input():
     assert MLP(W, input_cov=rank_one).input_cov.shape == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("given", "variance"),
+    [
+        (3, 3.0),
+        ([3, 3, 3], 3.0),
+        (3 * np.eye(3), 3.0),
+        ([1, 0, 3], [1.0, 0, 3]),
+        (np.diag([1, 2, 3]), [1.0, 2, 3]),
+        (np.zeros((3, 3)), 0.0),
+        (np.eye(3) + 1e-3, None),
+        (None, None),
+    ],
+)
+def test_covariances_are_kept_in_their_smallest_form(given, variance):
+    network = MLP(W, input_cov=given)
+    found = network.input_variance
+    assert (None if found is None else found.tolist()) == variance
+    if given is None:
+        assert network.input_cov is None
+    else:
+        matrix = np.diag(np.full(3, given)) if np.ndim(given) == 0 else given
+        matrix = np.diag(matrix) if np.ndim(matrix) == 1 else matrix
+        np.testing.assert_array_equal(network.input_cov, matrix)
+        with pytest.raises(ValueError, match="read-only"):
+            network.input_cov[0, 0] = 1
+
+
+def test_diagonal_covariances_take_no_matrix(tmp_path):
+    """A matrix of these 3,000 inputs has 72 MB; half of that is allowed, imports included."""
+    n = 3000
+    w = RNG.normal(size=(4, n)) / n
+    MLP([w]).save(tmp_path / "plain.npz")
+    for cov in (0.09, np.linspace(0, 1, n)):
+        tracemalloc.start()
+        network = MLP([w], input_mean=0.5, input_cov=cov)
+        network.save(tmp_path / "a.npz")
+        again = MLP.load(tmp_path / "a.npz").replace(input_mean=0.0)
+        np.testing.assert_array_equal(again.input_variance, cov)
+        standardised(network)
+        estimate(network, "monte_carlo", n_samples=2)
+        estimate(network, "adaptive", tolerance=0.5)
+        assert repr(network).endswith("0.09 I))" if np.ndim(cov) == 0 else "diag))")
+        assert tracemalloc.get_traced_memory()[1] < 36e6
+        tracemalloc.stop()
+        more = (tmp_path / "a.npz").stat().st_size - (tmp_path / "plain.npz").stat().st_size
+        assert more < 8 * n * (1 + np.ndim(cov)) + 1000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**80])
+@pytest.mark.parametrize("form", ["number", "diagonal", "full", "singular"])
+def test_covariances_of_any_size(form, scale, dtype):
+    """What is checked and dropped is relative: all is that of scale 1, in other units (8e±25).
+
+    Powers of two, lest rounding make a singular matrix a regular one at one scale only.
+    """
+    root = RNG.normal(size=(3, 2))
+    full = root @ root.T + np.diag([0.1, 0.2, 0.3])
+    cov = {"number": 2.0, "diagonal": np.diag([1.0, 0, 2]), "singular": root @ root.T}
+    weights = [w.astype(dtype) for w in W]
+    one, other = (MLP(weights, input_cov=c * cov.get(form, full)) for c in (1.0, scale))
+    rounding = 200 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(other.input_cov, scale * one.input_cov, rtol=rounding)
+    assert standardised(other)[0].widths == standardised(one)[0].widths
+    wanted = effective_inputs(one.shape, one.input_cov)
+    assert effective_inputs(other.shape, other.input_cov) == pytest.approx(wanted, rel=rounding)
+    if one.input_variance is not None:
+        found = effective_inputs(one.shape, one.input_variance)
+        assert found == pytest.approx(wanted, rel=rounding)
+    for name in ("monte_carlo", "adaptive"):
+        a, b = (
+            build(name).estimate(network, rng=np.random.default_rng(1)) for network in (one, other)
+        )
+        np.testing.assert_allclose(b.mean, a.mean * np.sqrt(scale), rtol=rounding)
+    with pytest.raises(CumpropError, match="negative eigenvalue"):
+        MLP(weights, input_cov=scale * np.diag([1.0, -1e-3, 1]))
+
+
+def test_no_covariance_vanishes_unseen():
+    single = [w.astype(np.float32) for w in W]
+    assert "input_cov is too small for float32" in refusal(single, input_cov=1e-40)
+    assert "numbers too large for float32" in refusal(single, input_cov=1e40)
+    assert MLP(single, input_cov=0.0).input_variance == 0
+    assert MLP(single, input_cov=[1.0, 1e-40, 0]).input_variance[0] == 1
+
+
+BACKENDS = [
+    ("cumulant", {"order": 2, "cov": True}),
+    ("cumulant", {"order": 3}),
+    ("gaussian", {"cov": True}),
+    ("linearized", {"cov": True}),
+    ("unscented", {"cov": True}),
+    ("adaptive", {"tolerance": 1e-3}),
+    ("blend", {"order": 2, "n_samples": 64}),
+    *(("monte_carlo", {"n_samples": 200, "design": design}) for design in DESIGNS),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), BACKENDS, ids=str)
+@pytest.mark.parametrize("cov", [0.5, [0.5, 0.7, 0.9]], ids=str)
+def test_diagonal_and_full_matrices_agree(name, given, cov):
+    """An entry of 1e-200 beside the diagonal makes a matrix that is treated as a full one."""
+    full = np.diag(np.broadcast_to(cov, (3,))).copy()
+    full[0, 1] = full[1, 0] = 1e-200
+    one, other = (MLP(W, B, "tanh", [0.1, 0.2, 0.3], c) for c in (cov, full))
+    assert one.input_variance is not None and other.input_variance is None
+    a, b = (estimate(network, name, **given) for network in (one, other))
+    np.testing.assert_allclose(a.mean, b.mean, rtol=1e-10)
+    if a.cov is not None:
+        np.testing.assert_allclose(a.cov, b.cov, rtol=1e-9, atol=1e-13)
+    assert a.status == b.status and a.flops.total <= b.flops.total
+
+
+def test_replace_keeps_all_that_is_not_named(monkeypatch):
+    full = np.eye(3) + 0.1
+    network = MLP(W, B, ["tanh", "square"], [1, 2, 3], full, [1, 2, 3])
+    monkeypatch.setattr(np.linalg, "eigvalsh", None)  # what stays is not checked again
+    assert vars(network.replace()).keys() == vars(network).keys()
+    halved = network.replace(weights=[w / 2 for w in W])
+    np.testing.assert_array_equal(halved.weights[1], W[1] / 2)
+    assert halved.biases[1] is None and halved.init_scale == (1, 2, 3)
+    assert halved.activations == network.activations
+    for a, b in [
+        (halved.biases[0], B[0]), (halved.input_mean, [1, 2, 3]), (halved.input_cov, full)
+    ]:  # fmt: skip
+        np.testing.assert_array_equal(a, b)
+    bare = network.replace(biases=None, input_cov=None, input_mean=None, init_scale=None)
+    assert bare.biases == (None,) * 3 and not bare.shape.gaussian_input
+    assert bare.init_scale is None and bare.activations == network.activations
+    for changes, message in [
+        ({"weights": W[:2]}, "3 biases for 2"),
+        ({"weights": [np.ones((5, 4)), *W[1:]], "input_mean": None}, r"input_cov has shape"),
+        ({"input_cov": [1, 1, -1]}, "negative eigenvalue"),
+    ]:
+        with pytest.raises(CumpropError, match=message):
+            network.replace(**changes)
+
+
+def test_repr():
+    def shown(*args, **kwargs):
+        return repr(MLP(*args, **kwargs))
+
+    square = [np.zeros((256, 256), np.float32)] * 5
+    zeros = [np.zeros(256)] * 5
+    assert shown(square) == "MLP(256 → 256 ×4 → 256, relu, 328k weights, x ~ N(0, I))"
+    assert shown(square, zeros, "gelu", 0.13, 0.09) == (
+        "MLP(256 → 256 ×4 → 256, gelu, 329k weights and biases, x ~ N(0.13, 0.09 I))"
+    )
+    assert shown(W, B, ["tanh", "leaky_relu(0.2)"], [1, 2, 3], [1, 2, 3]) == (
+        "MLP(3 → 5 → 4 → 2, tanh → leaky_relu(0.2), 50 weights and biases, x ~ N(mean, diag))"
+    )
+    assert shown(W[:1], input_cov=np.eye(3) + 1) == "MLP(3 → 5, linear, 15 weights, x ~ N(0, full))"
+    assert shown(W[:1], input_cov=0) == "MLP(3 → 5, linear, 15 weights, x ~ N(0, 0))"
+    mixed = MLP([np.eye(2)] * 5, activations=["relu", "relu", "abs", "relu"])
+    assert "2 → 2 ×4 → 2, relu ×2 → abs → relu, 20 weights" in repr(mixed)
+    many = [np.zeros((i + 2, i + 1)) for i in range(50)]
+    assert repr(MLP(many)).startswith("MLP(1 → 2 → 3 → 4 → … → 49 → 50 → 51, relu, 44.2k weights,")
+
+
 def test_above_has_one_more_layer_of_steps():
     network = MLP(W, B, ["tanh", "square"], input_mean=1.0, init_scale=[1, 2, 3])
     tail = network.above([0.5, -0.5])
@@ -164,6 +328,15 @@ def test_save_and_load(tmp_path, dtype):
     np.testing.assert_array_equal(again.input_mean, network.input_mean)
     np.testing.assert_array_equal(again.input_cov, network.input_cov)
     assert [b is None for b in again.biases] == [False, True, False]
+
+
+def test_files_with_a_matrix_for_every_covariance_are_read(tmp_path):
+    path = tmp_path / "network.npz"
+    for cov, variance in [(2 * np.eye(3), 2.0), (np.diag([1.0, 2, 3]), [1.0, 2, 3])]:
+        np.savez(path, W0=W[0], input_cov=cov)
+        assert MLP.load(path).input_variance.tolist() == variance
+    np.savez(path, W0=W[0], input_cov=np.eye(3) + 1)
+    np.testing.assert_array_equal(MLP.load(path).input_cov, np.eye(3) + 1)
 
 
 def test_load_plain_files(tmp_path):

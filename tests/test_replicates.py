@@ -143,6 +143,23 @@ def test_standardised():
     assert standardised(plain)[0] is plain
 
 
+def test_inputs_of_different_units_are_all_kept():
+    """D Σ D with D from 1e-9 to 1e9, of full rank, diagonal, and of rank two."""
+    units, factors = np.logspace(-9, 9, 5), RNG.normal(size=(5, 2))
+    full = factors @ factors.T + np.diag(RNG.uniform(0.5, 1, 5))
+    weights = [RNG.normal(size=(7, 5)), RNG.normal(size=(3, 7))]
+    scaled = [weights[0] / units, weights[1]]
+    for cov, rank in ((full, 5), (np.diag([1.0, 2, 3, 0, 5]), 4), (factors @ factors.T, 2)):
+        one = standardised(cumprop.MLP(weights, input_cov=cov))[0]
+        other = standardised(cumprop.MLP(scaled, input_cov=units[:, None] * cov * units))[0]
+        assert one.widths == other.widths == (rank, 7, 3)
+        for network in (one, other):
+            first = network.weights[0]
+            np.testing.assert_allclose(
+                first @ first.T, weights[0] @ cov @ weights[0].T, rtol=1e-7, atol=1e-9
+            )
+
+
 def test_an_overflow_is_one_line():
     weights = [np.full((2, 2), 3e30, np.float32)] * 2
     network = cumprop.MLP(weights, activations="square")

@@ -135,6 +135,32 @@ def test_gradients_are_finite_differences(activation, order, engine):
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["number", "diagonal", "matrix that starts as a diagonal"])
+def test_gradients_by_the_smaller_forms_of_a_covariance(form):
+    weights, biases, mean, _ = parameters_of((3, 4, 2))
+    start = {"number": 0.5, "diagonal": [0.5, 1.0, 2.0]}.get(form, np.diag([0.5, 1.0, 2.0]))
+    given = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+
+    def function(cov):
+        cov = cov if cov.ndim < 2 else (cov + cov.T) / 2
+        network = cumprop.MLP(tensors, biases, "tanh", mean, cov).prefix(1)
+        return cumprop.estimate(network, "cumulant", order=2, cov=True).mean
+
+    tensors = [torch.tensor(w) for w in weights]
+    with torch.no_grad():
+        function(given)  # nothing of it is kept for later
+    assert torch.autograd.gradcheck(function, [given], eps=1e-6, atol=1e-8)
+    function(given).sum().backward()
+    assert (given.grad != 0).all()
+
+
+def test_a_network_of_tensors_in_one_line(tmp_path):
+    network = cumprop.MLP([torch.ones(1, 2)], input_mean=torch.ones(2), input_cov=torch.tensor(0.5))
+    assert repr(network) == "MLP(2 → 1, linear, 2 weights, x ~ N(1, 0.5 I), tensors)"
+    network.save(tmp_path / "a.npz")
+    assert cumprop.MLP.load(tmp_path / "a.npz").input_variance == 0.5
+
+
 def test_gradients_of_trees_are_finite_differences():
     weights, biases, *_ = parameters_of((2, 3, 3, 3, 2))
     inputs = [torch.tensor(a, requires_grad=True) for a in (*weights, *biases)]

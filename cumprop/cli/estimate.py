@@ -40,6 +40,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any other parameter.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--activations", help="Of a file of weights alone: relu, or one per layer: relu,tanh")
+@click.option("--prefix", help="Of several networks in MODEL: how its names begin; or parts: a,b")
 @click.option("--input-mean", help="Number, or file (npy, csv) with one per input. Default 0.")
 @click.option(
     "--input-cov", help="Number, or file (npy, csv) with a diagonal or a matrix. Default identity."
@@ -68,6 +69,7 @@ def estimate(
     sets: tuple[str, ...],
     seed: int,
     activations: str | None,
+    prefix: str | None,
     input_mean: str | None,
     input_cov: str | None,
     tail: str | None,
@@ -106,6 +108,7 @@ def estimate(
         None if activations is None else _listed(activations),
         _input("--input-mean", input_mean),
         _input("--input-cov", input_cov),
+        None if prefix is None else _listed(prefix),
     )
     parameters = {key: value for key, value in named.items() if value is not None} | _parsed(sets)
     if estimator is None:

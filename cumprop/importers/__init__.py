@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from cumprop.activations import Activation
@@ -25,12 +26,15 @@ FILES = {
 }
 """What reads a file, by its suffix: modules of this package with a function `read(path)`."""
 
+NO_NAMES = "a prefix is for state dicts, .safetensors, .pt and .pth; give none here"
+
 
 def load(
     source: Any,
     activations: str | Activation | Sequence[str | Activation] | None = None,
     input_mean: ArrayLike | None = None,
     input_cov: ArrayLike | None = None,
+    prefix: str | Sequence[str] | None = None,
 ) -> MLP:
     """The network in `source`, as NumPy arrays.
 
@@ -38,15 +42,18 @@ def load(
     torch.nn.Sequential, or a fitted scikit-learn MLPRegressor or MLPClassifier, whose outputs are
     then the logits. `activations` (one, or one per hidden layer) go with sources that hold weights
     alone: state dicts, .safetensors, .pt, and .npz files without them, which are ReLU otherwise.
-    `input_mean` and `input_cov` are those of `MLP`, and replace what an .npz file says. Dropout is
-    left out; an activation after the last map is followed by an identity map. Nothing of a file is
-    executed. Raises CumpropError, one line with the remedy, for everything that is no such network.
+    `input_mean` and `input_cov` are those of `MLP`, and replace what an .npz file says. Where a
+    state dict, .safetensors or .pt holds several networks, `prefix` is how the names of one begin,
+    or of its parts in the order they run. Dropout is left out; an activation after the last map is
+    followed by an identity map. Nothing of a file is executed. Raises CumpropError, one line with
+    the remedy, for everything that is no such network.
 
     >>> import numpy as np
     >>> load({"0.weight": np.ones((4, 3)), "2.weight": np.ones((2, 4))}, activations="tanh").widths
     (3, 4, 2)
     """
-    name, parts = _read(source)
+    prefixes = [prefix] if isinstance(prefix, str) else list(prefix or ())
+    name, parts = _read(source, prefixes)
     with naming(name):
         if activations is not None:
             if parts.activations is not None:
@@ -64,20 +71,27 @@ def load(
         if input_mean is not None:
             parts.input_mean = input_mean
         if input_cov is not None:
-            check_memory(8 * parts.weights[0].shape[1] ** 2)
+            check_memory(8 * np.size(input_cov))
             parts.input_cov = input_cov
         return MLP(**parts.arguments)
 
 
-def _read(source: Any) -> tuple[str, Parts]:
+def _read(source: Any, prefixes: list[str]) -> tuple[str, Parts]:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
+        suffix = path.suffix.lower()
         with naming(str(path)):
-            return str(path), _reader(path.suffix.lower()).read(path)
+            if not prefixes:
+                return str(path), _reader(suffix).read(path)
+            if FILES.get(suffix) in ("torch", "safetensors"):
+                return str(path), _reader(suffix).read(path, prefixes)
+            raise CumpropError(NO_NAMES)
     name = type(source).__name__
     with naming(name):
         if isinstance(source, Mapping):
-            return name, _importer("torch").from_state_dict(source)
+            return name, _importer("torch").from_state_dict(source, prefixes)
+        if prefixes:
+            raise CumpropError(NO_NAMES)
         if _is_a(source, "torch.nn", "Module"):
             return name, _importer("torch").from_module(source)
         if _is_a(source, "sklearn.base", "BaseEstimator"):

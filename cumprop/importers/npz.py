@@ -11,6 +11,11 @@ import numpy as np
 from cumprop.errors import CumpropError
 from cumprop.importers.parts import Array, Parts, check_memory
 
+MISSPELT = re.compile(
+    r"(?:w|b|weights?|bias(?:es)?|kernels?)[\W_]?\d|\w.*(?:weight|bias|kernel)$", re.IGNORECASE
+)
+"""Names that look like those of further weights or biases, which are not to be left out unsaid."""
+
 
 def read(path: Path) -> Parts:
     """What `MLP.save` writes; other keys are ignored. Activations may be missing."""
@@ -18,6 +23,7 @@ def read(path: Path) -> Parts:
     n_maps = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
     expected = {f"{letter}{layer}" for letter in "Wb" for layer in range(n_maps)}
     strays = {key for key in arrays if re.fullmatch(r"[Wb]\d+", key)} - expected
+    strays |= {key for key in arrays if MISSPELT.match(key)} - expected
     if not n_maps or strays:
         raise CumpropError(
             "weights must be W0, W1, … without gaps, biases b0, b1, … beside them; "

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cumprop.errors import CumpropError
-from cumprop.importers.named import from_named
+from cumprop.importers.named import from_named, selected
 from cumprop.importers.parts import Array, Parts, check_memory, library
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
-def read(path: Path) -> Parts:
+def read(path: Path, prefixes: Sequence[str] = ()) -> Parts:
     """Weights and biases; the file keeps no order, so numbers in names (or shapes) tell it."""
     safetensors = library("safetensors")
     check_memory(path.stat().st_size)
@@ -22,8 +23,9 @@ def read(path: Path) -> Parts:
         tensors = safetensors.deserialize(path.read_bytes())
     except safetensors.SafetensorError as error:
         raise CumpropError(f"damaged, or not a safetensors file: {error}") from None
-    arrays = {name: _array(name, tensor) for name, tensor in tensors}
-    return from_named(arrays, in_order=False)
+    chosen = selected(dict(tensors), prefixes)
+    arrays = {name: _array(name, tensor) for name, tensor in chosen.items()}
+    return from_named(arrays, in_order=False, prefixes=prefixes)
 
 
 def _array(name: str, tensor: dict[str, Any]) -> Array:

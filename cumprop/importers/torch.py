@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cumprop.errors import CumpropError
-from cumprop.importers.named import from_named
+from cumprop.importers.named import from_named, selected
 from cumprop.importers.parts import Array, Linear, Parts, chained, check_memory, library
 
 NAMES = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
 SAVE = "save the weights: torch.save(model.state_dict(), path)"
 
 
-def read(path: Path) -> Parts:
+def read(path: Path, prefixes: Sequence[str] = ()) -> Parts:
     """A state dict in a file of torch.save, read with weights_only=True: no code in it runs."""
     torch = library("torch")
     with path.open("rb") as file:
@@ -42,21 +42,23 @@ def read(path: Path) -> Parts:
         raise CumpropError(f"{what}; {SAVE}") from None
     if not isinstance(content, Mapping):
         raise CumpropError(f"it holds a {type(content).__name__}, no state dict; {SAVE}")
-    return from_state_dict(content)
+    return from_state_dict(content, prefixes)
 
 
-def from_state_dict(tensors: Mapping[Any, Any]) -> Parts:
+def from_state_dict(tensors: Mapping[Any, Any], prefixes: Sequence[str] = ()) -> Parts:
     """Tensors or arrays by name, in the order the layers run; no activations."""
-    for name, tensor in tensors.items():
+    for name in tensors:
         if not isinstance(name, str):
             raise CumpropError(f"{name!r} is no name; give a state dict: names and tensors")
+    tensors = selected(tensors, prefixes)
+    for name, tensor in tensors.items():
         if not hasattr(tensor, "dtype"):
             raise CumpropError(
                 f"{name!r} is a {type(tensor).__name__}, no tensor; give a state dict alone"
             )
     check_memory(sum(_n_bytes(tensor) for tensor in tensors.values()))
     arrays = {name: _array(name, tensor) for name, tensor in tensors.items()}
-    return from_named(arrays, in_order=True)
+    return from_named(arrays, in_order=True, prefixes=prefixes)
 
 
 def from_module(module: Any) -> Parts:
