@@ -97,7 +97,7 @@ def unexplained(z: Array, x: Array) -> float:
     m = len(z)
     if m < 3:
         return 1.0
-    z, x = z - z.mean(axis=0), x - x.mean(axis=0)
+    z, x = (a.astype(np.float64) - a.mean(axis=0, dtype=np.float64) for a in (z, x))
     squares = np.add.reduce(z * z, axis=0)
     inverse = 1 / np.where(squares > 0, squares, 1)
     residual = x - z * (np.add.reduce(z * x, axis=0) * inverse)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.closed_forms import convenient_unit
 from cumprop.designs import Inputs
 from cumprop.flops import component, counted, plain
 from cumprop.networks import MLP
@@ -93,6 +94,40 @@ def keeping_digits(
         sums = take(inputs, near.layers, near.base)
         assert sums is not None
     return sums
+
+
+class Centring:
+    """Centres outputs on the mean of their first batch, in a unit in which they are about 1.
+
+    So float32 keeps the digits of their squares. Deviations from a `base`, and where `centre` is
+    False all outputs, are only scaled: y = shift + unit · what is left of it.
+    """
+
+    def __init__(self, base: Array | None, centre: bool = True) -> None:
+        self._shift, self.unit = base, 1.0
+        self._centred = base is None and centre
+        self._begun = False
+
+    @property
+    def shift(self) -> Array:
+        assert self._shift is not None
+        return self._shift
+
+    def apply(self, y: Array) -> bool:
+        """Change rows y, in place; False if they are the first and lose their digits."""
+        if self._shift is None:
+            zero = np.zeros_like(y, shape=y.shape[1])
+            self._shift = (np.ones(len(y), y.dtype) @ y) / len(y) if self._centred else zero
+        if self._centred:
+            y -= self.shift
+        if not self._begun:
+            self._begun = True
+            if self._centred and loses_digits(y, self.shift):
+                return False
+            self.unit = convenient_unit(float(np.abs(plain(y)).max()))
+        if self.unit != 1:
+            y *= 1 / self.unit
+        return True
 
 
 def loses_digits(deviations: Array, size: Array) -> bool:

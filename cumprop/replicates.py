@@ -16,7 +16,7 @@ from cumprop.designs import SCRAMBLINGS, Inputs, block_size, input_root, rounded
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, component, counted, counting, plain
 from cumprop.networks import MLP
-from cumprop.passes import Base, Passes, keeping_digits, loses_digits
+from cumprop.passes import Base, Centring, Passes, keeping_digits
 
 Array = NDArray[Any]
 
@@ -192,13 +192,13 @@ class _Sums:
         self.second = counted(np.zeros((n, n) if cov else n))
         self.layers = [counted(np.zeros(width)) for width in network.widths[1:-1]]
         self.watched = list[Any]()
-        self.base = base
-        self.dtype = network.dtype
-        self.shift: Array | None = None if base is None else np.zeros(n, network.dtype)
+        self.base, self.dtype = base, network.dtype
 
     def add(self, inputs: Inputs, layers: Passes, rng: np.random.Generator) -> bool:
         """Take all passes; False if the first batch shows that they lose their digits."""
         self.second_moment = inputs.second_moment
+        output = None if self.base is None else self.base[-1][0]
+        self.centring = Centring(output, centre=self.second_moment == 1)  # else it is rescaled
         first = 0  # the first block of a batch
         numbers, n = np.arange(len(self.sizes))[:, None], len(self.second)
         for batch in inputs.batches(rng, self.n_samples):
@@ -208,13 +208,8 @@ class _Sums:
                     if self.watch:
                         self.watched.append(self.watch(z, x))
                     continue
-                if self.shift is None:  # keeps the digits of a variance that is not to be rescaled
-                    self.shift = plain(z.mean(axis=0)) * (inputs.second_moment == 1)
-                    z -= self.shift
-                    if loses_digits(z, self.shift):
-                        return False
-                else:
-                    z -= self.shift
+                if not self.centring.apply(z):
+                    return False
                 self.second += z.T @ z if self.cov else np.add.reduce(z * z, axis=0)
                 of_blocks = plain(z).reshape(-1, batch.blocks, n).sum(axis=0, dtype=np.float64)
                 dealt = self.group_of[first : first + batch.blocks] == numbers
@@ -224,7 +219,7 @@ class _Sums:
 
     def replicates(self, design: str, flops: Flops) -> Replicates:
         """Their means, less what was added to keep digits."""
-        assert self.shift is not None
+        unit, shift = self.centring.unit, plain(self.centring.shift)
         mean = self.sums.sum(axis=0) / self.n_samples
         moment = plain(self.second) * (self.second_moment / self.n_samples)
         spread = moment - np.outer(mean, mean) if self.cov else np.maximum(moment - mean**2, 0)
@@ -233,11 +228,11 @@ class _Sums:
                 f"forward passes overflow {self.dtype}; rescale the weights or use float64"
             )
         layer_means = [plain(s) / self.n_samples for s in self.layers]
-        groups = self.sums / self.sizes[:, None] + self.shift
         if self.base is not None:
             hidden = [plain(x) for _, x in self.base if x is not None]
             layer_means = [x + mean for x, mean in zip(hidden, layer_means, strict=True)]
-            groups = groups + plain(self.base[-1][0])
+        groups = self.sums / self.sizes[:, None] * unit + shift
+        spread = spread * unit**2
         watched = tuple(self.watched)
         return Replicates(design, self.sizes, groups, spread, tuple(layer_means), flops, watched)
 

@@ -18,7 +18,7 @@ from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import component, counted, counting, plain
 from cumprop.networks import MLP
-from cumprop.passes import Base, Passes, keeping_digits, loses_digits
+from cumprop.passes import Base, Centring, Passes, keeping_digits
 
 Array = NDArray[Any]
 
@@ -225,7 +225,7 @@ class _Outputs:
 
     def __init__(self, width: int, cov: bool, base: Array | None) -> None:
         self.n_samples = self.blocks = 0
-        self._base, self._shift = base, base
+        self._centring = Centring(base)
         self._open: Array | None = None  # sums of the blocks that go on
         self._sum, self._squares = counted(np.zeros(width)), counted(np.zeros(width))
         self._products = counted(np.zeros((width, width))) if cov else None
@@ -235,12 +235,7 @@ class _Outputs:
 
         False where the first of them lose their digits.
         """
-        first = self._shift is None
-        if self._shift is None:
-            self._shift = (_ones(y) @ y) / len(y)
-        if self._base is None:
-            y -= self._shift
-        if first and loses_digits(y, self._shift):
+        if not self._centring.apply(y):
             return False
         self.n_samples += len(y)
         if self._products is not None:
@@ -260,12 +255,11 @@ class _Outputs:
 
     @property
     def _offset(self) -> Array:
-        return np.divide(self._sum, self.n_samples)
+        return np.divide(self._sum, self.n_samples / self._centring.unit)
 
     @property
     def mean(self) -> Array:
-        assert self._shift is not None
-        return np.add(self._offset, self._shift)
+        return np.add(self._offset, self._centring.shift)
 
     @property
     def stderr(self) -> Array | None:
@@ -273,7 +267,7 @@ class _Outputs:
         if self.blocks < 2:
             return None
         scatter = self._squares - self._sum * self._sum / self.blocks
-        size = self.n_samples / self.blocks
+        size = self.n_samples / self.blocks / self._centring.unit
         error: Array = np.sqrt(np.maximum(scatter, 0) / (self.blocks * (self.blocks - 1))) / size
         return error
 
@@ -281,7 +275,8 @@ class _Outputs:
         """Cov[Y] over N (not N - 1) samples; `second_moment` as in `cumprop.designs.Inputs`."""
         offset, mean = self._offset[:, None], self.mean[:, None]
         assert self._products is not None
-        centred: Array = self._products / self.n_samples - offset @ offset.T
+        products = self._products / (self.n_samples / self._centring.unit**2)
+        centred: Array = products - offset @ offset.T
         if second_moment != 1:
             centred += (second_moment - 1) * (centred + mean @ mean.T)
         return centred
@@ -292,17 +287,12 @@ class _Moments:
 
     def __init__(self, width: int, base: Array | None) -> None:
         self.n_samples = 0
-        self._base, self._shift = base, base
+        self._centring = Centring(base)
         self._sums = [counted(np.zeros(width)) for _ in range(3)]
 
     def add(self, z: Array, batch: Batch) -> bool:
         """Add rows of z, shape (N, n); z is changed. False where the first lose their digits."""
-        first = self._shift is None
-        if self._shift is None:
-            self._shift = (_ones(z) @ z) / len(z)
-        if self._base is None:
-            z -= self._shift
-        if first and loses_digits(z, self._shift):
+        if not self._centring.apply(z):
             return False
         self.n_samples += len(z)
         powers = z
@@ -314,9 +304,11 @@ class _Moments:
 
     def expected(self, activation: Activation, third: bool) -> Array:
         """E[φ(Z)] of a Gaussian Z of the sampled mean and variance, or beside it κ_3."""
-        assert self._shift is not None
-        m1, m2, m3 = (total / self.n_samples for total in self._sums)
-        mean, variance = m1 + self._shift, m2 - m1 * m1
+        unit, shift = self._centring.unit, self._centring.shift
+        m1, m2, m3 = (
+            total * (unit**p / self.n_samples) for p, total in enumerate(self._sums, start=1)
+        )
+        mean, variance = m1 + shift, m2 - m1 * m1
         constant = variance <= 0
         w = activation.wick_table(mean, np.where(constant, 1.0, variance))
         expected = w(0, 1)
