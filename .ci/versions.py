@@ -1,6 +1,6 @@
 """Versions, which pyproject.toml alone decides.
 
-    python .ci/versions.py pins      writes the requirements files: one tested version of each package
+    python .ci/versions.py pins      writes a tested version of each package to requirements*.txt
     python .ci/versions.py floors    prints the lowest versions that pyproject.toml allows
 
 A pin stays as long as pyproject.toml allows it. To renew one, delete its line and write the pins
@@ -41,7 +41,7 @@ def release(version):
 
 
 def pages():
-    """{path: text} of the requirements files, pip asked for the pins that are missing or too old."""
+    """{path: text} of the requirements files; pip is asked for pins that are missing or too old."""
     parts, old = requirements(), {}
     for path in filter(Path.exists, map(ROOT.joinpath, FILES)):
         old |= pinned(path.read_text())
