@@ -32,5 +32,5 @@ def test_a_forecast_is_the_time_of_the_rows(record, tmp_path):
     medians = [sorted(some)[1] for some in ratios.values()]
     assert len(medians) == 5
     record("forecast over measured seconds of orders 3 and 4 at widths 8 and 128 and of sampling",
-           f"{min(medians):.2f} to {max(medians):.2f}", "within a factor of 2",
-           all(1 / 2 < ratio < 2 for ratio in medians))  # fmt: skip
+           f"{min(medians):.2f} to {max(medians):.2f}", "within a factor of 3",
+           all(1 / 3 < ratio < 3 for ratio in medians))  # fmt: skip
