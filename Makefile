@@ -7,6 +7,10 @@ export OPENBLAS_NUM_THREADS ?= 1
 EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 
+# Tests of processes, files and words, where no processor's numbers matter.
+NO_NUMBERS := bench cli config engines faults fuzz importers_fuzz limits memory packaging \
+	skips status store sweep_processes versions
+
 .PHONY: help install demo reproduce-all reference bench examples quick test test-kernels verify \
 	ci docs pins lint clean
 
@@ -48,7 +52,7 @@ test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests of extras tha
 	$(BIN)/python -m pytest -m "not verify" -n 2 -rs -q
 
 test-kernels: .venv/installed-dev  ## The tests of numbers with the BLAS and SIMD of older x86 processors
-	$(BIN)/python .ci/kernels.py -m "not verify and not text" -n 2 -q
+	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/test_%.py)
 
 verify: .venv/installed-dev  ## Slow acceptance: statistics at width 256; writes docs/VERIFIED.md
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
