@@ -120,6 +120,7 @@ class TestHelp:
         assert done.returncode == 1
         assert done.stderr.endswith("is not installed here: run make install\n")
 
+    @pytest.mark.slow
     def test_a_home_that_cannot_be_written_is_no_matter(self, tmp_path):
         """Matplotlib keeps its cache there."""
         path, picture = tmp_path / "net.npz", tmp_path / "net.png"

@@ -51,6 +51,7 @@ def sections(text):
     return re.findall(r"^## `(.*?)`\n(.*?)(?=^## |^# |\Z)", text, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_tutorial(tmp_path, monkeypatch, capsys):
     """Its blocks in their order, Python in one namespace, the shell with this environment."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")

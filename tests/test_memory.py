@@ -7,6 +7,8 @@ import pytest
 
 from cumprop.memory import free_memory, traced_peak, with_resident_peak
 
+pytestmark = pytest.mark.slow
+
 
 def test_peaks_see_what_was_freed():
     assert 80e6 <= traced_peak(lambda: np.ones(10**7).sum()) < 81e6

@@ -156,6 +156,7 @@ COUNTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "window", "response", "mixed", "most"), COUNTS)
 def test_products_are_no_more_than_known(depth, window, response, mixed, most):
     """The n³ coefficient of the FLOPs, an exact cubic in n (W Wᵀ is half a product)."""
