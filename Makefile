@@ -7,7 +7,12 @@ export OPENBLAS_NUM_THREADS ?= 1
 EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 
-.PHONY: help install demo reproduce-all reference bench examples test verify ci docs lint clean
+# Tests of processes, files and words, where no processor's numbers matter.
+NO_NUMBERS := bench cli config engines faults fuzz importers_fuzz limits memory packaging \
+	skips status store sweep_processes versions
+
+.PHONY: help install demo reproduce-all reference bench examples quick test test-kernels verify \
+	ci docs pins lint clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,14 +45,23 @@ bench: install  ## Seconds of every order, of sampling to the same error, and of
 examples: .venv/installed-dev  ## Every estimator on three trained networks (2 minutes; needs scikit-learn)
 	$(BIN)/python examples/compare.py
 
+quick: .venv/installed-dev  ## The tests that a change breaks first (≤ 1 minute)
+	$(BIN)/python -m pytest -m "not verify and not slow" -n 2 -q
+
 test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests of extras that are not installed skip and say so)
 	$(BIN)/python -m pytest -m "not verify" -n 2 -rs -q
+
+test-kernels: .venv/installed-dev  ## The tests of numbers with the BLAS and SIMD of older x86 processors
+	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/test_%.py)
 
 verify: .venv/installed-dev  ## Slow acceptance: statistics at width 256; writes docs/VERIFIED.md
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
 docs: .venv/installed-dev  ## Write docs/api.md and docs/cli.md from docstrings and --help
 	$(BIN)/python docs/generate.py
+
+pins: .venv/installed-dev  ## Write requirements*.txt from pyproject.toml
+	$(BIN)/python .ci/versions.py pins
 
 lint: .venv/installed-dev  ## Style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -181,6 +181,7 @@ def test_orders_without_hope_are_left_out(monkeypatch):
     assert ran[0] == "order 2"
 
 
+@pytest.mark.slow
 def test_samples_are_helped_by_the_last_order(random_specs):
     """The tolerance is met, by both: order 4 is dearer, the tree nearly good enough."""
     network = random_specs[6].network

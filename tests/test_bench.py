@@ -20,6 +20,8 @@ from cumprop.random_networks import random_mlp
 from cumprop.scores import GROUP
 from cumprop.speed import Effort, check_threads, joint_rate
 
+pytestmark = pytest.mark.slow
+
 BRIEF = Effort(0.02, 1)
 PROBLEM = {
     "width": 8, "depth": 1, "readout": "output",

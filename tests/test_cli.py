@@ -1,6 +1,7 @@
 """The command line: exit codes, one-line errors, and that help imports nothing heavy."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,19 @@ class TestHelp:
         done = subprocess.run(bare, capture_output=True, text=True)
         assert done.returncode == 1
         assert done.stderr.endswith("is not installed here: run make install\n")
+
+    @pytest.mark.slow
+    def test_a_home_that_cannot_be_written_is_no_matter(self, tmp_path):
+        """Matplotlib keeps its cache there."""
+        path, picture = tmp_path / "net.npz", tmp_path / "net.png"
+        cumprop.random_mlp(4, 1, 0).save(path)
+        words = [sys.executable, ROOT / "cli.py", "estimate", path, "--plot", picture]
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=kept | {"HOME": os.devnull}
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert picture.stat().st_size > 0
 
 
 class TestSweep:

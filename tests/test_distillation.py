@@ -19,6 +19,8 @@ from cumprop.distillation import (
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP
 
+pytestmark = pytest.mark.slow
+
 
 def pair(widths=((5, 7, 6, 3), (5, 4, 2, 3)), activation="relu", biased=True):
     """Two networks of random weights with the same input and output."""

@@ -17,6 +17,8 @@ from cumprop.errors import ConfigError, CumpropError
 from cumprop.plots import loss_vs_flops
 from cumprop.report import report
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 CONFIG = """\
 command: distill

@@ -59,6 +59,7 @@ def forgetful():
         yield
 
 
+@pytest.mark.slow
 def test_tutorial(tmp_path, monkeypatch, capsys, forgetful):
     """Its blocks in their order, Python in one namespace, the shell with this environment."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")

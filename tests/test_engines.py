@@ -18,6 +18,8 @@ from cumprop.plugins import load_plugin, temporary_plugins
 from cumprop.sweep import plan, run
 from cumprop.truth_store import load as load_truth
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """\
 network: {width: [3, 4], depth: 2, seeds: 2, dtype: float64, readout: tail(0.5)}
 truth: {n_samples: 3e5, design: importance}

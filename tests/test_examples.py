@@ -5,6 +5,8 @@ import pytest
 
 import cumprop
 
+pytestmark = pytest.mark.slow
+
 
 def test_digits_are_told_apart(trained):
     """Trained on all images: what is tested is that the network, as loaded, is the classifier."""

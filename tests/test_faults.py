@@ -20,6 +20,8 @@ from cumprop.config import load
 from cumprop.plugins import load_plugin, temporary_plugins
 from cumprop.sweep import plan, run
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

@@ -5,7 +5,10 @@ tests/verify/test_fuzz.py; malformed networks are in test_importers_fuzz.py.
 """
 
 import fuzzing
+import pytest
 from hypothesis import settings
+
+pytestmark = pytest.mark.slow
 
 
 def test_configurations(tmp_path):

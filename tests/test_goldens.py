@@ -15,6 +15,11 @@ from cumprop.estimators.cumulant.kinds import Scheme
 GOLDENS = Path(__file__).parent / "goldens"
 ACTIVATIONS = json.loads((GOLDENS / "activations.json").read_text())
 KIND = {"SIMPLE": "basic", "AUGMENT": "augmented", "BASE": "base"}
+SLOW = {"relu_n32_L5_s0", "relu_n32_L3_s0", "relu_n16_L5_s0", "relu_layers_n16_L5_s0"}
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in sorted(ACTIVATIONS)
+]
 KEY = re.compile(
     r"(?P<quantity>mean|cov|K\d)(_(?P<layer>(pre|act)\d))?__k(?P<order>\d)_"
     r"(ablated|(?P<kind>[A-Z]+)_f(?P<factorised>\d)_a(?P<average>\d))"
@@ -56,7 +61,7 @@ def in_full(layers, match):
     return part[d].dense(d, part[1].core.shape[0])
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", NAMES)
 def test_goldens(name):
     network, references = load(name)
     assert references
@@ -82,7 +87,7 @@ def test_goldens(name):
             assert error.max() < 1e-9, f"{match.string}: {error.max():.1e}"
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", NAMES)
 def test_structured_is_dense_on_every_golden(name):
     network, references = load(name)
     scale = np.sqrt(np.diag(cumprop.estimate(network, "cumulant", cov=True, order=2).cov).mean())

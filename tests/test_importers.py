@@ -115,6 +115,7 @@ def test_estimators_that_are_refused():
 # --- the documentation -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/networks.md"])
 def test_documented_examples_run(tmp_path, monkeypatch, capsys, page):
     """The code of "Your own network", Python first, then the shell, in one folder."""

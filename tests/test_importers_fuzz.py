@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 import cumprop
 from cumprop.errors import CumpropError
 
+pytestmark = pytest.mark.slow
+
 CASES = settings(
     max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -117,7 +117,8 @@ def test_what_is_in_time_is_left_alone():
     time.sleep(0.1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
 def test_the_machine_is_asked():
-    assert resident_memory(os.getpid()) > 10 * MB or sys.platform != "linux"
+    assert resident_memory(os.getpid()) > 10 * MB
     assert resident_memory(-1) == 0
     assert oom_kills() >= 0

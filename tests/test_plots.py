@@ -15,6 +15,8 @@ from cumprop.errors import CumpropError
 from cumprop.plots import available, mse_vs_flops, plot, style
 from cumprop.scores import GROUP
 
+pytestmark = pytest.mark.slow
+
 
 def table(seeds=5, depths=(4,), orders=(1, 2, 3), **changes):
     """Made-up scores of the right order of magnitude: one row per estimator and seed."""

@@ -21,6 +21,8 @@ from cumprop.plots import (
 from cumprop.power_laws import PowerLaw
 from cumprop.scores import GROUP
 
+pytestmark = pytest.mark.slow
+
 PER_SAMPLE = 1e-5
 
 

@@ -30,6 +30,7 @@ def test_an_exact_law_is_found_exactly():
     assert str(law) == "−2.00 ± 0.00"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["width", "depth"])
 def test_the_interval_covers(column):
     """Of 600 tables 95% nominally; 92% to 99.5% allowed.

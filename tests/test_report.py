@@ -16,6 +16,8 @@ from cumprop.measurements import AGREES, DISAGREES, OPEN
 from cumprop.report import Judged
 from cumprop.scores import GROUP
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 COST = {1: 1e6, 2: 2e8, 3: 1e9, 4: 3e11}
 

@@ -8,6 +8,8 @@ import pytest
 
 from cumprop import store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sweep(tmp_path):

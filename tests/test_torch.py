@@ -14,7 +14,7 @@ from cumprop.errors import CumpropError
 from cumprop.flops import counted, counting, plain
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 WIDTHS = (4, 6, 5, 6, 3)
 ENGINES = [(1, "dense"), (2, "dense"), (3, "dense"), (3, "structured"), (4, "structured")]

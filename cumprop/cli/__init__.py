@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 finished with f
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words.sort(key=lambda word: word != "--debug")  # it may stand behind a command, too
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of a home that cannot be written
     try:
         code = cli.main(words, prog_name="cumprop", standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -15,13 +15,13 @@ from cumprop.cli import text
 from cumprop.cli.options import (
     DIRECTORY,
     FILE,
-    Shard,
     checked,
     directory_argument,
     load_plugins,
     place,
     plugin_option,
     run_options,
+    shard_option,
 )
 from cumprop.errors import ConfigError, CumpropError
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("configs", type=FILE, nargs=-1, required=True)
 @run_options
-@click.option("--shard", type=Shard(), help="Only part I of N, one for each of N machines.")
+@shard_option
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
     help="A cell that takes longer fails; the others go on.",

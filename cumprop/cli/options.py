@@ -20,19 +20,13 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-class Shard(click.ParamType[tuple[int, int]]):
-    """`2/8`: the second of eight parts."""
-
-    name = "I/N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)/(\d+)", value)
-        number, count = map(int, match.groups()) if match else (0, 0)
-        if not 1 <= number <= count:
-            self.fail(f"{value!r}: write I/N with I from 1 to N, as in 2/8", param, ctx)
-        return number, count
+def _shard(value: str) -> tuple[int, int]:
+    """The part that an option names: (2, 8) of `2/8`, the second of eight."""
+    match = re.fullmatch(r"(\d+)/(\d+)", value)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise click.BadParameter(f"{value!r}: write I/N with I from 1 to N, as in 2/8")
+    return number, count
 
 
 directory_argument = click.argument("directory", type=DIRECTORY, default=Path("results"))
@@ -62,6 +56,9 @@ format_option = click.option(
     type=click.Choice(["table", "json", "csv", "parquet"]),
     default="table",
     show_default=True,
+)
+shard_option = click.option(
+    "--shard", type=_shard, metavar="I/N", help="Only part I of N, one for each of N machines."
 )
 out_option = click.option("--out", type=FILE, help="Write there, not to the screen.")
 set_option = click.option(
