@@ -79,6 +79,7 @@ def effective_inputs(shape: Shape, input_cov: Array | None = None) -> float:
     if input_cov is None or not input_cov.any():
         return float(shape.widths[0])
     cov = input_cov.astype(np.float64)
+    cov /= np.abs(cov).max()
     return float(np.trace(cov) ** 2 / np.sum(cov * cov))
 
 
@@ -96,6 +97,7 @@ def unexplained(z: Array, x: Array) -> float:
     m = len(z)
     if m < 3:
         return 1.0
+    z, x = z.astype(np.float64), x.astype(np.float64)  # squares of float32 leave its range
     z, x = z - z.mean(axis=0), x - x.mean(axis=0)
     squares = np.add.reduce(z * z, axis=0)
     inverse = 1 / np.where(squares > 0, squares, 1)
@@ -157,6 +159,9 @@ class Expansion:
         return "no order gets there for fewer FLOPs"
 
 
-def diverging(changes: list[float]) -> bool:
-    """Whether the last change is larger than the one before it, and no rounding error."""
-    return len(changes) > 1 and changes[-1] > max(DIVERGING * changes[-2], 1e-6)
+def diverging(changes: list[float], rounding: float) -> bool:
+    """Whether the last change is larger than the one before it, and no `rounding` error.
+
+    All are in output standard deviations.
+    """
+    return len(changes) > 1 and changes[-1] > max(DIVERGING * changes[-2], rounding)

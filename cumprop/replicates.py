@@ -24,6 +24,7 @@ GROUPS = 32
 FEWEST = 4
 """Blocks whose scatter says something."""
 _ROUNDING = 1e-5
+"""Of the size of the outputs: what an estimate may be off samples that do not scatter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,7 @@ class Replicates:
         bias from the R - 1 degrees of freedom; ν is at least 1.
         """
         gram = self._residuals @ self._residuals.T
+        gram /= float(gram.max()) or 1.0  # the squares of its entries stay in range
         m, trace = len(gram) - 1, float(np.trace(gram))
         squared = (float(np.sum(gram * gram)) - trace**2 / m) / ((m - 1) * (m + 2))
         most = self.groups.shape[1]
@@ -130,7 +132,8 @@ class Replicates:
 
         distance, noise = float(np.sum((self.mean - estimate) ** 2)), float(self.noise.sum())
         if not noise > 0:
-            return float(distance <= _ROUNDING**2 * float(np.sum(self.mean**2)))
+            size = float(np.sum(self.mean**2 + self.variance))
+            return float(distance <= _ROUNDING**2 * size)
         freedom = self.freedom
         return float(f.sf(distance / noise, freedom, freedom * (len(self.groups) - 1)))
 
@@ -172,8 +175,11 @@ def replicates(
                         watch(z, x)
                     continue
                 if shift is None:  # keeps the digits of a variance that is not to be rescaled
-                    shift = plain(z.mean(axis=0)) * (inputs.second_moment == 1)
+                    first_row, centre = plain(z)[0], plain(z.mean(axis=0))
+                    centre = np.where((plain(z) == first_row).all(axis=0), first_row, centre)
+                    shift = centre * (inputs.second_moment == 1)
                 z -= shift
+                z = z.astype(np.float64)  # squares of float32 leave its range
                 second += z.T @ z if cov else np.add.reduce(z * z, axis=0)
                 of_blocks = plain(z).reshape(-1, batch.blocks, n).sum(axis=0, dtype=np.float64)
                 dealt = group_of[first : first + batch.blocks] == numbers
