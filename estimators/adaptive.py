@@ -42,6 +42,8 @@ SOBOL_INPUTS = 8
 """With so few a Sobol sequence is better than orthogonal inputs."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
+SAMPLED = "sampled"
+"""The first word of a status where samples were taken."""
 ROUNDING_ERRORS = 10
 """A change of the means by fewer of them says nothing of the expansion."""
 TYPICAL_UNEXPLAINED = 0.2
@@ -99,6 +101,13 @@ class Adaptive(Estimator):
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         return _Search(self, network, cov, rng or stream(0, network.shape.width, 1, 0)).result()
+
+    def independent_samples(self, outputs: Estimate) -> int | None:
+        """Where it sampled: what knows one tail to the tolerance in s.d., with confidence."""
+        if not outputs.status.startswith(SAMPLED):
+            return None
+        needed = float(chdtri(1, 1 - CONFIDENCE)) / self.tolerance**2
+        return ceil(min(max(needed, self.screen), self.most_samples))
 
     def predict_cost(self, shape: Shape) -> Cost:
         """Of the way that a random network of this shape usually takes; weights decide it."""
@@ -329,7 +338,7 @@ class _Search:
         found, both = self.samples, self.blended
         if found.n_samples < self.need:
             reason = f"tolerance {self.asked.tolerance:g} takes more than most_samples; {reason}"
-        choice = f"sampled {found.n_samples:,} {found.design} inputs"
+        choice = f"{SAMPLED} {found.n_samples:,} {found.design} inputs"
         if self.known:
             choice += f", with weight {both.weight:.2g} on the last order"
         known = self.known or Estimate(found.mean, found.layer_means, found.spread)

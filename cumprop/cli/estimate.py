@@ -126,7 +126,8 @@ def estimate(
         found, others = wanted_tail.found(mean_of, network)
         described |= found
     if wanted_quantiles is not None:
-        found, taken = wanted_quantiles.found(mean_of, network, result)
+        n_samples = backend.independent_samples(result)
+        found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
         described, others = described | found, others + taken
     seconds = time.perf_counter() - start
     described = report.of(backend.name, result, others) | described | {"seconds": seconds}
