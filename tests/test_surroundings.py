@@ -48,7 +48,7 @@ def in_shell(line, folder, **environment):
 def test_the_backend_of_a_notebook(swept, tmp_path):
     """What a notebook asks of matplotlib and is not installed here does not keep figures away."""
     line = f"$cumprop plot results --out '{tmp_path}'"
-    code, out, err = in_shell(line, swept, MPLBACKEND="module://not_installed.backend_inline")
+    code, out, err = in_shell(line, swept, MPLBACKEND="module://matplotlib_inline.backend_inline")
     assert (code, err) == (0, "")
     assert len(out.splitlines()) == len(list(tmp_path.iterdir())) == 3
 
