@@ -19,6 +19,17 @@ CONFIDENCE = 0.95
 """A bias is believed to the extent that it exceeds what noise makes of none, so often."""
 
 
+def is_finite(estimate: Estimate) -> bool:
+    """Whether all its numbers are: those of an order that has gone wild are not.
+
+    >>> is_finite(Estimate(np.zeros(2), (np.array([np.inf]),)))
+    False
+    """
+    arrays = [estimate.mean, *estimate.layer_means]
+    arrays += [] if estimate.cov is None else [estimate.cov]
+    return all(np.isfinite(array).all() for array in arrays)
+
+
 @dataclass(frozen=True, eq=False)
 class Blended:
     """w · order + (1 - w) · samples, with one weight w = V / (V + B) for all outputs.
@@ -62,17 +73,20 @@ class Blended:
     def samples_for(self, allowed: float, quantile: float) -> float:
         """How many samples of this design leave a squared error within `allowed`.
 
-        `quantile` is that of the samples' squared error over V. V is to be v, the least at which
-        B v (quantile B + v) / (v + B)², the squared error under the weight v / (v + B), is allowed.
+        `quantile` is that of the samples' squared error over V. V is to be v = x · `allowed`, the
+        least at which B v (quantile B + v) / (v + B)², the squared error under the weight
+        v / (v + B), is allowed: r (1 - r) x² + (quantile - 2 r) x = 1, with r = allowed / B. The
+        root is taken by the formula that adds numbers of one sign, so that it keeps its digits.
         """
         b = self.bias
         if b <= allowed or not self.noise:
             return 0.0
-        v = allowed / quantile
-        if b < inf:
-            half = (quantile * b - 2 * allowed) * b / 2
-            v = (sqrt(half**2 + (b - allowed) * allowed * b**2) - half) / (b - allowed)
-        return self.samples.n_samples * self.noise / v
+        r = allowed / b
+        square = r * ((b - allowed) / b) if b < inf else 0.0
+        linear = quantile - 2 * r
+        root = sqrt(linear**2 + 4 * square)
+        x = 2 / (root + linear) if linear > 0 else (root - linear) / (2 * square)
+        return self.samples.n_samples * (self.noise / allowed) / x
 
     def mean(self, order: Array, samples: Array) -> Array:
         """Of something both tell."""

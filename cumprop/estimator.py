@@ -200,6 +200,13 @@ class Estimator(ABC):
     ) -> Estimate:
         """Estimate E[f(x)], and Cov[f(x)] where `cov`; without an `rng`, samples are of seed 0."""
 
+    def independent_samples(self, outputs: Estimate) -> int | None:
+        """How many independent inputs give quantiles as accurate as its tails.
+
+        None where `outputs`, an estimate of this backend, is no average of samples.
+        """
+        return None
+
     @abstractmethod
     def predict_cost(self, shape: Shape) -> Cost:
         """FLOPs and peak bytes of `estimate` on a network of this shape, without running it."""

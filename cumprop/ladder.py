@@ -158,6 +158,9 @@ class Expansion:
         return "no order gets there for fewer FLOPs"
 
 
-def diverging(changes: list[float]) -> bool:
-    """Whether the last change is larger than the one before it, and no rounding error."""
-    return len(changes) > 1 and changes[-1] > max(DIVERGING * changes[-2], 1e-6)
+def diverging(changes: list[float], rounding: float) -> bool:
+    """Whether the last change is larger than the one before it, and no `rounding` error.
+
+    All are in output standard deviations.
+    """
+    return len(changes) > 1 and changes[-1] > max(DIVERGING * changes[-2], rounding)

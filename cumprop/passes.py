@@ -116,8 +116,11 @@ class Centring:
     def apply(self, y: Array) -> bool:
         """Change rows y, in place; False if they are the first and lose their digits."""
         if self._shift is None:
-            zero = np.zeros_like(y, shape=y.shape[1])
-            self._shift = (np.ones(len(y), y.dtype) @ y) / len(y) if self._centred else zero
+            self._shift = np.zeros_like(y, shape=y.shape[1])
+            if self._centred:
+                constant = (plain(y) == plain(y)[0]).all(axis=0)
+                self._shift = (np.ones(len(y), y.dtype) @ y) / len(y)
+                self._shift[constant] = y[0, constant]
         if self._centred:
             y -= self.shift
         if not self._begun:

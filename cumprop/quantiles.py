@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop.errors import CumpropError
 from cumprop.estimator import Estimate
 from cumprop.networks import MLP
+from cumprop.order_statistics import sampled_quantiles
 
 Array = NDArray[Any]
 
@@ -19,7 +21,60 @@ RESOLUTION = 1e-6
 """Thresholds are found to so many output standard deviations."""
 
 
+@dataclass(frozen=True, eq=False)
+class Quantiles:
+    """Thresholds of each probability, (n_{L+1},), and the `estimates` that they took.
+
+    `intervals` are 95% ones, (2, n_{L+1}), where samples say so.
+    """
+
+    thresholds: list[Array]
+    intervals: list[Array] | None
+    estimates: list[Estimate]
+
+
 def quantiles(
+    run: Callable[[MLP], Estimate],
+    network: MLP,
+    probabilities: Sequence[float],
+    outputs: Estimate,
+    n_samples: int | None,
+    rng: np.random.Generator,
+) -> Quantiles:
+    """What every output stays below with these probabilities, by the estimator `run`.
+
+    An estimator that averages samples (`Estimator.independent_samples` says `n_samples`) has those
+    of so many independent inputs from `rng`, all of one set; the others have `tail_quantiles`, for
+    which `outputs` must have a covariance. Raises CumpropError where it has none, and as
+    `sampled_quantiles` and `tail_quantiles`.
+    Cost: up to 2 n_samples forward passes; or estimates, as `tail_quantiles` says.
+
+    >>> import cumprop
+    >>> line = MLP([[[3.0, 4.0]]], [[1.0]], [])                               # Y ~ N(1, 25)
+    >>> run = lambda network: cumprop.estimate(network, "cumulant", order=2, cov=True)
+    >>> found = quantiles(run, line, [0.5, 0.975], run(line), None, np.random.default_rng(0))
+    >>> [t.round(4).tolist() for t in found.thresholds]                       # 1 + 5 · 1.96
+    [[1.0], [10.7998]]
+    """
+    if n_samples is not None:
+        found, estimate = sampled_quantiles(network, probabilities, n_samples, rng)
+        thresholds, intervals = [three[1] for three in found], [three[[0, 2]] for three in found]
+        return Quantiles(thresholds, intervals, [estimate])
+    if outputs.cov is None:
+        raise CumpropError(
+            "quantiles need standard deviations, which this estimator does not give; "
+            "take cumulant of order 2 or more, or monte_carlo"
+        )
+    std = np.sqrt(np.diag(outputs.cov).clip(0))
+    thresholds, estimates = [], []
+    for q in probabilities:
+        t, taken = tail_quantiles(run, network, q, outputs.mean, std)
+        thresholds.append(t)
+        estimates += taken
+    return Quantiles(thresholds, None, estimates)
+
+
+def tail_quantiles(
     run: Callable[[MLP], Estimate], network: MLP, q: float, mean: Array, std: Array
 ) -> tuple[Array, list[Estimate]]:
     """t with P(Y_i > t_i) = 1 − q by the estimator `run`, shape (n_{L+1},), and all its estimates.
@@ -33,7 +88,7 @@ def quantiles(
     >>> import cumprop
     >>> line = MLP([[[3.0, 4.0]]], [[1.0]], [])                               # Y ~ N(1, 25)
     >>> run = lambda network: cumprop.estimate(network, "cumulant", order=2)
-    >>> t, estimates = quantiles(run, line, 0.975, np.array([1.0]), np.array([5.0]))
+    >>> t, estimates = tail_quantiles(run, line, 0.975, np.array([1.0]), np.array([5.0]))
     >>> t.round(4).tolist()                                                   # 1 + 5 · 1.96
     [10.7998]
     """

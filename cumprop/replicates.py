@@ -25,6 +25,7 @@ GROUPS = 32
 FEWEST = 4
 """Blocks whose scatter says something."""
 _ROUNDING = 1e-5
+"""Of the size of the outputs: what an estimate may be off samples that do not scatter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +110,7 @@ class Replicates:
         bias from the R - 1 degrees of freedom; ν is at least 1.
         """
         gram = self._residuals @ self._residuals.T
+        gram /= float(gram.max()) or 1.0  # the squares of its entries stay in range
         m, trace = len(gram) - 1, float(np.trace(gram))
         squared = (float(np.sum(gram * gram)) - trace**2 / m) / ((m - 1) * (m + 2))
         most = self.groups.shape[1]
@@ -133,7 +135,8 @@ class Replicates:
 
         distance, noise = float(np.sum((self.mean - estimate) ** 2)), float(self.noise.sum())
         if not noise > 0:
-            return float(distance <= _ROUNDING**2 * float(np.sum(self.mean**2)))
+            size = float(np.sum(self.mean**2 + self.variance))
+            return float(distance <= _ROUNDING**2 * size)
         freedom = self.freedom
         return float(f.sf(distance / noise, freedom, freedom * (len(self.groups) - 1)))
 

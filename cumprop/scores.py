@@ -190,7 +190,7 @@ def _score_config(folder: Path) -> pd.DataFrame:
     rows = store.read_rows(folder)
     newest = rows.groupby("estimator")["estimator_version"].transform("max")
     rows = rows[rows["estimator_version"] == newest]
-    scores = pd.DataFrame(_score_rows(rows, folder.parent / "truth"))
+    scores = pd.DataFrame(_score_rows(rows, store.truth_folder(folder)))
     if scores["mse"].isna().all():
         reason = scores["status"].iloc[0].removeprefix("failed: ")
         raise CumpropError(f"{folder}: nothing to score ({reason}); run its sweep again")

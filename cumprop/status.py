@@ -54,7 +54,9 @@ def status(folder: Path) -> Status:
         seconds += to_sample / _sampling_speed(done)
         minutes = seconds / work["workers"] / 60
     n_left = None if left is None else len(left)
-    return Status(folder.name, len(done), len(failures), n_left, sampled, minutes, failures)
+    return Status(
+        folder.resolve().name, len(done), len(failures), n_left, sampled, minutes, failures
+    )
 
 
 def _samples(truths: Row, directory: Path) -> tuple[float, float]:

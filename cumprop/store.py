@@ -45,13 +45,27 @@ def content_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def shortened(name: str, most: int = 200) -> str:
+    """A name that leaves room for endings within the 255 bytes of file systems.
+
+    One of more than `most` bytes is cut, and ends with a hash of all of it.
+
+    >>> shortened("relu_w256"), len(shortened("n" * 240))
+    ('relu_w256', 200)
+    """
+    written = os.fsencode(name)
+    if len(written) <= most:
+        return name
+    return written[: most - 17].decode(errors="ignore") + "-" + content_hash(name)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a file that appears under its name complete or not at all.
 
     A temporary file of a unique name beside it, fsync, rename: safe against kills and against
     other processes writing the same name. OSError names the folder and the remedy.
     """
-    temporary = path.parent / f".{path.name}.{token_hex(8)}.tmp"
+    temporary = path.parent / f".{token_hex(8)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -273,8 +287,11 @@ IDENTITY = (
 
 def truth_folder(results: str | Path) -> Path:
     """Where the truth of a results root or of one configuration's folder is kept."""
-    results = Path(results)
-    return (results.parent if is_config(results) else results) / "truth"
+    folder = Path(results)
+    if not is_config(folder):
+        return folder / "truth"
+    beside = folder.parent / "truth"
+    return beside if beside.is_dir() else folder.resolve().parent / "truth"  # through a link
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:

@@ -51,7 +51,7 @@ def verify(folder: Path) -> tuple[int, list[Problem]]:
     stored = [*_stored(folder)]
     problems = [one for one in stored if isinstance(one, Problem)]
     rows = [one for one in stored if not isinstance(one, Problem)]
-    truth = cache(partial(_truth, folder.parent / "truth"))
+    truth = cache(partial(_truth, store.truth_folder(folder)))
     for path, row in rows:
         problems += [Problem(path, reason) for reason in _wrong(row, truth)]
     problems += _doubles(folder, rows)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import chdtri
 
 from cumprop import streams
-from cumprop.blending import CONFIDENCE, Blended
+from cumprop.blending import CONFIDENCE, Blended, is_finite
 from cumprop.designs import SCRAMBLINGS, block_size
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
+from cumprop.flops import counting
 from cumprop.ladder import (
     CHEAP,
     LADDER,
@@ -41,6 +42,10 @@ SOBOL_INPUTS = 8
 """With so few a Sobol sequence is better than orthogonal inputs."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
+SAMPLED = "sampled"
+"""The first word of a status where samples were taken."""
+ROUNDING_ERRORS = 10
+"""A change of the means by fewer of them says nothing of the expansion."""
 TYPICAL_UNEXPLAINED = 0.2
 """A layer, on random networks; for predicted costs, as the next."""
 TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
@@ -57,8 +62,13 @@ class Adaptive(Estimator):
     against paired samples (`screen` or half as many, or as many as take 5% of its FLOPs), and
     samples where the expansion does not converge or costs more. Samples are averaged with the last
     order that ran, weighed by its expected error. `half_width` are 95% intervals; `status` says
-    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs are
-    those of seed 0.
+    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs are those of
+    seed 0.
+
+    Errors "in output standard deviations" are √(Σ squared errors / Σ variances), both sums over the
+    outputs: one that varies little beside others weighs little, and is known as well as they are,
+    not as well as it varies. Outputs that vary by no more than rounding count as constants.
+    An order that fails or gives numbers that are not finite has its place taken by samples.
     Cost: what was run, orders that did not do included; as a rule no more than the cheapest order
     or sampling that would have met the tolerance, the next dearer one, and the larger of 64 passes
     and a tenth of both.
@@ -91,6 +101,13 @@ class Adaptive(Estimator):
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         return _Search(self, network, cov, rng or streams.sampling(0, network.shape.width)).result()
+
+    def independent_samples(self, outputs: Estimate) -> int | None:
+        """Where it sampled: what knows one tail to the tolerance in s.d., with confidence."""
+        if not outputs.status.startswith(SAMPLED):
+            return None
+        needed = float(chdtri(1, 1 - CONFIDENCE)) / self.tolerance**2
+        return ceil(min(max(needed, self.screen), self.most_samples))
 
     def predict_cost(self, shape: Shape) -> Cost:
         """Of the way that a random network of this shape usually takes; weights decide it."""
@@ -145,6 +162,8 @@ class _Search:
         self.error = self.expansion.error(LADDER[0])
 
     def result(self) -> Estimate:
+        if self.constant:
+            return self.sampled("the outputs vary by no more than rounding")
         if self.need <= self.passes:
             return self.sampled("the first samples are enough")
         tolerance, shape = self.asked.tolerance, self.network.shape
@@ -155,10 +174,8 @@ class _Search:
                 return self.sampled(reason)
             if self.is_large(rung) and (why := rung.estimator.supports(self.network)):
                 return self.sampled(why)
-            with np.errstate(all="ignore"):
-                found = rung.estimator.estimate(self.network, cov=self.cov)
-            self.spent.append(found.flops)
-            if not np.isfinite(found.mean).all():
+            found = self.climbed(rung)
+            if found is None:
                 return self.sampled(f"{rung.name} overflows")
             if shape.depth <= 1:
                 return self.accepted(found, 0.0, f"{rung.name}, exact for one hidden layer")
@@ -169,7 +186,7 @@ class _Search:
                 reason += f", which moves the means by {change:.1g} s.d."
             before = change if self.known else self.error
             self.known, self.error = found, self.expansion.error(rung, before)
-            if diverging(changes):
+            if diverging(changes, ROUNDING_ERRORS * self.in_units(self.rounding(found))):
                 self.known = None
                 return self.sampled(
                     f"the expansion does not converge: {rung.name} moves the means by "
@@ -181,6 +198,17 @@ class _Search:
                     return self.sampled(f"{self.passes:,} samples contradict {rung.name}")
                 return self.accepted(found, self.error, reason)
         return self.sampled(f"{rung.name} is expected to be {self.error:.1g} s.d. off")
+
+    def climbed(self, rung: Rung) -> Estimate | None:
+        """What the rung finds; None where its numbers leave the range of their type."""
+        with counting() as flops, np.errstate(all="ignore"):
+            try:
+                found = rung.estimator.estimate(self.network, cov=self.cov)
+            except CumpropError:
+                self.spent.append(flops)
+                return None
+        self.spent.append(found.flops)
+        return found if is_finite(found) else None
 
     def is_large(self, rung: Rung) -> bool:
         """Whether memory must be predicted, which takes about as long as to run the rung."""
@@ -213,8 +241,21 @@ class _Search:
         return self.pass_flops * self.samples_for(float(chdtri(freedom, 1 - CONFIDENCE)) / freedom)
 
     def in_units(self, difference: Array) -> float:
-        """RMS over outputs, in output standard deviations."""
-        return sqrt(float(np.sum(difference.astype(np.float64) ** 2)) / (self.unit or 1))
+        """RMS over outputs, in output standard deviations; 0 where none of them varies."""
+        squares = float(np.sum(difference.astype(np.float64) ** 2))
+        return sqrt(squares / self.unit) if self.unit else 0.0
+
+    def rounding(self, found: Estimate | Replicates) -> Array:
+        """Of each output mean: an ulp of the numbers that are added up to it."""
+        weights = np.abs(self.network.weights[-1]).astype(np.float64)
+        inputs = found.layer_means[-1] if found.layer_means else np.zeros(weights.shape[1])
+        sizes: Array = np.abs(found.mean) + weights @ np.abs(inputs)
+        return float(np.finfo(self.network.dtype).eps) * sizes
+
+    @property
+    def constant(self) -> bool:
+        """Whether no output varies by more than rounding."""
+        return self.unit <= float(np.sum(self.rounding(self.samples) ** 2))
 
     def draw(self, n_samples: float, design: str, **options: Any) -> Replicates:
         drawn = replicates(self.network, ceil(n_samples), design, self.rng, cov=self.cov, **options)
@@ -263,16 +304,14 @@ class _Search:
     @property
     def shares(self) -> Array:
         """Of each output in the squared error of an order: as the rows of the last map."""
-        rows = np.square(self.network.weights[-1].astype(np.float64)).sum(axis=1)
-        shares: Array = rows / max(float(rows.sum()), 1e-300)
+        last = self.network.weights[-1].astype(np.float64)
+        rows = np.square(last / (np.abs(last).max() or 1.0)).sum(axis=1)
+        shares: Array = rows / (rows.sum() or 1.0)
         return shares
 
     def accepted(self, found: Estimate, error: float, reason: str) -> Estimate:
         """An order's estimate."""
-        weights = np.abs(self.network.weights[-1]).astype(np.float64)
-        inputs = found.layer_means[-1] if found.layer_means else np.zeros(weights.shape[1])
-        sizes = np.abs(found.mean) + weights @ np.abs(inputs)
-        rounding = float(np.finfo(self.network.dtype).eps) * sizes
+        rounding = self.rounding(found)
         stderr = error * np.sqrt(self.unit * self.shares)
         return replace(
             found,
@@ -298,7 +337,7 @@ class _Search:
         found, both = self.samples, self.blended
         if found.n_samples < self.need:
             reason = f"tolerance {self.asked.tolerance:g} takes more than most_samples; {reason}"
-        choice = f"sampled {found.n_samples:,} {found.design} inputs"
+        choice = f"{SAMPLED} {found.n_samples:,} {found.design} inputs"
         if self.known:
             choice += f", with weight {both.weight:.2g} on the last order"
         known = self.known or Estimate(found.mean, found.layer_means, found.spread)

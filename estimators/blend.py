@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from cumprop import streams
-from cumprop.blending import Blended
+from cumprop.blending import Blended, is_finite
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, get, register
 from cumprop.networks import MLP
@@ -24,6 +24,7 @@ class Blend(Estimator):
     far as the same samples show it: |e - m|² less its 95% limit under no bias, 0 if negative. So
     w is 1 as long as the samples do not contradict the order, and falls to V/B where they do.
     `stderr` is right where the samples show the bias, and what they leave possible where not.
+    An order that fails, or gives numbers that are not finite, has weight 0.
     Without an `rng`, inputs are those of seed 0. Cost: that of both.
 
     >>> import cumprop
@@ -69,11 +70,15 @@ class Blend(Estimator):
     ) -> Estimate:
         network, preparing = standardised(network)
         rng = rng or streams.sampling(0, network.shape.width)
-        known = self._cumulant.estimate(network, cov=cov)
+        order = self._known(network, cov)
         found = replicates(network, self.n_samples, self.design, rng, cov=cov)
-        both = Blended(found, known)
+        both = Blended(found, order)
         w = both.weight
-        possible = max(both.distance - both.noise, both.noise * np.sqrt(2 / found.freedom))
+        known = order or Estimate(
+            found.mean, found.layer_means, found.spread, status="the order overflows"
+        )
+        distance = both.distance if order else 0.0
+        possible = max(distance - both.noise, both.noise * np.sqrt(2 / found.freedom))
         variance = (1 - w) ** 2 * found.noise + w**2 * possible / len(found.mean)
         parts = (
             f"weight {w:.3g} on order {self.order} {self.kind}, {1 - w:.3g} on "
@@ -92,6 +97,15 @@ class Blend(Estimator):
             n_samples=found.n_samples,
             status=parts if known.status == "ok" else f"{parts}; {known.status}",
         )
+
+    def _known(self, network: MLP, cov: bool) -> Estimate | None:
+        """The order's estimate; None where its numbers leave the range of their type."""
+        with np.errstate(all="ignore"):
+            try:
+                found = self._cumulant.estimate(network, cov=cov)
+            except CumpropError:
+                return None
+        return found if is_finite(found) else None
 
     def predict_cost(self, shape: Shape) -> Cost:
         return self._cumulant.predict_cost(shape) + self._sampling.predict_cost(shape)

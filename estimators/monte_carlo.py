@@ -131,6 +131,10 @@ class MonteCarlo(Estimator):
 
         return keeping_digits(network, self.design, rng, take)
 
+    def independent_samples(self, outputs: Estimate) -> int | None:
+        """Its `n_samples`, whatever the design, unless it extrapolates."""
+        return self.n_samples if self.extrapolate == "none" else None
+
     def predict_cost(self, shape: Shape) -> Cost:
         """FLOPs are exact where biases, a mean and a Sigma of full rank are all there or not.
 

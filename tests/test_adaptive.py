@@ -1,7 +1,8 @@
 """Backend `adaptive`: what it chooses, what it says, and whether that is true."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -301,3 +302,126 @@ def test_one_hidden_layer_has_the_covariance_of_order_two():
     np.testing.assert_array_equal(
         found.cov, cumprop.estimate(network, "cumulant", cov=True, order=2).cov
     )
+
+
+# --- orders gone wild, and units ---------------------------------------------------------------
+
+
+def positive(activation, gain, rank, depth):
+    """Layers of mostly positive weights, and an input of this rank: correlations near 1."""
+    rng = np.random.default_rng(1)
+    widths = [40] + [48] * depth + [5]
+    weights = [(rng.normal(size=(o, i)) + 0.6) * gain / np.sqrt(i) for i, o in pairwise(widths)]
+    biases = [0.5 * rng.normal(size=o) for o in widths[1:]]
+    a = rng.normal(size=(40, rank))
+    return cumprop.MLP(
+        [w.astype(np.float32) for w in weights],
+        [b.astype(np.float32) for b in biases],
+        activation,
+        input_cov=a @ a.T,
+    )
+
+
+def small():
+    rng = np.random.default_rng(0)
+    shapes = ((32, 10), (32, 32), (3, 32))
+    return cumprop.MLP(
+        [(1e-6 * rng.normal(size=s) * np.sqrt(2 / s[1])).astype(np.float32) for s in shapes]
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "tolerance"),
+    [(small(), 0.01), (positive("sigmoid", 4, 30, 4), 0.01), (positive("tanh", 3, 12, 7), 3e-3)],
+    ids=["small weights", "sigmoid", "tanh"],
+)
+def test_orders_that_break_down_are_followed_by_samples(network, tolerance):
+    """Variances that underflow, saturate or overflow: the answer is that of plain sampling."""
+    estimate = estimated(network, tolerance, cov=True)
+    truth = replicates(network, 100_000, "antithetic", np.random.default_rng(99))
+    rounding = 1e-6 * np.abs(truth.mean)
+    off = np.abs(estimate.mean - truth.mean)
+    assert (off <= 4 * tolerance * np.sqrt(truth.variance.mean()) + rounding).all()
+    assert np.isfinite(estimate.half_width).all()
+
+
+def test_an_order_that_fails_is_one_that_overflows(monkeypatch):
+    def fails(self, network, **options):
+        raise CumpropError("E[d^0 φ^1] is not finite")
+
+    monkeypatch.setattr(Cumulant, "estimate", fails)
+    estimate = estimated(cumprop.random_mlp(32, 3, 5), 0.02)
+    assert estimate.status.startswith("sampled") and "overflows" in estimate.status
+
+
+@pytest.mark.parametrize("name", ["cov", "layer_means"])
+def test_orders_of_infinite_covariance_or_layers_overflow(monkeypatch, name):
+    finite = Cumulant.estimate
+
+    def infinite(self, network, **options):
+        found = finite(self, network, **options)
+        wild = {"cov": found.cov * np.inf, "layer_means": (found.layer_means[0] * np.inf,) * 3}
+        return replace(found, **{name: wild[name]})
+
+    monkeypatch.setattr(Cumulant, "estimate", infinite)
+    estimate = estimated(cumprop.random_mlp(32, 3, 5), 0.02, cov=True)
+    assert estimate.status.startswith("sampled") and "overflows" in estimate.status
+    assert np.isfinite(estimate.cov).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize("scale", [2.0**-60, 1e-12, 1e12, 2.0**60])
+def test_the_unit_of_the_outputs_is_free(dtype, few, scale):
+    """Scaled outputs: the same choice, the same samples, and scaled numbers."""
+    network = cumprop.random_mlp(6 if few else 48, 3, 0, dtype=dtype)
+    *hidden, last = network.weights
+    scaled = cumprop.MLP([*hidden, last * last.dtype.type(scale)])
+    one, other = estimated(network, 0.05), estimated(scaled, 0.05)
+    assert one.status.startswith("sampled" if few else "order")
+    assert other.status == one.status and other.n_samples == one.n_samples
+    close = 1e-4 if dtype == "float32" else 1e-9
+    np.testing.assert_allclose(other.mean / scale, one.mean, rtol=close)
+    np.testing.assert_allclose(other.half_width / scale, one.half_width, rtol=close)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
+def test_the_unit_of_a_sampled_network_is_free(scale):
+    """All weights scaled, so that float32 could not hold the squares of the outputs."""
+    network = cumprop.random_mlp(6, 2, 0)
+    scaled = cumprop.MLP([w * np.float32(scale) for w in network.weights])
+    one, other = estimated(network, 0.05), estimated(scaled, 0.05)
+    assert one.status.startswith("sampled")
+    assert other.status == one.status and other.n_samples == one.n_samples
+    np.testing.assert_allclose(other.mean / scale**3, one.mean, rtol=1e-4)
+    np.testing.assert_allclose(other.half_width / scale**3, one.half_width, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("screen", [10, 32, 77])
+def test_constant_outputs(dtype, screen):
+    """A dead layer, then biases: no output varies, and no search for how much begins."""
+    rng = np.random.default_rng(4)
+    weights = [rng.normal(size=s).astype(dtype) for s in ((30, 20), (30, 30), (4, 30))]
+    biases = [np.full(30, -1e3, dtype), np.ones(30, dtype), rng.normal(size=4).astype(dtype)]
+    network = cumprop.MLP(weights, biases)
+    estimate = estimated(network, 1e-3, screen=screen, cov=True)
+    assert "vary by no more than rounding" in estimate.status
+    assert estimate.n_samples <= screen
+    exact = weights[2].astype(float) @ np.ones(30) + biases[2]
+    np.testing.assert_allclose(estimate.mean, exact, atol=100 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(estimate.cov, 0, atol=100 * np.finfo(dtype).eps)
+    assert (estimate.half_width <= 1e-3).all()
+
+
+def test_outputs_of_very_different_scales():
+    """The largest output says what the tolerance is; the others are as accurate as it is."""
+    network = cumprop.random_mlp(48, 2, 3, dtype="float64")
+    scales = np.logspace(-12, 12, 48)
+    *hidden, last = network.weights
+    estimate = estimated(cumprop.MLP([*hidden, last * scales[:, None]]), 0.02, cov=True)
+    truth = replicates(network, 60_000, "orthogonal", np.random.default_rng(99))
+    unit = np.sqrt(np.sum(scales**2 * truth.variance))
+    off = scales * (estimate.mean / scales - truth.mean)
+    assert np.sqrt(np.sum(off**2)) < 0.025 * unit
+    np.testing.assert_allclose(estimate.mean / scales, truth.mean, atol=0.3)

@@ -6,6 +6,7 @@ import pytest
 import cumprop
 from cumprop import streams
 from cumprop.errors import CumpropError
+from cumprop.estimator import Estimate
 from cumprop.estimators.blend import Blend
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.replicates import replicates
@@ -81,3 +82,24 @@ def test_from_tolerance():
 def test_mistakes(parameters, message):
     with pytest.raises(CumpropError, match=message):
         Blend(**parameters)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_an_order_that_overflows_has_no_weight(monkeypatch, raises):
+    """Samples answer alone where the order fails or its numbers are not finite."""
+
+    def wild(self, network, **options):
+        if raises:
+            raise CumpropError("E[d^0 φ^1] is not finite")
+        hidden = tuple(np.zeros(n) for n in network.widths[1:-1])
+        return Estimate(np.full(network.widths[-1], np.nan), hidden, np.eye(network.widths[-1]))
+
+    network = cumprop.random_mlp(32, 2, 0)
+    truth = replicates(network, 40_000, "antithetic", np.random.default_rng(2), cov=True)
+    monkeypatch.setattr(Cumulant, "estimate", wild)
+    estimate = Blend(n_samples=4000).estimate(network, cov=True)
+    assert estimate.status.startswith("weight 0 on order 3")
+    assert "the order overflows" in estimate.status
+    errors = np.hypot(estimate.stderr, np.sqrt(truth.noise))
+    assert (abs(estimate.mean - truth.mean) <= 5 * errors).all()
+    np.testing.assert_allclose(np.diag(estimate.cov), np.diag(truth.spread), rtol=0.2)

@@ -1,5 +1,7 @@
 """Blending: an order and samples, weighed by their errors."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,18 @@ def test_a_bias_that_samples_show_counts():
     samples = drawn(np.random.default_rng(3), 16_000)
     both = Blended(samples, order(1.0), 1e-6)
     assert both.bias == pytest.approx(OUTPUTS, rel=0.05) and both.weight < 1e-3
+
+
+@pytest.mark.parametrize("unit", [1e-140, 1e-24, 1.0, 1e24])
+@pytest.mark.parametrize("quantile", [0.05, 1.0, 1.7, 40.0])
+@pytest.mark.parametrize("log_excess", [-9, -3, 0, 3, 8, 30, 100, 140])
+def test_samples_for_solves_its_equation(unit, quantile, log_excess):
+    """v solves B v (q B + v) / (v + B)² = a to 1e-9, checked in rational arithmetic."""
+    samples, allowed = drawn(np.random.default_rng(2)), 0.004 * unit
+    b = allowed * (1 + 10.0**log_excess)
+    both = Blended(samples, Estimate(samples.mean, ()), b)
+    n_samples = both.samples_for(allowed, quantile)
+    v = Fraction(samples.n_samples) * Fraction(both.noise) / Fraction(n_samples)
+    q, a, big = map(Fraction, (quantile, allowed, both.bias))
+    left = big * v * (q * big + v) / (v + big) ** 2
+    assert v > 0 and abs(left / a - 1) < Fraction(1, 10**9)

@@ -363,7 +363,7 @@ def test_models_of_other_libraries(as_json, net, tmp_path):
         (
             ("--tail-quantiles", "0.9", "--order", "1", "--kind", "ablated"),
             1,
-            "--tail-quantiles needs standard deviations, which this estimator does not give; take",
+            "quantiles need standard deviations, which this estimator does not give; take",
         ),
         (
             ("--tail", "y<0", "--estimator", "linearized"),

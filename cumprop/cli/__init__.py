@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from errno import EROFS
 
 import click
 
 import cumprop
+from cumprop.cli import streams
 from cumprop.cli.bench import bench
 from cumprop.cli.distill import distill
 from cumprop.cli.estimate import estimate
@@ -51,7 +54,19 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; `cumprop` and `python cli.py` call this."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    streams.prepare()
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        streams.flush(sys.stdout)
+        return code
+    except OSError as error:  # of what was printed
+        return _report(error)
+    finally:
+        with suppress(OSError):
+            streams.flush(sys.stderr)
+
+
+def _run(words: list[str]) -> int:
     debug = "--debug" in words
     words.sort(key=lambda word: word != "--debug")  # it may stand behind a command, too
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of a home that cannot be written
@@ -75,10 +90,15 @@ def _report(error: Exception) -> int:
         print(error, file=sys.stderr)
         return USAGE if isinstance(error, ConfigError) else RUNTIME
     if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone, as in `| head`
-        sys.stderr.close()
         return RUNTIME
     if isinstance(error, OSError):
-        print(f"{error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        reason = error.strerror or str(error)
+        if isinstance(error, PermissionError) or error.errno == EROFS:
+            reason += "" if ";" in reason else "; make it writable, or name another place"
+        print(f"{error.filename or 'input/output'}: {reason}", file=sys.stderr)
+        return RUNTIME
+    if isinstance(error, UnicodeEncodeError):  # a name with letters that the locale lacks
+        print(f"{error.object}: set PYTHONUTF8=1, or take plain letters", file=sys.stderr)
         return RUNTIME
     if isinstance(error, MemoryError):
         print("out of memory; use a smaller width or a lower order", file=sys.stderr)

@@ -129,7 +129,8 @@ def estimate(
         found, others = wanted_tail.found(mean_of, network)
         described |= found
     if wanted_quantiles is not None:
-        found, taken = wanted_quantiles.found(mean_of, network, result)
+        n_samples = backend.independent_samples(result)
+        found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
         described, others = described | found, others + taken
     seconds = time.perf_counter() - start
     described = report.of(backend.name, result, others) | described | {"seconds": seconds}
@@ -162,12 +163,15 @@ def _input(option: str, value: str | None) -> ArrayLike | None:
             if path.suffix.lower() == ".npy":  # a memory map shows what the file really has
                 table = np.array(np.lib.format.open_memmap(path, mode="r"))
             else:
-                with path.open(encoding="utf-8") as file, warnings.catch_warnings(action="error"):
-                    table = np.loadtxt(file, delimiter=",", ndmin=2)
+                text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin with a mark
+                if ";" in text:  # where commas are decimal points
+                    text = text.replace(",", ".").replace(";", ",")
+                with warnings.catch_warnings(action="error"):
+                    table = np.loadtxt(text.splitlines(), delimiter=",", ndmin=2)
         except (ValueError, OverflowError, UserWarning):  # a warning where there are none
             raise CumpropError(
                 "give a number, a .npy file of plain numbers, or a .csv file of numbers with "
-                "commas between them and no header"
+                "commas (or semicolons) between them and no header"
             ) from None
     return table.ravel() if 1 in table.shape else table
 

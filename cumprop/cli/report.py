@@ -47,7 +47,7 @@ def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
         "n_samples": result.n_samples,
         "flops": sum(components.values()),
         "flops_components": components,
-        "status": "; ".join(dict.fromkeys(run.status for run in runs)),
+        "status": "; ".join(dict.fromkeys(r.status for r in runs if r.status != "ok")) or "ok",
     }
 
 
@@ -90,7 +90,12 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     for unit in range(len(report["mean"])):
         known = {key: report[key][unit] for key in COLUMNS if report.get(key) is not None}
-        known |= {f"quantile_{q}": t[unit] for q, t in report.get("quantiles", {}).items()}
+        intervals = report.get("quantile_intervals", {})
+        for q, thresholds in report.get("quantiles", {}).items():
+            known[f"quantile_{q}"] = thresholds[unit]
+            if q in intervals:
+                low, high = (end[unit] for end in intervals[q])
+                known |= {f"quantile_{q}_low": low, f"quantile_{q}_high": high}
         cov = (
             {f"cov_{j}": value for j, value in enumerate(report["cov"][unit])}
             if "cov" in report

@@ -63,7 +63,7 @@ def verify(directory: Path) -> int:
     """
     from cumprop import store, verification
 
-    examined = {f.name: verification.verify(f) for f in store.config_folders(directory)}
+    examined = {f.resolve().name: verification.verify(f) for f in store.config_folders(directory)}
     problems = [problem for _, found in examined.values() for problem in found]
     for problem in problems:
         print(problem)

@@ -9,7 +9,7 @@ from math import isfinite, nan
 from typing import TYPE_CHECKING, Any, Self
 
 from cumprop.cli import report
-from cumprop.errors import ConfigError, CumpropError
+from cumprop.errors import ConfigError
 
 if TYPE_CHECKING:
     from cumprop.estimator import Estimate
@@ -70,25 +70,23 @@ class Quantiles:
         return cls(numbers)
 
     def found(
-        self, run: Run, network: MLP, outputs: Estimate
+        self, run: Run, network: MLP, outputs: Estimate, n_samples: int | None, seed: int
     ) -> tuple[dict[str, Any], list[Estimate]]:
-        """The part of the report, and the estimates it took; `outputs` has their covariance."""
+        """The part of the report, and the estimates it took."""
         import numpy as np
 
         from cumprop.quantiles import quantiles
 
-        if outputs.cov is None:
-            raise CumpropError(
-                "--tail-quantiles needs standard deviations, which this estimator does not give; "
-                "take cumulant of order 2 or more, or monte_carlo"
-            )
-        std = np.sqrt(np.diag(outputs.cov).clip(0))
-        thresholds, estimates = {}, []
-        for q in self.probabilities:
-            found, taken = quantiles(run, network, q, outputs.mean, std)
-            thresholds[f"{q:g}"] = report.numbers(found)
-            estimates += taken
-        return {"quantiles": thresholds}, estimates
+        rng = np.random.default_rng(seed)
+        found = quantiles(run, network, self.probabilities, outputs, n_samples, rng)
+        names = [f"{q:g}" for q in self.probabilities]
+        described = {
+            "quantiles": dict(zip(names, map(report.numbers, found.thresholds), strict=True))
+        }
+        if found.intervals is not None:
+            ends = map(report.numbers, found.intervals)
+            described["quantile_intervals"] = dict(zip(names, ends, strict=True))
+        return described, found.estimates
 
 
 def _number(word: str) -> float:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cumprop.errors import CumpropError
+
+_BACKEND = os.environ.get("MPLBACKEND", "")
+if "matplotlib" not in sys.modules and _BACKEND.startswith("module://"):
+    # that of a notebook, which processes started there inherit: matplotlib cannot be imported where
+    # it is not installed, and figures are drawn without it in any case
+    try:
+        _installed = find_spec(_BACKEND.removeprefix("module://")) is not None
+    except ImportError:
+        _installed = False
+    if not _installed:
+        os.environ["MPLBACKEND"] = "agg"
 
 _NOT_FIGURES = {"caption", "sampled_check", "scaling", "style", "tradeoff"}
 
@@ -37,6 +50,7 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
             raise CumpropError(
                 f"unknown figure {name!r}; the known ones are {', '.join(available())}"
             )
+    from cumprop import store
     from cumprop.plots import style
 
     written: list[Path] = []
@@ -45,7 +59,9 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
             draw = importlib.import_module(f"cumprop.plots.{name}").draw
             try:
                 with style.context():
-                    written += style.save(draw(rows), Path(out) / f"{config}_{name}")
+                    written += style.save(
+                        draw(rows), Path(out) / f"{store.shortened(config)}_{name}"
+                    )
             except CumpropError as error:
                 if figures:
                     raise
