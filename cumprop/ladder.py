@@ -101,7 +101,8 @@ def unexplained(z: Array, x: Array) -> float:
     squares = np.add.reduce(z * z, axis=0)
     inverse = 1 / np.where(squares > 0, squares, 1)
     residual = x - z * (np.add.reduce(z * x, axis=0) * inverse)
-    left = float(np.sum(residual * residual / (1 - 1 / m - z * z * inverse)))
+    lever = np.maximum(1 - 1 / m - z * z * inverse, 1 / m**2)  # 0 where one sample is all there is
+    left = float(np.sum(residual * residual / lever))
     return min(1.0, left / (float(np.sum(x * x)) * m / (m - 1) or 1))
 
 

@@ -42,6 +42,8 @@ SOBOL_INPUTS = 8
 """With so few a Sobol sequence is better than orthogonal inputs."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
+ENOUGH = 64
+"""Passes before which none are believed to be enough: the pairs of fewer agree by chance."""
 SAMPLED = "sampled"
 """The first word of a status where samples were taken."""
 ROUNDING_ERRORS = 10
@@ -162,6 +164,8 @@ class _Search:
         self.error = self.expansion.error(LADDER[0])
 
     def result(self) -> Estimate:
+        if self.constant or self.need <= self.passes:
+            self.draw_more(max(ENOUGH - self.passes, 2))
         if self.constant:
             return self.sampled("the outputs vary by no more than rounding")
         if self.need <= self.passes:
@@ -231,7 +235,9 @@ class _Search:
 
     @property
     def need(self) -> float:
-        """Samples of this design that meet the tolerance with confidence."""
+        """Samples of this design that meet the tolerance with confidence; 0 for constants."""
+        if self.constant:
+            return 0.0
         return self.samples_for(self.samples.quantile(CONFIDENCE))
 
     @property
@@ -358,7 +364,7 @@ class _Search:
             half_width=np.hypot(half_width, 2 * rounding),
             flops=added(*self.spent),
             n_samples=self.passes,
-            status=_status(choice, self.in_units(stderr), reason),
+            status=_status(choice, 0.0 if self.constant else self.in_units(stderr), reason),
         )
 
 
