@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -12,16 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import activations
-from cumprop.activations import Activation, Heaviside, LeakyReLU, Sign, WickTable
+from cumprop.activations import Activation, Heaviside, LeakyReLU, Sign
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import component, counted, counting, plain
 from cumprop.networks import MLP
-from cumprop.quadrature import QuadratureTable
+from cumprop.quadrature import TOLERANCE, QuadratureTable
+
+from .cumulant.engine import (
+    AffineMap,
+    Standardised,
+    Wanted,
+    expected,
+    standard_input,
+    standardised_map,
+    wick_coefficients,
+)
 
 Array = NDArray[Any]
 
-MIN_VARIANCE = 1e-10  # below it, variances are raised for the Wick coefficients
 MAX_TERMS = 40  # of the series in C_ij; pairs that need more are integrated
 NODES = 64  # of the integral over C_ij
 _TINY = float(np.finfo(np.float64).tiny)
@@ -61,41 +70,38 @@ class Gaussian(Estimator):
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
-        precision, clamped = 0.0, False
-        layer_means = []
+        layer_means, precision, negative = list[Array](), 0.0, 0
         with counting() as flops:
-            mean, c = _input(network)
-            for layer, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-                last_hidden = layer == network.depth - 1 and not cov
+            mean, C, unit = standard_input(network)
+            *maps, last = map(AffineMap, map(counted, network.weights), network.biases)
+            for layer, affine in enumerate(maps):
+                wanted: Wanted = "covariance" if cov or layer < network.depth - 1 else "mean"
                 with component("linear"):
-                    mean = w @ mean if b is None else w @ mean + b
-                    if layer == network.depth:
-                        c = _propagated(w, c) if cov else None
-                        break
-                    if last_hidden:
-                        wc = counted(w) if c is None else w @ c
-                        variance = np.vecdot(wc, w).astype(np.float64)
-                    else:
-                        c = _propagated(w, c)
-                        variance = np.diagonal(c).astype(np.float64)
+                    z = standardised_map(affine, mean, C, wanted)
                 with component("nonlinear"):
-                    clamped |= bool((variance < MIN_VARIANCE).any())
-                    activated = _Activated(network.activations[layer], mean, variance)
-                    if not last_hidden:
-                        assert c is not None
-                        c = activated.cov(c, self._tolerance(network.dtype))
-                    mean = activated.mean.astype(network.dtype)
-                    layer_means.append(plain(mean))
-                    precision = max(precision, activated.precision)
+                    activated = _Activated(network.activations[layer], z, unit)
+                    C = (
+                        activated.cov(z.C, self._tolerance(network.dtype))
+                        if z.covariance is not None
+                        else None
+                    )
+                    mean, unit = activated.mean.astype(network.dtype), activated.unit
+                layer_means.append(plain(mean))
+                precision, negative = max(precision, activated.precision), negative + z.negative
+            with component("linear"):
+                mean = last.mean(mean)
+                covariance = last.covariance(C) if cov else None
+                if covariance is not None and unit != 1:
+                    covariance = covariance * unit**2
         notes = []
-        if clamped:
-            notes.append(f"variances below {MIN_VARIANCE:g} were raised to it")
+        if negative:
+            notes.append(f"the variances of {negative} neurons came out negative: taken as 0")
         if precision:
             notes.append(f"quadrature is stable to {precision:.1e} only")
         return Estimate(
             mean=plain(mean),
             layer_means=tuple(layer_means),
-            cov=None if c is None or not cov else plain(c),
+            cov=plain(covariance),
             flops=flops,
             status="; ".join(notes) or "ok",
         )
@@ -121,38 +127,42 @@ class Gaussian(Estimator):
             terms, per_neuron = _typical(name, rho, self._tolerance(shape.dtype))
             flops += products + n * per_neuron + (0 if last else (3 * terms + 2) * n**2)
         itemsize = np.dtype(shape.dtype).itemsize
-        peak = 4 * itemsize * max(widths) ** 2 + 1000 * max(widths)
+        peak = 4 * itemsize * max(widths) ** 2 + 1500 * max(widths)
         return Cost(int(flops), peak)
 
 
 class _Activated:
-    """X = φ(Z), Z ~ N(mean, C), one layer. Vectors are float64, matrices of C's type."""
+    """X = φ(Z) = E[X] + unit · X̂, one layer of standardised Z. Vectors are float64."""
 
-    def __init__(self, activation: Activation, mean: Array, variance: Array) -> None:
+    def __init__(self, activation: Activation, z: Standardised, unit: float) -> None:
         self.activation = activation
-        self._mean = mean.astype(np.float64)
-        self._sigma = np.sqrt(np.maximum(variance, MIN_VARIANCE))
-        self._table: WickTable = activation.wick_table(self._mean, self._sigma * self._sigma)
+        z = replace(z, mean=z.mean.astype(np.float64), spread=z.spread.astype(np.float64))
+        self._mean, self._sigma = z.mean, z.spread * unit
+        self._table = wick_coefficients(activation, z, unit, trust=TOLERANCE)
+        self.unit = self._table.size
+        self._constant = z.constant
         self._pairs_precision = 0.0
 
-    @property
+    @cached_property
     def mean(self) -> Array:
-        return self._table(0, 1)
+        """E[X]."""
+        mean: Array = expected(self._table(0, 1), self._table)
+        return mean
 
     @property
     def precision(self) -> float:
         return max(self._table.precision, self._pairs_precision)
 
-    def cov(self, c: Array, tolerance: float) -> Array:
-        """Cov(X_i, X_j) = Σ_k ρ_ij^k a_k(i) a_k(j), with a_k = σ^k w(k,1)/√k!.
+    def cov(self, rho: Array, tolerance: float) -> Array:
+        """Cov(X̂_i, X̂_j) = Σ_k ρ_ij^k a_k(i) a_k(j), a_k = a(k,1)/√k!, from the correlations of Z.
 
-        The tail after k terms is at most |ρ|^(k+1) √(R_i R_j), R = Var X - Σ_m≤k a_m²: pairs with
+        The tail after k terms is at most |ρ|^(k+1) √(R_i R_j), R = Var X̂ - Σ_m≤k a_m²: pairs with
         |ρ| ≤ `reach` are done when that is below the tolerance. Those not done by 40 terms are
         integrated.
         """
-        inverse = (1 / self._sigma).astype(c.dtype)
-        rho = c * inverse[:, None]
-        rho *= inverse
+        if self._constant is not None:
+            varies = np.where(self._constant, 0.0, 1.0).astype(rho.dtype)
+            rho = rho * varies[:, None] * varies
         plain(rho)[np.diag_indices(len(rho))] = 0
         np.clip(plain(rho), -1, 1, out=plain(rho))
         largest = max(float(plain(rho).max()), -float(plain(rho).min()))
@@ -160,7 +170,7 @@ class _Activated:
         terms, reach = self.series(largest, tolerance)
         cov: Array = np.zeros_like(rho)
         for term in reversed(terms):
-            a = term.astype(c.dtype)
+            a = term.astype(rho.dtype)
             cov += a[:, None] * a
             cov *= rho
         if reach < largest:
@@ -176,12 +186,10 @@ class _Activated:
         """The terms a_1, a_2, … that correlations up to `largest` need, and their reach."""
         terms: list[Array] = []
         tail = self._variance
-        scale = np.ones_like(self._sigma)
         reach = 0.0
         while reach < largest and len(terms) < MAX_TERMS:
             k = len(terms) + 1
-            scale = scale * (self._sigma / math.sqrt(k))
-            terms.append(self._table(k, 1) * scale)
+            terms.append(self._table(k, 1) * (1 / math.sqrt(math.factorial(k))))
             tail = tail - terms[-1] * terms[-1]
             ratio = max(float(np.max(tail / np.maximum(self._variance, _TINY))), _TINY)
             reach = min(1.0, (tolerance / ratio) ** (1 / (k + 1)))
@@ -189,14 +197,16 @@ class _Activated:
 
     @cached_property
     def _variance(self) -> Array:
-        variance: Array = self._table(0, 2) - self.mean * self.mean
+        """Var[X̂]."""
+        first = self._table(0, 1)
+        variance: Array = self._table(0, 2) - first * first
         return variance
 
     def _slow(self, i: Array, j: Array, rho: Array) -> Array:
         """Covariances of pairs (i, j), whatever their correlation."""
         rho = rho.astype(np.float64)
         if isinstance(self.activation, LeakyReLU):
-            a: Array = self._table(1, 1) * self._sigma
+            a: Array = self._table(1, 1)
             jump = 1 - self.activation.slope
             remainder = self._density_integral(i, j, rho, order=2)
             return a[i] * a[j] * rho + jump**2 * remainder
@@ -224,12 +234,13 @@ class _Activated:
         if order == 1:
             integrand *= sign
         else:
-            integrand *= (rho - sin) * (self._sigma[i] * self._sigma[j])[:, None]
+            sigma = self._sigma * (1 / self.unit)
+            integrand *= (rho - sin) * (sigma[i] * sigma[j])[:, None]
         total: Array = np.add.reduce(integrand, axis=1)
         return total
 
     def _by_conditioning(self, i: int, j: int, rho: float) -> float:
-        """E[φ(Z_i) E[φ(Z_j) | Z_i]] - E[X_i] E[X_j] by nested quadrature."""
+        """Cov of X̂_i and E[φ(Z_j) | Z_i], by nested quadrature of φ less its mean."""
         rho = float(rho)
         slope = rho * self._sigma[j] / self._sigma[i]
         variance = max(1 - rho * rho, 1e-14) * self._sigma[j] ** 2
@@ -238,30 +249,20 @@ class _Activated:
         def product(z: Array) -> Array:
             mean = self._mean[j] + slope * (z - self._mean[i])
             inner = self.activation.wick_table(mean, np.full_like(z, variance))(0, 1)
-            return self.activation.forward(z) * inner
+            left = (self.activation.forward(z) - self.mean[i]) * (1 / self.unit)
+            right = (inner - self.mean[j]) * (1 / self.unit)
+            both: Array = left * right
+            return both
 
         outer = QuadratureTable(
             product,
             self._mean[i : i + 1],
-            self._sigma[i : i + 1] ** 2,
+            self._sigma[i : i + 1],
             (*kinks, *(float(self._mean[i] + (b - self._mean[j]) / slope) for b in kinks)),
         )
-        second_moment = float(outer(0, 1)[0])
         self._pairs_precision = max(self._pairs_precision, outer.precision)
-        return second_moment - float(self.mean[i] * self.mean[j])
-
-
-def _input(network: MLP) -> tuple[Array, Array | None]:
-    """Mean and covariance of the input, the identity being None."""
-    mean = network.input_mean
-    zero = np.zeros(network.widths[0], network.dtype)
-    c = network.input_cov
-    return counted(zero if mean is None else mean), None if c is None else counted(c)
-
-
-def _propagated(w: Array, c: Array | None) -> Array:
-    """W C Wᵀ."""
-    return counted(w) @ w.T if c is None else w @ c @ w.T
+        covariance = outer(0, 1)[0] * outer.size
+        return float(covariance if outer.centre is None else covariance + outer.centre[0])
 
 
 def _typical(name: str, rho: float, tolerance: float) -> tuple[int, float]:
@@ -272,6 +273,8 @@ def _typical(name: str, rho: float, tolerance: float) -> tuple[int, float]:
         activation = activations.get("tanh")
     neurons = 8
     with counting() as flops:
-        activated = _Activated(activation, counted(np.zeros(neurons)), counted(np.ones(neurons)))
+        mean, spread = counted(np.zeros(neurons)), counted(np.ones(neurons))
+        z = Standardised(AffineMap(np.eye(neurons), None), mean, spread)
+        activated = _Activated(activation, z, 1.0)
         terms, _ = activated.series(rho, tolerance)
     return len(terms), flops.total / neurons

@@ -139,15 +139,16 @@ def standardised(
 
     `terms` gives Σ_j W_ij² Var[X̂_j], asked for where a variance looks like rounding.
     """
-    largest = float(variance.max())
-    if not occurs(variance <= ROUNDING * _noise(affine.weight) * largest):
-        return Standardised(affine, mean, np.sqrt(variance), covariance)
-    floor = ROUNDING * _noise(affine.weight) * terms()
-    constant = variance <= floor
-    raised = np.where(constant, floor, variance)
-    raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
-    negative = int((variance < -floor).sum())
-    return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
+    with component("nonlinear"):
+        largest = float(variance.max())
+        if not occurs(variance <= ROUNDING * _noise(affine.weight) * largest):
+            return Standardised(affine, mean, np.sqrt(variance), covariance)
+        floor = ROUNDING * _noise(affine.weight) * terms()
+        constant = variance <= floor
+        raised = np.where(constant, floor, variance)
+        raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
+        negative = int((variance < -floor).sum())
+        return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
 
 
 def _noise(weight: Array) -> float:
@@ -182,10 +183,12 @@ Coefficients = HermiteTable | WithConstants
 """w(k,p) of X̂ = (φ(Z) - centre)/size, by derivatives in Ẑ."""
 
 
-def wick_coefficients(activation: Activation, z: Standardised, unit: float) -> Coefficients:
+def wick_coefficients(
+    activation: Activation, z: Standardised, unit: float, trust: float = TRUSTED_NODES
+) -> Coefficients:
     """The coefficients of a layer; `unit` is that of its inputs X̂."""
     sigma = z.spread * unit
-    table = activation.coefficients(z.mean, sigma, trust=TRUSTED_NODES)
+    table = activation.coefficients(z.mean, sigma, trust)
     return table if z.constant is None else WithConstants(table, activation, z, sigma)
 
 
@@ -221,7 +224,7 @@ def propagate(
     for i, (affine, activation) in enumerate(zip(maps, network.activations, strict=True)):
         wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
         with component("linear"):
-            z = _standardised(affine, mean, x.C, wanted)
+            z = standardised_map(affine, mean, x.C, wanted)
         with component("nonlinear"):
             w = wick_coefficients(activation, z, unit)
         x = step(x, z, w, wanted)
@@ -236,7 +239,10 @@ def propagate(
         return Propagated(last.mean(mean), layer_means, covariance, negative, precision)
 
 
-def _standardised(affine: AffineMap, mean: Array, C: Array | None, wanted: Wanted) -> Standardised:
+def standardised_map(
+    affine: AffineMap, mean: Array, C: Array | None, wanted: Wanted
+) -> Standardised:
+    """Z = W X + b, of E[X] and Cov[X̂]."""
     covariance = None if wanted == "mean" else affine.covariance(C)
     variance = affine.variance(C) if covariance is None else diagonal(covariance, (2,)).copy()
 
