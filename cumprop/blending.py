@@ -52,8 +52,13 @@ class Blended:
 
     @cached_property
     def bias(self) -> float:
-        """B."""
-        return max(self.expected, self.distance - self.samples.upper(CONFIDENCE))
+        """B; what rounding makes of none is none."""
+        if self.order is None:
+            return inf
+        eps = float(np.finfo(self.order.mean.dtype).eps)
+        size = float(np.sum(self.samples.variance + self.samples.mean**2))
+        shown = self.distance - self.samples.upper(CONFIDENCE) - (4 * eps) ** 2 * size
+        return max(self.expected, shown)
 
     @cached_property
     def noise(self) -> float:
