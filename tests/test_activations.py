@@ -200,7 +200,7 @@ def test_blocks_of_neurons_change_nothing(monkeypatch):
 
 
 def test_narrow_neurons():
-    """At the variance clamp w(k,p) is the derivative of φ^p at the mean, up to rounding / σ^k."""
+    """For small σ, w(k,p) is the derivative of φ^p at the mean, up to rounding / σ^k."""
     mean, sigma = np.array([0.7]), 1e-5
     table = get("tanh").wick_table(mean, np.array([sigma**2]))
     t = np.tanh(0.7)

@@ -316,3 +316,14 @@ def test_predicted_flops_are_those_counted(variant, activation):
     counted = estimator.estimate(network).flops.total
     # phantoms take quadrature as converged at once
     assert predicted == counted if activation == "relu" else predicted <= counted
+
+
+def test_negative_output_variances_are_named():
+    """Ten inputs of correlation 1: one in truth, which order 3 takes for many."""
+    rng = np.random.default_rng(0)
+    maps = [(32, 10), (32, 32), (3, 32)]
+    weights = [rng.normal(size=shape) * np.sqrt(2 / shape[1]) for shape in maps]
+    network = cumprop.MLP(weights, input_cov=np.ones((10, 10)))
+    estimate = cumprop.estimate(network, "cumulant", order=3, cov=True)
+    below = int((np.diag(estimate.cov) < 0).sum())
+    assert below and f"the variances of {below} outputs came out negative" in estimate.status

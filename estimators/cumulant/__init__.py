@@ -189,6 +189,9 @@ def _status(found: Propagated) -> str:
     notes = []
     if found.negative:
         notes.append(f"the variances of {found.negative} neurons came out negative: taken as 0")
+    below = 0 if found.cov is None else int((found.cov.diagonal() < 0).sum())
+    if below:
+        notes.append(f"the variances of {below} outputs came out negative: take monte_carlo")
     if found.precision > TOLERANCE:
         notes.append(f"Wick coefficients are good to {found.precision:.0e} of their scale")
     return "; ".join(notes) or "ok"
