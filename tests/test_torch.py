@@ -320,3 +320,23 @@ def test_gpu(full_products, order, engine):
     assert found.mean.device.type == "cuda"
     assert np.allclose(found.mean.cpu().numpy(), wanted.mean, rtol=1e-10, atol=1e-10)
     assert dict(found.flops) == dict(wanted.flops)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("parameters", [{"order": 2}, {"order": 3, "kind": "tree"}, {"order": 4}])
+def test_small_inputs_and_dead_neurons_have_gradients(activation, parameters):
+    """σ → 0 and rows of zeros: NumPy's numbers, and no gradient that is not finite."""
+    weights, biases, mean, _ = parameters_of()
+    weights[0][2], weights[1][3] = 0, 0
+    sigma = 1e-8
+    one = cumprop.MLP(weights, biases, activation, mean, sigma**2)
+    tensors = [torch.tensor(a, requires_grad=True) for a in (*weights, *biases)]
+    n = len(weights)
+    other = cumprop.MLP(tensors[:n], tensors[n:], activation, torch.tensor(mean), sigma**2)
+    wanted, found = (
+        cumprop.estimate(net, "cumulant", cov=True, **parameters) for net in (one, other)
+    )
+    for a, b in zip(outputs(wanted), outputs(found), strict=True):
+        assert np.abs(a - b.detach().numpy()).max() <= 1e-12 * np.abs(a).max()
+    (found.mean.sum() + found.cov.sum() / sigma**2).backward()
+    assert all(bool(tensor.grad.isfinite().all()) for tensor in tensors)
