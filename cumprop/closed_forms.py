@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from math import comb, factorial, inf, log, log2, pi, sqrt
+from math import comb, factorial, log, log2, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from cumprop.flops import occurs
 
 Array = NDArray[Any]
 
+SMALLEST = 1e-300
+"""What is smaller is as good as 0: its reciprocal would be infinite."""
 REACH = 40.0
 """Beyond so many standard deviations the normal density is 0 in float64."""
 
@@ -166,14 +168,14 @@ def hermite_moment(m: int, k: int) -> int:
 
 
 def convenient_unit(x: float) -> float:
-    """1 if x is within 1e±3, 0 or not finite; else the power of two in which x is about 1.
+    """1 if x is within 1e±3, or beyond 1e±300; else the power of two in which x is about 1.
 
     >>> convenient_unit(0.3), convenient_unit(1e6) == 2**20
     (1.0, True)
     """
-    if not 0 < x < inf or 1e-3 <= x <= 1e3:
+    if not SMALLEST < x < 1 / SMALLEST or 1e-3 <= x <= 1e3:
         return 1.0
-    return 2.0 ** min(round(log2(x)), 1023)
+    return 2.0 ** round(log2(x))
 
 
 def power(x: Array, p: int) -> Array:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from cumprop import MLP, CumpropError, estimate, random_mlp
+from cumprop import MLP, CumpropError, activations, estimate, random_mlp
 from cumprop.activations import Custom
 from cumprop.estimator import build
-from cumprop.estimators.gaussian import Gaussian
+from cumprop.estimators.cumulant.engine import AffineMap, Standardised
+from cumprop.estimators.gaussian import Gaussian, _Activated
+from cumprop.flops import counted
+from cumprop.hermite_series import HermiteSeries
 
 FORWARD = {
     "relu": lambda z: np.maximum(z, 0),
@@ -206,3 +209,68 @@ def test_bad_parameters_give_one_clear_line():
         with pytest.raises(CumpropError, match="series_tolerance"):
             build("gaussian", series_tolerance=value)
     assert estimate(random_mlp(8, 1, 0), "gaussian").mean.shape == (8,)
+
+
+# --- strong correlations -----------------------------------------------------------------------
+
+
+SWISH = Custom(lambda z: z * special.expit(z), name="swish")
+BUMP = Custom(lambda z: np.exp(-z * z), name="bump")
+
+
+def few_inputs(gain, widths, activation):
+    """Large pre-activations of few inputs: many correlations near 1."""
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(o, i)) * gain / np.sqrt(i) for i, o in pairwise(widths)]
+    return MLP([w.astype(np.float32) for w in weights], None, activation)
+
+
+@pytest.mark.parametrize("widths", [(4, 16, 16, 1), (4, 64, 64, 1), (8, 128, 128, 128, 3)])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "gelu", SWISH], ids=str)
+@pytest.mark.parametrize("gain", [1, 6])
+def test_large_correlated_pre_activations_take_what_is_predicted(widths, activation, gain):
+    network = few_inputs(gain, widths, activation)
+    found = Gaussian().estimate(network)
+    assert found.flops.total <= 3 * Gaussian().predict_cost(network.shape).flops
+    assert found.status == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", BUMP], ids=str)
+@pytest.mark.parametrize("gain", [1, 20])
+@pytest.mark.parametrize("nearly", [0.1, 1e-6])
+def test_covariances_of_strongly_correlated_neurons(activation, gain, nearly):
+    """Equal, opposite, nearly equal and scaled neurons; the oracle is nested quadrature."""
+    rng = np.random.default_rng(1)
+    w = rng.normal(size=(8, 4)) * gain / 2
+    w[1], w[2], w[3] = -w[0], w[0] * (1 + nearly), w[0] + nearly * w[5]
+    w[4], w[6] = 2 * w[0] + nearly * w[5], -w[0] / 2 + 10 * nearly * w[5]
+    mean = 0.3 * gain * rng.normal(size=8)
+    c = w @ w.T
+    z = Standardised(AffineMap(w, None), mean, np.sqrt(np.diag(c)), counted(c))
+    activated = _Activated(MLP([w, w.T], None, activation).activations[0], z, 1.0)
+    assert activated.unit == 1
+    cov = activated.cov(z.C, 1e-10)
+    sd, sigma = np.sqrt(np.diag(cov)), np.sqrt(np.diag(c))
+    for i, j in [(0, 1), (0, 3), (4, 6)]:
+        rho = np.clip(c[i, j] / sigma[i] / sigma[j], -1, 1)
+        exact = activated._by_conditioning(i, j, float(rho))
+        assert cov[i, j] == pytest.approx(exact, abs=1e-8 * sd[i] * sd[j])
+    np.testing.assert_allclose(cov, cov.T, atol=1e-14)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+@pytest.mark.parametrize("sigma", [0.3, 2.0, 15.0])
+def test_terms_from_shared_nodes_are_those_of_the_tables(activation, sigma):
+    mean, sigmas = np.array([-0.4, 0.0, 1.1]) * sigma, sigma * np.array([0.5, 1.0, 1.3])
+    phi = activations.get(activation)
+    table = phi.wick_table(mean, sigmas**2)
+    variance = table(0, 2) - table(0, 1) ** 2
+    series = HermiteSeries(phi.forward, mean, sigmas, table(0, 1), variance, 1e-10)
+    assert series.converged and (series.coarse or sigma > 0.3) and not (series.coarse and sigma > 2)
+    terms = series.terms(1, 15)
+    np.testing.assert_array_equal(series.terms(5, 9), terms[4:8])
+    np.testing.assert_array_equal(series.terms(1, 15, np.array([2]))[:, :2], 0)
+    for k in (1, 2, 7, 14):
+        expected = table(k, 1) * sigmas**k / math.sqrt(math.factorial(k))
+        np.testing.assert_allclose(terms[k - 1], expected, atol=1e-8 * np.sqrt(variance).max())
