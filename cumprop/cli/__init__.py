@@ -94,7 +94,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         if isinstance(error, PermissionError) or error.errno == EROFS:
-            reason += "" if ";" in reason else "; make it writable, or name another place"
+            reason += "" if ";" in reason else "; allow access, or name another place"
         print(f"{error.filename or 'input/output'}: {reason}", file=sys.stderr)
         return RUNTIME
     if isinstance(error, UnicodeEncodeError):  # a name with letters that the locale lacks

@@ -73,11 +73,10 @@ class Quantiles:
         self, run: Run, network: MLP, outputs: Estimate, n_samples: int | None, seed: int
     ) -> tuple[dict[str, Any], list[Estimate]]:
         """The part of the report, and the estimates it took."""
-        import numpy as np
-
+        from cumprop import streams
         from cumprop.quantiles import quantiles
 
-        rng = np.random.default_rng(seed)
+        rng = streams.sampling(seed, network.shape.width)
         found = quantiles(run, network, self.probabilities, outputs, n_samples, rng)
         names = [f"{q:g}" for q in self.probabilities]
         described = {
