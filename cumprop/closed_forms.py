@@ -16,7 +16,7 @@ from cumprop.flops import occurs
 Array = NDArray[Any]
 
 SMALLEST = 1e-300
-"""What is smaller is as good as 0: its reciprocal would be infinite."""
+"""Smaller numbers count as 0, for their reciprocals are infinite."""
 REACH = 40.0
 """Beyond so many standard deviations the normal density is 0 in float64."""
 

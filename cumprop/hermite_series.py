@@ -139,7 +139,7 @@ class HermiteSeries:
         return counted(found)
 
     def flops_of_terms(self, neurons: Array) -> float:
-        """Of the next `BLOCK` of them."""
+        """FLOPs of the next `BLOCK` terms."""
         return float(2 * BLOCK * np.sum(self._sizes[self._group_of[neurons]]))
 
     def flops_of_pairs(self, i: Array, j: Array, rho: Array) -> float:

@@ -134,12 +134,13 @@ class Cumulant(Estimator):
             )
         with counting() as flops:
             found = self._propagate(network, cov)
+            status = _status(found)
         return Estimate(
             mean=plain(found.mean),
             layer_means=tuple(plain(mean) for mean in found.layer_means),
             cov=plain(found.cov),
             flops=flops,
-            status=_status(found),
+            status=status,
         )
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
