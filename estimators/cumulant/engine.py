@@ -11,12 +11,13 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, HermiteTable
+from cumprop.activations import Activation
 from cumprop.closed_forms import convenient_unit, power
 from cumprop.cumulants import DiagonalMetric, Metric, diagonal, lookup
 from cumprop.diagrams import Block
 from cumprop.flops import component, counted, occurs
 from cumprop.networks import MLP
+from cumprop.wick import HermiteTable
 
 Array = NDArray[Any]
 
