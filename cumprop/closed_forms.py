@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from cumprop.flops import occurs
+from cumprop.flops import not_counting, occurs
 
 Array = NDArray[Any]
 
@@ -99,10 +99,11 @@ class HomogeneousTable:
         if sides[0]:
             self._straight = np.logical_or(self._straight, alpha < -far)
         if occurs(self._straight):
-            below, above = (np.full_like(mean, side) for side in sides)
-            side = np.where(mean > 0, above, below)
-            self.centre = np.where(self._straight, side * mean if degree else side, 0.0)
-            self._slope = side * self._unit if self._unit is not None else np.zeros_like(side)
+            with not_counting():  # counts of FLOPs depend on shapes alone
+                below, above = (np.full_like(mean, side) for side in sides)
+                side = np.where(mean > 0, above, below)
+                self.centre = np.where(self._straight, side * mean if degree else side, 0.0)
+                self._slope = np.zeros_like(side) if self._unit is None else side * self._unit
 
     def __call__(self, k: int, p: int) -> Array:
         if (k, p) not in self._known:
@@ -112,7 +113,9 @@ class HomogeneousTable:
                     self._units[p] = power(self._unit, p)
                 w = self._units[p] * w
             if self.centre is not None:
-                w = np.where(self._straight, hermite_moment(p, k) * power(self._slope, p), w)
+                with not_counting():
+                    line = hermite_moment(p, k) * power(self._slope, p)
+                    w = np.where(self._straight, line, w)
             self._known[k, p] = w
         return self._known[k, p]
 

@@ -101,7 +101,11 @@ def counting() -> Iterator[Flops]:
 
 @contextmanager
 def not_counting() -> Iterator[None]:
-    """Leave what is done inside the block out of the count, as it is predicted, not executed."""
+    """Leave what is done inside the block out of the count.
+
+    That is what is predicted, not executed; and the few operations per neuron that only some
+    numbers need, so that the FLOPs of ReLU networks depend on their shape alone.
+    """
     with _meter_set(None):
         yield
 

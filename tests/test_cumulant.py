@@ -327,3 +327,13 @@ def test_negative_output_variances_are_named():
     estimate = cumprop.estimate(network, "cumulant", order=3, cov=True)
     below = int((np.diag(estimate.cov) < 0).sum())
     assert below and f"the variances of {below} outputs came out negative" in estimate.status
+
+
+@pytest.mark.parametrize("variant", [*sorted(STRUCTURED), (3, "augmented"), (3, "tree")])
+def test_counts_depend_on_the_shape_alone(variant):
+    """Also where an order breaks down: some variances at width 8 and depth 8 are negative."""
+    estimator = Cumulant(*variant)
+    network = cumprop.random_mlp(8, 8, 0)
+    estimate = estimator.estimate(network)
+    assert variant[0] == 2 or "came out negative" in estimate.status
+    assert estimate.flops.total == estimator.predict_cost(network.shape).flops

@@ -15,7 +15,7 @@ from cumprop.activations import Activation
 from cumprop.closed_forms import convenient_unit, power
 from cumprop.cumulants import DiagonalMetric, Metric, diagonal, lookup
 from cumprop.diagrams import Block
-from cumprop.flops import component, counted, occurs
+from cumprop.flops import component, counted, not_counting, occurs
 from cumprop.networks import MLP
 from cumprop.wick import HermiteTable
 
@@ -140,21 +140,19 @@ def standardised(
 
     `terms` gives Σ_j W_ij² Var[X̂_j], asked for where a variance looks like rounding.
     """
+    noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
     with component("nonlinear"):
         largest = float(variance.max())
-        if not occurs(variance <= ROUNDING * _noise(affine.weight) * largest):
+        if not occurs(variance <= noise * largest):
             return Standardised(affine, mean, np.sqrt(variance), covariance)
-        floor = ROUNDING * _noise(affine.weight) * terms()
+    with not_counting():  # counts of FLOPs depend on shapes alone
+        floor = noise * terms()
         constant = variance <= floor
         raised = np.where(constant, floor, variance)
         raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
         negative = int((variance < -floor).sum())
+    with component("nonlinear"):
         return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
-
-
-def _noise(weight: Array) -> float:
-    """Relative rounding error of a sum over the inputs."""
-    return float(np.finfo(weight.dtype).eps) * sqrt(weight.shape[1])
 
 
 class WithConstants:
@@ -166,18 +164,21 @@ class WithConstants:
         assert z.constant is not None
         self._table, self._constant = table, z.constant
         self.size, self.precision = table.size, table.precision
-        centre = np.zeros_like(z.mean) if table.centre is None else table.centre
-        self.centre = np.where(z.constant, activation.forward(z.mean), centre)
-        if activation.differentiable:
-            rise = activation.derivative(z.mean) * sigma
-        else:
-            ends = (activation.forward(z.mean + h) for h in (sigma, -sigma))
-            rise = np.subtract(*ends) * 0.5
-        self._rise = rise * (1 / self.size)
+        with not_counting():
+            centre = np.zeros_like(z.mean) if table.centre is None else table.centre
+            self.centre = np.where(z.constant, activation.forward(z.mean), centre)
+            if activation.differentiable:
+                rise = activation.derivative(z.mean) * sigma
+            else:
+                ends = (activation.forward(z.mean + h) for h in (sigma, -sigma))
+                rise = np.subtract(*ends) * 0.5
+            self._rise = rise * (1 / self.size)
 
     def __call__(self, k: int, p: int) -> Array:
-        line = factorial(p) * power(self._rise, p) if k == p else np.zeros_like(self._rise)
-        return np.where(self._constant, line, self._table(k, p))
+        w = self._table(k, p)
+        with not_counting():
+            line = factorial(p) * power(self._rise, p) if k == p else np.zeros_like(self._rise)
+            return np.where(self._constant, line, w)
 
 
 Coefficients = HermiteTable | WithConstants
@@ -196,7 +197,10 @@ def wick_coefficients(
 def expected(mean: Array, w: Coefficients) -> Array:
     """E[X], given E[X̂]."""
     mean = mean * w.size
-    return mean if w.centre is None else mean + w.centre
+    if w.centre is None:
+        return mean
+    with not_counting():
+        return mean + w.centre
 
 
 X = TypeVar("X", bound=Tracked)
