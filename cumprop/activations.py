@@ -11,9 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import erf, expit, ndtr
+from scipy.special import expit, ndtr
 
-from cumprop.closed_forms import HomogeneousTable, MonomialTable, ShiftedNormal, power
+from cumprop.closed_forms import (
+    MonomialTable,
+    PiecewiseLinearTable,
+    ShiftedNormal,
+    StepTable,
+    power,
+)
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, is_foreign
 from cumprop.quadrature import TOLERANCE, QuadratureTable, difference
@@ -89,24 +95,7 @@ class Activation(ABC):
         return self.name
 
 
-class PiecewiseHomogeneous(Activation):
-    """A multiple of z^degree on each side of 0, degree 0 or 1: Wick coefficients in closed form.
-
-    `sides` are the multiples below and above 0.
-    """
-
-    degree: int
-    sides: tuple[float, float]
-
-    @abstractmethod
-    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
-        """w(k,p) at g, of variance 1."""
-
-    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
-        return HomogeneousTable(self.formula, self.degree, self.sides, mean, sigma)
-
-
-class LeakyReLU(PiecewiseHomogeneous):
+class LeakyReLU(Activation):
     """z for z > 0, slope·z below; any slope.
 
     >>> LeakyReLU(0.2).forward(np.array([-1.0, 2.0])).tolist(), get("leaky_relu(0.2)").name
@@ -114,14 +103,12 @@ class LeakyReLU(PiecewiseHomogeneous):
     """
 
     homogeneous = True
-    degree = 1
     breakpoints = (0.0,)
 
     def __init__(self, slope: float = 0.01) -> None:
         if not np.isfinite(slope):
             raise CumpropError(f"leaky_relu: the slope is {slope}; give a finite number")
         self.slope = float(slope)
-        self.sides = (self.slope, 1.0)
         self.name = "leaky_relu" if slope == 0.01 else f"leaky_relu({self.slope!r})"
 
     def forward(self, z: Array) -> Array:
@@ -130,7 +117,11 @@ class LeakyReLU(PiecewiseHomogeneous):
     def derivative(self, z: Array) -> Array:
         return (1.0 - self.slope) * np.heaviside(z, 0.0) + self.slope
 
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return PiecewiseLinearTable(self.formula, (self.slope, 1.0), mean, sigma)
+
     def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
+        """w(k,p) at g, of variance 1."""
         below = self.slope**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
         if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
             return factorial(p) * (1.0 - below) * g.density(k - p - 1)
@@ -171,42 +162,37 @@ class Abs(LeakyReLU):
         return np.sign(z)
 
 
-class Step(PiecewiseHomogeneous):
-    """What is constant on either side of 0."""
+class Step(Activation):
+    """A constant on either side of 0; `values` are those below and above."""
 
-    degree = 0
     breakpoints = (0.0,)
+    values: tuple[float, float]
 
     def derivative(self, z: Array) -> Array:
         return np.zeros_like(z)
+
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return StepTable(self.values, mean, sigma)
 
 
 class Heaviside(Step):
     """1 for z > 0, else 0."""
 
     name = "heaviside"
-    sides = (0.0, 1.0)
+    values = (0.0, 1.0)
 
     def forward(self, z: Array) -> Array:
         return np.heaviside(z, 0.0)
-
-    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
-        return g.density(k - 1) if k else g.cdf
 
 
 class Sign(Step):
     """The sign of z."""
 
     name = "sign"
-    sides = (-1.0, 1.0)
+    values = (-1.0, 1.0)
 
     def forward(self, z: Array) -> Array:
         return np.sign(z)
-
-    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
-        if p % 2 == 0:
-            return np.ones_like(g.alpha) if k == 0 else np.zeros_like(g.alpha)
-        return 2.0 * g.density(k - 1) if k else erf(g.alpha / sqrt(2))
 
 
 class Monomial(Activation):

@@ -15,8 +15,6 @@ from cumprop.flops import not_counting, occurs
 
 Array = NDArray[Any]
 
-SMALLEST = 1e-300
-"""Smaller numbers count as 0, for their reciprocals are infinite."""
 REACH = 40.0
 """Beyond so many standard deviations the normal density is 0 in float64."""
 
@@ -64,14 +62,13 @@ class ShiftedNormal:
         return m[q]
 
 
-class HomogeneousTable:
-    """a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)] of a φ that is a multiple of z^d on each side of 0.
+class PiecewiseLinearTable:
+    """a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)] of a φ that is linear on each side of 0.
 
     `formula(g, k, p)` is E[∂^k φ^p] at g = α + x, all that is needed for c = 0. Where the kink is
-    out of a neuron's floating-point reach, φ is the line of one side: there c = φ(μ), so that no
-    digits cancel. A side on which φ vanishes keeps c = 0, and so its relative accuracy. s, the
-    `size`, is a unit in which the largest σ^d is about 1; `sides` are the multiples below and
-    above 0.
+    out of a neuron's floating-point reach, φ is one line: there c = φ(μ), so that no digits cancel.
+    A side of slope 0 keeps c = 0, and so its relative accuracy. s, the `size`, is a unit in which
+    the largest σ is about 1; `slopes` are those below and above 0.
     """
 
     precision = 0.0
@@ -79,45 +76,72 @@ class HomogeneousTable:
     def __init__(
         self,
         formula: Callable[[ShiftedNormal, int, int], Array],
-        degree: int,
-        sides: tuple[float, float],
+        slopes: tuple[float, float],
         mean: Array,
         sigma: Array,
     ) -> None:
         self._formula = formula
-        size = convenient_unit(float(sigma.max()))
-        self.size = size**degree
-        self._unit = sigma * (1 / size) if degree else None
-        with np.errstate(over="ignore"):
-            alpha = mean / sigma
+        self.size = convenient_unit(float(sigma.max()), sigma.dtype)
+        self._unit = sigma * (1 / self.size)
+        alpha = _alpha(mean, sigma)
         self._normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
         self._known: dict[tuple[int, int], Array] = {}
         self._units: dict[int, Array] = {}
         self.centre: Array | None = None
         far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
         self._straight = alpha > far
-        if sides[0]:
+        if slopes[0]:
             self._straight = np.logical_or(self._straight, alpha < -far)
         if occurs(self._straight):
             with not_counting():  # counts of FLOPs depend on shapes alone
-                below, above = (np.full_like(mean, side) for side in sides)
-                side = np.where(mean > 0, above, below)
-                self.centre = np.where(self._straight, side * mean if degree else side, 0.0)
-                self._slope = np.zeros_like(side) if self._unit is None else side * self._unit
+                below, above = (np.full_like(mean, slope) for slope in slopes)
+                slope = np.where(mean > 0, above, below)
+                self.centre = np.where(self._straight, slope * mean, 0.0)
+                self._slope = slope * self._unit
 
     def __call__(self, k: int, p: int) -> Array:
         if (k, p) not in self._known:
-            w = self._formula(self._normal, k, p)
-            if self._unit is not None:
-                if p not in self._units:
-                    self._units[p] = power(self._unit, p)
-                w = self._units[p] * w
+            if p not in self._units:
+                self._units[p] = power(self._unit, p)
+            w = self._units[p] * self._formula(self._normal, k, p)
             if self.centre is not None:
                 with not_counting():
                     line = hermite_moment(p, k) * power(self._slope, p)
                     w = np.where(self._straight, line, w)
             self._known[k, p] = w
         return self._known[k, p]
+
+
+class StepTable:
+    """The same of a φ that is constant on each side of 0, c being its value at μ.
+
+    φ - c is then a multiple of the indicator of the other side, whose coefficients are small
+    numbers to all their digits.
+    """
+
+    precision, size = 0.0, 1.0
+
+    def __init__(self, values: tuple[float, float], mean: Array, sigma: Array) -> None:
+        alpha = _alpha(mean, sigma)
+        self._below = alpha < 0
+        low, high = (np.full_like(mean, value) for value in values)
+        self.centre = np.where(self._below, low, high)
+        self._jump = values[1] - values[0]
+        self._normal = ShiftedNormal(np.maximum(-np.abs(alpha), -REACH))
+        self._known: dict[tuple[int, int], Array] = {}
+
+    def __call__(self, k: int, p: int) -> Array:
+        if (k, p) not in self._known:
+            w = self._normal.density(k - 1) if k else self._normal.cdf
+            w = self._jump**p * w
+            self._known[k, p] = np.where(self._below, w, (-1.0) ** (k + p) * w)
+        return self._known[k, p]
+
+
+def _alpha(mean: Array, sigma: Array) -> Array:
+    with np.errstate(over="ignore"):
+        alpha: Array = mean / sigma
+    return alpha
 
 
 class MonomialTable:
@@ -130,7 +154,8 @@ class MonomialTable:
             comb(degree, j) * (power(mean, degree - j) * power(sigma, j))
             for j in range(1, degree + 1)
         ]
-        self.size = convenient_unit(max(float(np.abs(term).max()) for term in terms))
+        largest = max(float(np.abs(term).max()) for term in terms)
+        self.size = convenient_unit(largest, mean.dtype)
         self.centre: Array | None = power(mean, degree)
         self._powers: list[dict[int, Array]] = [{0: np.ones_like(mean)}]
         self._terms = {j: term * (1 / self.size) for j, term in enumerate(terms, start=1)}
@@ -170,15 +195,28 @@ def hermite_moment(m: int, k: int) -> int:
     return moment
 
 
-def convenient_unit(x: float) -> float:
-    """1 if x is within 1e±3, or beyond 1e±300; else the power of two in which x is about 1.
+def convenient_unit(x: float, dtype: Any = np.float64) -> float:
+    """1 if x is within 1e±3; else the power of two in which x is about 1.
+
+    1 also where that or its reciprocal is no normal number of this type.
 
     >>> convenient_unit(0.3), convenient_unit(1e6) == 2**20
     (1.0, True)
     """
-    if not SMALLEST < x < 1 / SMALLEST or 1e-3 <= x <= 1e3:
+    limits = np.finfo(dtype)
+    if not float(limits.tiny) <= x <= float(limits.max) / 4 or 1e-3 <= x <= 1e3:
         return 1.0
     return 2.0 ** round(log2(x))
+
+
+def unit_power(unit: float, p: int) -> float:
+    """unit^p, infinite or 0 where it leaves the range of float64.
+
+    >>> unit_power(2.0**600, 2), unit_power(2.0**600, -2)
+    (inf, 0.0)
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.float64(unit) ** p)
 
 
 def power(x: Array, p: int) -> Array:

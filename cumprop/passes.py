@@ -127,7 +127,7 @@ class Centring:
             self._begun = True
             if self._centred and loses_digits(y, self.shift):
                 return False
-            self.unit = convenient_unit(float(np.abs(plain(y)).max()))
+            self.unit = convenient_unit(float(np.abs(plain(y)).max()), y.dtype)
         if self.unit != 1:
             y *= 1 / self.unit
         return True

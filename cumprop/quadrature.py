@@ -58,7 +58,7 @@ class QuadratureTable:
         derivative: Callable[[Array], Array] | None = None,
     ) -> None:
         self.precision, self._trust = 0.0, trust
-        self._function, self._derivative = function, derivative
+        self._function, self._derivative = _in_float64(function), derivative
         self._shape, self._dtype = mean.shape, mean.dtype
         self._mean = mean.astype(np.float64).reshape(-1, 1)
         self._sigma = sigma.astype(np.float64).reshape(-1, 1)
@@ -79,7 +79,8 @@ class QuadratureTable:
         self.centre: Array | None = None
         if occurs(centred):
             self._centred = centred[:, 0]
-            self.centre = np.where(centred, at_mean, 0.0).reshape(self._shape).astype(self._dtype)
+            self._centre = np.where(centred, at_mean, 0.0)
+            self.centre = self._centre.reshape(self._shape).astype(self._dtype)
             steps = self._deviations(np.arange(len(centred)), self._sigma)
             variation = np.maximum(variation, np.abs(steps))
         self.size = convenient_unit(float(variation.max()))
@@ -100,7 +101,12 @@ class QuadratureTable:
         everyone = np.arange(len(self._mean))
         if p not in self._squares:
             self._squares[p] = self._expectation(self._panels[0], everyone, 0, 2 * p)
-        scale = np.maximum(np.sqrt(factorial(k) * self._squares[p]), np.finfo(np.float64).tiny)
+        scale = np.sqrt(factorial(k) * self._squares[p])
+        if self.centre is not None:  # φ - c is known to rounding of c alone
+            known = 64 * np.finfo(np.float64).eps / TOLERANCE * p * np.abs(self._centre[:, 0])
+            others = np.sqrt(factorial(k)) * self._squares[p] ** ((p - 1) / (2 * p))
+            scale = scale + known * (1 / self.size) * others
+        scale = np.maximum(scale, np.finfo(np.float64).tiny)
         value = self._expectation(self._panels[0], everyone, k, p)
         change = np.zeros_like(value)
         unstable = everyone
@@ -141,6 +147,7 @@ class QuadratureTable:
         mean = self._mean[neurons]
         y = self._function(mean + h)
         if self.centre is not None and (some := self._centred[neurons]).any():
+            y = np.copy(y, subok=True)  # a function may return what must not be changed
             y[some] = difference(self._function, self._derivative, self._kinks, mean[some], h[some])
         return y
 
@@ -167,8 +174,8 @@ def difference(
     >>> float((difference(np.tanh, lambda z: 1 - np.tanh(z) ** 2, np.empty(0), one, h) / h)[0])
     0.41997434161...
     """
-    at_z, there = function(z), function(z + h)
-    plain = there - at_z
+    at_z, there = (function(x).astype(h.dtype, copy=False) for x in (z, z + h))
+    plain: Array = there - at_z
     if derivative is None:
         return plain
     t, dt = (nodes.tolist() for nodes in _unit_rule(1, PATH_NODES))
@@ -182,6 +189,16 @@ def difference(
     for kink in kinks:
         usable = np.logical_and(usable, (z > kink) == (z + h > kink))
     return np.where(usable, smooth, plain)
+
+
+def _in_float64(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The function, whose values may be booleans, integers or float32."""
+
+    def values(z: Array) -> Array:
+        y: Array = function(z)
+        return y if y.dtype == np.float64 else y.astype(np.float64)
+
+    return values
 
 
 def hermite(k: int, x: Array) -> Array:

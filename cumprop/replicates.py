@@ -226,16 +226,16 @@ class _Sums:
         mean = self.sums.sum(axis=0) / self.n_samples
         moment = plain(self.second) * (self.second_moment / self.n_samples)
         spread = moment - np.outer(mean, mean) if self.cov else np.maximum(moment - mean**2, 0)
-        if not np.isfinite(spread).all():
-            raise CumpropError(
-                f"forward passes overflow {self.dtype}; rescale the weights or use float64"
-            )
         layer_means = [plain(s) / self.n_samples for s in self.layers]
         if self.base is not None:
             hidden = [plain(x) for _, x in self.base if x is not None]
             layer_means = [x + mean for x, mean in zip(hidden, layer_means, strict=True)]
         groups = self.sums / self.sizes[:, None] * unit + shift
-        spread = spread * unit**2
+        spread = spread * unit * unit
+        if not np.isfinite(spread).all():
+            raise CumpropError(
+                f"forward passes overflow {self.dtype}; rescale the weights or use float64"
+            )
         watched = tuple(self.watched)
         return Replicates(design, self.sizes, groups, spread, tuple(layer_means), flops, watched)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cumprop.closed_forms import HomogeneousTable, MonomialTable, power
+from cumprop.closed_forms import MonomialTable, PiecewiseLinearTable, StepTable, power, unit_power
 from cumprop.quadrature import QuadratureTable
 
 Array = NDArray[Any]
 
-HermiteTable = HomogeneousTable | MonomialTable | QuadratureTable
+HermiteTable = PiecewiseLinearTable | StepTable | MonomialTable | QuadratureTable
 """a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of the neurons of a layer.
 
 `centre` is an array, or None for 0; `size` a power of two. Both are chosen so that no digits
@@ -42,9 +42,9 @@ class WickTable:
         centre, size = self._table.centre, self._table.size
         w = self._table(k, p)
         if size != 1:
-            w = w * size**p
+            w = w * unit_power(size, p)
         if centre is None:
             return w
         for j in range(1, p):
-            w = w + comb(p, j) * size**j * power(centre, p - j) * self._table(k, j)
+            w = w + comb(p, j) * unit_power(size, j) * power(centre, p - j) * self._table(k, j)
         return w if k else w + power(centre, p)

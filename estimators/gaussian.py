@@ -18,8 +18,8 @@ from cumprop.activations import (
     Heaviside,
     LeakyReLU,
     Monomial,
-    PiecewiseHomogeneous,
     Sign,
+    Step,
 )
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
@@ -32,6 +32,7 @@ from .cumulant.engine import (
     AffineMap,
     Standardised,
     Wanted,
+    check_range,
     expected,
     standard_input,
     standardised_map,
@@ -84,7 +85,7 @@ class Gaussian(Estimator):
         layer_means, precision, negative = list[Array](), 0.0, 0
         with counting() as flops:
             mean, C, unit = standard_input(network)
-            *maps, last = map(AffineMap, map(counted, network.weights), network.biases)
+            *maps, last = map(AffineMap.in_range, map(counted, network.weights), network.biases)
             for layer, affine in enumerate(maps):
                 wanted: Wanted = "covariance" if cov or layer < network.depth - 1 else "mean"
                 with component("linear"):
@@ -97,13 +98,14 @@ class Gaussian(Estimator):
                         else None
                     )
                     mean, unit = activated.mean.astype(network.dtype), activated.unit
+                check_range(float(np.abs(plain(mean)).max()), network.dtype)
                 layer_means.append(plain(mean))
                 precision, negative = max(precision, activated.precision), negative + z.negative
             with component("linear"):
                 mean = last.mean(mean)
                 covariance = last.covariance(C) if cov else None
-                if covariance is not None and unit != 1:
-                    covariance = covariance * unit**2
+                if covariance is not None:
+                    covariance = last.in_units(covariance, unit)
         notes = []
         if negative:
             notes.append(f"the variances of {negative} neurons came out negative: taken as 0")
@@ -150,8 +152,9 @@ class _Activated:
     def __init__(self, activation: Activation, z: Standardised, unit: float) -> None:
         self.activation = activation
         z = replace(z, mean=z.mean.astype(np.float64), spread=z.spread.astype(np.float64))
-        self._mean, self._sigma = z.mean, z.spread * unit
         self._table = wick_coefficients(activation, z, unit, trust=TOLERANCE)
+        rows = 1.0 if z.affine.rows is None else z.affine.rows.astype(np.float64)
+        self._mean, self._sigma = z.mean, z.spread * unit * rows
         self.unit = self._table.size
         self._constant = z.constant
         self._pairs_precision = 0.0
@@ -234,7 +237,7 @@ class _Activated:
         None for closed forms, functions with kinks, and neurons whose values there would lose
         digits: these are so nearly linear that a few terms do.
         """
-        closed = isinstance(self.activation, PiecewiseHomogeneous | Monomial)
+        closed = isinstance(self.activation, LeakyReLU | Step | Monomial)
         if closed or self.activation.breakpoints:
             return None
         mean, variance = plain(self.mean) * (1 / self.unit), plain(self._variance)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cumprop import activations, designs, streams
 from cumprop.activations import Activation
+from cumprop.closed_forms import unit_power
 from cumprop.designs import SCRAMBLINGS, Batch, Inputs
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
@@ -279,7 +280,8 @@ class _Outputs:
         """Cov[Y] over N (not N - 1) samples; `second_moment` as in `cumprop.designs.Inputs`."""
         offset, mean = self._offset[:, None], self.mean[:, None]
         assert self._products is not None
-        products = self._products / (self.n_samples / self._centring.unit**2)
+        unit = self._centring.unit
+        products = self._products / self.n_samples * unit * unit
         centred: Array = products - offset @ offset.T
         if second_moment != 1:
             centred += (second_moment - 1) * (centred + mean @ mean.T)
@@ -310,7 +312,8 @@ class _Moments:
         """E[φ(Z)] of a Gaussian Z of the sampled mean and variance, or beside it κ_3."""
         unit, shift = self._centring.unit, self._centring.shift
         m1, m2, m3 = (
-            total * (unit**p / self.n_samples) for p, total in enumerate(self._sums, start=1)
+            total * (unit_power(unit, p) / self.n_samples)
+            for p, total in enumerate(self._sums, start=1)
         )
         mean, variance = m1 + shift, m2 - m1 * m1
         constant = variance <= 0

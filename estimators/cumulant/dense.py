@@ -72,21 +72,20 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     first, *hidden = propagate(network, scheme, metric, last)
     final = hidden[-1] if hidden else first
     with component("linear"):
-        affine = AffineMap(counted(network.weights[-1]), network.biases[-1])
+        affine = AffineMap.in_range(counted(network.weights[-1]), network.biases[-1])
         output = final.x[2].transform(affine.weight, affine.metric) if cov else None
         return Propagated(
             mean=affine.mean(final.mean),
             layer_means=[layer.mean for layer in hidden],
-            cov=None if output is None else _covariance(output, final.unit),
+            cov=None if output is None else affine.in_units(_covariance(output), final.unit),
             negative=sum(layer.negative for layer in hidden),
             precision=max((layer.precision for layer in hidden), default=0.0),
         )
 
 
-def _covariance(part: TracePart, unit: float) -> Array:
-    """Cov[Y] as tracked: a trace part (order 1) knows its diagonal only."""
-    covariance = np.diag(part.slice((2,))) if part.r else part.core
-    return covariance if unit == 1 else covariance * unit**2
+def _covariance(part: TracePart) -> Array:
+    """A covariance as tracked: a trace part (order 1) knows its diagonal only."""
+    return np.diag(part.slice((2,))) if part.r else part.core
 
 
 def propagate(
@@ -100,7 +99,8 @@ def propagate(
     yield layer
     scales = metric_scales(network, scheme.order, metric)
     for i, activation in enumerate(network.activations):
-        affine = AffineMap(counted(network.weights[i]), network.biases[i], scales[i])
+        weight = counted(network.weights[i])
+        affine = AffineMap.in_range(weight, network.biases[i], scales[i])
         wanted = scheme.tracked if last is None or i + 1 < network.depth else last
         with component("linear"):
             z, cumulants = linear(layer, affine, scheme)
@@ -136,7 +136,8 @@ def linear(
     """Z = W X + b, and the cumulants of Ẑ; a radial κ_2 has done its part with the variance."""
     mean = affine.mean(layer.mean)
     if scheme.unit_variance:
-        z = Standardised(affine, mean, np.full_like(mean, 1 / layer.unit))
+        one = np.full_like(mean, 1 / layer.unit)
+        z = Standardised(affine, mean, one if affine.rows is None else one / affine.rows)
     else:
         z = _standardised(layer.x[2], affine, mean, scheme.tracked[2] == 0)
     higher = {d: part for d, part in layer.x.items() if d > 2}

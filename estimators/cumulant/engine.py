@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import factorial, sqrt
+from math import factorial, isfinite, sqrt
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from cumprop.activations import Activation
 from cumprop.closed_forms import convenient_unit, power
 from cumprop.cumulants import DiagonalMetric, Metric, diagonal, lookup
 from cumprop.diagrams import Block
+from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, not_counting, occurs
 from cumprop.networks import MLP
 from cumprop.wick import HermiteTable
@@ -48,17 +49,35 @@ Wanted = Literal["all", "covariance", "mean"]
 
 @dataclass(frozen=True)
 class AffineMap:
-    """Z = W X + b: what it makes of a mean and of a covariance (None for I).
+    """Z = rows · W X + b: what it makes of a mean, and of a covariance (None for I) without `rows`.
 
-    `scale` · I replaces W Wᵀ as what it makes of an identity factor.
+    `scale` · I replaces (rows W) (rows W)ᵀ as what it makes of an identity factor. The powers of
+    two `rows`, None for 1, keep squares of W in range.
     """
 
     weight: Array
     bias: Array | None
     scale: float | None = None
+    rows: Array | None = None
+
+    @classmethod
+    def in_range(cls, weight: Array, bias: Array | None, scale: float | None = None) -> AffineMap:
+        """The map, with `rows` where the squares of some row would leave the range of its type."""
+        limits = np.finfo(weight.dtype)
+        least, most = float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
+        with not_counting():
+            largest = np.abs(weight).max(axis=1)
+            beyond = np.logical_or(largest > most, largest < least)
+            if not occurs(np.logical_and(beyond, largest > 0)):
+                return cls(weight, bias, scale)
+            sizes = [convenient_unit(float(size), weight.dtype) for size in largest]
+            rows = np.asarray(sizes, dtype=weight.dtype)
+            return cls(weight * (1 / rows)[:, None], bias, scale, counted(rows))
 
     def mean(self, mean: Array) -> Array:
         mean = self.weight @ mean
+        if self.rows is not None:
+            mean = mean * self.rows
         return mean if self.bias is None else mean + self.bias
 
     def covariance(self, C: Array | None) -> Array:
@@ -70,12 +89,23 @@ class AffineMap:
         variance: Array = ((W if C is None else W @ C) * W).sum(axis=1)
         return variance
 
+    def in_units(self, covariance: Array, unit: float) -> Array:
+        """Cov[Z] from that of W X̂, X̂ being X in a `unit`."""
+        if unit != 1:
+            covariance = covariance * unit * unit
+        if self.rows is not None:
+            covariance = self.rows[:, None] * covariance * self.rows
+        return covariance
+
     @property
     def metric(self) -> Metric | DiagonalMetric:
-        """W Wᵀ, or scale · I."""
+        """W Wᵀ, or scale · I without `rows`."""
         if self.scale is None:
             return Metric(self.weight)
-        return DiagonalMetric(np.full_like(self.weight, self.scale, shape=len(self.weight)))
+        diagonal = np.full_like(self.weight, self.scale, shape=len(self.weight))
+        return DiagonalMetric(
+            diagonal if self.rows is None else diagonal * (1 / self.rows) * (1 / self.rows)
+        )
 
 
 class Tracked(Protocol):
@@ -143,6 +173,7 @@ def standardised(
     noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
     with component("nonlinear"):
         largest = float(variance.max())
+        check_range(largest, variance.dtype)
         if not occurs(variance <= noise * largest):
             return Standardised(affine, mean, np.sqrt(variance), covariance)
     with not_counting():  # counts of FLOPs depend on shapes alone
@@ -153,6 +184,14 @@ def standardised(
         negative = int((variance < -floor).sum())
     with component("nonlinear"):
         return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
+
+
+def check_range(largest: float, dtype: Any) -> None:
+    """Raise CumpropError where the largest of a layer's numbers is beyond its type."""
+    if not isfinite(largest):
+        raise CumpropError(
+            f"pre-activations overflow {np.dtype(dtype)}: rescale the weights or use float64"
+        )
 
 
 class WithConstants:
@@ -168,11 +207,13 @@ class WithConstants:
             centre = np.zeros_like(z.mean) if table.centre is None else table.centre
             self.centre = np.where(z.constant, activation.forward(z.mean), centre)
             if activation.differentiable:
-                rise = activation.derivative(z.mean) * sigma
+                slope = activation.derivative(z.mean)
             else:
-                ends = (activation.forward(z.mean + h) for h in (sigma, -sigma))
-                rise = np.subtract(*ends) * 0.5
-            self._rise = rise * (1 / self.size)
+                step = np.abs(z.mean) * float(np.finfo(z.mean.dtype).eps) ** (1 / 3)
+                step = np.where(step > 0, step, float(np.finfo(z.mean.dtype).eps) ** (1 / 3))
+                ends = (activation.forward(z.mean + h) for h in (step, -step))
+                slope = np.subtract(*ends) / (2 * step)
+            self._rise = slope * (sigma * (1 / self.size))
 
     def __call__(self, k: int, p: int) -> Array:
         w = self._table(k, p)
@@ -190,8 +231,17 @@ def wick_coefficients(
 ) -> Coefficients:
     """The coefficients of a layer; `unit` is that of its inputs X̂."""
     sigma = z.spread * unit
-    table = activation.coefficients(z.mean, sigma, trust)
-    return table if z.constant is None else WithConstants(table, activation, z, sigma)
+    if z.affine.rows is not None:
+        sigma = sigma * z.affine.rows
+    with not_counting():
+        check_range(float(sigma.max()), sigma.dtype)
+    if z.constant is None:
+        return activation.coefficients(z.mean, sigma, trust)
+    with not_counting():  # of constants the table reads φ next to μ, or next to 0
+        near = np.where(z.mean != 0, 1e-8 * np.abs(z.mean), 1e-8)
+        seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
+    table = activation.coefficients(z.mean, seen, trust)
+    return WithConstants(table, activation, z, sigma)
 
 
 def expected(mean: Array, w: Coefficients) -> Array:
@@ -220,7 +270,7 @@ def propagate(
     `first` makes X̂_0 of mean and covariance.
     """
     *maps, last = (
-        AffineMap(counted(weight), bias, scale)
+        AffineMap.in_range(counted(weight), bias, scale)
         for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
     )
     mean, C, unit = standard_input(network)
@@ -239,8 +289,8 @@ def propagate(
         negative, precision = negative + z.negative, max(precision, w.precision)
     with component("linear"):
         covariance = last.covariance(x.C) if cov else None
-        if covariance is not None and unit != 1:
-            covariance = covariance * unit**2
+        if covariance is not None:
+            covariance = last.in_units(covariance, unit)
         return Propagated(last.mean(mean), layer_means, covariance, negative, precision)
 
 
@@ -270,8 +320,8 @@ def standard_input(network: MLP) -> tuple[Array, Array | None, float]:
     mean, C = input_of(network)
     if C is None:
         return mean, None, 1.0
-    unit = convenient_unit(sqrt(float(diagonal(C, (2,)).max())))
-    return mean, C if unit == 1 else C * unit**-2, unit
+    unit = convenient_unit(sqrt(float(diagonal(C, (2,)).max())), C.dtype)
+    return mean, C if unit == 1 else C * (1 / unit) * (1 / unit), unit
 
 
 class KnownSlices:
