@@ -88,10 +88,7 @@ class PiecewiseLinearTable:
         self._known: dict[tuple[int, int], Array] = {}
         self._units: dict[int, Array] = {}
         self.centre: Array | None = None
-        far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
-        self._straight = alpha > far
-        if slopes[0]:
-            self._straight = np.logical_or(self._straight, alpha < -far)
+        self._straight = _is_far(alpha, both=slopes[0] != 0)
         if occurs(self._straight):
             with not_counting():  # counts of FLOPs depend on shapes alone
                 below, above = (np.full_like(mean, slope) for slope in slopes)
@@ -113,29 +110,51 @@ class PiecewiseLinearTable:
 
 
 class StepTable:
-    """The same of a φ that is constant on each side of 0, c being its value at μ.
+    """The same of a φ that is constant on each side of 0, `values` being those below and above.
 
-    φ - c is then a multiple of the indicator of the other side, whose coefficients are small
-    numbers to all their digits.
+    Where the step is out of a neuron's floating-point reach, c is φ(μ), and φ - c a multiple of the
+    indicator of the other side, whose coefficients are small numbers to all their digits.
     """
 
     precision, size = 0.0, 1.0
 
     def __init__(self, values: tuple[float, float], mean: Array, sigma: Array) -> None:
+        self._values = values
         alpha = _alpha(mean, sigma)
-        self._below = alpha < 0
-        low, high = (np.full_like(mean, value) for value in values)
-        self.centre = np.where(self._below, low, high)
-        self._jump = values[1] - values[0]
-        self._normal = ShiftedNormal(np.maximum(-np.abs(alpha), -REACH))
+        self._normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
         self._known: dict[tuple[int, int], Array] = {}
+        self.centre: Array | None = None
+        self._far = _is_far(alpha, both=values[0] != 0)
+        if occurs(self._far):
+            with not_counting():  # counts of FLOPs depend on shapes alone
+                low, high = (np.full_like(mean, value) for value in values)
+                self._below = alpha < 0
+                self.centre = np.where(self._far, np.where(self._below, low, high), 0.0)
+                self._tail = ShiftedNormal(np.maximum(-np.abs(alpha), -REACH))
 
     def __call__(self, k: int, p: int) -> Array:
         if (k, p) not in self._known:
-            w = self._normal.density(k - 1) if k else self._normal.cdf
-            w = self._jump**p * w
-            self._known[k, p] = np.where(self._below, w, (-1.0) ** (k + p) * w)
+            low, high = (value**p for value in self._values)
+            w = (high - low) * _indicator(self._normal, k)
+            w = w + low if low and not k else w
+            if self.centre is not None:
+                with not_counting():
+                    other = (self._values[1] - self._values[0]) ** p * _indicator(self._tail, k)
+                    other = np.where(self._below, other, (-1.0) ** (k + p) * other)
+                    w = np.where(self._far, other, w)
+            self._known[k, p] = w
         return self._known[k, p]
+
+
+def _indicator(g: ShiftedNormal, k: int) -> Array:
+    """The coefficients of 1[z > 0]."""
+    return g.density(k - 1) if k else g.cdf
+
+
+def _is_far(alpha: Array, both: bool) -> Array:
+    """Where 0 is so far below the mean, or on `both` sides so far from it, that none goes there."""
+    far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
+    return np.logical_or(alpha > far, alpha < -far) if both else alpha > far
 
 
 def _alpha(mean: Array, sigma: Array) -> Array:

@@ -125,7 +125,7 @@ class Estimate:
     Estimate of 1 output after 1 hidden layer
     output  mean     s.d.
     0       1.99471  2.92
-    43 FLOPs
+    44 FLOPs
     status: ok
     """
 

@@ -101,10 +101,11 @@ class QuadratureTable:
         everyone = np.arange(len(self._mean))
         if p not in self._squares:
             self._squares[p] = self._expectation(self._panels[0], everyone, 0, 2 * p)
-        scale = np.sqrt(factorial(k) * self._squares[p])
+        root = sqrt(factorial(k))
+        scale = root * np.sqrt(self._squares[p])
         if self.centre is not None:  # φ - c is known to rounding of c alone
             known = 64 * np.finfo(np.float64).eps / TOLERANCE * p * np.abs(self._centre[:, 0])
-            others = np.sqrt(factorial(k)) * self._squares[p] ** ((p - 1) / (2 * p))
+            others = root * self._squares[p] ** ((p - 1) / (2 * p))
             scale = scale + known * (1 / self.size) * others
         scale = np.maximum(scale, np.finfo(np.float64).tiny)
         value = self._expectation(self._panels[0], everyone, k, p)
