@@ -25,6 +25,7 @@ PANELS = (1, 2, 4, 8, 16, 32, 64, 128)  # of 100 nodes each
 PATH_NODES = 6  # of φ' between μ and μ + h
 FLAT = 0.1  # of |φ(μ)|: φ that varies less is taken less φ(μ), or powers of it would cancel
 LOSSY = 1e-4  # of |μ|: with smaller σ, differences of φ lose digits
+NEGLIGIBLE = 1e-150  # beside the largest of the layer: squares of less underflow
 BLOCK = 2**20  # neurons x nodes held at a time: 8 MiB
 
 
@@ -107,7 +108,7 @@ class QuadratureTable:
             known = 64 * np.finfo(np.float64).eps / TOLERANCE * p * np.abs(self._centre[:, 0])
             others = root * self._squares[p] ** ((p - 1) / (2 * p))
             scale = scale + known * (1 / self.size) * others
-        scale = np.maximum(scale, np.finfo(np.float64).tiny)
+        scale = np.maximum(scale, NEGLIGIBLE)
         value = self._expectation(self._panels[0], everyone, k, p)
         change = np.zeros_like(value)
         unstable = everyone

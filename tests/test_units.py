@@ -304,6 +304,16 @@ def test_a_saturated_neuron_costs_what_others_do():
     assert saturated.status == "ok"
 
 
+def test_a_neuron_that_never_fires_is_no_failure_of_quadrature():
+    """gelu at -36 ± 0.1 is 1e-283, whose square underflows."""
+    weights = weights_of((8, 8, 1), seed=0)
+    bias = np.zeros(8)
+    bias[0] = -36.0
+    network = cumprop.MLP([weights[0] * 0.1, weights[1]], [bias, None], "gelu")
+    for backend in (("gaussian", {}), ("cumulant", {"order": 3})):
+        assert run(backend, network).status == "ok"
+
+
 @pytest.mark.parametrize("name", ["heaviside", "sign"])
 @pytest.mark.parametrize("bias", [-9.0, 9.0])
 def test_rare_steps_are_exact_on_either_side(name, bias):
