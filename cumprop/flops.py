@@ -72,6 +72,7 @@ class Flops(Mapping[str, int]):
 
 
 _meter: ContextVar[Flops | None] = ContextVar("cumprop_flops", default=None)
+_paused: ContextVar[bool] = ContextVar("cumprop_flops_paused", default=False)
 
 
 @contextmanager
@@ -106,8 +107,17 @@ def not_counting() -> Iterator[None]:
     That is what is predicted, not executed; and the few operations per neuron that only some
     numbers need, so that the FLOPs of ReLU networks depend on their shape alone.
     """
-    with _meter_set(None):
-        yield
+    token = _paused.set(True)
+    try:
+        with _meter_set(None):
+            yield
+    finally:
+        _paused.reset(token)
+
+
+def is_paused() -> bool:
+    """Whether this is inside a `not_counting` block, which meters of other libraries respect."""
+    return _paused.get()
 
 
 @contextmanager

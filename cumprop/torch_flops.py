@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cumprop.errors import CumpropError
+from cumprop.flops import is_paused
 
 _PRODUCTS = {"mm", "bmm", "mv", "dot"}
 _REDUCTIONS = {"sum", "mean", "amax", "amin", "max", "min", "all", "any"}
@@ -46,7 +47,8 @@ class TorchFlops(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.total += _cost(func, args, result)
+        if not is_paused():
+            self.total += _cost(func, args, result)
         return result
 
 
