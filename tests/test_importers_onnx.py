@@ -143,3 +143,49 @@ def test_onnx_constants_in_nodes(tmp_path):
     value = onnx.numpy_helper.from_array(W)
     nodes = [("Constant", [], "C", {"value": value}), ("Gemm", ["x", "C"], "y", {"transB": 1})]
     np.testing.assert_array_equal(cumprop.load(written(tmp_path, nodes)).weights[0], W)
+
+
+SMALL = np.random.default_rng(1)
+CONSTANTS = {
+    "W1": SMALL.normal(size=(6, 8)), "b1": SMALL.normal(size=8), "W2": SMALL.normal(size=(8, 3)),
+    "b2": SMALL.normal(size=3), "c": SMALL.normal(size=6), "d": SMALL.normal(size=8),
+    "g": SMALL.uniform(1, 2, size=8), "v": SMALL.uniform(1, 2, size=8),
+    "K1": SMALL.normal(size=(8, 1, 1, 6)), "K2": SMALL.normal(size=(3, 8, 1, 1)),
+    "z": SMALL.normal(size=(1, 1, 1, 6)),
+}  # fmt: skip
+END = [("Relu", ["a"], "r", {}), ("Gemm", ["r", "W2", "b2"], "y", {})]
+CHAINS = {
+    "a constant subtracted first": [
+        ("Sub", ["x", "c"], "s", {}), ("Gemm", ["s", "W1", "b1"], "a", {}), *END],
+    "two additions": [
+        ("MatMul", ["x", "W1"], "m", {}), ("Add", ["m", "b1"], "t", {}),
+        ("Add", ["t", "d"], "a", {}), *END],
+    "batch normalisation": [
+        ("Gemm", ["x", "W1", "b1"], "o", {}),
+        ("BatchNormalization", ["o", "g", "b1", "d", "v"], "a", {}), *END],
+    "an identity of a constant": [
+        ("Identity", ["W1"], "V", {}), ("Gemm", ["x", "V", "b1"], "a", {}), *END],
+    "a cast first": [
+        ("Cast", ["x"], "s", {"to": 1}), ("Gemm", ["s", "W1", "b1"], "a", {}), *END],
+    "convolutions that are dense": [
+        ("Sub", ["x", "z"], "s", {}), ("Conv", ["s", "K1", "b1"], "a", {}),
+        ("Relu", ["a"], "r", {}), ("Conv", ["r", "K2", "b2"], "q", {}),
+        ("Flatten", ["q"], "y", {})],
+}  # fmt: skip
+
+
+@pytest.mark.xfail(strict=True, raises=cumprop.CumpropError, reason="refused, though feed-forward")
+@pytest.mark.parametrize("chain", CHAINS)
+def test_chains_that_are_still_refused(tmp_path, chain):
+    """Each is a network of dense layers; the reference evaluator of ONNX says which."""
+    from onnx.reference import ReferenceEvaluator
+
+    nodes = CHAINS[chain]
+    shape = ("N", 1, 1, 6) if "Conv" in {op for op, *_ in nodes} else ("N", 6)
+    used = {name for _, names, _, _ in nodes for name in names} & set(CONSTANTS)
+    constants = {name: CONSTANTS[name].astype(np.float32) for name in used}
+    path = written(tmp_path, nodes, shape=shape, **constants)
+    x = RNG.normal(size=(5, *shape[1:])).astype(np.float32)
+    expected = ReferenceEvaluator(str(path)).run(None, {"x": x})[0]
+    found = cumprop.load(path).forward(x.reshape(5, -1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
