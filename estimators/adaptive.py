@@ -164,8 +164,9 @@ class _Search:
         self.error = self.expansion.error(LADDER[0])
 
     def result(self) -> Estimate:
-        if self.constant or self.need <= self.passes:
-            self.draw_more(max(ENOUGH - self.passes, 2))
+        more = min(ENOUGH, self.asked.most_samples) - self.passes
+        if more > 0 and (self.constant or self.need <= self.passes):
+            self.draw_more(more)
         if self.constant:
             return self.sampled("the outputs vary by no more than rounding")
         if self.need <= self.passes:

@@ -440,3 +440,8 @@ def test_pairs_that_agree_by_chance_seldom_end_the_search():
         found = estimated(network, 1e-3, seed=seed)
         wrong += abs(found.mean[0] - mean) > 0.01
     assert wrong <= 5
+
+
+def test_no_more_than_most_samples_are_drawn_to_confirm():
+    network = cumprop.random_mlp(32, 4, 0, "tanh")
+    assert estimated(network, 0.1, screen=20, most_samples=30).n_samples <= 30
