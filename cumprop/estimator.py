@@ -113,9 +113,13 @@ class Estimate:
     """What an estimator knows of f(x), x Gaussian; `print` and notebooks show it in a few lines.
 
     `mean` is E[Y], shape (n_{L+1},); `layer_means` E[X_1]..E[X_L]; `cov` Cov[Y] or None;
+    `layer_variances` the variances of their neurons, None where they are not known;
     `stderr` the standard error of `mean` where sampling gives one; `half_width` that of a 95%
     interval of each mean, where the backend knows more than 1.96 `stderr`; `flops` by component;
-    `status` is "ok" or says what to know before trusting the numbers.
+    `status` is "ok" or says what to know before trusting the numbers. `expected_error` is the
+    expected RMS error of `mean`, √(Σ squared errors / Σ variances), both sums over the outputs: in
+    output standard deviations; `expected_std_error` the expected relative RMS error of the output
+    standard deviations that `cov` gives. Both are None where they are not known.
 
     >>> import cumprop
     >>> found = cumprop.estimate(cumprop.random_mlp(width=8, depth=3, seed=0), cov=True)
@@ -137,6 +141,9 @@ class Estimate:
     status: str = "ok"
     n_samples: int | None = None
     half_width: Array | None = None
+    expected_error: float | None = None
+    expected_std_error: float | None = None
+    layer_variances: tuple[Array, ...] | None = None
 
     def __repr__(self) -> str:
         return printing.as_text(self)
