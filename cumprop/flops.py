@@ -241,6 +241,16 @@ def plain(array: Any) -> Any:
     return array.view(np.ndarray) if isinstance(array, Counted) else array
 
 
+def detached(array: Any) -> Any:
+    """The counted array, of a PyTorch tensor without what autograd recorded (no copy)."""
+    return counted(plain(array).detach()) if is_foreign(array) else counted(array)
+
+
+def on_host(array: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    """The numbers as a NumPy array, of a PyTorch tensor on any device too."""
+    return plain(array).detach().cpu().numpy() if is_foreign(array) else np.asarray(plain(array))
+
+
 def operation_cost(
     ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]
 ) -> int:

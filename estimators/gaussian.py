@@ -27,8 +27,10 @@ from cumprop.flops import component, counted, counting, plain
 from cumprop.hermite_series import BLOCK, HermiteSeries
 from cumprop.networks import MLP
 from cumprop.quadrature import TOLERANCE, QuadratureTable
+from cumprop.trust import trust
 
-from .cumulant.engine import (
+from .cumulant.evidence import Evidence
+from .cumulant.standardised import (
     AffineMap,
     Standardised,
     Wanted,
@@ -85,38 +87,47 @@ class Gaussian(Estimator):
         layer_means, precision, negative = list[Array](), 0.0, 0
         with counting() as flops:
             mean, C, unit = standard_input(network)
-            *maps, last = map(AffineMap.in_range, map(counted, network.weights), network.biases)
-            for layer, affine in enumerate(maps):
+            maps = [*map(AffineMap.in_range, map(counted, network.weights), network.biases)]
+            evidence, (*hidden, last) = Evidence(maps, C, leading=True), maps
+            for layer, affine in enumerate(hidden):
                 wanted: Wanted = "covariance" if cov or layer < network.depth - 1 else "mean"
                 with component("linear"):
-                    z = standardised_map(affine, mean, C, wanted)
+                    half = affine.half(C)
+                    z = standardised_map(affine, mean, C, half, wanted)
                 with component("nonlinear"):
                     activated = _Activated(network.activations[layer], z, unit)
-                    C = (
-                        activated.cov(z.C, self._tolerance(network.dtype))
-                        if z.covariance is not None
-                        else None
+                    w = activated.coefficients
+                    before, C = (
+                        C,
+                        (
+                            activated.cov(z.C, self._tolerance(network.dtype))
+                            if z.covariance is not None
+                            else None
+                        ),
                     )
                     mean, unit = activated.mean.astype(network.dtype), activated.unit
+                evidence.add(z, w, w(0, 1), None, before, half)
                 check_range(float(np.abs(plain(mean)).max()), network.dtype)
                 layer_means.append(plain(mean))
                 precision, negative = max(precision, activated.precision), negative + z.negative
             with component("linear"):
-                mean = last.mean(mean)
-                covariance = last.covariance(C) if cov else None
+                covariance = last.covariance(last.half(C)) if cov else None
                 if covariance is not None:
                     covariance = last.in_units(covariance, unit)
+                output = last.mean(mean)
+            signs = evidence.signs(output, mean, unit, covariance)
         notes = []
         if negative:
             notes.append(f"the variances of {negative} neurons came out negative: taken as 0")
         if precision:
             notes.append(f"quadrature is stable to {precision:.1e} only")
         return Estimate(
-            mean=plain(mean),
+            mean=plain(output),
             layer_means=tuple(layer_means),
             cov=plain(covariance),
             flops=flops,
-            status="; ".join(notes) or "ok",
+            layer_variances=tuple(evidence.variances),
+            **vars(trust("gaussian", signs, plain(output), cov, notes)),
         )
 
     def _tolerance(self, dtype: Any) -> float:
@@ -152,22 +163,22 @@ class _Activated:
     def __init__(self, activation: Activation, z: Standardised, unit: float) -> None:
         self.activation = activation
         z = replace(z, mean=z.mean.astype(np.float64), spread=z.spread.astype(np.float64))
-        self._table = wick_coefficients(activation, z, unit, trust=TOLERANCE)
+        self.coefficients = wick_coefficients(activation, z, unit, trust=TOLERANCE)
         rows = 1.0 if z.affine.rows is None else z.affine.rows.astype(np.float64)
         self._mean, self._sigma = z.mean, z.spread * unit * rows
-        self.unit = self._table.size
+        self.unit = self.coefficients.size
         self._constant = z.constant
         self._pairs_precision = 0.0
 
     @cached_property
     def mean(self) -> Array:
         """E[X]."""
-        mean: Array = expected(self._table(0, 1), self._table)
+        mean: Array = expected(self.coefficients(0, 1), self.coefficients)
         return mean
 
     @property
     def precision(self) -> float:
-        return max(self._table.precision, self._pairs_precision)
+        return max(self.coefficients.precision, self._pairs_precision)
 
     def cov(self, rho: Array, tolerance: float) -> Array:
         """Cov(X̂_i, X̂_j) = Σ_k ρ_ij^k a_k(i) a_k(j), a_k = a(k,1)/√k!, from the correlations of Z.
@@ -212,7 +223,7 @@ class _Activated:
         """The terms a_1, a_2, … that correlations up to `largest` need, and their reach."""
 
         def term(k: int) -> Array:
-            found: Array = self._table(k, 1) * (1 / math.sqrt(math.factorial(k)))
+            found: Array = self.coefficients(k, 1) * (1 / math.sqrt(math.factorial(k)))
             return found
 
         return self._series(term, largest, tolerance)
@@ -312,15 +323,15 @@ class _Activated:
     @cached_property
     def _variance(self) -> Array:
         """Var[X̂]."""
-        first = self._table(0, 1)
-        variance: Array = self._table(0, 2) - first * first
+        first = self.coefficients(0, 1)
+        variance: Array = self.coefficients(0, 2) - first * first
         return variance
 
     def _slow(self, i: Array, j: Array, rho: Array) -> Array:
         """Covariances of pairs (i, j), whatever their correlation."""
         rho = rho.astype(np.float64)
         if isinstance(self.activation, LeakyReLU):
-            a: Array = self._table(1, 1)
+            a: Array = self.coefficients(1, 1)
             jump = 1 - self.activation.slope
             remainder = self._density_integral(i, j, rho, order=2)
             return a[i] * a[j] * rho + jump**2 * remainder

@@ -13,8 +13,11 @@ from cumprop.activations import Activation, Step
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import component, counted, counting, plain
 from cumprop.phantoms import metering, phantom_network
+from cumprop.trust import trust
 
-from .cumulant.engine import AffineMap, input_of
+from .cumulant import compared
+from .cumulant.evidence import probes
+from .cumulant.standardised import AffineMap, input_of
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -65,22 +68,24 @@ class Linearized(Estimator):
                     z = affine.mean(x)
                     x = activation.forward(z)
                     layer_means.append(plain(x))
-                if cov:
-                    with component("jacobian"):
-                        slopes.append(activation.derivative(z))
-                        kinks += _on_kinks(activation, plain(z))
+                with component("jacobian"):
+                    slopes.append(activation.derivative(z))
+                    kinks += _on_kinks(activation, plain(z))
             with component("forward"):
                 mean = last.mean(x)
             with component("jacobian"):
-                covariance = (
-                    AffineMap(_jacobian(network, slopes), None).covariance(c) if cov else None
-                )
+                tangent = AffineMap(_jacobian(network, slopes), None) if cov else None
+                covariance = None if tangent is None else tangent.covariance(tangent.half(c))
+            with component("error"):
+                unit = _sum_of_variances(network, slopes, c)
+            signs = compared(network, mean, unit)
+        notes = [f"{kinks} neurons are on a kink at the mean input"] if kinks else []
         return Estimate(
             mean=plain(mean),
             layer_means=tuple(layer_means),
             cov=plain(covariance),
             flops=flops,
-            status=f"{kinks} neurons are on a kink at the mean input" if kinks else "ok",
+            **vars(trust("linearized", signs, plain(mean), cov, notes)),
         )
 
     @lru_cache  # noqa: B019  (instances are few, small and equal by value)
@@ -91,9 +96,18 @@ class Linearized(Estimator):
         return Cost(flops, memory.peak, memory.work)
 
 
-def _jacobian(network: MLP, slopes: list[Array]) -> Array:
-    """W_{L+1} D_L W_L … D_1 W_1, from the outputs backwards."""
+def _sum_of_variances(network: MLP, slopes: list[Array], c: Array | None) -> float:
+    """Of the outputs of the tangent."""
+    g, share = probes(network.widths[-1], network.dtype)
+    v = _jacobian(network, slopes, counted(g.T)).T
+    return float((v * (v if c is None else c @ v)).sum()) * share
+
+
+def _jacobian(network: MLP, slopes: list[Array], left: Array | None = None) -> Array:
+    """W_{L+1} D_L W_L … D_1 W_1, from the outputs backwards; times a matrix from the `left`."""
     jacobian: Array = counted(network.weights[-1])
+    if left is not None:
+        jacobian = left @ jacobian
     for w, slope in zip(network.weights[-2::-1], reversed(slopes), strict=True):
         jacobian = (jacobian * slope) @ w
     return jacobian

@@ -17,8 +17,10 @@ from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import component, count, counted, counting, occurs, plain
 from cumprop.passes import Around
 from cumprop.phantoms import metering, phantom, phantom_network
+from cumprop.trust import trust
 
-from .cumulant.engine import input_of
+from .cumulant import compared
+from .cumulant.standardised import input_of
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -68,22 +70,24 @@ class Unscented(Estimator):
             mu, c = input_of(network)
             with component("points"):
                 root = counted(np.eye(len(mu)) if c is None else _columns(plain(c)))
-            means, covariance = self._transformed(network, mu, root, cov)
+            means, covariance, unit = self._transformed(network, mu, root, cov)
+            signs = compared(network, means[-1], unit)
         *layer_means, mean = (plain(mean).astype(network.dtype) for mean in means)
         negative = covariance is not None and bool((np.diagonal(covariance) < 0).any())
+        notes = ["some variances are negative: take alpha 1"] if negative else []
         return Estimate(
             mean=mean,
             layer_means=tuple(layer_means),
             cov=covariance if covariance is None else covariance.astype(network.dtype),
             flops=flops,
-            status="some variances are negative: take alpha 1" if negative else "ok",
             n_samples=2 * root.shape[1] + 1,
+            **vars(trust("unscented", signs, mean, cov, notes)),
         )
 
     def _transformed(
         self, network: MLP, mu: Array, root: Array, cov: bool
-    ) -> tuple[list[Array], Array | None]:
-        """Weighted means of X_1, …, X_L, Y over the points, and the covariance of Y."""
+    ) -> tuple[list[Array], Array | None, float]:
+        """Weighted means of X_1, …, X_L, Y over the points, Cov[Y] where asked for, Σ Var Y."""
         rank = root.shape[1]
         spread = self.alpha * sqrt(rank + self.kappa)
         weight = 0.5 / spread**2 if rank else 0.0
@@ -95,14 +99,15 @@ class Unscented(Estimator):
             found = _means(_deviations(network, offsets), weight, keep_digits=False)
         assert found is not None
         means, (centre, changes) = found
-        if not cov:
-            return means, None
         with component("statistics"):
             shift = centre - means[-1]
             missed = changes + shift
             central = 2 - 2 * rank * weight - self.alpha**2 + self.beta
+            unit = central * float((shift * shift).sum()) + weight * float((missed * missed).sum())
+            if not cov:
+                return means, None, unit
             covariance = central * (shift[:, None] * shift) + weight * (missed.T @ missed)
-        return means, plain(covariance)
+        return means, plain(covariance), unit
 
     @lru_cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
@@ -112,7 +117,8 @@ class Unscented(Estimator):
             if shape.gaussian_input:
                 count(n**3 // 3)
             root = phantom((n, n), np.ones(()))
-            self._transformed(network, input_of(network)[0], root, False)
+            means, _, unit = self._transformed(network, input_of(network)[0], root, False)
+            compared(network, means[-1], unit)
         return Cost(flops.total, memory.peak, memory.work)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from cumprop.cumulants import DiagonalMetric, Metric, TracePart, radial_core
 from cumprop.estimators.cumulant.dense import nonlinear
-from cumprop.estimators.cumulant.engine import TRUSTED_NODES, input_of, metric_scales
+from cumprop.estimators.cumulant.engine import metric_scales
+from cumprop.estimators.cumulant.standardised import TRUSTED_NODES, input_of
 from cumprop.flops import counted
 
 

@@ -11,7 +11,7 @@ from scipy import integrate, special
 from cumprop import MLP, CumpropError, activations, estimate, random_mlp
 from cumprop.activations import Custom
 from cumprop.estimator import build
-from cumprop.estimators.cumulant.engine import AffineMap, Standardised
+from cumprop.estimators.cumulant.standardised import AffineMap, Standardised
 from cumprop.estimators.gaussian import Gaussian, _Activated
 from cumprop.flops import counted
 from cumprop.hermite_series import HermiteSeries

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cumprop.estimators.cumulant import tree
-from cumprop.estimators.cumulant.engine import AffineMap, Standardised, input_of
 from cumprop.estimators.cumulant.kinds import Scheme
+from cumprop.estimators.cumulant.standardised import AffineMap, Standardised, input_of
 from cumprop.flops import counted
 from cumprop.wick import WickTable
 
@@ -24,7 +24,7 @@ class Layer(NamedTuple):
 
 def as_it_is(affine, x, wanted="all"):
     """Z = W X + b in its own units, and its variances."""
-    covariance = affine.covariance(x.C)
+    covariance = affine.covariance(affine.half(x.C))
     variance = covariance.diagonal().copy()
     mean = affine.mean(x.mean)
     known = covariance if wanted == "all" else None

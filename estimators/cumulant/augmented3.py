@@ -32,17 +32,10 @@ from cumprop.networks import MLP
 
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
-from .engine import (
-    Coefficients,
-    KnownSlices,
-    Propagated,
-    Standardised,
-    Wanted,
-    metric_scales,
-    propagate,
-)
+from .engine import KnownSlices, Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .legs import Legs
+from .standardised import Coefficients, Standardised, Wanted
 
 Array = NDArray[Any]
 

@@ -24,25 +24,24 @@ from cumprop.cumulants import (
     radial_core,
     repeated_pairs,
     trace_slices,
-    transform_legs,
     zero_coincidences,
 )
 from cumprop.diagrams import Block, Diagram, cumulant_diagrams, partitions, support
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
 
-from .engine import (
+from .engine import Propagated, metric_scales
+from .evidence import Evidence
+from .kinds import Scheme
+from .standardised import (
     AffineMap,
     Coefficients,
-    Propagated,
     Standardised,
     expected,
-    metric_scales,
     standard_input,
     standardised,
     wick_coefficients,
 )
-from .kinds import Scheme
 
 Array = NDArray[Any]
 Cumulants = Mapping[int, TracePart]
@@ -65,22 +64,42 @@ class Layer:
     negative: int = 0
     precision: float = 0.0
 
+    @property
+    def C(self) -> Array | None:
+        """Cov[X̂] where it is tracked in full."""
+        second = self.x.get(2)
+        return None if second is None or second.r else second.core
+
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate, computing of the last hidden layer only what the output reads."""
     last = {d: r for d, r in scheme.tracked.items() if d <= 1 + cov}
-    first, *hidden = propagate(network, scheme, metric, last)
+    maps = _maps(network, scheme, metric)
+    evidence = Evidence(maps, standard_input(network)[1], scheme.order <= 2)
+    first, *hidden = propagate(network, scheme, metric, last, evidence)
     final = hidden[-1] if hidden else first
     with component("linear"):
-        affine = AffineMap.in_range(counted(network.weights[-1]), network.biases[-1])
+        affine = maps[-1]
         output = final.x[2].transform(affine.weight, affine.metric) if cov else None
-        return Propagated(
-            mean=affine.mean(final.mean),
-            layer_means=[layer.mean for layer in hidden],
-            cov=None if output is None else affine.in_units(_covariance(output), final.unit),
-            negative=sum(layer.negative for layer in hidden),
-            precision=max((layer.precision for layer in hidden), default=0.0),
-        )
+        covariance = None if output is None else affine.in_units(_covariance(output), final.unit)
+        mean = affine.mean(final.mean)
+    return Propagated(
+        mean=mean,
+        layer_means=[layer.mean for layer in hidden],
+        layer_variances=tuple(evidence.variances),
+        cov=covariance,
+        negative=sum(layer.negative for layer in hidden),
+        precision=max((layer.precision for layer in hidden), default=0.0),
+        signs=evidence.signs(mean, final.mean, final.unit, covariance),
+    )
+
+
+def _maps(network: MLP, scheme: Scheme, metric: str) -> list[AffineMap]:
+    scales = metric_scales(network, scheme.order, metric)
+    return [
+        AffineMap.in_range(counted(weight), bias, scale)
+        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
+    ]
 
 
 def _covariance(part: TracePart) -> Array:
@@ -89,7 +108,11 @@ def _covariance(part: TracePart) -> Array:
 
 
 def propagate(
-    network: MLP, scheme: Scheme, metric: str = "exact", last: Mapping[int, int] | None = None
+    network: MLP,
+    scheme: Scheme,
+    metric: str = "exact",
+    last: Mapping[int, int] | None = None,
+    evidence: Evidence | None = None,
 ) -> Iterator[Layer]:
     """Yield the cumulants of X_0, X_1, …, X_L.
 
@@ -97,10 +120,8 @@ def propagate(
     """
     layer = _input_cumulants(network, scheme)
     yield layer
-    scales = metric_scales(network, scheme.order, metric)
-    for i, activation in enumerate(network.activations):
-        weight = counted(network.weights[i])
-        affine = AffineMap.in_range(weight, network.biases[i], scales[i])
+    maps = _maps(network, scheme, metric)
+    for i, (affine, activation) in enumerate(zip(maps, network.activations, strict=False)):
         wanted = scheme.tracked if last is None or i + 1 < network.depth else last
         with component("linear"):
             z, cumulants = linear(layer, affine, scheme)
@@ -108,7 +129,10 @@ def propagate(
             w = wick_coefficients(activation, z, layer.unit)
             x = nonlinear(cumulants, w, scheme, wanted)
             mean = expected(x[1].core, w)
-        layer = Layer(mean, x, w.size, z.negative, w.precision)
+        following = Layer(mean, x, w.size, z.negative, w.precision)
+        if evidence is not None:
+            evidence.add(z, w, x[1].core, following.C, layer.C)
+        layer = following
         yield layer
 
 
@@ -153,7 +177,7 @@ def _standardised(second: TracePart, affine: AffineMap, mean: Array, full: bool)
         variance = second.core * affine.metric.diagonal
         return standardised(affine, mean, variance, None, lambda: variance)
     W, C = affine.weight, None if second.r else second.core  # r: of X_0 ~ N(0, I)
-    covariance = affine.covariance(None) if C is None else transform_legs(C, W)
+    covariance = affine.covariance(affine.half(C))
 
     def terms() -> Array:
         return (W * W).sum(axis=1) if C is None else (W * W) @ diagonal(C, (2,))

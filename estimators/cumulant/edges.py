@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .engine import Coefficients
+from .standardised import Coefficients
 
 Array = NDArray[Any]
 

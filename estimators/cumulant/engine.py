@@ -4,108 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from math import factorial, isfinite, sqrt
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation
-from cumprop.closed_forms import convenient_unit, power
-from cumprop.cumulants import DiagonalMetric, Metric, diagonal, lookup
+from cumprop.cumulants import lookup
 from cumprop.diagrams import Block
-from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, not_counting, occurs
+from cumprop.flops import component, counted
 from cumprop.networks import MLP
-from cumprop.wick import HermiteTable
+from cumprop.trust import Signs
+
+from .evidence import Evidence
+from .standardised import (
+    AffineMap,
+    Coefficients,
+    Standardised,
+    Wanted,
+    expected,
+    standard_input,
+    standardised_map,
+    wick_coefficients,
+)
 
 Array = NDArray[Any]
-
-ROUNDING = 8.0
-"""A variance below so many eps √n times the sum of its terms is a matter of rounding."""
-
-TRUSTED_NODES = 1e-4
-"""The method is defined with 100 Gauss–Hermite nodes (§2): they stand up to this change."""
 
 
 @dataclass(frozen=True)
 class Propagated:
     """What an engine reports: E[Y], E[X_1]..E[X_L], Cov[Y] where asked for, and its caveats.
 
-    `negative` counts the pre-activations whose variance came out below 0.
+    `negative` counts the pre-activations whose variance came out below 0; `signs` tell of errors.
     """
 
     mean: Array
     layer_means: list[Array]
+    layer_variances: tuple[Array, ...]
     cov: Array | None
     negative: int
     precision: float
-
-
-Wanted = Literal["all", "covariance", "mean"]
-"""What to compute of X_l: all that is tracked, or at the last layer what the output reads."""
-
-
-@dataclass(frozen=True)
-class AffineMap:
-    """Z = rows · W X + b: what it makes of a mean, and of a covariance (None for I) without `rows`.
-
-    `scale` · I replaces (rows W) (rows W)ᵀ as what it makes of an identity factor. The powers of
-    two `rows`, None for 1, keep squares of W in range.
-    """
-
-    weight: Array
-    bias: Array | None
-    scale: float | None = None
-    rows: Array | None = None
-
-    @classmethod
-    def in_range(cls, weight: Array, bias: Array | None, scale: float | None = None) -> AffineMap:
-        """The map, with `rows` where the squares of some row would leave the range of its type."""
-        limits = np.finfo(weight.dtype)
-        least, most = float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
-        with not_counting():
-            largest = np.abs(weight).max(axis=1)
-            beyond = np.logical_or(largest > most, largest < least)
-            if not occurs(np.logical_and(beyond, largest > 0)):
-                return cls(weight, bias, scale)
-            sizes = [convenient_unit(float(size), weight.dtype) for size in largest]
-            rows = np.asarray(sizes, dtype=weight.dtype)
-            return cls(weight * (1 / rows)[:, None], bias, scale, counted(rows))
-
-    def mean(self, mean: Array) -> Array:
-        mean = self.weight @ mean
-        if self.rows is not None:
-            mean = mean * self.rows
-        return mean if self.bias is None else mean + self.bias
-
-    def covariance(self, C: Array | None) -> Array:
-        W = self.weight
-        return W @ W.T if C is None else W @ C @ W.T
-
-    def variance(self, C: Array | None) -> Array:
-        W = self.weight
-        variance: Array = ((W if C is None else W @ C) * W).sum(axis=1)
-        return variance
-
-    def in_units(self, covariance: Array, unit: float) -> Array:
-        """Cov[Z] from that of W X̂, X̂ being X in a `unit`."""
-        if unit != 1:
-            covariance = covariance * unit * unit
-        if self.rows is not None:
-            covariance = self.rows[:, None] * covariance * self.rows
-        return covariance
-
-    @property
-    def metric(self) -> Metric | DiagonalMetric:
-        """W Wᵀ, or scale · I without `rows`."""
-        if self.scale is None:
-            return Metric(self.weight)
-        diagonal = np.full_like(self.weight, self.scale, shape=len(self.weight))
-        return DiagonalMetric(
-            diagonal if self.rows is None else diagonal * (1 / self.rows) * (1 / self.rows)
-        )
+    signs: Signs
 
 
 class Tracked(Protocol):
@@ -115,142 +53,6 @@ class Tracked(Protocol):
     def mean(self) -> Array: ...
     @property
     def C(self) -> Array | None: ...
-
-
-@dataclass(frozen=True)
-class Standardised:
-    """Z_l as mean + unit · spread · Ẑ, every Ẑ_i of variance 1: the formulas see Ẑ alone.
-
-    X_{l-1} is E[X_{l-1}] + unit · (X̂ - E[X̂]) and Ẑ = W X̂ / spread, but for means, which the Wick
-    coefficients take account of. `covariance` is that of W X̂, None where it is not wanted. The
-    variance of a `constant` neuron (None: there is none) is 0 within rounding, or came out
-    negative; its spread is a stand-in.
-    """
-
-    affine: AffineMap
-    mean: Array
-    spread: Array
-    covariance: Array | None = None
-    constant: Array | None = None
-    negative: int = 0
-
-    @cached_property
-    def inverse(self) -> Array:
-        return 1 / self.spread
-
-    @cached_property
-    def weight(self) -> Array:
-        """The map X̂ -> Ẑ."""
-        weight: Array = self.affine.weight * self.inverse[:, None]
-        return weight
-
-    @property
-    def C(self) -> Array:
-        """Cov[Ẑ], the correlations, as a new array."""
-        assert self.covariance is not None
-        return self.inverse[:, None] * self.covariance * self.inverse
-
-    @cached_property
-    def metric(self) -> Metric | DiagonalMetric:
-        """What Ẑ makes of an identity factor."""
-        metric = self.affine.metric
-        if isinstance(metric, Metric):
-            return Metric(self.weight)
-        return DiagonalMetric(metric.diagonal * self.inverse * self.inverse)
-
-
-def standardised(
-    affine: AffineMap,
-    mean: Array,
-    variance: Array,
-    covariance: Array | None,
-    terms: Callable[[], Array],
-) -> Standardised:
-    """Z = mean + …, given variance and covariance of W X̂.
-
-    `terms` gives Σ_j W_ij² Var[X̂_j], asked for where a variance looks like rounding.
-    """
-    noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
-    with component("nonlinear"):
-        largest = float(variance.max())
-        check_range(largest, variance.dtype)
-        if not occurs(variance <= noise * largest):
-            return Standardised(affine, mean, np.sqrt(variance), covariance)
-    with not_counting():  # counts of FLOPs depend on shapes alone
-        floor = noise * terms()
-        constant = variance <= floor
-        raised = np.where(constant, floor, variance)
-        raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
-        negative = int((variance < -floor).sum())
-    with component("nonlinear"):
-        return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
-
-
-def check_range(largest: float, dtype: Any) -> None:
-    """Raise CumpropError where the largest of a layer's numbers is beyond its type."""
-    if not isfinite(largest):
-        raise CumpropError(
-            f"pre-activations overflow {np.dtype(dtype)}: rescale the weights or use float64"
-        )
-
-
-class WithConstants:
-    """Wick coefficients in which constant neurons are φ(μ) + φ'(μ)(Z - μ), σ → 0."""
-
-    def __init__(
-        self, table: HermiteTable, activation: Activation, z: Standardised, sigma: Array
-    ) -> None:
-        assert z.constant is not None
-        self._table, self._constant = table, z.constant
-        self.size, self.precision = table.size, table.precision
-        with not_counting():
-            centre = np.zeros_like(z.mean) if table.centre is None else table.centre
-            self.centre = np.where(z.constant, activation.forward(z.mean), centre)
-            if activation.differentiable:
-                slope = activation.derivative(z.mean)
-            else:
-                step = np.abs(z.mean) * float(np.finfo(z.mean.dtype).eps) ** (1 / 3)
-                step = np.where(step > 0, step, float(np.finfo(z.mean.dtype).eps) ** (1 / 3))
-                ends = (activation.forward(z.mean + h) for h in (step, -step))
-                slope = np.subtract(*ends) / (2 * step)
-            self._rise = slope * (sigma * (1 / self.size))
-
-    def __call__(self, k: int, p: int) -> Array:
-        w = self._table(k, p)
-        with not_counting():
-            line = factorial(p) * power(self._rise, p) if k == p else np.zeros_like(self._rise)
-            return np.where(self._constant, line, w)
-
-
-Coefficients = HermiteTable | WithConstants
-"""w(k,p) of X̂ = (φ(Z) - centre)/size, by derivatives in Ẑ."""
-
-
-def wick_coefficients(
-    activation: Activation, z: Standardised, unit: float, trust: float = TRUSTED_NODES
-) -> Coefficients:
-    """The coefficients of a layer; `unit` is that of its inputs X̂."""
-    sigma = z.spread * unit
-    if z.affine.rows is not None:
-        sigma = sigma * z.affine.rows
-    with not_counting():
-        check_range(float(sigma.max()), sigma.dtype)
-    if z.constant is None:
-        return activation.coefficients(z.mean, sigma, trust)
-    with not_counting():  # of constants the table reads φ next to μ, or next to 0
-        near = np.where(z.mean != 0, 1e-8 * np.abs(z.mean), 1e-8)
-        seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
-    table = activation.coefficients(z.mean, seen, trust)
-    return WithConstants(table, activation, z, sigma)
-
-
-def expected(mean: Array, w: Coefficients) -> Array:
-    """E[X], given E[X̂]."""
-    mean = mean * w.size
-    if w.centre is None:
-        return mean
-    with not_counting():
-        return mean + w.centre
 
 
 X = TypeVar("X", bound=Tracked)
@@ -264,64 +66,43 @@ def propagate(
     step: Step[X],
     scales: list[float | None],
     cov: bool,
+    leading: bool = False,
 ) -> Propagated:
     """Take the steps of an engine through all layers, then the output map.
 
-    `first` makes X̂_0 of mean and covariance.
+    `first` makes X̂_0 of mean and covariance; `leading` says that no cumulant beyond the second is
+    tracked.
     """
-    *maps, last = (
+    maps = [
         AffineMap.in_range(counted(weight), bias, scale)
         for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
-    )
+    ]
     mean, C, unit = standard_input(network)
-    x = first(np.zeros_like(mean), C)
-    layer_means, negative, precision = [], 0, 0.0
-    for i, (affine, activation) in enumerate(zip(maps, network.activations, strict=True)):
+    x, evidence = first(np.zeros_like(mean), C), Evidence(maps, C, leading)
+    layer_means, negative, precision = [mean], 0, 0.0
+    for i, activation in enumerate(network.activations):
         wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
         with component("linear"):
-            z = standardised_map(affine, mean, x.C, wanted)
+            half = maps[i].half(x.C)
+            z = standardised_map(maps[i], mean, x.C, half, wanted)
         with component("nonlinear"):
             w = wick_coefficients(activation, z, unit)
-        x = step(x, z, w, wanted)
+        before, x = x.C, step(x, z, w, wanted)
+        evidence.add(z, w, x.mean, x.C, before, half)
         with component("nonlinear"):
             mean, unit = expected(x.mean, w), w.size
         layer_means.append(mean)
         negative, precision = negative + z.negative, max(precision, w.precision)
+    last = maps[-1]
     with component("linear"):
-        covariance = last.covariance(x.C) if cov else None
+        covariance = last.covariance(last.half(x.C)) if cov else None
         if covariance is not None:
             covariance = last.in_units(covariance, unit)
-        return Propagated(last.mean(mean), layer_means, covariance, negative, precision)
-
-
-def standardised_map(
-    affine: AffineMap, mean: Array, C: Array | None, wanted: Wanted
-) -> Standardised:
-    """Z = W X + b, of E[X] and Cov[X̂]."""
-    covariance = None if wanted == "mean" else affine.covariance(C)
-    variance = affine.variance(C) if covariance is None else diagonal(covariance, (2,)).copy()
-
-    def terms() -> Array:
-        squares = affine.weight * affine.weight
-        return squares.sum(axis=1) if C is None else squares @ diagonal(C, (2,))
-
-    return standardised(affine, affine.mean(mean), variance, covariance, terms)
-
-
-def input_of(network: MLP) -> tuple[Array, Array | None]:
-    """Mean and covariance of X_0; None for the identity."""
-    n = network.widths[0]
-    mean = np.zeros(n, network.dtype) if network.input_mean is None else network.input_mean
-    return counted(mean), None if network.input_cov is None else counted(network.input_cov)
-
-
-def standard_input(network: MLP) -> tuple[Array, Array | None, float]:
-    """E[X_0], Cov[X̂_0] (None for the identity) and the unit of X̂_0."""
-    mean, C = input_of(network)
-    if C is None:
-        return mean, None, 1.0
-    unit = convenient_unit(sqrt(float(diagonal(C, (2,)).max())), C.dtype)
-    return mean, C if unit == 1 else C * (1 / unit) * (1 / unit), unit
+        output = last.mean(mean)
+    signs = evidence.signs(output, mean, unit, covariance)
+    return Propagated(
+        output, layer_means[1:], tuple(evidence.variances), covariance, negative, precision, signs
+    )
 
 
 class KnownSlices:

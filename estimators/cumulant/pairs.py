@@ -14,8 +14,9 @@ from cumprop.cumulants import Slices, lookup, zero_coincidences
 from cumprop.diagrams import Block
 
 from .dense import PowerCumulants, evaluate, slice_of_x
-from .engine import Coefficients, KnownSlices
+from .engine import KnownSlices
 from .kinds import Scheme
+from .standardised import Coefficients
 
 Array = NDArray[Any]
 DERIVATIVES = range(6)

@@ -14,8 +14,9 @@ from cumprop.cumulants import diagonal
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .engine import Coefficients, Propagated, Standardised, Wanted, metric_scales, propagate
+from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
+from .standardised import Coefficients, Standardised, Wanted
 
 Array = NDArray[Any]
 
@@ -31,7 +32,7 @@ class Tracked:
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate κ_1 and κ_2; nothing radial, so no `metric`, is tracked."""
     scales = metric_scales(network, scheme.order, "exact")
-    return propagate(network, Tracked, _step, scales, cov)
+    return propagate(network, Tracked, _step, scales, cov, leading=True)
 
 
 def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Tracked:

@@ -21,8 +21,9 @@ from cumprop.cumulants import diagonal, zero_coincidences
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .engine import Coefficients, Propagated, Standardised, Wanted, metric_scales, propagate
+from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
+from .standardised import Coefficients, Standardised, Wanted
 
 Array = NDArray[Any]
 

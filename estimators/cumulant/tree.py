@@ -27,11 +27,12 @@ from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .births import Birth, Read, Window, contraction, read_births
-from .engine import Coefficients, Propagated, Standardised, Wanted, metric_scales, propagate
+from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .legs import Legs
 from .pairs import SlicesOfX
 from .quartic import Quartic, Reading
+from .standardised import Coefficients, Standardised, Wanted
 
 Array = NDArray[Any]
 

@@ -1,0 +1,147 @@
+"""How far off a deterministic estimate is expected to be, from signs that it computes itself.
+
+The laws are fitted by `docs/calibrate.py` to networks whose truth was sampled (mathematics §11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, isfinite, prod, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.flops import on_host
+from cumprop.laws import LAWS, QUANTILE
+
+Array = NDArray[Any]
+
+LARGEST_ERROR = 0.1
+"""Means that are expected to be further off, in output standard deviations, are unreliable."""
+LARGEST_STD_ERROR = 0.2
+"""Standard deviations that are expected to be further off, relative to them, are unreliable."""
+FEW = 5.0
+"""Directions that a reason names as few."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a propagation through L hidden layers shows of its own errors.
+
+    `participation` are effective numbers of directions of Z_l: (tr B)² / tr B², B the correlations
+    weighted by what each neuron contributes to the variance of the next layer; `nonlinearity` ν_l
+    is the share of that variance which no linear function of Z_l explains, l = 1..L;
+    `cancellation` of the maps 2..L+1 is the variance of their results, were their inputs
+    independent, over the variance itself. `neglected` is the effect on the output means of the
+    cumulants beyond the second, to first order, in output standard deviations: of those that an
+    order leaves out, or of those that it has and order 2 leaves out. `correction` is the root of
+    what they change of the variances of neurons, relative. `rounding` is the expected error of the
+    arithmetic, in output standard deviations, and `unit` the sum of the output variances; `shares`
+    (n_{L+1},) deals out the squared error to the outputs.
+
+    >>> signs = Signs((50, 50), (0.3, 0.2, 0.1), (1, 1, 1), 0.01, 0, 0, 1.0, np.ones(1))
+    >>> round(signs.step, 3), round(signs.bend, 4), round(signs.blur, 4)
+    (0.2, 0.0057, 0.0072)
+    """
+
+    participation: tuple[float, ...]
+    nonlinearity: tuple[float, ...]
+    cancellation: tuple[float, ...]
+    neglected: float
+    correction: float
+    rounding: float
+    unit: float
+    shares: NDArray[np.float64]
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers L."""
+        return len(self.nonlinearity)
+
+    @property
+    def step(self) -> float:
+        """The size q of a step of the expansion, q² = Σ 1/participation over Z_1..Z_{L-1}."""
+        return sqrt(sum(1 / p for p in self.participation[: max(self.depth - 1, 0)]))
+
+    @property
+    def nonlinear(self) -> float:
+        """ν, the sum of the ν_l."""
+        return sum(self.nonlinearity)
+
+    @property
+    def bend(self) -> float:
+        """Non-Gaussian shares of the layers, bent by the next, as errors of the output means.
+
+        Layer l makes ν_l / participation_l of the variance of layer l + 1 non-Gaussian, whose
+        nonlinearity makes of it an error of its mean. The errors of neurons count as independent:
+        the maps behind amplify them by their cancellation.
+        """
+        return self._transported([sqrt(a * b) for a, b in pairwise(self.nonlinearity)], 1)
+
+    @property
+    def blur(self) -> float:
+        """Non-Gaussian shares of the layers as errors of the output variances."""
+        return self._transported(self.nonlinearity, 0)
+
+    def _transported(self, shares: Sequence[float], behind: int) -> float:
+        errors = zip(shares, self.participation, strict=False)
+        return sqrt(
+            sum(
+                (share / directions) ** 2 * prod(self.cancellation[layer + behind :])
+                for layer, (share, directions) in enumerate(errors)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What an estimate says of its errors: the fields of `Estimate` of these names."""
+
+    expected_error: float
+    expected_std_error: float | None
+    half_width: Array
+    status: str
+
+
+def trust(
+    name: str,
+    signs: Signs,
+    mean: Array,
+    std: bool,
+    notes: Sequence[str] = (),
+) -> Trust:
+    """Errors to expect of the estimate `name` ("order 2", "gaussian"), and its status.
+
+    `std` says whether it gives standard deviations, too; `notes` are reasons not to believe it.
+    """
+    means, stds = LAWS[name]
+    error = _expected(means, signs) + signs.rounding
+    std_error = _expected(stds, signs) + signs.rounding if std else None
+    reasons = [*notes]
+    if not np.isfinite(on_host(mean)).all() or not isfinite(error):
+        error, reasons = inf, [*reasons, "the numbers leave the range of their type"]
+    elif error > LARGEST_ERROR:
+        reasons.append(f"means are expected to be {error:.1g} output s.d. off{_why(signs)}")
+    if std_error is not None and not std_error <= LARGEST_STD_ERROR:
+        reasons.append(f"standard deviations are expected to be {std_error:.0%} off")
+    half_width = QUANTILE * error * np.sqrt(signs.unit * signs.shares)
+    status = f"unreliable: {'; '.join(reasons)}; take adaptive" if reasons else "ok"
+    return Trust(error, std_error, half_width, status)
+
+
+def _expected(law: Mapping[str, float], signs: Signs) -> float:
+    """scale · Π sign^power."""
+    powers = {sign: power for sign, power in law.items() if sign != "scale"}
+    return float(
+        law["scale"] * prod(getattr(signs, sign) ** power for sign, power in powers.items())
+    )
+
+
+def _why(signs: Signs) -> str:
+    if not signs.participation or min(signs.participation) >= FEW:
+        return ""
+    layer = int(np.argmin(signs.participation))
+    return f" ({signs.participation[layer]:.1f} directions carry layer {layer + 1})"
