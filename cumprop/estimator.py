@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cumprop.networks import MLP
+    from cumprop.trust import Signs
 
 __all__ = [
     "Cost",
@@ -119,7 +120,8 @@ class Estimate:
     `status` is "ok" or says what to know before trusting the numbers. `expected_error` is the
     expected RMS error of `mean`, √(Σ squared errors / Σ variances), both sums over the outputs: in
     output standard deviations; `expected_std_error` the expected relative RMS error of the output
-    standard deviations that `cov` gives. Both are None where they are not known.
+    standard deviations that `cov` gives; `signs` are what a propagation showed of its errors. They
+    are None where they are not known.
 
     >>> import cumprop
     >>> found = cumprop.estimate(cumprop.random_mlp(width=8, depth=3, seed=0), cov=True)
@@ -144,6 +146,7 @@ class Estimate:
     expected_error: float | None = None
     expected_std_error: float | None = None
     layer_variances: tuple[Array, ...] | None = None
+    signs: Signs | None = None
 
     def __repr__(self) -> str:
         return printing.as_text(self)

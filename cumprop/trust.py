@@ -104,6 +104,7 @@ class Trust:
     expected_std_error: float | None
     half_width: Array
     status: str
+    signs: Signs
 
 
 def trust(
@@ -129,7 +130,7 @@ def trust(
         reasons.append(f"standard deviations are expected to be {std_error:.0%} off")
     half_width = QUANTILE * error * np.sqrt(signs.unit * signs.shares)
     status = f"unreliable: {'; '.join(reasons)}; take adaptive" if reasons else "ok"
-    return Trust(error, std_error, half_width, status)
+    return Trust(error, std_error, half_width, status, signs)
 
 
 def _expected(law: Mapping[str, float], signs: Signs) -> float:

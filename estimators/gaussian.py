@@ -115,7 +115,7 @@ class Gaussian(Estimator):
                 if covariance is not None:
                     covariance = last.in_units(covariance, unit)
                 output = last.mean(mean)
-            signs = evidence.signs(output, mean, unit, covariance)
+            signs = evidence.signs(output, mean, unit)
         notes = []
         if negative:
             notes.append(f"the variances of {negative} neurons came out negative: taken as 0")

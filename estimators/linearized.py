@@ -98,8 +98,8 @@ class Linearized(Estimator):
 
 def _sum_of_variances(network: MLP, slopes: list[Array], c: Array | None) -> float:
     """Of the outputs of the tangent."""
-    g, share = probes(network.widths[-1], network.dtype)
-    v = _jacobian(network, slopes, counted(g.T)).T
+    g, share = probes(network.widths[-1])
+    v = _jacobian(network, slopes, counted(g.T.astype(network.dtype))).T.astype(np.float64)
     return float((v * (v if c is None else c @ v)).sum()) * share
 
 

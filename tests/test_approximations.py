@@ -136,13 +136,15 @@ def test_float32_follows_float64(name, given):
 @pytest.mark.parametrize(("name", "given"), BACKENDS[:3], ids=str)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "abs", "gelu", "sigmoid", "cube"])
 @pytest.mark.parametrize("gaussian_input", [False, True])
-def test_predicted_cost_is_exact(name, given, activation, gaussian_input):
+def test_predicted_cost_is_exact_but_for_quadrature(name, given, activation, gaussian_input):
     cov = np.eye(30) + 0.5 if gaussian_input else None
     maps = weights(30, 50, 40, 20, dtype="float32")
     mean = np.full(30, 0.3) if gaussian_input else None
     network = MLP(maps, [w[:, 0] for w in maps], activation, mean, cov)
     cost = build(name, **given).predict_cost(network.shape)
-    assert cost.flops == estimate(network, name, **given).flops.total
+    flops = estimate(network, name, **given).flops.total
+    more_nodes = 3 if activation == "sigmoid" else 1  # than order 1's quadrature is expected to take
+    assert cost.flops <= flops <= more_nodes * cost.flops
 
 
 def test_predicted_memory():
@@ -161,10 +163,11 @@ def test_flops_by_hand():
     maps = [np.ones((3, 2)), np.ones((4, 3))]
     forward = 2 * 3 * 2 + 3 + 2 * 4 * 3  # ReLU is 1
     tangent = estimate(MLP(maps), "linearized").flops
-    assert dict(tangent) == {"forward": forward}
+    assert tangent["forward"] == forward
     with_cov = estimate(MLP(maps), "linearized", cov=True).flops
     slopes, scaled, back, symmetric = 3, 4 * 3, 2 * 4 * 3 * 2, 5 * 4 * 2
     assert with_cov["jacobian"] == slopes + scaled + back + symmetric
+    assert tangent["jacobian"] == slopes
     points = estimate(MLP(maps), "unscented").flops
     assert points["forward"] == 5 * forward
 
@@ -172,8 +175,8 @@ def test_flops_by_hand():
 def test_kinks_and_steps_are_told():
     """At the origin every neuron of a network without biases is on its kink."""
     found = estimate(random_mlp(8, 2, 0), "linearized", cov=True)
-    assert found.status == "16 neurons are on a kink at the mean input"
-    assert estimate(random_mlp(8, 2, 0, "tanh"), "linearized", cov=True).status == "ok"
+    assert found.status.startswith("unreliable: 16 neurons are on a kink at the mean input; ")
+    assert "kink" not in estimate(random_mlp(8, 2, 0, "tanh"), "linearized", cov=True).status
     with pytest.raises(CumpropError, match="heaviside has no slope"):
         estimate(random_mlp(8, 2, 0, "tanh").above(1.0), "linearized")
     with pytest.raises(CumpropError, match="has no derivative"):
@@ -184,7 +187,7 @@ def test_negative_variances_are_told():
     """|x| summed over many inputs bends upward everywhere: small points see it at their middle."""
     network = MLP([np.eye(30), np.ones((1, 30))], None, "abs")
     found = estimate(network, "unscented", cov=True, alpha=0.1)
-    assert found.cov[0, 0] < 0 and found.status.startswith("some variances are negative")
+    assert found.cov[0, 0] < 0 and found.status.startswith("unreliable: some variances are negative")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
-from cumprop.flops import component, counting, detached, plain
+from cumprop.flops import component, counting, plain
 from cumprop.memory import free_memory
 from cumprop.phantoms import metering, phantom_network
 from cumprop.quadrature import TOLERANCE
@@ -212,7 +212,7 @@ def compared(network: MLP, mean: Array, unit: float) -> Signs:
     """
     found = Cumulant(order=1)._propagate(network, cov=False)
     with component("error"):
-        distance = detached(found.mean) - mean
+        distance = found.mean.astype(np.float64) - mean
         squares = float((distance * distance).sum())
     unit = unit if unit > 0 else found.signs.unit
     return replace(found.signs, neglected=sqrt(squares / unit) if unit > 0 else 0.0, unit=unit)

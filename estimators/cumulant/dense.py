@@ -90,7 +90,7 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
         cov=covariance,
         negative=sum(layer.negative for layer in hidden),
         precision=max((layer.precision for layer in hidden), default=0.0),
-        signs=evidence.signs(mean, final.mean, final.unit, covariance),
+        signs=evidence.signs(mean, final.mean, final.unit),
     )
 
 

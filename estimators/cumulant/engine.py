@@ -99,7 +99,7 @@ def propagate(
         if covariance is not None:
             covariance = last.in_units(covariance, unit)
         output = last.mean(mean)
-    signs = evidence.signs(output, mean, unit, covariance)
+    signs = evidence.signs(output, mean, unit)
     return Propagated(
         output, layer_means[1:], tuple(evidence.variances), covariance, negative, precision, signs
     )

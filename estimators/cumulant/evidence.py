@@ -25,17 +25,16 @@ NO_SLOPE = 1e-6
 
 @dataclass(frozen=True)
 class _Layer:
-    """A hidden layer: X̂ = centre + slope Ẑ + the rest, of `variance` and `bent` = that of the rest.
+    """A hidden layer: X̂ = centre + slope Ẑ + the rest, of `variance`, the rest's being `bent`.
 
-    `effect` is the shift of E[X̂] by cumulants beyond the second, `scattered` the square of it were
-    neurons independent. `gain` is the slope in W X̂_{l-1}, `before` Cov[X̂_{l-1}] (None for
-    `independent` neurons of such variances, or of 1) and `squares` those of the next map.
+    `weight` is the map to Ẑ, `squares` are those of the map behind. `effect` is the shift of E[X̂]
+    by cumulants beyond the second, `scattered` its square were neurons independent. `before` is
+    Cov[X̂_{l-1}], None for neurons that are `independent`, of these variances (None: 1).
     """
 
     w: Coefficients
     weight: Array
     slope: Array
-    gain: Array
     variance: Array
     bent: Array
     effect: Array
@@ -83,40 +82,39 @@ class Evidence:
         with component("error"):
             if self._last is None and before is None:
                 before = self._input
-            weight, inverse = detached(z.affine.weight), 1 / detached(z.spread)
+            weight = detached(z.weight)
             centre, slope = detached(w(0, 1)), detached(w(1, 1))
             variance = np.maximum(detached(w(0, 2)) - centre * centre, 0)
-            gain = slope * inverse
-            effect, scattered = self._neglected(
-                weight, inverse, gain, w, detached(mean) - centre, before, half
-            )
-            following = detached(self._maps[len(self._nonlinearity) + 1].weight)
-            squares = following * following
+            shift = detached(mean) - centre
+            if half is not None:
+                half = detached(half) * detached(z.inverse)[:, None]
+            effect, scattered = self._neglected(weight, slope, w, shift, before, half)
+            following = self._maps[len(self._nonlinearity) + 1]
+            squares = detached(following.weight) * detached(following.weight)
             bent = np.maximum(variance - slope * slope, 0)
-            share = squares.sum(axis=0) * variance
+            share = _influence(squares, following.rows) * variance
+            share = share * (1 / (float(share.max()) or 1.0))
             total = float(share.sum())
             self._nonlinearity.append(_ratio(float((share * _over(bent, variance)).sum()), total))
             if z.covariance is not None:
-                covariance, weights = detached(z.covariance), share * inverse * inverse
-                squared = float(weights @ ((covariance * covariance) @ weights))
+                correlations = detached(z.C)
+                squared = float(share @ ((correlations * correlations) @ share))
                 self._participation.append(_ratio(total * total, squared, 1.0))
             own = variance
             if C is not None:
                 own = diagonal(detached(C), (2,)).copy()
                 changes = share * _over(np.abs(own - variance), variance)
                 self._correction += _ratio(float(changes.sum()), total)
-            self.variances.append(plain(own * (w.size * w.size)))
+            self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
             independent = None if self._last is None else self._last.variance
             self._last = _Layer(
-                w, weight, slope, gain, variance, bent, effect, scattered, squares, before,
-                independent,
-            )  # fmt: skip
+                w, weight, slope, variance, bent, effect, scattered, squares, before, independent
+            )
 
     def _neglected(
         self,
         weight: Array,
-        inverse: Array,
-        gain: Array,
+        slope: Array,
         w: Coefficients,
         shift: Array,
         before: Array | None,
@@ -126,33 +124,35 @@ class Evidence:
         last = self._last
         if last is None:
             return np.zeros_like(shift), np.zeros_like(shift)
-        independent = last.squares @ last.variance
-        ratios = independent * (inverse * inverse)
-        self._cancellation.append(float(ratios.sum()) / len(ratios))
+        squares = weight * weight
+        self._cancellation.append(float((squares @ last.variance).sum()) / len(weight))
         if self._leading:
-            third = _third_cumulants(weight, last, before, half)
-            shift = third * inverse**3 * detached(w(3, 1)) * (1 / 6)
-        effect = shift + gain * (weight @ last.effect)
-        scattered = shift * shift + gain * gain * (last.squares @ last.scattered)
+            third = _third_cumulants(weight, squares, last, before, half)
+            shift = third * detached(w(3, 1)) * (1 / 6)
+        effect = shift + slope * (weight @ last.effect)
+        scattered = shift * shift + slope * slope * (squares @ last.scattered)
         return effect, scattered
 
-    def signs(self, mean: Array, layer_mean: Array, unit: float, cov: Array | None) -> Signs:
-        """Of the whole, given E[Y], E[X_L], the unit of X̂_L and Cov[Y] where it is known."""
+    def signs(self, mean: Array, layer_mean: Array, unit: float) -> Signs:
+        """Of the whole, given E[Y], E[X_L] and the unit of X̂_L."""
         with component("error"), np.errstate(invalid="ignore", over="ignore"):
             affine, last = self._maps[-1], self._last
             weight = detached(affine.weight)
-            terms = np.abs(weight) @ np.abs(detached(layer_mean))
-            rows = np.ones_like(terms) if affine.rows is None else detached(affine.rows)
-            sizes, scale = np.abs(detached(mean)) + terms * rows, rows * unit
-            total = self._sum_of_variances(weight, scale, cov)
-            rounding = float(np.finfo(sizes.dtype).eps) * sqrt(float((sizes * sizes).sum()))
+            sizes = np.abs(weight) @ np.abs(detached(layer_mean))
+            rows = counted(np.ones(len(weight)))  # in float64, which squares do not leave
+            if affine.rows is not None:
+                rows = rows * on_host(affine.rows)
+            host, scale = on_host(detached(mean)).astype(np.float64), rows * unit
+            total = self._sum_of_variances(weight, scale)
+            sizes = np.abs(host) + on_host(sizes) * rows
+            rounding = float(np.finfo(weight.dtype).eps) * sqrt(float((sizes * sizes).sum()))
             rounding = _ratio(rounding, sqrt(total))
             if last is None:
                 return Signs((), (), (), 0.0, 0.0, rounding, total, _shares(rows))
-            squares = last.squares * (scale * scale)[:, None]
-            independent = squares @ last.variance
-            effect = (weight @ last.effect) * scale
-            neglected = float((effect * effect).sum()) + float((squares @ last.scattered).sum())
+            independent = on_host(last.squares @ last.variance) * (scale * scale)
+            effect = on_host(weight @ last.effect) * scale
+            scattered = on_host(last.squares @ last.scattered) * (scale * scale)
+            neglected = float((effect * effect + scattered).sum())
             return Signs(
                 tuple(self._participation),
                 tuple(self._nonlinearity),
@@ -164,55 +164,69 @@ class Evidence:
                 _shares(independent),
             )
 
-    def _sum_of_variances(self, weight: Array, scale: Array, cov: Array | None) -> float:
-        """Of the outputs, as order 2 has them where their covariance is not known.
-
-        Var[gᵀY] takes products with one vector, where Cov[Y] takes products of matrices.
-        """
-        if cov is not None:
-            return float(np.maximum(diagonal(detached(cov), (2,)), 0).sum())
-        last, (g, share) = self._last, probes(len(weight), scale.dtype)
-        v = weight.T @ (scale[:, None] * g)
+    def _sum_of_variances(self, weight: Array, scale: Array) -> float:
+        """Of the outputs, from Var[gᵀY] as order 2 has it: products with vectors g alone."""
+        last, (g, share) = self._last, probes(len(weight))
+        largest = float(scale.max()) or 1.0
+        g = (scale * (1 / largest))[:, None] * g
+        v = weight.T @ _like(weight, g)
         C, independent, own = self._input, None, 0.0
         if last is not None:
             own = float((last.bent[:, None] * (v * v)).sum())
-            v = last.weight.T @ (last.gain[:, None] * v)
+            v = last.weight.T @ (last.slope[:, None] * v)
             C, independent = last.before, last.independent
         if C is not None:
             spread = v * (detached(C) @ v)
         else:
             spread = v * v if independent is None else independent[:, None] * (v * v)
-        return (float(spread.sum()) + own) * share
+        return max(float(spread.sum()) + own, 0.0) * share * largest * largest
 
 
-def probes(n: int, dtype: Any) -> tuple[Array, float]:
+def _like(array: Array, host: Array) -> Any:
+    """The numbers of `host` as an array of the kind, type and place of another."""
+    like = np.zeros_like(array, shape=host.shape)
+    return like + host.astype(array.dtype)
+
+
+def probes(n: int) -> tuple[Array, float]:
     """Vectors g (n, m) of n outputs and a share, with Σ Var Y ≈ share · Σ_m Var[g_mᵀ Y].
 
     All unit vectors where that takes no more than `PROBES`, else random signs.
     """
     if n <= PROBES:
-        return counted(np.eye(n, dtype=dtype)), 1.0
+        return counted(np.eye(n)), 1.0
     signs = np.random.default_rng(0).choice((-1.0, 1.0), (n, PROBES))
-    return counted(signs.astype(dtype)), 1 / PROBES
+    return counted(signs), 1 / PROBES
 
 
 def _third_cumulants(
-    weight: Array, last: _Layer, before: Array | None, half: Array | None
+    weight: Array, squares: Array, last: _Layer, before: Array | None, half: Array | None
 ) -> Array:
-    """κ_iii of W X̂, from the nonlinearity that made X̂."""
+    """κ_iii of Ẑ, of weights W, from the nonlinearity that made X̂."""
     first, second, third = (detached(last.w(0, p)) for p in (1, 2, 3))
-    cubes: Array = (last.squares * weight) @ (third - 3 * second * first + 2 * first**3)
+    cubes: Array = (squares * weight) @ (third - 3 * second * first + 2 * first**3)
     if before is None:
         return cubes
-    half = weight @ detached(before) if half is None else detached(half)
+    half = weight @ detached(before) if half is None else half
     with not_counting():
         linear = last.slope * last.slope > NO_SLOPE**2 * last.variance
         inverse = np.where(linear, 1 / np.where(linear, last.slope, 1), 0)
     A = (half - weight * diagonal(detached(before), (2,))) * inverse
     tau = detached(last.w(1, 2)) - 2 * first * last.slope
-    pairs = (last.squares * tau + weight * (detached(last.w(2, 1)) * A)) * A
+    pairs = (squares * tau + weight * (detached(last.w(2, 1)) * A)) * A
     found: Array = cubes + 3 * pairs.sum(axis=1)
     return found
+
+
+def _influence(squares: Array, rows: Array | None) -> Array:
+    """Of each input of a map on its results together, relative: the sums over its columns."""
+    sums: Array = squares.sum(axis=0)
+    if rows is None:
+        return sums
+    with not_counting():  # unusual: counts of FLOPs depend on shapes alone
+        relative = detached(rows) * (1 / float(detached(rows).max()))
+        weighted: Array = (relative * relative) @ squares
+        return weighted
 
 
 def _over(a: Array, b: Array) -> Array:
@@ -227,7 +241,7 @@ def _ratio(a: float, b: float, otherwise: float = 0.0) -> float:
 
 def _shares(variances: Array) -> NDArray[np.float64]:
     """Parts of a sum."""
-    host = on_host(variances).astype(np.float64)
+    host = plain(variances)
     total = host.sum()
     shares: NDArray[np.float64] = host / total if total > 0 else np.full(len(host), 1 / len(host))
     return shares
