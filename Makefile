@@ -12,7 +12,7 @@ NO_NUMBERS := bench cli config engines faults fuzz importers_fuzz limits memory 
 	skips status store sweep_processes versions
 
 .PHONY: help install demo reproduce-all reference bench examples quick test test-kernels verify \
-	ci docs pins lint clean
+	calibrate ci docs pins lint clean
 
 help:  ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ test-kernels: .venv/installed-dev  ## The tests of numbers with the BLAS and SIM
 
 verify: .venv/installed-dev  ## Slow acceptance: statistics at width 256; writes docs/VERIFIED.md
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
+
+calibrate: .venv/installed-dev  ## Fit the laws of expected errors to docs/calibration.csv
+	$(BIN)/python docs/calibrate.py
 
 docs: .venv/installed-dev  ## Write docs/api.md and docs/cli.md from docstrings and --help
 	$(BIN)/python docs/generate.py

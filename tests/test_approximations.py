@@ -143,7 +143,9 @@ def test_predicted_cost_is_exact_but_for_quadrature(name, given, activation, gau
     network = MLP(maps, [w[:, 0] for w in maps], activation, mean, cov)
     cost = build(name, **given).predict_cost(network.shape)
     flops = estimate(network, name, **given).flops.total
-    more_nodes = 3 if activation == "sigmoid" else 1  # than order 1's quadrature is expected to take
+    more_nodes = (
+        3 if activation == "sigmoid" else 1
+    )  # than order 1's quadrature is expected to take
     assert cost.flops <= flops <= more_nodes * cost.flops
 
 
@@ -187,7 +189,9 @@ def test_negative_variances_are_told():
     """|x| summed over many inputs bends upward everywhere: small points see it at their middle."""
     network = MLP([np.eye(30), np.ones((1, 30))], None, "abs")
     found = estimate(network, "unscented", cov=True, alpha=0.1)
-    assert found.cov[0, 0] < 0 and found.status.startswith("unreliable: some variances are negative")
+    assert found.cov[0, 0] < 0 and found.status.startswith(
+        "unreliable: some variances are negative"
+    )
 
 
 @pytest.mark.parametrize(
