@@ -41,7 +41,7 @@ class TestRows:
         assert (tmp_path / "truth" / f"{row['truth_key']}.npz").is_file()
         never_null = set(store.SCHEMA.names) - {
             "order", "kind", "engine", "metric", "truncation", "design", "stderr",
-            "git_revision", "peak_bytes",
+            "half_width", "expected_error", "expected_std_error", "git_revision", "peak_bytes",
         }  # fmt: skip
         assert rows[sorted(never_null)].notna().all(axis=None)
 
