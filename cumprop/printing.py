@@ -19,7 +19,7 @@ NORMAL_QUANTILE = 1.96
 UNRELIABLE = "unreliable"
 """How the status of numbers begins that are not to be believed; why, and a remedy follow."""
 _MOST_DECIMALS = 12
-_MOST_DIGITS = 6
+_SIXTH_DIGIT = 1e-5
 
 
 def as_text(estimate: Estimate) -> str:
@@ -190,16 +190,15 @@ def std_words(std: float, relative_error: float | None) -> str:
     """A standard deviation to two digits of its expected error; three where that is not known.
 
     >>> std_words(2.364719, 0.013), std_words(2.364719, 0.0), std_words(2.364719, 0.8)
-    ('2.36', '2.36472', '2.4')
+    ('2.365', '2.36472', '2.4')
     >>> std_words(2.364719, None), std_words(float("nan"), None)
     ('2.36', 'none')
     """
     if std != std:
         return "none"
-    digits = 3
-    if relative_error is not None:
-        digits = _MOST_DIGITS if relative_error == 0 else 1 - floor(log10(relative_error))
-    return f"{std:.{min(max(digits, 1), _MOST_DIGITS)}g}"
+    if relative_error is None:
+        return to_error(std, None)
+    return f"{std:.6g}" if relative_error < _SIXTH_DIGIT else to_error(std, relative_error * std)
 
 
 def as_list(values: Array) -> list[float | None]:

@@ -153,8 +153,8 @@ def test_expected_errors_are_said_and_give_the_digits_of_the_standard_deviation(
     found = known(1, cov=np.array([[2.0]]), expected_error=0.0123, expected_std_error=0.0021)
     assert "1.4142\n" in repr(found)
     assert "\nexpected error 0.012 output s.d., of the s.d. 0.21%\n" in repr(found)
-    rough = dataclasses.replace(found, expected_std_error=0.4)
-    assert "  1.4\n" in repr(rough) and "of the s.d. 40%\n" in repr(rough)
+    rough = dataclasses.replace(found, expected_std_error=0.8)
+    assert "  1.4\n" in repr(rough) and "of the s.d. 80%\n" in repr(rough)
     assert found.to_dict()["expected_error"] == 0.0123
     assert found.to_dict()["expected_std_error"] == 0.0021
     alone = known(expected_std_error=None, expected_error=None)
