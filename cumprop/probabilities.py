@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,8 @@ FEW = 30
 _WORST_GAIN = 1 / 3
 """Independent inputs that one input of any other design is worth at least: a scrambled net has at
 most e times the variance of independent inputs, pairs at most twice."""
+_OF_FEW_BLOCKS = 1.09
+"""Student's quantile over the normal one where 16 blocks (Sobol's scramblings) show the error."""
 _EXACT_FOR_GAUSSIAN = ("cumulant", "gaussian")
 
 
@@ -60,29 +61,31 @@ def judged(network: MLP, estimator: Estimator, found: Estimate) -> Estimate:
 def interval(found: Estimate, independent: bool) -> Array | None:
     """Ends of the 95% intervals of sampled probabilities, (2, n); None where nothing was sampled.
 
-    Wilson's interval for as many independent inputs as have the standard error of `found`. Fewer
-    than 30 hits count as independent, and 0 of N inputs leave up to 3/N (the rule of three), of
-    N/3 where the inputs were not `independent`.
+    The interval of Clopper and Pearson for as many independent inputs as have the standard error of
+    `found` (Korn and Graubard), at least 30 hits given: fewer count as hits of independent inputs.
+    0 of N inputs leave up to 3/N (the rule of three), of N/3 where they were not `independent`.
 
     >>> from cumprop.estimator import Estimate
     >>> none = Estimate(np.zeros(1), (), stderr=np.zeros(1), n_samples=1000)
     >>> interval(none, independent=True).round(4).tolist()
     [[0.0], [0.003]]
     """
+    from scipy.special import betaincinv
+
     if found.n_samples is None or found.stderr is None or is_unreliable(found.status):
         return None
     p = np.clip(found.mean.astype(np.float64), 0, 1)
-    error = found.stderr if found.half_width is None else found.half_width / NORMAL_QUANTILE
-    hits = np.minimum(p, 1 - p) * found.n_samples
+    if found.half_width is not None:
+        error = found.half_width / NORMAL_QUANTILE
+    else:
+        error = found.stderr * (1.0 if independent else _OF_FEW_BLOCKS)
     with np.errstate(divide="ignore", invalid="ignore"):
         n = p * (1 - p) / np.square(error, dtype=np.float64)
+    hits = np.minimum(p, 1 - p) * found.n_samples
     n = np.where(hits < FEW, np.minimum(n, found.n_samples), n)
     fewest = found.n_samples * (1.0 if independent else _WORST_GAIN)
     n = np.where(np.isfinite(n) & (n > 0), n, fewest)
-    z2 = NORMAL_QUANTILE**2 / n
-    middle, half = p + z2 / 2, np.sqrt(z2 * (p * (1 - p) + z2 / 4))
-    ends = np.stack([middle - half, middle + half]) / (1 + z2)
-    left_open = -log(0.05) / fewest
-    ends[:, p == 0] = [[0.0], [min(left_open, 1.0)]]
-    ends[:, p == 1] = [[max(1 - left_open, 0.0)], [1.0]]
-    return ends.clip(0, 1)
+    tail = np.where((p > 0) & (p < 1), 0.025, 0.05)
+    low = np.where(p > 0, betaincinv(np.maximum(n * p, 1e-300), n * (1 - p) + 1, tail), 0)
+    high = np.where(p < 1, betaincinv(n * p + 1, np.maximum(n * (1 - p), 1e-300), 1 - tail), 1)
+    return np.stack([low, high])
