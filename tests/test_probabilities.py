@@ -14,7 +14,7 @@ TAIL = np.array([0.5, 0.2, 0.05, 0.01, 0.002])
 
 def two_sided():
     """Y = |z| of z = x·1/2 in four inputs, five times, with P(|z| > t) as in `TAIL`."""
-    body = MLP([np.full((5, 4), 0.5)] + [np.eye(5)], activations="abs")
+    body = MLP([np.full((5, 4), 0.5), np.eye(5)], activations="abs")
     return body.above(norm.isf(TAIL / 2))
 
 
@@ -38,7 +38,7 @@ def test_intervals_cover(network, design, n_samples):
         low, high = interval(found, design == "iid")
         assert (low >= 0).all() and (high <= 1).all()
         assert (low <= found.mean).all() and (found.mean <= high).all()
-        covered += (low <= TAIL) & (TAIL <= high)
+        covered += (low <= TAIL) & (high >= TAIL)
     assert covered.mean() / 300 >= 0.93 and covered.min() / 300 >= 0.89
 
 
@@ -93,10 +93,10 @@ def test_a_probability_that_is_not_sampled_is_unreliable(name, parameters):
 
 
 def test_an_order_that_adaptive_takes_for_a_probability_is_unreliable():
-    """At a coarse tolerance it takes an order; its remedy is not itself."""
+    """It takes order 2 at this tolerance; the remedy is not to take it again."""
     wide = random_mlp(width=64, depth=1, seed=0).above(0.5)
-    tail = cumprop.estimate(wide, "adaptive", tolerance=0.3)
-    sampled = build("adaptive", tolerance=0.3).independent_samples(tail) is not None
+    tail = cumprop.estimate(wide, "adaptive", tolerance=0.1)
+    sampled = build("adaptive", tolerance=0.1).independent_samples(tail) is not None
     assert sampled != tail.status.startswith("unreliable: ")
     assert sampled or "; take monte_carlo; " in tail.status
 
