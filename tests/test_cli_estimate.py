@@ -1,7 +1,6 @@
 """`cumprop estimate`: inputs, tails, layers, formats, and networks of other libraries."""
 
 import io
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -34,18 +33,6 @@ def linear(tmp_path):
     path = tmp_path / "linear.npz"
     cumprop.MLP(W[:1], B[:1]).save(path)
     return path
-
-
-@pytest.fixture
-def as_json(run):
-    def as_json(*words):
-        code, out, err = run("estimate", *words, "--format", "json")
-        found = json.loads(out)
-        doubt = found["status"].startswith("unreliable: ")
-        assert (code, err) == (0, f"{found['status']}\n" if doubt else "")
-        return found
-
-    return as_json
 
 
 # --- input -------------------------------------------------------------------------------------
