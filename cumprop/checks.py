@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 
 from cumprop.errors import CumpropError
 from cumprop.estimator import Estimate, Estimator
 from cumprop.networks import MLP
+from cumprop.printing import is_unreliable
 from cumprop.random_networks import random_mlp
 
 Z_SCORE = 6.0
 """A sampling estimator may miss an exact mean by so many standard errors."""
+LEAST_QUANTILE = 1.9
+"""A 95% interval reaches at least so many standard errors to either side; 1.96 but for rounding."""
 
 
 def check_estimator(estimator: Estimator, tolerance: float = 1e-6) -> None:
@@ -56,7 +61,11 @@ def _behaviour(estimator: Estimator, tolerance: float) -> Iterator[str]:
             continue
         estimate = estimator.estimate(network)
         yield from _shapes(network, estimate)
+        yield from _errors(network, estimate)
+        yield from _status(estimate)
         yield from _cost(estimator, network, estimate)
+        with suppress(CumpropError):  # covariances are not for every backend
+            yield from _errors(network, estimator.estimate(network, cov=True))
         if not np.array_equal(estimator.estimate(network).mean, estimate.mean):
             yield "gives other numbers the second time"
         if not isinstance(type(estimator).from_tolerance(0.1, network.shape), Estimator):
@@ -74,8 +83,42 @@ def _shapes(network: MLP, estimate: Estimate) -> Iterator[str]:
         yield "gives a covariance nobody asked for"
     if not np.isfinite(estimate.mean).all():
         yield "mean is not finite"
-    if not estimate.status:
+
+
+def _errors(network: MLP, estimate: Estimate) -> Iterator[str]:
+    """What is said of errors is a number ≥ 0, or nothing."""
+    for name in ("expected_error", "expected_std_error"):
+        error = getattr(estimate, name)
+        if error is not None and not (np.ndim(error) == 0 and 0 <= error < np.inf):
+            yield f"{name} is {error}: give a number ≥ 0, or None"
+    sound = {}
+    for name in ("stderr", "half_width"):
+        errors = getattr(estimate, name)
+        if errors is None:
+            continue
+        if np.shape(errors) != (network.widths[-1],):
+            yield f"{name} has shape {np.shape(errors)}, not {(network.widths[-1],)}"
+        elif not (np.isfinite(errors) & (errors >= 0)).all():
+            yield f"{name} has entries that are negative or not finite"
+        else:
+            sound[name] = errors
+    if len(sound) == 2 and (sound["half_width"] < LEAST_QUANTILE * sound["stderr"]).any():
+        yield f"half_width is below {LEAST_QUANTILE} stderr: give that of a 95% interval"
+    variances = estimate.layer_variances
+    if variances is not None and [np.shape(v) for v in variances] != [
+        (n,) for n in network.widths[1:-1]
+    ]:
+        yield "layer_variances are not those of X_1..X_L"
+
+
+def _status(estimate: Estimate) -> Iterator[str]:
+    status = estimate.status
+    if not status:
         yield "status is empty"
+    elif "\n" in status or status != status.strip():
+        yield f"status {status!r} is not one line"
+    elif is_unreliable(status) and not re.match(r"unreliable: [^;]+; \S", status):
+        yield f"status {status!r}: write 'unreliable: why; remedy'"
 
 
 def _cost(estimator: Estimator, network: MLP, estimate: Estimate) -> Iterator[str]:

@@ -155,11 +155,17 @@ class Estimate:
         return printing.as_html(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per output: `mean`, then `std`, `stderr` and `half_width` where they are known."""
+        """A row per output: `mean`, `status`, and what else is known, as `to_dict` names it.
+
+        `expected_error`, `expected_std_error` and `status` are the same in every row.
+        """
         return printing.as_frame(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All that is known, as lists, numbers and text that `json.dumps` takes."""
+        """All that is known, as lists, numbers and text that `json.dumps` takes, None elsewhere.
+
+        An entry of `std` is None where its variance came out negative.
+        """
         return printing.as_dict(self)
 
 
@@ -249,8 +255,9 @@ def estimate(
     """Estimate E[f(x)] of `network` under its Gaussian input from the weights.
 
     `estimator` is a backend name with its `parameters`, or an instance. One that samples draws
-    what `seed` determines, the same as `cumprop estimate --seed`. Raises CumpropError where the
-    backend does not support the network, or a parameter is wrong. Cost: `Estimate.flops`.
+    what `seed` determines, the same as `cumprop estimate --seed`. A probability (`MLP.above`) that
+    was not sampled has the status "unreliable". Raises CumpropError where the backend does not
+    support the network, or a parameter is wrong. Cost: `Estimate.flops`.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)
@@ -258,6 +265,7 @@ def estimate(
     1.994711
     """
     from cumprop.networks import MLP
+    from cumprop.probabilities import is_probability, judged
 
     if not isinstance(network, MLP):
         raise CumpropError(
@@ -273,4 +281,5 @@ def estimate(
     reason = estimator.supports(network)
     if reason is not None:
         raise CumpropError(reason)
-    return estimator.estimate(network, cov=cov, rng=rng)
+    found = estimator.estimate(network, cov=cov, rng=rng)
+    return judged(network, estimator, found) if is_probability(network) else found

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _SHOWN = [
     "width", "depth", "activation", "estimator", "order", "kind", "engine", "truncation", "design",
-    "tolerance", "n_samples", "n_seeds", "vn_mse", "total_low", "total_high", "resolved", "flops",
-    "seconds",
+    "tolerance", "n_samples", "n_seeds", "vn_mse", "total_low", "total_high", "resolved",
+    "expected_error", "n_unreliable", "flops", "seconds",
 ]  # fmt: skip
 """Columns of `cumprop.scores.summary` that a report shows."""
 
@@ -169,7 +169,8 @@ def _points(rows: Any) -> pd.DataFrame:
     if not isinstance(rows, pd.DataFrame):
         return pd.DataFrame(distillation_runs.summary(rows))
     points = scores.summary(rows).sort_values(["width", "depth", "estimator", "order", "kind"])
-    return points[_SHOWN]
+    unknown = {name for name in scores.TRUST if not points[name].fillna(0).any()}
+    return points[[name for name in _SHOWN if name not in unknown]]
 
 
 def _drawn(name: str, rows: pd.DataFrame) -> str:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cumprop import limits, store
+from cumprop import limits, printing, store
 from cumprop.cells import Cell
 from cumprop.engines import Outcome
 from cumprop.errors import CumpropError
 from cumprop.estimator import Estimate
 from cumprop.memory import traced_peak, with_resident_peak
+from cumprop.probabilities import judged
 from cumprop.provenance import CONDITIONS, provenance
+from cumprop.tails import threshold
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -112,19 +114,32 @@ def _measure(cell: Cell) -> dict[str, Any]:
         (estimate, seconds), peak = with_resident_peak(lambda: _timed(cell, network))
     is_output = cell.readout in ("output", "pre")
     mean = _numbers("means", estimate.mean if is_output else estimate.layer_means[-1], cell)
-    stderr = None
-    if is_output and estimate.stderr is not None:
-        stderr = _numbers("standard errors", estimate.stderr, cell)
+    if threshold(cell.readout) is not None:
+        estimate = judged(network, cell.backend, estimate)
+    errors: dict[str, Any] = {}
+    if is_output:
+        errors = {
+            "stderr": _errors("standard errors", estimate.stderr, cell),
+            "half_width": _errors("half widths", estimate.half_width, cell),
+            **printing.expected(estimate),
+        }
     n_samples = {} if estimate.n_samples is None else {"n_samples": estimate.n_samples}
-    return n_samples | {
-        "mean": mean,
-        "stderr": stderr,
-        "flops": estimate.flops.total,
-        "flops_components": json.dumps(dict(estimate.flops)),
-        "seconds": seconds,
-        "peak_bytes": peak,
-        "status": estimate.status,
-    }
+    return (
+        n_samples
+        | errors
+        | {
+            "mean": mean,
+            "flops": estimate.flops.total,
+            "flops_components": json.dumps(dict(estimate.flops)),
+            "seconds": seconds,
+            "peak_bytes": peak,
+            "status": estimate.status,
+        }
+    )
+
+
+def _errors(what: str, values: Any, cell: Cell) -> list[float] | None:
+    return None if values is None else _numbers(what, values, cell)
 
 
 def _numbers(what: str, values: Any, cell: Cell) -> list[float]:

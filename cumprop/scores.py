@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 from cumprop import store
 from cumprop.errors import CumpropError
+from cumprop.printing import is_unreliable
 from cumprop.tail_scores import COLUMNS as BUCKET_COLUMNS
 from cumprop.tail_scores import bucket_columns
 from cumprop.tails import TailTruth
@@ -37,6 +38,8 @@ GROUP = [
 """Columns equal within a group: one point of a figure, averaged over seeds."""
 
 _COPIED = ["cell_key", "truth_key", *GROUP, "seed", "repeat", "flops", "seconds"]
+TRUST = ["expected_error", "n_unreliable"]
+"""Columns of a summary that say what estimates say of themselves."""
 _INTERVALS = ["noise_low", "noise_high", "total_low", "total_high"]
 
 
@@ -108,12 +111,12 @@ def score(results: Path) -> pd.DataFrame:
     """Score every row below `results`: one configuration's folder, or a folder of such.
 
     One row per (cell_key, truth_key, truth_n_samples): the columns of `GROUP`, seed, repeat, cost,
-    `conditions`, then `mse`, `mse_se`, `variance`, `vn_mse`, `truth_gain` (variance per sample of
-    the truth's design in units of the iid one), for tails the columns of `cumprop.tail_scores`,
-    null for others, 95% intervals in units of vn_mse, `noise_low` and `noise_high` of the row,
-    `total_low` and `total_high` of its group over seeds, and `resolved` (the noise interval is
-    above zero). Failed rows, and rows whose truth is not there, keep the reason in `status` and
-    have null scores. Of an estimator's versions only the newest is scored.
+    `expected_error`, `conditions`, then `mse`, `mse_se`, `variance`, `vn_mse`, `truth_gain`
+    (variance per sample of the truth's design in units of the iid one), for tails the columns of
+    `cumprop.tail_scores`, null for others, 95% intervals in units of vn_mse, `noise_low` and
+    `noise_high` of the row, `total_low` and `total_high` of its group over seeds, and `resolved`
+    (the noise interval is above zero). Failed rows, and rows whose truth is not there, keep the
+    reason in `status` and have null scores. Of an estimator's versions only the newest is scored.
     Writes `scores.parquet` into each configuration's folder; a folder without rows is read from it.
     Raises CumpropError where nothing can be scored. Source: mathematics §7.
     """
@@ -128,8 +131,9 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 
     Repeats of a seed are averaged first. `vn_mse` is mean(mse)/mean(variance) over `n_seeds`
     networks, `noise_*` and `total_*` are its 95% intervals, `resolved` says that the noise interval
-    is above zero; `flops` and `seconds` are medians, `n_failed` counts the rows without a score,
-    `conditions` lists all that occur.
+    is above zero; `expected_error` is the root mean square of the rows', NaN where none has one;
+    `flops` and `seconds` are medians, `n_failed` counts the rows without a score, `n_unreliable`
+    those that call themselves unreliable, `conditions` lists all that occur.
     """
     records = [
         dict(zip(GROUP, key, strict=True)) | _point(group)
@@ -144,6 +148,8 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
     point: dict[str, Any] = {
         "n_seeds": len(seeds),
         "n_failed": len(group) - len(scored),
+        "n_unreliable": int(group["status"].map(is_unreliable).sum()),
+        "expected_error": _root_mean_square(group),
         "flops": scored["flops"].median(),
         "seconds": scored["seconds"].median(),
         "conditions": "; ".join(sorted(set(scored["conditions"]))),
@@ -160,6 +166,12 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
         | dict(zip(_INTERVALS, ends, strict=True))
         | {"resolved": noise[0] > 0}
     )
+
+
+def _root_mean_square(group: pd.DataFrame) -> float:
+    """Of expected errors; scores of releases before these have no such column."""
+    known = group.get("expected_error", pd.Series(dtype=float)).astype(float).dropna()
+    return float(np.sqrt(np.mean(known**2))) if len(known) else np.nan
 
 
 def by_seed(group: pd.DataFrame) -> pd.DataFrame:
@@ -215,7 +227,7 @@ def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
 
 def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) -> dict[str, Any]:
     scored = {name: row[name] for name in _COPIED}
-    scored["conditions"] = _conditions(row)
+    scored |= {"expected_error": row["expected_error"], "conditions": _conditions(row)}
     scored |= {"status": status, "truth_n_samples": 0, "n_groups": 0, "resolved": False}
     scored |= dict.fromkeys(BUCKET_COLUMNS)
     scored |= dict.fromkeys(

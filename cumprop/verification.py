@@ -128,7 +128,7 @@ def _run_key(row: Row) -> str:
 
 
 def _numbers(row: Row) -> Iterator[str]:
-    for name in ("mean", "stderr"):
+    for name in ("mean", "stderr", "half_width"):
         values = row[name]
         if values is None:
             if name == "mean":

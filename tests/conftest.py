@@ -4,6 +4,7 @@ The lack of a GPU alone is no failure.
 """
 
 import importlib.util
+import json
 import os
 from pathlib import Path
 
@@ -57,6 +58,20 @@ def run(capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def as_json(run):
+    """What `cumprop estimate` says as JSON; a doubt stands on stderr too."""
+
+    def as_json(*words):
+        code, out, err = run("estimate", *words, "--format", "json")
+        found = json.loads(out)
+        doubt = found["status"].startswith("unreliable: ")
+        assert (code, err) == (0, f"{found['status']}\n" if doubt else "")
+        return found
+
+    return as_json
 
 
 @pytest.fixture

@@ -41,7 +41,13 @@ def scores(order=2, engine="auto", seeds=3, vn=1e-3, mse_se=1e-8, **changes):
     )
     row = dict.fromkeys(GROUP) | PROBLEM
     row |= {"estimator": "cumulant", "parameters": parameters, "truth_design": "orthogonal"}
-    row |= {"truth_gain": 0.2, "conditions": "here", "n_groups": 16, "mse_se": mse_se}
+    row |= {
+        "truth_gain": 0.2,
+        "conditions": "here",
+        "status": "ok",
+        "n_groups": 16,
+        "mse_se": mse_se,
+    }
     row |= {"variance": 0.5, "flops": 1e6, "seconds": 1.0} | changes
     spread = np.linspace(0.9, 1.1, seeds)
     return pd.DataFrame([row | {"seed": s, "mse": 0.5 * vn * spread[s]} for s in range(seeds)])

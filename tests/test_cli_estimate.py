@@ -1,7 +1,6 @@
 """`cumprop estimate`: inputs, tails, layers, formats, and networks of other libraries."""
 
 import io
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -34,16 +33,6 @@ def linear(tmp_path):
     path = tmp_path / "linear.npz"
     cumprop.MLP(W[:1], B[:1]).save(path)
     return path
-
-
-@pytest.fixture
-def as_json(run):
-    def as_json(*words):
-        code, out, err = run("estimate", *words, "--format", "json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    return as_json
 
 
 # --- input -------------------------------------------------------------------------------------
@@ -259,11 +248,12 @@ def test_csv_and_parquet(run, as_json, net, tmp_path):
     words = (net, "--cov", "--layers", "--tail", "y>0", "--tail-quantiles", "0.9")
     expected = as_json(*words)
     _, out, err = run("estimate", *words, "--format", "csv")
-    assert err.startswith("cumulant: ") and "; status: " in err
+    assert err.splitlines() == [expected["status"], err.splitlines()[1]]
+    assert err.splitlines()[1].startswith("cumulant: ")
     path = tmp_path / "estimate.parquet"
     assert run("estimate", *words, "--format", "parquet", "--out", path)[:2] == (0, "")
     for frame in (pd.read_csv(io.StringIO(out)), pd.read_parquet(path)):
-        assert list(frame)[:5] == ["layer", "unit", "mean", "std", "above"]
+        assert list(frame)[:4] == ["layer", "unit", "mean", "std"]
         hidden, outputs = frame[frame.layer != "output"], frame[frame.layer == "output"]
         assert list(hidden.layer.astype(int)) == [1] * 6 + [2] * 5
         np.testing.assert_allclose(
@@ -271,6 +261,7 @@ def test_csv_and_parquet(run, as_json, net, tmp_path):
         )
         for column in ("mean", "std", "above"):
             np.testing.assert_allclose(outputs[column], expected[column], rtol=1e-12)
+        assert set(outputs["status"]) == {expected["status"]} and hidden["status"].isna().all()
         np.testing.assert_allclose(outputs["quantile_0.9"], expected["quantiles"]["0.9"])
         np.testing.assert_allclose(outputs[["cov_0", "cov_1", "cov_2"]], expected["cov"], rtol=1e-9)
 

@@ -161,7 +161,7 @@ def test_unknown_figures_and_empty_results_say_what_to_do(tmp_path):
     with pytest.raises(CumpropError, match="cumprop sweep"):
         plot(tmp_path, tmp_path)
     assert available() == [
-        "flop_table", "flops_vs_width", "loss_vs_flops",
+        "error_vs_expected", "flop_table", "flops_vs_width", "loss_vs_flops",
         "mse_vs_depth", "mse_vs_flops", "mse_vs_time", "mse_vs_width",
         "relative_error_vs_probability",
     ]  # fmt: skip

@@ -140,10 +140,45 @@ def test_html_is_well_formed_and_escaped():
 
 def test_frames_have_a_row_per_output_and_a_column_for_what_is_known():
     frame = known().to_frame()
-    assert list(frame.columns) == ["mean", "std", "stderr", "half_width"]
+    assert list(frame.columns) == ["mean", "std", "stderr", "half_width", "status"]
     assert frame.index.name == "output" and frame["std"].tolist() == [1.0, 2.0, 3.0]
     alone = known(cov=None, stderr=None, half_width=None).to_frame()
-    assert list(alone.columns) == ["mean"] and len(alone) == 3
+    assert list(alone.columns) == ["mean", "status"] and len(alone) == 3
+    judged = known(expected_error=0.02, status="unreliable: a; take b").to_frame()
+    assert judged["expected_error"].tolist() == [0.02] * 3
+    assert set(judged["status"]) == {"unreliable: a; take b"}
+
+
+def test_expected_errors_are_said_and_give_the_digits_of_the_standard_deviation():
+    found = known(1, cov=np.array([[2.0]]), expected_error=0.0123, expected_std_error=0.0021)
+    assert "1.4142\n" in repr(found)
+    assert "\nexpected error 0.012 output s.d., of the s.d. 0.21%\n" in repr(found)
+    rough = dataclasses.replace(found, expected_std_error=0.8)
+    assert "  1.4\n" in repr(rough) and "of the s.d. 80%\n" in repr(rough)
+    assert found.to_dict()["expected_error"] == 0.0123
+    assert found.to_dict()["expected_std_error"] == 0.0021
+    alone = known(expected_std_error=None, expected_error=None)
+    assert "expected" not in repr(alone) and alone.to_dict()["expected_error"] is None
+
+
+def test_what_is_unreliable_is_the_first_and_strongest_note():
+    status = "unreliable: few directions carry layer 2 & more; take adaptive"
+    found = known(7, status=status)
+    lines = repr(found).splitlines()
+    assert lines[7] == status and status not in lines[8:]
+    html = found._repr_html_()
+    assert f"<p><strong>{status.replace('&', '&amp;')}</strong><br>" in html
+    assert Cells(html).open == []
+    assert "<strong>" not in known()._repr_html_()
+
+
+def test_a_negative_variance_is_no_standard_deviation_of_zero():
+    """Rounding below zero is zero."""
+    found = known(2, cov=np.diag([-0.5, 4.0]))
+    assert found.to_dict()["std"] == [None, 2.0]
+    assert "none\n" in repr(found)
+    rounded = known(2, cov=np.diag([-1e-16, 4.0]))
+    assert rounded.to_dict()["std"] == [0.0, 2.0]
 
 
 def test_dicts_survive_json():

@@ -9,9 +9,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cumprop import store
+from cumprop import compaction, store
+from cumprop import parts as files
 from cumprop.errors import CumpropError
 
+ERRORS = ("half_width", "expected_error", "expected_std_error")
 README = Path(__file__).parent.parent / "results" / "README.md"
 
 
@@ -44,6 +46,25 @@ def test_round_trip(parts):
     assert (back["order"], back["tolerance"], back["kind"]) == (3, 1e-6, None)
     assert back["schema_version"] == store.SCHEMA_VERSION
     assert list(back) == store.SCHEMA.names
+
+
+def test_rows_from_before_a_column_are_read_with_nulls(tmp_path, parts):
+    """Alone, beside newer ones, and compacted; digests are of the columns that were there."""
+    new = [store.SCHEMA.get_field_index(name) for name in ERRORS]
+    old_schema = store.SCHEMA
+    for place in sorted(new, reverse=True):
+        old_schema = old_schema.remove(place)
+    old = files.to_bytes(files.from_row(row("a" * 16), old_schema))
+    parts.mkdir(parents=True)
+    (parts / f"{'a' * 16}.parquet").write_bytes(old)
+    store.write_part(parts, row("b" * 16, half_width=[0.5, 0.25], expected_error=0.125))
+    for _ in range(2):
+        rows = store.read_folder(tmp_path / "test")
+        assert [r["half_width"] for r in rows] == [None, [0.5, 0.25]]
+        assert [r["expected_error"] for r in rows] == [None, 0.125]
+        assert [r["expected_std_error"] for r in rows] == [None, None]
+        compaction.compact(tmp_path / "test")
+    assert not [*parts.iterdir()]
 
 
 def test_an_unknown_column_is_refused(parts):

@@ -6,18 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from harness import TOY, write_config
 
 import cumprop
-from cumprop import estimator, store
+from cumprop import estimator, store, verification
 from cumprop.config import load
 from cumprop.engines import Outcome, Place
 from cumprop.estimator import Shape
 from cumprop.forecast import overview
 from cumprop.phantoms import TooLarge, at_most, metering, phantom_network
+from cumprop.plugins import load_plugin, temporary_plugins
 from cumprop.progress import Progress
 from cumprop.rows import borrow, run_cell
 from cumprop.sweep import Plan, plan, run, run_all, shared
 from cumprop.truth_store import sample
+
+CLAIMS = """half_width=np.full(network.widths[-1], 0.5), expected_error=0.25,
+    expected_std_error=0.125, n_samples=3, status="unreliable: a; take b")"""
 
 
 def contents(parts):
@@ -41,9 +46,32 @@ class TestRows:
         assert (tmp_path / "truth" / f"{row['truth_key']}.npz").is_file()
         never_null = set(store.SCHEMA.names) - {
             "order", "kind", "engine", "metric", "truncation", "design", "stderr",
-            "git_revision", "peak_bytes",
+            "half_width", "expected_error", "expected_std_error", "git_revision", "peak_bytes",
         }  # fmt: skip
         assert rows[sorted(never_null)].notna().all(axis=None)
+
+    def test_rows_carry_what_an_estimate_says_of_its_errors(self, tmp_path):
+        text = TOY.replace("n_samples=self.n_samples)", CLAIMS).replace('"toy"', '"claiming"')
+        (tmp_path / "claiming.py").write_text(text)
+        with temporary_plugins():
+            load_plugin(tmp_path / "claiming.py")
+            for readout, known in (("output", True), ("pre", True), ("post", False)):
+                write_config(tmp_path / "test.yaml", [{"name": "claiming"}], readout=readout)
+                run(plan(load(tmp_path / "test.yaml"), "test"), tmp_path / readout)
+                (row,) = store.read_folder(tmp_path / readout / "test")
+                assert row["half_width"] == ([0.5] * 4 if known else None)
+                assert row["expected_error"] == (0.25 if known else None)
+                assert row["expected_std_error"] == (0.125 if known else None)
+                assert row["status"] == "unreliable: a; take b"
+            assert verification.verify(tmp_path / "output" / "test") == (1, [])
+
+    def test_rows_of_tails_that_are_not_sampled_are_unreliable(self, experiment, tmp_path):
+        estimators = [{"name": "cumulant", "order": 2}, {"name": "monte_carlo", "n_samples": 64}]
+        run(experiment(estimators, "network.readout=tail(1)", "truth.design=importance"), tmp_path)
+        rows = store.read_rows(tmp_path)
+        for name, doubted in (("cumulant", True), ("monte_carlo", False)):
+            status = rows.loc[rows["estimator"] == name, "status"]
+            assert (status.str.startswith("unreliable: a tail probability") == doubted).all()
 
     def test_random_streams_belong_to_seed_width_and_repeat(self, experiment, tmp_path):
         run(experiment([{"name": "toy", "repeats": 2}]), tmp_path)

@@ -134,7 +134,10 @@ def swept(tmp_path_factory):
 
 def test_a_sweep_scores_and_draws_tails(swept):
     """Every estimator has a point; sampling has vn-MSE 1/N within a factor 3 as ever."""
-    assert swept["status"].eq("ok").all() and swept["buckets"].notna().all()
+    plain = (swept["estimator"] == "monte_carlo") & ~swept["parameters"].str.contains("gaussian")
+    plain &= ~swept["parameters"].str.contains('"cumulant"')
+    assert (swept["status"].eq("ok") == plain).all() and swept["buckets"].notna().all()
+    assert swept.loc[~plain, "status"].str.startswith("unreliable: a tail probability").all()
     found = relative_errors(swept, GROUP)
     assert found.groupby(GROUP, dropna=False).ngroups == 8
     counts = found.groupby("bucket")[["neurons", "dropped"]].nunique()

@@ -126,7 +126,8 @@ def estimate(
     described: dict[str, Any] = {}
     others: list[Estimate] = []
     if wanted_tail is not None:
-        found, others = wanted_tail.found(mean_of, network)
+        independent = getattr(backend, "design", None) == "iid"
+        found, others = wanted_tail.found(mean_of, network, independent)
         described |= found
     if wanted_quantiles is not None:
         n_samples = backend.independent_samples(result)

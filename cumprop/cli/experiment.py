@@ -321,7 +321,22 @@ def _line(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str 
         "seconds": f"{point['seconds']:.2g}",
         "vn_mse": f"{point['vn_mse']:.3g}" if point["resolved"] else f"<{point['noise_high']:.2g}",
         "95% interval": f"{point['total_low']:.2g} to {point['total_high']:.2g}",
+        **_trust(point, points),
     }
+
+
+def _trust(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str | int]:
+    """The vn-MSE that an estimator expects of itself, and how many rows it calls unreliable.
+
+    Nothing where no line has any.
+    """
+    columns: dict[str, str | int] = {}
+    if any(other["expected_error"] >= 0 for other in points):
+        expected = point["expected_error"] ** 2
+        columns["expected"] = f"{expected:.3g}" if expected >= 0 else ""
+    if any(other["n_unreliable"] for other in points):
+        columns["unreliable"] = point["n_unreliable"]
+    return columns
 
 
 def _described(point: dict[Any, Any], points: list[dict[Any, Any]]) -> str:

@@ -19,35 +19,39 @@ if TYPE_CHECKING:
 ROWS = 20
 """Outputs a printed table shows; the other formats have them all."""
 
-COLUMNS = {
-    "mean": "mean",
-    "std": "s.d.",
-    "stderr": "s.e.",
-    "half_width": "95% ±",
-    "above": "P(y>{:g})",
-    "above_stderr": "s.e. of P",
-    "below": "P(y<{:g})",
-    "below_stderr": "s.e. of P",
-}
-"""What a report may have of every output, and how a printed table calls it at a threshold."""
+COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
+"""What a report may have of every output."""
+_PROBABILITIES = {"above": ">", "below": "<"}
+ERRORS = ("expected_error", "expected_std_error")
+"""What it may have of all outputs together."""
 
 
 def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
-    """What JSON shows of an estimate of outputs; FLOPs and status are of the `others` as well."""
-    from cumprop.printing import per_output
+    """What JSON shows of an estimate of outputs; FLOPs and status are of the `others` as well.
+
+    A status "unreliable" comes first. Of the others, which are alike, the first that is not "ok"
+    counts.
+    """
+    from cumprop.printing import as_list, is_unreliable, per_output
 
     runs, known = [result, *others], per_output(result)
     components: dict[str, int] = {}
     for run in runs:
         for component, flops in run.flops.items():
             components[component] = components.get(component, 0) + flops
+    further = next((r.status for r in others if r.status != "ok"), "ok")
+    notes = [result.status, further.removesuffix(f"; {result.status}")]
+    notes = [note for note in dict.fromkeys(notes) if note != "ok"]
     return {
         "estimator": name,
-        **{key: numbers(known.get(key)) for key in ("mean", "std", "stderr", "half_width")},
+        "mean": numbers(known["mean"]),
+        "std": as_list(known["std"]) if "std" in known else None,
+        **{key: numbers(known.get(key)) for key in ("stderr", "half_width")},
+        **{key: getattr(result, key) for key in ERRORS},
         "n_samples": result.n_samples,
         "flops": sum(components.values()),
         "flops_components": components,
-        "status": "; ".join(dict.fromkeys(r.status for r in runs if r.status != "ok")) or "ok",
+        "status": "; ".join(sorted(notes, key=lambda s: not is_unreliable(s))) or "ok",
     }
 
 
@@ -61,19 +65,27 @@ def numbers(array: np.ndarray[Any, Any] | None) -> Any:
 
 
 def write(report: dict[str, Any], form: str, out: Path | None) -> None:
-    """Print a report as table, json or csv, or write it, as parquet too, to the file `out`."""
+    """Print a report as table, json or csv, or write it, as parquet too, to the file `out`.
+
+    On stderr stand the notes that the output leaves out, and always, unless a table on the screen
+    has it, why numbers are unreliable.
+    """
+    from cumprop.printing import is_unreliable
     from cumprop.store import write_atomically
 
+    notes = _notes(report)
     if form in ("csv", "parquet"):
         import pandas as pd
 
         frame = pd.DataFrame(_rows(report))
         content = frame.to_csv(index=False).encode() if form == "csv" else frame.to_parquet()
-        print(_cost(report), file=sys.stderr)
+        print("\n".join(notes), file=sys.stderr)
     elif form == "json":
         content = (json.dumps(report, allow_nan=False) + "\n").encode()
     else:
         content = (_as_table(report) + "\n").encode()
+    if is_unreliable(notes[0]) and (form == "json" or (form == "table" and out is not None)):
+        print(notes[0], file=sys.stderr)
     if out is None:
         print(content.decode(), end="")
     else:
@@ -90,12 +102,17 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     for unit in range(len(report["mean"])):
         known = {key: report[key][unit] for key in COLUMNS if report.get(key) is not None}
+        for name in _PROBABILITIES:
+            if report.get(f"{name}_interval") is not None:
+                low, high = (end[unit] for end in report[f"{name}_interval"])
+                known |= {f"{name}_low": low, f"{name}_high": high}
         intervals = report.get("quantile_intervals", {})
         for q, thresholds in report.get("quantiles", {}).items():
             known[f"quantile_{q}"] = thresholds[unit]
             if q in intervals:
                 low, high = (end[unit] for end in intervals[q])
                 known |= {f"quantile_{q}_low": low, f"quantile_{q}_high": high}
+        known |= {key: report[key] for key in (*ERRORS, "status") if report[key] is not None}
         cov = (
             {f"cov_{j}": value for j, value in enumerate(report["cov"][unit])}
             if "cov" in report
@@ -106,14 +123,8 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_table(report: dict[str, Any]) -> str:
-    heads = {key: head.format(report.get("threshold", nan)) for key, head in COLUMNS.items()}
     n = len(report["mean"])
-    rows = [
-        {"output": row["unit"]} | {heads.get(key, key): f"{row[key]:.6g}" for key in list(row)[2:]}
-        for row in _rows({key: value for key, value in report.items() if key != "layer_means"})[
-            :ROWS
-        ]
-    ]
+    rows = _shown(report)[:ROWS]
     more = [f"… {n - ROWS} more; --format json has them all"] if n > ROWS else []
     layers = [
         {
@@ -126,9 +137,57 @@ def _as_table(report: dict[str, Any]) -> str:
         for layer, means in enumerate(report.get("layer_means", []), start=1)
     ]
     means = [f"\nmeans of hidden units\n{text.table(layers)}"] if layers else []
-    return "\n".join([text.table(rows), *more, *means, f"\n{_cost(report)}"])
+    return "\n".join([text.table(rows), *more, *means, "", *_notes(report)])
 
 
-def _cost(report: dict[str, Any]) -> str:
+def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row per output, every number to two digits of its error, as far as that is known."""
+    from cumprop.printing import NORMAL_QUANTILE, interval, std_words
+
+    half_width = report["half_width"]
+    if half_width is None and report["stderr"] is not None:
+        half_width = [NORMAL_QUANTILE * error for error in report["stderr"]]
+    shown = []
+    for unit, mean in enumerate(report["mean"]):
+        row: dict[str, Any] = {"output": unit}
+        if half_width is None:
+            row["mean"] = interval(mean, None)
+        else:
+            row["mean ± 95%"] = interval(mean, half_width[unit])
+        if report["std"] is not None:
+            std = report["std"][unit]
+            row["s.d."] = std_words(nan if std is None else std, report["expected_std_error"])
+        for name, sign in _PROBABILITIES.items():
+            if name in report:
+                head, ends = f"P(y{sign}{report['threshold']:g})", report[f"{name}_interval"]
+                row[head] = _between(report[name][unit], ends, unit)
+        for q, thresholds in report.get("quantiles", {}).items():
+            ends = report.get("quantile_intervals", {}).get(q)
+            row[f"quantile_{q}"] = _between(thresholds[unit], ends, unit)
+        if "cov" in report:
+            row |= {f"cov_{j}": f"{entry:.3g}" for j, entry in enumerate(report["cov"][unit])}
+        shown.append(row)
+    return shown
+
+
+def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
+    """A number and, where they are known, the ends of its 95% interval."""
+    from cumprop.printing import to_error
+
+    if ends is None:
+        return to_error(value, None)
+    low, high = (end[unit] for end in ends)
+    middle, *two = (to_error(number, (high - low) / 2) for number in (value, low, high))
+    return f"{middle} ({' to '.join(two)})"
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    """What is unreliable, if anything is, on a line of its own before what the report took."""
+    from cumprop.printing import expected_words, is_unreliable, status_words
+
+    status = status_words(report["status"])
     cost = f"{report['flops']:.3g} FLOPs, {report['seconds']:.3g} s"
-    return f"{report['estimator']}: {cost}; status: {report['status']}"
+    words = [word for word in (cost, expected_words(report)) if word]
+    if is_unreliable(status):
+        return [status, f"{report['estimator']}: {'; '.join(words)}"]
+    return [f"{report['estimator']}: {'; '.join([*words, status])}"]

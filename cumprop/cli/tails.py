@@ -34,10 +34,16 @@ class Tail:
             raise ConfigError(f"--tail {words!r}: write 'y>3' or 'y<3', with a number")
         return cls(found[1], threshold)
 
-    def found(self, run: Run, network: MLP) -> tuple[dict[str, Any], list[Estimate]]:
-        """The part of the report, and the estimate it is from."""
+    def found(
+        self, run: Run, network: MLP, independent: bool
+    ) -> tuple[dict[str, Any], list[Estimate]]:
+        """The part of the report, and the estimate it is from.
+
+        `independent` says that the inputs of samples are.
+        """
         import numpy as np
 
+        from cumprop.probabilities import interval
         from cumprop.quantiles import standardised
 
         if self.sign == ">":
@@ -49,6 +55,7 @@ class Tail:
             "threshold": self.threshold,
             name: report.numbers(estimate.mean.clip(0, 1)),  # an expansion can leave [0, 1]
             f"{name}_stderr": report.numbers(estimate.stderr),
+            f"{name}_interval": report.numbers(interval(estimate, independent)),
         }
         return described, [estimate]
 
