@@ -52,8 +52,6 @@ LADDER = (
 )
 """Order 1 has no place: behind one hidden layer it costs what order 2 does, elsewhere order 2 is
 better by far, and the change between them says little of the error of order 2."""
-SPREAD = 1.3
-"""An order is accepted if so many times its expected RMS error are within the tolerance."""
 QUANTILE = 2.4
 """95% of |error|, of all outputs and networks together, are below so many expected RMS errors."""
 LARGEST = 0.6

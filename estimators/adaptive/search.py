@@ -1,26 +1,25 @@
-"""Backend `adaptive`: the orders, or samples, that meet a tolerance (mathematics §10)."""
+"""A search for what meets a tolerance: it takes the steps that `decision` says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, inf, log2, sqrt
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from cumprop import streams
 from cumprop.blending import CONFIDENCE, Blended, is_finite
 from cumprop.designs import SCRAMBLINGS, block_size
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
-from cumprop.flops import counting
+from cumprop.estimator import Estimate, build
+from cumprop.flops import Flops, counting
 from cumprop.ladder import (
     CHEAP,
     LADDER,
     QUANTILE,
-    SPREAD,
     Expansion,
     Rung,
     diverging,
@@ -30,12 +29,31 @@ from cumprop.ladder import (
 from cumprop.memory import free_memory
 from cumprop.networks import MLP
 from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, standardised
+from cumprop.trust import looks_random
+
+from .decision import (
+    SPENT,
+    SPREAD,
+    Accept,
+    Check,
+    Draw,
+    Order,
+    Price,
+    Run,
+    Sample,
+    Seen,
+    next_step,
+)
+
+if TYPE_CHECKING:
+    from . import Adaptive
 
 Array = NDArray[Any]
 
-
 CONTRADICTION = 1e-3
 """Samples so improbable, were an estimate right, refute it."""
+APART = 3.0
+"""Output variances that differ by such a factor from those of an order's refute it."""
 SHARE = 0.05
 """Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
 SOBOL_INPUTS = 8
@@ -44,111 +62,31 @@ MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
 ENOUGH = 64
 """Passes before which none are believed to be enough: the pairs of fewer agree by chance."""
+UNSEEN = 2**20
+"""Passes in which no output varies before a search for variation ends."""
 SAMPLED = "sampled"
 """The first word of a status where samples were taken."""
 ROUNDING_ERRORS = 10
 """A change of the means by fewer of them says nothing of the expansion."""
-TYPICAL_UNEXPLAINED = 0.2
-"""A layer, on random networks; for predicted costs, as the next."""
-TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
-"""Variance per sample, iid = 1."""
-
-
-@register("adaptive")
-@dataclass(frozen=True)
-class Adaptive(Estimator):
-    """Means to an RMS error of `tolerance` output standard deviations over the outputs.
-
-    Climbs orders 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
-    what is to be expected of it on such a network and by the change it makes, checks the last
-    against paired samples (`screen` or half as many, or as many as take 5% of its FLOPs), and
-    samples where the expansion does not converge or costs more. Samples are averaged with the last
-    order that ran, weighed by its expected error. `half_width` are 95% intervals; `status` says
-    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs are those of
-    seed 0.
-
-    Errors "in output standard deviations" are √(Σ squared errors / Σ variances), both sums over the
-    outputs: one that varies little beside others weighs little, and is known as well as they are,
-    not as well as it varies. Outputs that vary by no more than rounding count as constants.
-    An order that fails or gives numbers that are not finite has its place taken by samples.
-    Cost: what was run, orders that did not do included; as a rule no more than the cheapest order
-    or sampling that would have met the tolerance, the next dearer one, and the larger of 64 passes
-    and a tenth of both.
-
-    >>> import cumprop
-    >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
-    >>> cumprop.estimate(network, "adaptive", tolerance=0.01).status.split(",")[0]
-    'order 3'
-    """
-
-    version: ClassVar[int] = 2
-    tolerance: float = 0.01
-    screen: int = 32
-    most_samples: int = 100_000_000
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tolerance < inf:
-            raise CumpropError(f"adaptive: tolerance is {self.tolerance!r}; give a number > 0")
-        if not 2 * FEWEST <= self.screen <= self.most_samples:
-            raise CumpropError(
-                f"adaptive: screen is {self.screen!r}; give {2 * FEWEST} to most_samples"
-            )
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """The same instance for all shapes: it finds its way on the network itself."""
-        return cls(tolerance=tolerance, **parameters)
-
-    def estimate(
-        self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
-    ) -> Estimate:
-        return _Search(self, network, cov, rng or streams.sampling(0, network.shape.width)).result()
-
-    def independent_samples(self, outputs: Estimate) -> int | None:
-        """Where it sampled: what knows one tail to the tolerance in s.d., with confidence."""
-        if not outputs.status.startswith(SAMPLED):
-            return None
-        needed = float(chdtri(1, 1 - CONFIDENCE)) / self.tolerance**2
-        return ceil(min(max(needed, self.screen), self.most_samples))
-
-    def predict_cost(self, shape: Shape) -> Cost:
-        """Of the way that a random network of this shape usually takes; weights decide it."""
-        nonlinearity = TYPICAL_UNEXPLAINED * shape.depth
-        cost = _sampling(self.screen, "antithetic").predict_cost(shape)
-        sampling = self._typical_samples(shape).predict_cost(shape)
-        shape = replace(shape, gaussian_input=False)
-        expansion = Expansion(shape, effective_inputs(shape), nonlinearity)
-        error = expansion.error(LADDER[0])
-        for k, rung in expansion.rungs(self.tolerance):
-            if expansion.why_not(k, error, self.tolerance, sampling.flops):
-                break
-            cost += rung.estimator.predict_cost(shape)
-            error = expansion.error(rung, error)
-            if shape.depth <= 1 or SPREAD * error <= self.tolerance:
-                return cost
-        return cost + sampling
-
-    def _typical_samples(self, shape: Shape) -> Estimator:
-        wanted, orthogonal = 1.3 / self.tolerance**2, block_size("orthogonal", shape.widths[0])
-        design = "antithetic"
-        if TYPICAL_GAIN[design] * wanted >= 2 * FEWEST * orthogonal:
-            design = "orthogonal"
-        wanted = max(self.screen, min(TYPICAL_GAIN[design] * wanted, self.most_samples))
-        return _sampling(int(wanted), design)
 
 
 @dataclass
-class _Search:
-    """One estimate: what has been run so far, and what it says of the next step."""
+class Search:
+    """One estimate: what has been run so far, and what it says of the next step.
+
+    `known` is the last order's estimate where its network looks random and nothing speaks against
+    it; it is expected to be `error` output standard deviations off.
+    """
 
     asked: Adaptive
     original: MLP
     cov: bool
     rng: np.random.Generator
     passes: int = 0
+    found: Estimate | None = None
     known: Estimate | None = None
-    """By the last order, unless something speaks against it. It is expected to be `error` output
-    standard deviations off."""
+    order: Order | None = None
+    stands: bool | None = None
 
     def __post_init__(self) -> None:
         self.network, flops = standardised(self.original)
@@ -162,58 +100,105 @@ class _Search:
         nonlinearity = shape.depth * float(np.mean(self.samples.watched or [0]))
         self.expansion = Expansion(shape, inputs, nonlinearity)
         self.error = self.expansion.error(LADDER[0])
+        self.candidates = self.expansion.rungs(self.asked.tolerance)
+        self.priced = self.exact
+        self.changes = list[float]()
+
+    @property
+    def exact(self) -> bool:
+        """Whether order 2 is: for linear networks, and for means behind one hidden layer."""
+        return self.network.depth <= 1
 
     def result(self) -> Estimate:
-        more = min(ENOUGH, self.asked.most_samples) - self.passes
-        if more > 0 and (self.constant or self.need <= self.passes):
-            self.draw_more(more)
-        if self.constant:
-            return self.sampled("the outputs vary by no more than rounding")
-        if self.need <= self.passes:
-            return self.sampled("the first samples are enough")
-        tolerance, shape = self.asked.tolerance, self.network.shape
-        changes = list[float]()
-        for k, rung in self.expansion.rungs(tolerance):
-            self.price_sampling(rung.flops(shape))
-            if reason := self.expansion.why_not(k, self.error, tolerance, self.price):
-                return self.sampled(reason)
-            if self.is_large(rung) and (why := rung.estimator.supports(self.network)):
-                return self.sampled(why)
-            found = self.climbed(rung)
-            if found is None:
-                return self.sampled(f"{rung.name} overflows")
-            if shape.depth <= 1:
-                return self.accepted(found, 0.0, f"{rung.name}, exact for one hidden layer")
-            reason, change = rung.name, inf
-            if self.known:
-                change = self.in_units(found.mean - self.known.mean)
-                changes.append(change)
-                reason += f", which moves the means by {change:.1g} s.d."
-            before = change if self.known else self.error
-            self.known, self.error = found, self.expansion.error(rung, before)
-            if diverging(changes, ROUNDING_ERRORS * self.in_units(self.rounding(found))):
-                self.known = None
-                return self.sampled(
-                    f"the expansion does not converge: {rung.name} moves the means by "
-                    f"{changes[-1]:.1g} s.d., the order before it by {changes[-2]:.1g}"
-                )
-            if min(SPREAD * self.error, change) <= tolerance:
-                if self.contradicted(found):
-                    self.known = None
-                    return self.sampled(f"{self.passes:,} samples contradict {rung.name}")
-                return self.accepted(found, self.error, reason)
-        return self.sampled(f"{rung.name} is expected to be {self.error:.1g} s.d. off")
+        while True:
+            match next_step(self.seen()):
+                case Draw(n_samples):
+                    self.draw_more(n_samples)
+                case Price():
+                    self.price_sampling(self.candidates[0][1].flops(self.network.shape))
+                    self.priced = True
+                case Run():
+                    self.run(self.candidates.pop(0)[1])
+                case Check():
+                    assert self.found is not None
+                    self.stands = not self.contradicted(self.found)
+                case Accept():
+                    assert self.found is not None and self.order is not None
+                    return self.accepted(self.found, self.order)
+                case Sample(reason):
+                    if self.order is None or self.order.doubt or self.stands is False:
+                        self.known = None
+                    return self.sampled(reason)
 
-    def climbed(self, rung: Rung) -> Estimate | None:
-        """What the rung finds; None where its numbers leave the range of their type."""
+    def seen(self) -> Seen:
+        candidate = self.candidates[0][1] if self.candidates else None
+        most = self.asked.most_samples
+        return Seen(
+            tolerance=self.asked.tolerance,
+            passes=self.passes,
+            enough=self.need,
+            confirmed=min(ENOUGH, most),
+            most_samples=min(most, UNSEEN),
+            constant=self.constant,
+            still=self.still,
+            order=self.order,
+            stands=self.stands,
+            candidate=None if candidate is None else candidate.name,
+            exact=self.exact,
+            priced=self.priced,
+            against=self.against() if self.priced and candidate else None,
+        )
+
+    def against(self) -> str | None:
+        """Why not to run the next candidate, but to sample."""
+        k, rung = self.candidates[0]
+        sampling, flops = self.price, rung.flops(self.network.shape)
+        if self.is_large(rung) and (why := rung.estimator.supports(self.network)):
+            return why
+        if self.exact:
+            return None
+        if self.order and not self.order.looks_random:
+            spent = sum(map(sum, (found.values() for found in self.spent[1:]))) + flops
+            if spent > SPENT * sampling:
+                return f"{self.order.name} is expected to be {self.order.error:.1g} s.d. off"
+            return None
+        return self.expansion.why_not(k, self.error, self.asked.tolerance, sampling)
+
+    def run(self, rung: Rung) -> None:
+        """Run an order, and note what it says of itself."""
+        exact_cov = self.cov and self.network.depth == 1  # `gaussian` has it, order 2 has not
+        estimator = build("gaussian") if exact_cov else rung.estimator
+        self.priced, self.stands = self.exact, None
         with counting() as flops, np.errstate(all="ignore"):
             try:
-                found = rung.estimator.estimate(self.network, cov=self.cov)
+                found = estimator.estimate(self.network, cov=self.cov)
             except CumpropError:
-                self.spent.append(flops)
-                return None
-        self.spent.append(found.flops)
-        return found if is_finite(found) else None
+                found = None
+        self.spent.append(flops if found is None else found.flops)
+        if found is None or not is_finite(found):
+            self.order = Order(rung.name, inf, doubt=f"{rung.name} overflows")
+            return
+        self.found = found
+        if self.exact:
+            self.order = Order(rung.name, 0.0, exact=True)
+            return
+        change = inf if self.known is None else self.in_units(found.mean - self.known.mean)
+        self.error = self.expansion.error(rung, self.error if self.known is None else change)
+        inputs = self.expansion.inputs
+        if found.signs is not None and not looks_random(found.signs, self.network.widths, inputs):
+            self.known = None
+            error = inf if found.expected_error is None else found.expected_error
+            self.order = Order(rung.name, error, looks_random=False)
+            return
+        self.known, doubt = found, None
+        if change < inf:
+            self.changes.append(change)
+        if diverging(self.changes, ROUNDING_ERRORS * self.in_units(self.rounding(found))):
+            doubt = (
+                f"the expansion does not converge: {rung.name} moves the means by "
+                f"{self.changes[-1]:.1g} s.d., the order before it by {self.changes[-2]:.1g}"
+            )
+        self.order = Order(rung.name, self.error, change=change, doubt=doubt)
 
     def is_large(self, rung: Rung) -> bool:
         """Whether memory must be predicted, which takes about as long as to run the rung."""
@@ -260,9 +245,24 @@ class _Search:
         return float(np.finfo(self.network.dtype).eps) * sizes
 
     @property
-    def constant(self) -> bool:
-        """Whether no output varies by more than rounding."""
+    def still(self) -> bool:
+        """Whether no output varied by more than rounding in the samples."""
         return self.unit <= float(np.sum(self.rounding(self.samples) ** 2))
+
+    @property
+    def constant(self) -> bool:
+        """Whether none varies, as order 1 has it from the weights, too."""
+        return self.still and self.expected_unit <= float(np.sum(self.rounding(self.samples) ** 2))
+
+    @cached_property
+    def expected_unit(self) -> float:
+        """The sum of the output variances that order 1 expects; its FLOPs are n²."""
+        try:
+            found = build("cumulant", order=1).estimate(self.network)
+        except CumpropError:
+            return 0.0
+        self.spent.append(found.flops)
+        return 0.0 if found.signs is None else found.signs.unit
 
     def draw(self, n_samples: float, design: str, **options: Any) -> Replicates:
         drawn = replicates(self.network, ceil(n_samples), design, self.rng, cov=self.cov, **options)
@@ -303,10 +303,32 @@ class _Search:
         more = SHARE * spent / self.pass_flops - self.passes
         if more >= self.asked.screen:
             self.draw_more(more)
-        if self.samples.chance(estimate.mean) >= CONTRADICTION:
+        if self.agrees(estimate, self.asked.screen):
             return False
         self.draw_more(self.samples.n_samples)
-        return self.samples.chance(estimate.mean) < CONTRADICTION
+        return not self.agrees(estimate, 2 * self.asked.screen)
+
+    def agrees(self, estimate: Estimate, n_samples: int) -> bool:
+        """Whether outputs and, of so many new passes, the neurons of all layers agree with it."""
+        if self.samples.chance(estimate.mean) < CONTRADICTION:
+            return False
+        if estimate.signs is not None:
+            ratio = self.unit / estimate.signs.unit if estimate.signs.unit > 0 else inf
+            if not 1 / APART < ratio < APART:
+                return False
+        if not estimate.layer_variances:
+            return True
+        pairs = self.draw(n_samples, "antithetic", watch=_means_of_pairs)
+        depth, columns = self.network.depth, []
+        for layer, variances in enumerate(estimate.layer_variances):
+            means, varies = np.concatenate(pairs.watched[layer::depth]), variances > 0
+            off = pairs.layer_means[layer] - estimate.layer_means[layer]
+            off = means - means.mean(axis=0) + off  # passes may be deviations
+            columns.append(off[:, varies] / np.sqrt(variances[varies]))
+        groups = np.concatenate(columns, axis=1)
+        sizes = np.full(len(groups), 2)
+        pooled = Replicates("antithetic", sizes, groups, np.ones(groups.shape[1]), (), Flops())
+        return pooled.chance(np.zeros(groups.shape[1])) >= CONTRADICTION
 
     @property
     def shares(self) -> Array:
@@ -316,18 +338,35 @@ class _Search:
         shares: Array = rows / (rows.sum() or 1.0)
         return shares
 
-    def accepted(self, found: Estimate, error: float, reason: str) -> Estimate:
+    def accepted(self, found: Estimate, order: Order) -> Estimate:
         """An order's estimate."""
-        rounding = self.rounding(found)
-        stderr = error * np.sqrt(self.unit * self.shares)
+        rounding, reason = self.rounding(found), order.name
+        if order.looks_random:
+            stderr = order.error * np.sqrt(self.unit * self.shares)
+            half_width = QUANTILE * stderr
+        else:
+            assert found.half_width is not None and found.signs is not None
+            stderr = order.error * np.sqrt(found.signs.unit * found.signs.shares)
+            half_width = found.half_width
+        if order.exact:
+            reason += ", exact for one hidden layer" if self.network.depth else ", exact"
+        elif order.change < inf:
+            reason += f", which moves the means by {order.change:.1g} s.d."
         return replace(
             found,
             stderr=stderr + rounding,
-            half_width=QUANTILE * stderr + 2 * rounding,
+            half_width=half_width + 2 * rounding,
+            expected_error=order.error + self.in_units(rounding),
             flops=added(*self.spent),
             n_samples=self.passes,
-            status=_status(reason, error, found.status),
+            status=_status(reason, order.error, self.about_std(found.expected_std_error)),
         )
+
+    def about_std(self, error: float | None) -> str:
+        """What a status says of standard deviations that miss the tolerance."""
+        if error is None or error <= self.asked.tolerance:
+            return "ok"
+        return f"standard deviations are expected to be {error:.1%} off"
 
     def sampled(self, reason: str) -> Estimate:
         """Samples of the best design seen, until they meet the tolerance with confidence."""
@@ -374,8 +413,10 @@ def _noise(samples: Replicates) -> float:
     return float(samples.noise.sum()) * samples.n_samples
 
 
-def _sampling(n_samples: int, design: str) -> Estimator:
-    return build("monte_carlo", n_samples=n_samples, design=design)
+def _means_of_pairs(z: Array, x: Array) -> Array:
+    """Of antithetic inputs, row j and row j + m / 2 of m."""
+    means: Array = x.reshape(2, -1, x.shape[1]).mean(axis=0, dtype=np.float64)
+    return means
 
 
 def _status(choice: str, error: float, note: str) -> str:

@@ -1,0 +1,110 @@
+"""Backend `adaptive`: the orders, or samples, that meet a tolerance (mathematics §10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import chdtri
+
+from cumprop import streams
+from cumprop.blending import CONFIDENCE
+from cumprop.designs import block_size
+from cumprop.errors import CumpropError
+from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
+from cumprop.ladder import LADDER, Expansion, effective_inputs
+from cumprop.networks import MLP
+from cumprop.replicates import FEWEST
+
+from .decision import SPREAD
+from .search import SAMPLED, Search
+
+TYPICAL_UNEXPLAINED = 0.2
+"""A layer, on random networks; for predicted costs, as the next."""
+TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
+"""Variance per sample, iid = 1."""
+
+
+@register("adaptive")
+@dataclass(frozen=True)
+class Adaptive(Estimator):
+    """Means to an RMS error of `tolerance` output standard deviations over the outputs.
+
+    Climbs orders 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
+    what is to be expected of it on such a network and by the change it makes, checks the last
+    against paired samples (`screen` or half as many, or as many as take 5% of its FLOPs), and
+    samples where the expansion does not converge or costs more. Samples are averaged with the last
+    order that ran, weighed by its expected error. `half_width` are 95% intervals; `status` says
+    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs are those of
+    seed 0.
+
+    Errors "in output standard deviations" are √(Σ squared errors / Σ variances), both sums over the
+    outputs: one that varies little beside others weighs little, and is known as well as they are,
+    not as well as it varies. Outputs that vary by no more than rounding count as constants.
+    An order that fails or gives numbers that are not finite has its place taken by samples.
+    Cost: what was run, orders that did not do included; as a rule no more than the cheapest order
+    or sampling that would have met the tolerance, the next dearer one, and the larger of 64 passes
+    and a tenth of both.
+
+    >>> import cumprop
+    >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
+    >>> cumprop.estimate(network, "adaptive", tolerance=0.01).status.split(",")[0]
+    'order 3'
+    """
+
+    version: ClassVar[int] = 2
+    tolerance: float = 0.01
+    screen: int = 32
+    most_samples: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < inf:
+            raise CumpropError(f"adaptive: tolerance is {self.tolerance!r}; give a number > 0")
+        if not 2 * FEWEST <= self.screen <= self.most_samples:
+            raise CumpropError(
+                f"adaptive: screen is {self.screen!r}; give {2 * FEWEST} to most_samples"
+            )
+
+    @classmethod
+    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
+        """The same instance for all shapes: it finds its way on the network itself."""
+        return cls(tolerance=tolerance, **parameters)
+
+    def estimate(
+        self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
+    ) -> Estimate:
+        return Search(self, network, cov, rng or streams.sampling(0, network.shape.width)).result()
+
+    def independent_samples(self, outputs: Estimate) -> int | None:
+        """Where it sampled: what knows one tail to the tolerance in s.d., with confidence."""
+        if not outputs.status.startswith(SAMPLED):
+            return None
+        needed = float(chdtri(1, 1 - CONFIDENCE)) / self.tolerance**2
+        return ceil(min(max(needed, self.screen), self.most_samples))
+
+    def predict_cost(self, shape: Shape) -> Cost:
+        """Of the way that a random network of this shape usually takes; weights decide it."""
+        nonlinearity = TYPICAL_UNEXPLAINED * shape.depth
+        cost = build("monte_carlo", n_samples=self.screen, design="antithetic").predict_cost(shape)
+        sampling = self._typical_samples(shape).predict_cost(shape)
+        shape = replace(shape, gaussian_input=False)
+        expansion = Expansion(shape, effective_inputs(shape), nonlinearity)
+        error = expansion.error(LADDER[0])
+        for k, rung in expansion.rungs(self.tolerance):
+            if expansion.why_not(k, error, self.tolerance, sampling.flops):
+                break
+            cost += rung.estimator.predict_cost(shape)
+            error = expansion.error(rung, error)
+            if shape.depth <= 1 or SPREAD * error <= self.tolerance:
+                return cost
+        return cost + sampling
+
+    def _typical_samples(self, shape: Shape) -> Estimator:
+        wanted, orthogonal = 1.3 / self.tolerance**2, block_size("orthogonal", shape.widths[0])
+        design = "antithetic"
+        if TYPICAL_GAIN[design] * wanted >= 2 * FEWEST * orthogonal:
+            design = "orthogonal"
+        wanted = max(self.screen, min(TYPICAL_GAIN[design] * wanted, self.most_samples))
+        return build("monte_carlo", n_samples=int(wanted), design=design)
