@@ -7,7 +7,7 @@ take part in is added to the innermost `counting` block, under the current `comp
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -244,6 +244,11 @@ def plain(array: Any) -> Any:
 def detached(array: Any) -> Any:
     """The counted array, of a PyTorch tensor without what autograd recorded (no copy)."""
     return counted(plain(array).detach()) if is_foreign(array) else counted(array)
+
+
+def records_gradients(arrays: Iterable[Any]) -> bool:
+    """Whether autograd follows one of them."""
+    return any(is_foreign(a) and getattr(plain(a), "requires_grad", False) for a in arrays)
 
 
 def on_host(array: Any) -> np.ndarray[Any, np.dtype[Any]]:

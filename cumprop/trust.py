@@ -33,7 +33,7 @@ FEW = 5.0
 """Directions that a reason names as few."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signs:
     """What a propagation through L hidden layers shows of its own errors.
 
@@ -44,9 +44,10 @@ class Signs:
     independent, over the variance itself. `neglected` is the effect on the output means of the
     cumulants beyond the second, to first order, in output standard deviations: of those that an
     order leaves out, or of those that it has and order 2 leaves out. `correction` is the root of
-    what they change of the variances of neurons, relative. `rounding` is the expected error of the
-    arithmetic, in output standard deviations, and `unit` the sum of the output variances; `shares`
-    (n_{L+1},) deals out the squared error to the outputs.
+    what they change of the variances of neurons, relative. `unit` is the sum of the output
+    variances, 0 where it is a matter of rounding; `rounding` the root of the summed squares of the
+    errors that arithmetic is expected to make, in units of the outputs, and `shares` (n_{L+1},)
+    deals out the squared errors to the outputs.
 
     >>> signs = Signs((50, 50), (0.3, 0.2, 0.1), (1, 1, 1), 0.01, 0, 0, 1.0, np.ones(1))
     >>> round(signs.step, 3), round(signs.bend, 4), round(signs.blur, 4)
@@ -123,7 +124,7 @@ def looks_random(signs: Signs, widths: Sequence[int], inputs: float) -> bool:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trust:
     """What an estimate says of its errors: the fields of `Estimate` of these names."""
 
@@ -146,16 +147,22 @@ def trust(
     `std` says whether it gives standard deviations, too; `notes` are reasons not to believe it.
     """
     means, stds = LAWS[name]
-    error = _expected(means, signs) + signs.rounding
-    std_error = _expected(stds, signs) + signs.rounding if std else None
+    size = sqrt(signs.unit)
+    rounding = signs.rounding / size if size > 0 else 0.0
+    error = _expected(means, signs) + rounding if size > 0 else 0.0
+    std_error = (_expected(stds, signs) + rounding if size > 0 else 0.0) if std else None
     reasons = [*notes]
+    if rounding > LARGEST_ERROR:
+        reasons.append(f"rounding moves the means by {rounding:.1g} output s.d.: take float64")
     if not np.isfinite(on_host(mean)).all() or not isfinite(error):
         error, reasons = inf, [*reasons, "the numbers leave the range of their type"]
     elif error > LARGEST_ERROR:
         reasons.append(f"means are expected to be {error:.1g} output s.d. off{_why(signs)}")
     if std_error is not None and not std_error <= LARGEST_STD_ERROR:
         reasons.append(f"standard deviations are expected to be {std_error:.0%} off")
-    half_width = QUANTILE * error * np.sqrt(signs.unit * signs.shares)
+    half_width = (
+        QUANTILE * (error * size + (0 if size > 0 else signs.rounding)) * np.sqrt(signs.shares)
+    )
     status = f"unreliable: {'; '.join(reasons)}; take adaptive" if reasons else "ok"
     return Trust(error, std_error, half_width, status, signs)
 

@@ -41,7 +41,7 @@ ESTIMATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "linearized": ("linearized", {}),
     "unscented": ("unscented", {}),
 }
-SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "correction", "rounding")
+SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "correction")
 MEANS = dict.fromkeys(ESTIMATORS, ("step", "bend", "neglected")) | {
     "order 1": ("nonlinear", "neglected"),
     "linearized": ("nonlinear", "neglected"),
@@ -123,6 +123,7 @@ def compared(mean: Any, both: Any, truth: Replicates) -> dict[str, Any]:
     row["reach"] = float(np.quantile(np.abs(off) / np.where(allowed > 0, allowed, np.inf), 0.95))
     row["notes"] = mean.status.count("negative") + mean.status.count("kink")
     row["std_notes"] = both.status.count("negative") + both.status.count("kink")
+    row["rounding"] = mean.signs.rounding / math.sqrt(unit)
     row |= {sign: getattr(mean.signs, sign) for sign in SIGNS}
     return row | {f"std_{sign}": getattr(both.signs, sign) for sign in SIGNS}
 

@@ -22,10 +22,11 @@ from cumprop.activations import (
     Step,
 )
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
+from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
 from cumprop.flops import component, counted, counting, plain
 from cumprop.hermite_series import BLOCK, HermiteSeries
 from cumprop.networks import MLP
+from cumprop.phantoms import metering, phantom_network
 from cumprop.quadrature import TOLERANCE, QuadratureTable
 from cumprop.trust import trust
 
@@ -151,9 +152,12 @@ class Gaussian(Estimator):
                 products = 2 * n * fan_in if last else (n + 1) * n * fan_in
             rho = 0.0 if last else min(TYPICAL, math.sqrt(4 * math.log(max(n, 2)) / fan_in))
             terms, per_neuron = _typical(name, rho, self._tolerance(shape.dtype))
-            flops += products + n * per_neuron + (0 if last else (3 * terms + 2) * n**2)
+            flops += products + 2 * n * per_neuron + (0 if last else (3 * terms + 2) * n**2)
+        with metering():  # signs of errors are gathered as by order 2
+            likely = phantom_network(replace(shape, activations=("relu",) * shape.depth))
+            flops += build("cumulant", order=2).estimate(likely).flops["error"]
         itemsize = np.dtype(shape.dtype).itemsize
-        peak = 4 * itemsize * max(widths) ** 2 + 1500 * max(widths)
+        peak = 10 * itemsize * max(widths) ** 2 + 1500 * max(widths)
         return Cost(int(flops), peak)
 
 

@@ -15,8 +15,8 @@ from cumprop.flops import component, counted, counting, plain
 from cumprop.phantoms import metering, phantom_network
 from cumprop.trust import trust
 
-from .cumulant import compared
 from .cumulant.evidence import probes
+from .cumulant.independent import compared
 from .cumulant.standardised import AffineMap, input_of
 
 if TYPE_CHECKING:

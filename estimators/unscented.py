@@ -19,7 +19,7 @@ from cumprop.passes import Around
 from cumprop.phantoms import metering, phantom, phantom_network
 from cumprop.trust import trust
 
-from .cumulant import compared
+from .cumulant.independent import compared
 from .cumulant.standardised import input_of
 
 if TYPE_CHECKING:

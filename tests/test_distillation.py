@@ -297,8 +297,9 @@ class TestFlops:
         from cumprop.torch_flops import TorchFlops
 
         f = cumprop.random_mlp(6, 3, seed=0, activation=activation)
-        network = MLP([torch.tensor(np.array(w)) for w in f.weights], None, activation)
-        with TorchFlops() as meter:
+        weights = [torch.tensor(np.array(w), requires_grad=True) for w in f.weights]
+        network = MLP(weights, None, activation)
+        with torch.no_grad(), TorchFlops() as meter:
             estimate = cumprop.estimate(network, "cumulant", order=2, cov=True)
         assert meter.total == estimate.flops.total
 

@@ -31,6 +31,7 @@ from cumprop.networks import MLP
 from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, standardised
 from cumprop.trust import looks_random
 
+from ..cumulant import independent
 from .decision import (
     SPENT,
     SPREAD,
@@ -251,18 +252,19 @@ class Search:
 
     @property
     def constant(self) -> bool:
-        """Whether none varies, as order 1 has it from the weights, too."""
+        """Whether none varies, as the weights have it, too."""
         return self.still and self.expected_unit <= float(np.sum(self.rounding(self.samples) ** 2))
 
     @cached_property
     def expected_unit(self) -> float:
-        """The sum of the output variances that order 1 expects; its FLOPs are n²."""
-        try:
-            found = build("cumulant", order=1).estimate(self.network)
-        except CumpropError:
-            return 0.0
-        self.spent.append(found.flops)
-        return 0.0 if found.signs is None else found.signs.unit
+        """The sum of the output variances, were neurons independent; its FLOPs are n²."""
+        with counting() as flops:
+            try:
+                _, signs = independent.run(self.network)
+            except CumpropError:
+                return 0.0
+        self.spent.append(flops)
+        return signs.unit
 
     def draw(self, n_samples: float, design: str, **options: Any) -> Replicates:
         drawn = replicates(self.network, ceil(n_samples), design, self.rng, cov=self.cov, **options)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from math import log, sqrt
+from math import log
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
-from cumprop.flops import component, counting, plain
+from cumprop.flops import counting, plain
 from cumprop.memory import free_memory
 from cumprop.phantoms import metering, phantom_network
 from cumprop.quadrature import TOLERANCE
-from cumprop.trust import Signs, trust
+from cumprop.trust import trust
 
 from . import augmented3, dense, structured2, structured3, structured4, tree
 from .births import Window
@@ -25,8 +24,6 @@ from .kinds import KINDS, TRUNCATIONS, Scheme
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
-
-Array = NDArray[Any]
 
 METRICS = ("exact", "average")
 ENGINES = ("auto", "dense", "structured")
@@ -41,6 +38,7 @@ STRUCTURED = {
 }
 AUTO_WINDOWS = (8, (3, 6))
 """Deeper than this, `window: auto` is this window and response window (docs/tree.md)."""
+WHILE_TRAINING = "errors are not estimated while gradients are recorded"
 TREE_ONLY: dict[str, object] = {"mixed": True, "window": None, "response_window": None}
 HIGHEST_ORDER = 5
 HIGHEST_ORDER_FROM_TOLERANCE = 4
@@ -138,16 +136,18 @@ class Cumulant(Estimator):
             )
         with counting() as flops:
             found = self._propagate(network, cov)
-        law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        trusted = trust(law, found.signs, plain(found.mean), cov, _notes(found))
-        return Estimate(
+        estimate = Estimate(
             mean=plain(found.mean),
             layer_means=tuple(plain(mean) for mean in found.layer_means),
             cov=plain(found.cov),
             flops=flops,
             layer_variances=found.layer_variances,
-            **vars(trusted),
         )
+        if found.signs is None:
+            return replace(estimate, status="; ".join(_notes(found)) or WHILE_TRAINING)
+        law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
+        trusted = trust(law, found.signs, estimate.mean, cov, _notes(found))
+        return replace(estimate, **vars(trusted))
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
         if self.kind == "tree":
@@ -203,16 +203,3 @@ def _notes(found: Propagated) -> list[str]:
     if found.precision > TOLERANCE:
         notes.append(f"Wick coefficients are good to {found.precision:.0e} of their scale")
     return notes
-
-
-def compared(network: MLP, mean: Array, unit: float) -> Signs:
-    """Signs of order 1, with its distance from another `mean` of output variances `unit`.
-
-    Cost: about 70 n² FLOPs and 20 n² per layer.
-    """
-    found = Cumulant(order=1)._propagate(network, cov=False)
-    with component("error"):
-        distance = found.mean.astype(np.float64) - mean
-        squares = float((distance * distance).sum())
-    unit = unit if unit > 0 else found.signs.unit
-    return replace(found.signs, neglected=sqrt(squares / unit) if unit > 0 else 0.0, unit=unit)

@@ -27,7 +27,7 @@ from cumprop.cumulants import (
     zero_coincidences,
 )
 from cumprop.diagrams import Block, Diagram, cumulant_diagrams, partitions, support
-from cumprop.flops import component, counted
+from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
 from .engine import Propagated, metric_scales
@@ -75,7 +75,9 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate, computing of the last hidden layer only what the output reads."""
     last = {d: r for d, r in scheme.tracked.items() if d <= 1 + cov}
     maps = _maps(network, scheme, metric)
-    evidence = Evidence(maps, standard_input(network)[1], scheme.order <= 2)
+    evidence = None
+    if not records_gradients(network.weights):
+        evidence = Evidence(maps, standard_input(network)[1], scheme.order <= 2)
     first, *hidden = propagate(network, scheme, metric, last, evidence)
     final = hidden[-1] if hidden else first
     with component("linear"):
@@ -83,14 +85,16 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
         output = final.x[2].transform(affine.weight, affine.metric) if cov else None
         covariance = None if output is None else affine.in_units(_covariance(output), final.unit)
         mean = affine.mean(final.mean)
+    signs = None if evidence is None else evidence.signs(mean, final.mean, final.unit)
+    variances = None if evidence is None else tuple(evidence.variances)
     return Propagated(
         mean=mean,
         layer_means=[layer.mean for layer in hidden],
-        layer_variances=tuple(evidence.variances),
+        layer_variances=variances,
         cov=covariance,
         negative=sum(layer.negative for layer in hidden),
         precision=max((layer.precision for layer in hidden), default=0.0),
-        signs=evidence.signs(mean, final.mean, final.unit),
+        signs=signs,
     )
 
 

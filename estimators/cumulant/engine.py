@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cumprop.cumulants import lookup
 from cumprop.diagrams import Block
-from cumprop.flops import component, counted
+from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 from cumprop.trust import Signs
 
@@ -34,16 +34,17 @@ Array = NDArray[Any]
 class Propagated:
     """What an engine reports: E[Y], E[X_1]..E[X_L], Cov[Y] where asked for, and its caveats.
 
-    `negative` counts the pre-activations whose variance came out below 0; `signs` tell of errors.
+    `negative` counts the pre-activations whose variance came out below 0; `signs` tell of errors,
+    None while autograd records: a training step does without them.
     """
 
     mean: Array
     layer_means: list[Array]
-    layer_variances: tuple[Array, ...]
+    layer_variances: tuple[Array, ...] | None
     cov: Array | None
     negative: int
     precision: float
-    signs: Signs
+    signs: Signs | None
 
 
 class Tracked(Protocol):
@@ -78,7 +79,8 @@ def propagate(
         for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
     ]
     mean, C, unit = standard_input(network)
-    x, evidence = first(np.zeros_like(mean), C), Evidence(maps, C, leading)
+    x = first(np.zeros_like(mean), C)
+    evidence = None if records_gradients(network.weights) else Evidence(maps, C, leading)
     layer_means, negative, precision = [mean], 0, 0.0
     for i, activation in enumerate(network.activations):
         wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
@@ -88,7 +90,8 @@ def propagate(
         with component("nonlinear"):
             w = wick_coefficients(activation, z, unit)
         before, x = x.C, step(x, z, w, wanted)
-        evidence.add(z, w, x.mean, x.C, before, half)
+        if evidence is not None:
+            evidence.add(z, w, x.mean, x.C, before, half)
         with component("nonlinear"):
             mean, unit = expected(x.mean, w), w.size
         layer_means.append(mean)
@@ -99,10 +102,9 @@ def propagate(
         if covariance is not None:
             covariance = last.in_units(covariance, unit)
         output = last.mean(mean)
-    signs = evidence.signs(output, mean, unit)
-    return Propagated(
-        output, layer_means[1:], tuple(evidence.variances), covariance, negative, precision, signs
-    )
+    signs = None if evidence is None else evidence.signs(output, mean, unit)
+    variances = None if evidence is None else tuple(evidence.variances)
+    return Propagated(output, layer_means[1:], variances, covariance, negative, precision, signs)
 
 
 class KnownSlices:

@@ -24,6 +24,22 @@ NO_SLOPE = 1e-6
 
 
 @dataclass(frozen=True)
+class _Coefficients:
+    """w(k,p) without gradients, in the type of the weights."""
+
+    table: Coefficients
+    dtype: Any
+
+    @property
+    def size(self) -> float:
+        return self.table.size
+
+    def __call__(self, k: int, p: int) -> Array:
+        w: Array = detached(self.table(k, p)).astype(self.dtype)
+        return w
+
+
+@dataclass(frozen=True)
 class _Layer:
     """A hidden layer: X̂ = centre + slope Ẑ + the rest, of `variance`, the rest's being `bent`.
 
@@ -32,7 +48,7 @@ class _Layer:
     Cov[X̂_{l-1}], None for neurons that are `independent`, of these variances (None: 1).
     """
 
-    w: Coefficients
+    w: _Coefficients
     weight: Array
     slope: Array
     variance: Array
@@ -68,7 +84,7 @@ class Evidence:
     def add(
         self,
         z: Standardised,
-        w: Coefficients,
+        table: Coefficients,
         mean: Array,
         C: Array | None,
         before: Array | None,
@@ -83,9 +99,10 @@ class Evidence:
             if self._last is None and before is None:
                 before = self._input
             weight = detached(z.weight)
-            centre, slope = detached(w(0, 1)), detached(w(1, 1))
-            variance = np.maximum(detached(w(0, 2)) - centre * centre, 0)
-            shift = detached(mean) - centre
+            w = _Coefficients(table, weight.dtype)
+            centre, slope = w(0, 1), w(1, 1)
+            variance = np.maximum(w(0, 2) - centre * centre, 0)
+            shift = detached(mean).astype(weight.dtype) - centre
             if half is not None:
                 half = detached(half) * detached(z.inverse)[:, None]
             effect, scattered = self._neglected(weight, slope, w, shift, before, half)
@@ -115,7 +132,7 @@ class Evidence:
         self,
         weight: Array,
         slope: Array,
-        w: Coefficients,
+        w: _Coefficients,
         shift: Array,
         before: Array | None,
         half: Array | None,
@@ -128,7 +145,7 @@ class Evidence:
         self._cancellation.append(float((squares @ last.variance).sum()) / len(weight))
         if self._leading:
             third = _third_cumulants(weight, squares, last, before, half)
-            shift = third * detached(w(3, 1)) * (1 / 6)
+            shift = third * w(3, 1) * (1 / 6)
         effect = shift + slope * (weight @ last.effect)
         scattered = shift * shift + slope * slope * (squares @ last.scattered)
         return effect, scattered
@@ -146,7 +163,7 @@ class Evidence:
             total = self._sum_of_variances(weight, scale)
             sizes = np.abs(host) + on_host(sizes) * rows
             rounding = float(np.finfo(weight.dtype).eps) * sqrt(float((sizes * sizes).sum()))
-            rounding = _ratio(rounding, sqrt(total))
+            total = total if total > rounding**2 else 0.0
             if last is None:
                 return Signs((), (), (), 0.0, 0.0, rounding, total, _shares(rows))
             independent = on_host(last.squares @ last.variance) * (scale * scale)
@@ -203,7 +220,7 @@ def _third_cumulants(
     weight: Array, squares: Array, last: _Layer, before: Array | None, half: Array | None
 ) -> Array:
     """κ_iii of Ẑ, of weights W, from the nonlinearity that made X̂."""
-    first, second, third = (detached(last.w(0, p)) for p in (1, 2, 3))
+    first, second, third = (last.w(0, p) for p in (1, 2, 3))
     cubes: Array = (squares * weight) @ (third - 3 * second * first + 2 * first**3)
     if before is None:
         return cubes
@@ -212,8 +229,8 @@ def _third_cumulants(
         linear = last.slope * last.slope > NO_SLOPE**2 * last.variance
         inverse = np.where(linear, 1 / np.where(linear, last.slope, 1), 0)
     A = (half - weight * diagonal(detached(before), (2,))) * inverse
-    tau = detached(last.w(1, 2)) - 2 * first * last.slope
-    pairs = (squares * tau + weight * (detached(last.w(2, 1)) * A)) * A
+    tau = last.w(1, 2) - 2 * first * last.slope
+    pairs = (squares * tau + weight * (last.w(2, 1) * A)) * A
     found: Array = cubes + 3 * pairs.sum(axis=1)
     return found
 

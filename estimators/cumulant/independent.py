@@ -1,0 +1,57 @@
+"""Means and variances of neurons as if they were independent: a rough second opinion, at n²."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.cumulants import diagonal
+from cumprop.flops import component, counted
+from cumprop.networks import MLP
+from cumprop.trust import Signs
+
+from .evidence import Evidence
+from .standardised import AffineMap, expected, standard_input, standardised, wick_coefficients
+
+Array = NDArray[Any]
+
+
+def run(network: MLP) -> tuple[Array, Signs]:
+    """E[Y] and signs. Cost: about 20 n² FLOPs per layer and 50 n², and n_0² n_1 with Σ0.
+
+    Neurons may have any unit, which order 1, of one variance for a layer, does not allow.
+    """
+    maps = [*map(AffineMap.in_range, map(counted, network.weights), network.biases)]
+    mean, C, unit = standard_input(network)
+    variances, evidence = None if C is None else diagonal(C, (2,)), Evidence(maps, C, leading=True)
+    for layer, activation in enumerate(network.activations):
+        affine = maps[layer]
+        with component("linear"):
+            if layer == 0 or variances is None:
+                variance = affine.variance(affine.half(C))
+            else:
+                variance = (affine.weight * affine.weight) @ variances
+            z = standardised(affine, affine.mean(mean), variance, None, variance.copy)
+        with component("nonlinear"):
+            w = wick_coefficients(activation, z, unit)
+            centre = w(0, 1)
+            variances = np.maximum(w(0, 2) - centre * centre, 0)
+            mean, unit = expected(centre, w), w.size
+        evidence.add(z, w, centre, None, None)
+    with component("linear"):
+        output = maps[-1].mean(mean)
+    return output, evidence.signs(output, mean, unit)
+
+
+def compared(network: MLP, mean: Array, unit: float) -> Signs:
+    """The signs, with the distance from another `mean` of output variances `unit`."""
+    rough, signs = run(network)
+    with component("error"):
+        distance = rough.astype(np.float64) - mean
+        squares = float((distance * distance).sum())
+    unit = unit if unit > signs.rounding**2 else signs.unit
+    return replace(signs, neglected=sqrt(squares / unit) if unit > 0 else 0.0, unit=unit)
