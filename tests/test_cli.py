@@ -299,7 +299,8 @@ class TestEstimate:
         np.testing.assert_allclose(report["cov"], expected.cov, rtol=1e-12)
         np.testing.assert_allclose(report["std"], np.sqrt(np.diag(expected.cov)), rtol=1e-12)
         assert report["flops"] == sum(report["flops_components"].values()) > 0
-        assert (report["stderr"], report["status"]) == (None, "ok")
+        assert (report["stderr"], report["status"]) == (None, expected.status)
+        assert report["expected_error"] == pytest.approx(expected.expected_error)
 
     def test_monte_carlo(self, run, net):
         words = ("estimate", net, "--estimator", "monte_carlo", "--format", "json")
@@ -314,9 +315,9 @@ class TestEstimate:
         code, out, _ = run("estimate", net, "--set", "order=2")
         lines = out.splitlines()
         assert code == 0
-        assert lines[0].split() == ["output", "mean", "s.d."]
+        assert lines[0].split() == ["output", "mean", "±", "95%", "s.d."]
         assert [line.split()[0] for line in lines[1:5]] == ["0", "1", "2", "3"]
-        assert lines[-1].endswith("status: ok")
+        assert any(line.startswith("unreliable: means are expected") for line in lines)
 
     def test_long_tables_are_cut(self, run, tmp_path):
         path = tmp_path / "wide.npz"

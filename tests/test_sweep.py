@@ -237,7 +237,7 @@ class TestFailures:
         assert all(status.startswith(reason) for status in rows.loc["toy", "status"])
         assert rows.loc["toy", "mean"].isna().all()
         assert rows.loc["toy", "flops"].isna().all()
-        assert (rows.loc["cumulant", "status"] == "ok").all()
+        assert not rows.loc["cumulant", "status"].str.startswith("failed").any()
 
     def test_failed_cells_are_tried_again(self, experiment, tmp_path, monkeypatch):
         planned = experiment([{"name": "toy", "value": [1, -1]}])

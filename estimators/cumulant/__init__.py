@@ -136,6 +136,7 @@ class Cumulant(Estimator):
             )
         with counting() as flops:
             found = self._propagate(network, cov)
+            notes = _notes(found)
         estimate = Estimate(
             mean=plain(found.mean),
             layer_means=tuple(plain(mean) for mean in found.layer_means),
@@ -144,9 +145,9 @@ class Cumulant(Estimator):
             layer_variances=found.layer_variances,
         )
         if found.signs is None:
-            return replace(estimate, status="; ".join(_notes(found)) or WHILE_TRAINING)
+            return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        trusted = trust(law, found.signs, estimate.mean, cov, _notes(found))
+        trusted = trust(law, found.signs, estimate.mean, cov, notes)
         return replace(estimate, **vars(trusted))
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
