@@ -9,7 +9,7 @@
 | linnerud-like | synthetic tables with heavy tails, Huber loss |
 | value | discounted cost of a pendulum, squared error, 2 inputs, GELU and tanh |
 | policy | saturated linear-quadratic policies of 4 and 6 states, absolute error |
-| advisory | least of five costs as scores, as aircraft advisories have it; 5-50x6-5 and 12-100x3-6 |
+| advisory | scores of five manoeuvres, piecewise linear; 5-50x6-5 and 12-100x3-6 |
 | rings | classes by radius in 2 to 10 dimensions, SGD with momentum |
 | distilled | students of a network trained on the digits' logits |
 | autoencoder | 64-32-8-32-64 of digits, ReLU and tanh |
@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 import cumprop
+from cumprop.replicates import replicates, standardised
 
 FOLDER = Path(__file__).parents[2] / "results" / "verify" / "zoo"
 VERSION = 1
@@ -308,6 +309,55 @@ DATA = {
     "digits": lambda: (pixels()[0], pixels()[0]),
     "noisy digits": noisy,
 }
+
+
+# --- truths ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Sampled: mean and its squared standard error, variance and its, per output."""
+
+    mean: np.ndarray
+    noise: np.ndarray
+    variance: np.ndarray
+    n_samples: int
+
+    @property
+    def unit(self):
+        return float(self.variance.sum())
+
+    def error(self, mean):
+        """Squared, in output standard deviations, without bias; and the noise in it."""
+        noise = float(self.noise.sum()) / self.unit
+        return float(np.sum((mean - self.mean) ** 2)) / self.unit - noise, noise
+
+    def std_error(self, cov):
+        """Relative RMS error of the standard deviations."""
+        std = np.sqrt(np.maximum(np.diag(cov).astype(np.float64), 0))
+        return float(np.sqrt(np.sum((std - np.sqrt(self.variance)) ** 2) / self.unit))
+
+
+def truth_of(network):
+    """Of 4e11 FLOPs, or 4e6 samples: orthogonal inputs, or a Sobol sequence of up to 8 inputs."""
+    digest = hashlib.sha256(repr((VERSION, network.activations)).encode())
+    arrays = (*network.weights, *network.biases, network.input_mean, network.input_cov)
+    for array in arrays:
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    path = FOLDER / f"truth-{digest.hexdigest()[:16]}.npz"
+    if not path.is_file():
+        plain, _ = standardised(network)
+        most = min(4e11 / (2 * sum(w.size for w in plain.weights)), 4e6)
+        if plain.widths[0] <= 8:
+            n, design = 2 ** int(np.log2(min(most, 2**20))), "sobol"
+        else:
+            n, design = int(most), "orthogonal"
+        found = replicates(plain, n, design, np.random.default_rng(1))
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        known = {"mean": found.mean, "noise": found.noise, "variance": found.variance}
+        np.savez(path, **known, n_samples=found.n_samples)
+    with np.load(path, allow_pickle=False) as arrays:
+        return Truth(*(arrays[k] for k in ("mean", "noise", "variance")), int(arrays["n_samples"]))
 
 
 # --- random networks ---------------------------------------------------------------------------
