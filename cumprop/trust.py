@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, isfinite, prod, sqrt
+from math import hypot, inf, isfinite, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,11 @@ class Signs:
     def blur(self) -> float:
         """Non-Gaussian shares of the layers as errors of the output variances."""
         return self._transported(self.nonlinearity, 0)
+
+    @property
+    def spread(self) -> float:
+        """`correction` and `blur` together: 0 only where the covariance is exact."""
+        return hypot(self.correction, self.blur)
 
     def _transported(self, shares: Sequence[float], behind: int) -> float:
         errors = zip(shares, self.participation, strict=False)

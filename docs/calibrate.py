@@ -41,13 +41,13 @@ ESTIMATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "linearized": ("linearized", {}),
     "unscented": ("unscented", {}),
 }
-SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "correction")
+SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "spread")
 MEANS = dict.fromkeys(ESTIMATORS, ("step", "bend", "neglected")) | {
     "order 1": ("nonlinear", "neglected"),
     "linearized": ("nonlinear", "neglected"),
     "unscented": ("nonlinear", "neglected"),
 }
-STDS = dict.fromkeys(ESTIMATORS, ("blur", "nonlinear", "correction")) | {
+STDS = dict.fromkeys(ESTIMATORS, ("blur", "nonlinear", "spread")) | {
     "order 1": ("nonlinear",),
     "order 2": ("blur", "nonlinear"),
     "gaussian": ("bend", "nonlinear"),
