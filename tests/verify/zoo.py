@@ -23,7 +23,7 @@ the data's for the others; isotropic noise around a data point of s.d. 0.01 to 0
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -339,25 +339,28 @@ class Truth:
 
 
 def truth_of(network):
-    """Of 4e11 FLOPs, or 4e6 samples: orthogonal inputs, or a Sobol sequence of up to 8 inputs."""
+    """Of 4e11 FLOPs, or 4e6 samples; kept in `FOLDER`."""
     digest = hashlib.sha256(repr((VERSION, network.activations)).encode())
     arrays = (*network.weights, *network.biases, network.input_mean, network.input_cov)
     for array in arrays:
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
     path = FOLDER / f"truth-{digest.hexdigest()[:16]}.npz"
     if not path.is_file():
-        plain, _ = standardised(network)
-        most = min(4e11 / (2 * sum(w.size for w in plain.weights)), 4e6)
-        if plain.widths[0] <= 8:
-            n, design = 2 ** int(np.log2(min(most, 2**20))), "sobol"
-        else:
-            n, design = int(most), "orthogonal"
-        found = replicates(plain, n, design, np.random.default_rng(1))
+        found = sampled(network, 4e11, np.random.default_rng(1))
         FOLDER.mkdir(parents=True, exist_ok=True)
-        known = {"mean": found.mean, "noise": found.noise, "variance": found.variance}
-        np.savez(path, **known, n_samples=found.n_samples)
+        np.savez(path, **asdict(found))
     with np.load(path, allow_pickle=False) as arrays:
         return Truth(*(arrays[k] for k in ("mean", "noise", "variance")), int(arrays["n_samples"]))
+
+
+def sampled(network, flops, rng):
+    """A truth by orthogonal inputs, or a Sobol sequence of up to 8 inputs."""
+    plain, _ = standardised(network)
+    n_samples, design = min(flops / (2 * sum(w.size for w in plain.weights)), 4e6), "orthogonal"
+    if plain.widths[0] <= 8:
+        n_samples, design = 2 ** int(np.log2(min(n_samples, 2**20))), "sobol"
+    found = replicates(plain, int(n_samples), design, rng)
+    return Truth(found.mean, found.noise, found.variance, found.n_samples)
 
 
 # --- random networks ---------------------------------------------------------------------------
