@@ -30,23 +30,14 @@ ESTIMATORS = (
 SURE = 5.0
 """An output that both of two draws miss by so many half widths is no chance: one in 10^20."""
 
+DATA = (
+    *("pixels", "pixel labels", "parity", "wine", "iris", "pendulum", "lqr 4", "rings 3"),
+    *("cubic 6", "advisory 5", "heavy 15"),
+)
 RECIPES = st.builds(
     zoo.Recipe,
     kind=st.just("search"),
-    data=st.sampled_from(
-        [
-            "pixels",
-            "pixel labels",
-            "parity",
-            "wine",
-            "iris",
-            "pendulum",
-            "lqr 4",
-            "rings 3",
-            "cubic 6",
-        ]
-        + ["advisory 5", "heavy 15"]
-    ),
+    data=st.sampled_from(DATA),
     hidden=st.lists(st.sampled_from([12, 24, 48]), min_size=1, max_size=5).map(tuple),
     activation=st.sampled_from(["relu", "tanh", "gelu", "sigmoid"]),
     epochs=st.sampled_from([2, 10, 30]),
@@ -112,9 +103,9 @@ def test_no_training_is_found_that_fools_an_estimate(record):
                 cumprop.estimate(network, "adaptive", tolerance=0.03, seed=seed) for seed in (0, 1)
             ]
             noise = 3 * np.sqrt(truth.noise)
+            least = 1e-9 * np.sqrt(unit)
             off = [
-                (np.abs(found.mean - truth.mean) - noise)
-                / (found.half_width + 1e-9 * np.sqrt(unit))
+                (np.abs(found.mean - truth.mean) - noise) / (found.half_width + least)
                 for found in draws
             ]
             both = float(np.minimum(*off).max())
