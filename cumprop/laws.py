@@ -6,7 +6,7 @@ QUANTILE = 2.5
 """Half widths are so many expected RMS errors."""
 LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "order 1": (
-        {"scale": 1.22, "nonlinear": 0.04, "neglected": 0.22},
+        {"scale": 0.262},
         {"scale": 0.54},
     ),
     "order 2": (

@@ -43,18 +43,18 @@ ESTIMATORS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "spread")
 MEANS = dict.fromkeys(ESTIMATORS, ("step", "bend", "neglected")) | {
-    "order 1": ("nonlinear", "neglected"),
+    "order 1": (),
     "linearized": ("nonlinear", "neglected"),
     "unscented": ("nonlinear", "neglected"),
 }
 STDS = dict.fromkeys(ESTIMATORS, ("blur", "nonlinear", "spread")) | {
-    "order 1": ("nonlinear",),
+    "order 1": (),
     "order 2": ("blur", "nonlinear"),
     "gaussian": ("bend", "nonlinear"),
     "linearized": ("nonlinear",),
     "unscented": ("nonlinear",),
 }
-"""The signs that a law reads."""
+"""The signs that a law reads; no sign shows what the one variance of order 1 leaves out."""
 MET = 0.97
 """Of the true errors are below twice the expected ones."""
 COVERED = 0.9

@@ -36,6 +36,15 @@ SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "correction")
 def of_pair(name, network):
     """A row per estimate: what it says of its error, and the error."""
     truth, rows = zoo.truth_of(network), []
+    for estimator, cov, found in estimates_of(network):
+        row = std_row(found, truth) if cov else mean_row(found, truth)
+        row |= {sign: getattr(found.signs, sign) for sign in SIGNS}
+        rows.append({"network": name, "estimator": estimator, "status": found.status} | row)
+    return rows
+
+
+def estimates_of(network):
+    """Name, whether standard deviations are asked for, and what each affordable estimator finds."""
     widest, depth = max(network.widths[1:-1]), network.depth
     dear = {"order 4": widest > 64 or depth > 6, "gaussian": widest > 128 or depth > 8}
     dear["order 3 tree"] = dear["order 3"] = widest > 256 and depth > 4
@@ -49,10 +58,7 @@ def of_pair(name, network):
                     found = cumprop.estimate(network, backend, cov=cov, **parameters)
             except cumprop.CumpropError:
                 continue
-            row = std_row(found, truth) if cov else mean_row(found, truth)
-            row |= {sign: getattr(found.signs, sign) for sign in SIGNS}
-            rows.append({"network": name, "estimator": estimator, "status": found.status} | row)
-    return rows
+            yield estimator, cov, found
 
 
 def mean_row(found, truth):

@@ -9,7 +9,7 @@
 | linnerud-like | synthetic tables with heavy tails, Huber loss |
 | value | discounted cost of a pendulum, squared error, 2 inputs, GELU and tanh |
 | policy | saturated linear-quadratic policies of 4 and 6 states, absolute error |
-| advisory | scores of five manoeuvres, piecewise linear; 5-50x6-5 and 12-100x3-6 |
+| advisory | scores of five turns in simulated encounters of aircraft; 5-50x6-5, 12-100x3-5 |
 | rings | classes by radius in 2 to 10 dimensions, SGD with momentum |
 | distilled | students of a network trained on the digits' logits |
 | autoencoder | 64-32-8-32-64 of digits, ReLU and tanh |
@@ -23,7 +23,7 @@ the data's for the others; isotropic noise around a data point of s.d. 0.01 to 0
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -85,10 +85,10 @@ RECIPES = (
     Recipe("policy", "lqr 4", (32, 32), loss="absolute", epochs=100),
     Recipe("policy", "lqr 6", (64, 64, 64), "tanh", "absolute", 60),
     Recipe("policy", "lqr 6", (48, 48), loss="absolute", epochs=300, rate=5e-3),
-    Recipe("advisory", "advisory 5", (50,) * 6, epochs=60),
-    Recipe("advisory", "advisory 5", (50,) * 6, epochs=300, rate=1e-3, seed=1),
-    Recipe("advisory", "advisory 12", (100,) * 3, epochs=80),
-    Recipe("advisory", "advisory 12", (64,) * 3, "sigmoid", epochs=80, rate=5e-3),
+    Recipe("advisory", "encounters 5", (50,) * 6, epochs=60),
+    Recipe("advisory", "encounters 5", (50,) * 6, epochs=300, rate=1e-3, seed=1),
+    Recipe("advisory", "encounters 12", (100,) * 3, epochs=80),
+    Recipe("advisory", "encounters 12", (64,) * 3, "sigmoid", epochs=80, rate=5e-3),
     Recipe("rings", "rings 2", (32, 32), loss="classes", epochs=100, rate=0.05, momentum=0.9),
     Recipe("rings", "rings 10", (64, 64, 64), loss="classes", epochs=60, rate=0.05, momentum=0.9),
     Recipe("rings", "rings 6", (50, 50), "tanh", "classes", 100, 0.05, momentum=0.9),
@@ -253,14 +253,25 @@ def lqr(n):
     return x, np.clip(x @ rng.normal(size=(n, 2)), -1, 1)
 
 
-def advisory(n):
-    """Scores of five advisories: costs of piecewise linear situations, best the least."""
-    rng = np.random.default_rng(20 + n)
-    x = rng.uniform(-0.5, 0.5, size=(5000, n))
-    outputs = 5 if n == 5 else 6
-    planes = np.einsum("okd,nd->nok", rng.normal(size=(outputs, 6, n)) * 2, x)
-    costs = (planes + rng.normal(size=(outputs, 6))).max(axis=2) + np.abs(x[:, :1]) * 3
-    return x, standard(costs - costs.min(axis=1, keepdims=True))
+def encounters(n):
+    """Scores of five turn rates: how near other aircraft come within a minute, and the turn itself.
+
+    Four inputs for each of the others (distance, bearing, heading, speed), and one's own speed
+    where there is a fifth; all within ±0.5.
+    """
+    x = np.random.default_rng(20 + n).uniform(-0.5, 0.5, size=(5000, n))
+    others = np.moveaxis(x[:, : n // 4 * 4].reshape(len(x), -1, 4), 2, 0)
+    own = 0.2 + 0.1 * (x[:, -1] if n % 4 else np.zeros(len(x)))
+    distance, angle, heading = 3 * (others[0] + 0.6), 2 * np.pi * others[1], 2 * np.pi * others[2]
+    relative, speed = distance * np.exp(1j * angle), (0.2 + 0.2 * others[3]) * np.exp(1j * heading)
+    scores = []
+    for turn in np.radians([-3.0, -1.5, 0.0, 1.5, 3.0]):
+        place, nearest = np.zeros(len(x), complex), np.full(distance.shape, np.inf)
+        for second in range(0, 60, 2):
+            place = place + 0.1 * own * np.exp(1j * turn * second)
+            nearest = np.minimum(nearest, np.abs(relative + 0.05 * second * speed - place[:, None]))
+        scores.append(np.exp(-2 * nearest.min(axis=1)) + 2 * abs(turn))
+    return x, standard(np.stack(scores, axis=1))
 
 
 def rings(n):
@@ -295,7 +306,7 @@ def standard(x):
     return (x - x.mean(axis=0)) / np.where(scale > 0, scale, 1)
 
 
-SIZED = {f.__name__: f for f in (heavy, lqr, advisory, rings, cubic)}
+SIZED = {f.__name__: f for f in (heavy, lqr, encounters, rings, cubic)}
 DATA = {
     "images": lambda: (images()[0], np.eye(10)[images()[1]]),
     "pixels": one_hot,
@@ -339,25 +350,29 @@ class Truth:
 
 
 def truth_of(network):
-    """Of 4e11 FLOPs, or 4e6 samples: orthogonal inputs, or a Sobol sequence of up to 8 inputs."""
+    """Of 4e11 FLOPs, or 4e6 samples; kept in `FOLDER`."""
     digest = hashlib.sha256(repr((VERSION, network.activations)).encode())
     arrays = (*network.weights, *network.biases, network.input_mean, network.input_cov)
     for array in arrays:
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
     path = FOLDER / f"truth-{digest.hexdigest()[:16]}.npz"
     if not path.is_file():
-        plain, _ = standardised(network)
-        most = min(4e11 / (2 * sum(w.size for w in plain.weights)), 4e6)
-        if plain.widths[0] <= 8:
-            n, design = 2 ** int(np.log2(min(most, 2**20))), "sobol"
-        else:
-            n, design = int(most), "orthogonal"
-        found = replicates(plain, n, design, np.random.default_rng(1))
+        most = min(4e11 / (2 * sum(w.size for w in network.weights)), 4e6)
+        found = sampled(network, int(most), np.random.default_rng(1))
         FOLDER.mkdir(parents=True, exist_ok=True)
-        known = {"mean": found.mean, "noise": found.noise, "variance": found.variance}
-        np.savez(path, **known, n_samples=found.n_samples)
+        np.savez(path, **asdict(found))
     with np.load(path, allow_pickle=False) as arrays:
         return Truth(*(arrays[k] for k in ("mean", "noise", "variance")), int(arrays["n_samples"]))
+
+
+def sampled(network, n_samples, rng):
+    """A truth by orthogonal inputs, or a Sobol sequence of up to 2^20 where there are few."""
+    plain, _ = standardised(network)
+    if plain.widths[0] > 8:
+        found = replicates(plain, n_samples, "orthogonal", rng)
+    else:
+        found = replicates(plain, 2 ** int(np.log2(min(n_samples, 2**20))), "sobol", rng)
+    return Truth(found.mean, found.noise, found.variance, found.n_samples)
 
 
 # --- random networks ---------------------------------------------------------------------------
