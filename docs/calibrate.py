@@ -253,12 +253,11 @@ def page(table: pd.DataFrame, fits: dict[str, tuple[Fit, Fit]], quantile: float)
         lines += ["|---|---|---|---|---|---|"]
         for estimator, pair in fits.items():
             fit = pair[which]
-            law = " · ".join(
-                f"{sign}^{power}" for sign, power in fit.law.items() if sign != "scale"
-            )
+            (_, scale), *powers = fit.law.items()
+            law = " · ".join([str(scale), *(f"{sign}^{power}" for sign, power in powers if power)])
             ratio = np.exp(fit.left_out)
             lines.append(
-                f"| {estimator} | {fit.law['scale']} · {law} | {len(ratio)} | "
+                f"| {estimator} | {law} | {len(ratio)} | "
                 f"{fit.left_out.std():.2f} | {np.quantile(ratio, MET):.1f} | {ratio.max():.1f} |"
             )
         lines.append("")
