@@ -33,10 +33,10 @@ class Adaptive(Estimator):
     """Means to an RMS error of `tolerance` output standard deviations over the outputs.
 
     The orders 2, 3, tree and 4 of `cumulant` run one after the other while sampling would take
-    more. An order answers only if its expected error is within the tolerance with room to spare, 1.3
-    times where the network looks random (`cumprop.trust.looks_random`), 2 times elsewhere, and if
-    `screen` or more passes agree with its means of all layers. Otherwise samples answer; where the
-    network looks random they are averaged with the last order, weighed by its expected error.
+    more. An order answers only if its expected error is within the tolerance with room to spare,
+    1.3 times where the network looks random (`cumprop.trust.looks_random`), 2 times elsewhere, and
+    if `screen` or more passes agree with its means of all layers. Otherwise samples answer; where
+    the network looks random they are averaged with the last order, weighed by its expected error.
     Samples are drawn until the means, and with `cov` the standard deviations, meet the tolerance
     with 95% confidence, at most `most_samples`. `half_width` are 95% intervals; `status` says what
     was chosen and why. Without an `rng`, inputs are those of seed 0.
