@@ -37,7 +37,7 @@ from cumprop.replicates import (
     replicates,
     standardised,
 )
-from cumprop.trust import looks_random
+from cumprop.trust import Signs, looks_random
 
 from ..cumulant import independent
 from .decision import (
@@ -272,18 +272,21 @@ class Search:
     @property
     def constant(self) -> bool:
         """Whether none varies, as the weights have it, too."""
-        return self.still and self.expected_unit <= float(np.sum(self.rounding(self.samples) ** 2))
+        if not self.still:
+            return False
+        unit = 0.0 if self.rough is None else self.rough.unit
+        return unit <= float(np.sum(self.rounding(self.samples) ** 2))
 
     @cached_property
-    def expected_unit(self) -> float:
-        """The sum of the output variances, were neurons independent; its FLOPs are n²."""
+    def rough(self) -> Signs | None:
+        """Signs of independent neurons, which take n² FLOPs; None where they overflow."""
         with counting() as flops:
             try:
                 _, signs = independent.run(self.network)
             except CumpropError:
-                return 0.0
+                return None
         self.spent.append(flops)
-        return signs.unit
+        return signs
 
     def draw(self, n_samples: float, design: str, **options: Any) -> Replicates:
         drawn = replicates(self.network, ceil(n_samples), design, self.rng, cov=self.cov, **options)
@@ -417,6 +420,8 @@ class Search:
         half_width = np.hypot((1 - w) * found.half_width, QUANTILE * order)
         eps = float(np.finfo(self.network.dtype).eps)
         rounding = eps * np.sqrt(found.variance + found.mean**2)
+        if self.rough is not None:
+            rounding = np.maximum(rounding, self.rough.rounding * np.sqrt(self.rough.shares))
 
         def mean(order: Any, samples: Any) -> Any:
             return both.mean(order, samples).astype(self.network.dtype)
