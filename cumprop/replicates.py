@@ -24,6 +24,8 @@ GROUPS = 32
 """Of one draw at most; where its blocks are fewer, each is a group."""
 FEWEST = 4
 """Blocks whose scatter says something."""
+UNSEEN = 3
+"""Hits that 95% of samples show at least one of."""
 _ROUNDING = 1e-5
 """Of the size of the outputs: what an estimate may be off samples that do not scatter."""
 
@@ -32,9 +34,10 @@ _ROUNDING = 1e-5
 class Replicates:
     """Means of the outputs (R, n) of R groups, of `sizes` (R,) forward passes each.
 
-    `spread` is Cov[Y], or its diagonal. The groups are independent, and as accurate as they are
-    large, so that their scatter tells all of the error of their mean, under every design and
-    whatever the correlation of the outputs (mathematics §10).
+    `spread` is Cov[Y], or its diagonal; `group_variances` (R, n) are mean squared deviations from
+    the mean of the draw, where the covariance was asked for. The groups are independent, and as
+    accurate as they are large, so that their scatter tells all of the error of their mean, under
+    every design and whatever the correlation of the outputs (mathematics §10).
 
     >>> from cumprop import random_mlp
     >>> rng = np.random.default_rng(0)
@@ -50,6 +53,7 @@ class Replicates:
     layer_means: tuple[Array, ...]
     flops: Flops
     watched: tuple[Any, ...] = ()
+    group_variances: Array | None = None
 
     def joined(self, other: Replicates) -> Replicates:
         """The groups of both; those of Sobol sequences must be of one size to be compared."""
@@ -68,6 +72,9 @@ class Replicates:
             tuple((1 - new) * a + new * b for a, b in pairs),
             added(self.flops, other.flops),
             self.watched + other.watched,
+            None
+            if self.group_variances is None or other.group_variances is None
+            else np.concatenate([self.group_variances, other.group_variances]),
         )
 
     @cached_property
@@ -81,26 +88,48 @@ class Replicates:
 
     @cached_property
     def _residuals(self) -> Array:
-        """(R, n): deviations of the groups from `mean`, each in units of its own accuracy."""
-        residuals: Array = np.sqrt(self.sizes / self.n_samples)[:, None] * (self.groups - self.mean)
-        return residuals
+        return _residuals(self.groups, self.sizes)
 
     @cached_property
     def noise(self) -> Array:
         """Variance of `mean`, per output."""
-        variance: Array = np.square(self._residuals).sum(axis=0) / (len(self.groups) - 1)
-        return variance
+        return _noise_of_mean(self.groups, self.sizes)
 
-    @property
+    @cached_property
     def half_width(self) -> Array:
-        """Half of each output's 95% interval, by Student's t."""
-        half: Array = stdtrit(len(self.groups) - 1, 0.975) * np.sqrt(self.noise)
+        """Half of each output's 95% interval, by Student's t.
+
+        Its degrees of freedom are those that the kurtosis k of the groups leaves, 2 R / (k - 1) up
+        to R - 1: rare groups that weigh much say that the scatter is badly known. Events in less
+        than 3/N of the inputs may have been missed: they move a mean by 3 s.d. / N or less.
+        """
+        squares = np.square(self._residuals)
+        fourth, second = np.square(squares).mean(axis=0), squares.mean(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            kurtosis = np.where(second > 0, fourth / np.square(second), 0)
+            left = 2 * len(squares) / (kurtosis - 1)
+        most = len(squares) - 1
+        freedom = np.where(kurtosis > 1, np.minimum(left, most), most)
+        unseen = UNSEEN * np.sqrt(self.variance) / self.n_samples
+        half: Array = np.hypot(stdtrit(freedom, 0.975) * np.sqrt(self.noise), unseen)
         return half
 
     @property
     def variance(self) -> Array:
         """Var[Y], per output."""
         return np.diagonal(self.spread) if self.spread.ndim == 2 else self.spread
+
+    @property
+    def std_error(self) -> float | None:
+        """RMS error of the output standard deviations, relative; None where it is not known."""
+        if self.group_variances is None:
+            return None
+        noise = _noise_of_mean(self.group_variances, self.sizes)
+        total = float(self.variance.sum())
+        shares = self.variance / (total if total > 0 else 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squares = np.square(np.sqrt(noise) / self.variance) * shares / 4
+        return math.sqrt(float(squares[shares > 0].sum()))
 
     @cached_property
     def freedom(self) -> float:
@@ -139,6 +168,19 @@ class Replicates:
             return float(distance <= _ROUNDING**2 * size)
         freedom = self.freedom
         return float(f.sf(distance / noise, freedom, freedom * (len(self.groups) - 1)))
+
+
+def _residuals(groups: Array, sizes: Array) -> Array:
+    """(R, n): deviations of the groups from their mean, each in units of its own accuracy."""
+    mean = sizes @ groups / sizes.sum()
+    residuals: Array = np.sqrt(sizes / sizes.sum())[:, None] * (groups - mean)
+    return residuals
+
+
+def _noise_of_mean(groups: Array, sizes: Array) -> Array:
+    """Variance of the mean of groups, per column."""
+    variance: Array = np.square(_residuals(groups, sizes)).sum(axis=0) / (len(groups) - 1)
+    return variance
 
 
 def replicates(
@@ -193,6 +235,7 @@ class _Sums:
         self.sizes = n_samples // len(group_of) * np.bincount(group_of)
         self.sums = np.zeros((len(self.sizes), n))
         self.second = counted(np.zeros((n, n) if cov else n))
+        self.squares = np.zeros((len(self.sizes), n)) if cov else None
         self.layers = [counted(np.zeros(width)) for width in network.widths[1:-1]]
         self.watched = list[Any]()
         self.base, self.dtype = base, network.dtype
@@ -217,6 +260,10 @@ class _Sums:
                 of_blocks = plain(z).reshape(-1, batch.blocks, n).sum(axis=0, dtype=np.float64)
                 dealt = self.group_of[first : first + batch.blocks] == numbers
                 self.sums += dealt.astype(np.float64) @ of_blocks
+                if self.squares is not None:
+                    squares = np.square(plain(z), dtype=np.float64)
+                    of_blocks = squares.reshape(-1, batch.blocks, n).sum(axis=0)
+                    self.squares += dealt.astype(np.float64) @ of_blocks
             first += batch.blocks if batch.complete else 0
         return True
 
@@ -236,8 +283,15 @@ class _Sums:
             raise CumpropError(
                 f"forward passes overflow {self.dtype}; rescale the weights or use float64"
             )
+        variances = None
+        if self.squares is not None:
+            means = self.sums / self.sizes[:, None]
+            moments = self.squares / self.sizes[:, None] * self.second_moment
+            variances = (moments - 2 * mean * means + mean**2) * unit * unit
         watched = tuple(self.watched)
-        return Replicates(design, self.sizes, groups, spread, tuple(layer_means), flops, watched)
+        return Replicates(
+            design, self.sizes, groups, spread, tuple(layer_means), flops, watched, variances
+        )
 
 
 def standardised(network: MLP) -> tuple[MLP, Flops]:

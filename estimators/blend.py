@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from cumprop.blending import Blended, is_finite
 from cumprop.errors import CumpropError
 from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, get, register
 from cumprop.networks import MLP
+from cumprop.printing import NORMAL_QUANTILE
 from cumprop.replicates import FEWEST, added, replicates, standardised
 
 
@@ -79,7 +81,9 @@ class Blend(Estimator):
         )
         distance = both.distance if order else 0.0
         possible = max(distance - both.noise, both.noise * np.sqrt(2 / found.freedom))
-        variance = (1 - w) ** 2 * found.noise + w**2 * possible / len(found.mean)
+        biased = w**2 * possible / len(found.mean)
+        variance = (1 - w) ** 2 * found.noise + biased
+        unit = float(found.variance.sum())
         parts = (
             f"weight {w:.3g} on order {self.order} {self.kind}, {1 - w:.3g} on "
             f"{found.n_samples:,} {self.design} samples"
@@ -93,6 +97,9 @@ class Blend(Estimator):
             layer_means=tuple(map(blended, known.layer_means, found.layer_means)),
             cov=blended(known.cov, found.spread) if cov else None,
             stderr=np.sqrt(variance),
+            half_width=np.hypot((1 - w) * found.half_width, NORMAL_QUANTILE * np.sqrt(biased)),
+            expected_error=sqrt(float(variance.sum()) / unit) if unit > 0 else 0.0,
+            expected_std_error=found.std_error,
             flops=added(preparing, known.flops, found.flops),
             n_samples=found.n_samples,
             status=parts if known.status == "ok" else f"{parts}; {known.status}",

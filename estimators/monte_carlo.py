@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from cumprop import activations, designs, streams
 from cumprop.activations import Activation
@@ -98,7 +99,7 @@ class MonteCarlo(Estimator):
                     flops=flops,
                     n_samples=outputs.n_samples,
                 )
-        return _finite(estimate, network)
+        return _with_interval(_finite(estimate, network), outputs.blocks)
 
     def _extrapolated(self, network: MLP, rng: np.random.Generator) -> Estimate:
         """E[X_L] = w(0,1) and, of a third cumulant, κ_3/6 w(3,1); the means before it as ever."""
@@ -323,6 +324,18 @@ class _Moments:
             kappa3 = m3 - 3 * m1 * m2 + 2 * m1 * m1 * m1
             expected = expected + kappa3 / 6 * w(3, 1)
         return np.where(constant, activation.forward(mean), expected)
+
+
+def _with_interval(estimate: Estimate, blocks: int) -> Estimate:
+    """With half widths by Student's t of the block means, and the error that they expect."""
+    if estimate.stderr is None:
+        return estimate
+    half_width, error = stdtrit(blocks - 1, 0.975) * estimate.stderr, None
+    if estimate.cov is not None:
+        unit = float(np.maximum(np.diagonal(estimate.cov), 0).sum(dtype=np.float64))
+        noise = float(np.square(estimate.stderr, dtype=np.float64).sum())
+        error = math.sqrt(noise / unit) if unit > 0 else 0.0
+    return replace(estimate, half_width=half_width, expected_error=error)
 
 
 def _finite(estimate: Estimate, network: MLP) -> Estimate:

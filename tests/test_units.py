@@ -74,7 +74,8 @@ def assert_scaled(scaled, estimate, c, tolerance):
     if estimate.cov is not None and scaled.cov is not None:
         assert off(scaled.cov / c**2, estimate.cov) < tolerance
     if estimate.half_width is not None:
-        assert off(scaled.half_width / c, estimate.half_width, 1e-6 * deviation) < 10 * tolerance
+        size = max(deviation, np.abs(estimate.mean).max())
+        assert off(scaled.half_width / c, estimate.half_width, size) < 10 * tolerance
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu(0.2)", "abs", "identity"])

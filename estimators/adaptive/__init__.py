@@ -32,13 +32,14 @@ TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
 class Adaptive(Estimator):
     """Means to an RMS error of `tolerance` output standard deviations over the outputs.
 
-    Climbs orders 2, 3, trees and 4 of `cumulant` while sampling would take more, judges each by
-    what is to be expected of it on such a network and by the change it makes, checks the last
-    against paired samples (`screen` or half as many, or as many as take 5% of its FLOPs), and
-    samples where the expansion does not converge or costs more. Samples are averaged with the last
-    order that ran, weighed by its expected error. `half_width` are 95% intervals; `status` says
-    what was chosen and why. At most `most_samples` are drawn. Without an `rng`, inputs are those of
-    seed 0.
+    The orders 2, 3, tree and 4 of `cumulant` run one after the other while sampling would take
+    more. An order answers only if its expected error is within the tolerance with room to spare,
+    1.3 times where the network looks random (`cumprop.trust.looks_random`), 2 times elsewhere, and
+    if `screen` or more passes agree with its means of all layers. Otherwise samples answer; where
+    the network looks random they are averaged with the last order, weighed by its expected error.
+    Samples are drawn until the means, and with `cov` the standard deviations, meet the tolerance
+    with 95% confidence, at most `most_samples`. `half_width` are 95% intervals; `status` says what
+    was chosen and why. Without an `rng`, inputs are those of seed 0.
 
     Errors "in output standard deviations" are √(Σ squared errors / Σ variances), both sums over the
     outputs: one that varies little beside others weighs little, and is known as well as they are,
@@ -54,7 +55,7 @@ class Adaptive(Estimator):
     'order 3'
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     tolerance: float = 0.01
     screen: int = 32
     most_samples: int = 100_000_000

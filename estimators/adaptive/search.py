@@ -28,8 +28,16 @@ from cumprop.ladder import (
 )
 from cumprop.memory import free_memory
 from cumprop.networks import MLP
-from cumprop.replicates import FEWEST, GROUPS, Replicates, added, replicates, standardised
-from cumprop.trust import looks_random
+from cumprop.replicates import (
+    FEWEST,
+    GROUPS,
+    UNSEEN,
+    Replicates,
+    added,
+    replicates,
+    standardised,
+)
+from cumprop.trust import Signs, looks_random
 
 from ..cumulant import independent
 from .decision import (
@@ -61,9 +69,10 @@ SOBOL_INPUTS = 8
 """With so few a Sobol sequence is better than orthogonal inputs."""
 MANY_BYTES = 1000
 """Orders up to trees take no more bytes per n² and layer."""
-ENOUGH = 64
-"""Passes before which none are believed to be enough: the pairs of fewer agree by chance."""
-UNSEEN = 2**20
+ENOUGH, CONFIRMED = 64, 2**12
+"""Passes before which none are believed to be enough, 3/tolerance between these: the pairs of
+fewer agree by chance, or miss what happens to one of them."""
+STILL = 2**20
 """Passes in which no output varies before a search for variation ends."""
 SAMPLED = "sampled"
 """The first word of a status where samples were taken."""
@@ -106,6 +115,11 @@ class Search:
         self.changes = list[float]()
 
     @property
+    def confirmed(self) -> int:
+        """Passes before which none are believed to be enough."""
+        return min(max(ENOUGH, ceil(UNSEEN / self.asked.tolerance)), CONFIRMED)
+
+    @property
     def exact(self) -> bool:
         """Whether order 2 is: for linear networks, and for means behind one hidden layer."""
         return self.network.depth <= 1
@@ -138,8 +152,8 @@ class Search:
             tolerance=self.asked.tolerance,
             passes=self.passes,
             enough=self.need,
-            confirmed=min(ENOUGH, most),
-            most_samples=min(most, UNSEEN),
+            confirmed=min(ENOUGH if self.constant else self.confirmed, most),
+            most_samples=min(most, STILL),
             constant=self.constant,
             still=self.still,
             order=self.order,
@@ -222,10 +236,15 @@ class Search:
 
     @property
     def need(self) -> float:
-        """Samples of this design that meet the tolerance with confidence; 0 for constants."""
+        """Samples of this design that meet the tolerance with confidence; 0 for constants.
+
+        Standard deviations meet it, too, where a covariance is wanted.
+        """
         if self.constant:
             return 0.0
-        return self.samples_for(self.samples.quantile(CONFIDENCE))
+        means = self.samples_for(self.samples.quantile(CONFIDENCE))
+        stds = self.samples.std_error or 0.0
+        return max(means, self.samples.n_samples * (stds / self.asked.tolerance) ** 2)
 
     @property
     def price(self) -> float:
@@ -253,24 +272,31 @@ class Search:
     @property
     def constant(self) -> bool:
         """Whether none varies, as the weights have it, too."""
-        return self.still and self.expected_unit <= float(np.sum(self.rounding(self.samples) ** 2))
+        if not self.still:
+            return False
+        unit = 0.0 if self.rough is None else self.rough.unit
+        return unit <= float(np.sum(self.rounding(self.samples) ** 2))
 
     @cached_property
-    def expected_unit(self) -> float:
-        """The sum of the output variances, were neurons independent; its FLOPs are n²."""
+    def rough(self) -> Signs | None:
+        """Signs of independent neurons, which take n² FLOPs; None where they overflow."""
         with counting() as flops:
             try:
                 _, signs = independent.run(self.network)
             except CumpropError:
-                return 0.0
+                return None
         self.spent.append(flops)
-        return signs.unit
+        return signs
 
     def draw(self, n_samples: float, design: str, **options: Any) -> Replicates:
         drawn = replicates(self.network, ceil(n_samples), design, self.rng, cov=self.cov, **options)
         self.spent.append(drawn.flops)
         self.passes += drawn.n_samples
         return drawn
+
+    def draw_sobol(self, n_samples: int) -> Replicates:
+        """Two draws, for one outlier among 8 scramblings hides in their scatter."""
+        return self.draw(n_samples / 2, "sobol").joined(self.draw(n_samples / 2, "sobol"))
 
     def draw_more(self, n_samples: float) -> None:
         """So many more; of a Sobol sequence as many as its scramblings had before."""
@@ -294,7 +320,7 @@ class Search:
         if self.samples.design != "antithetic":
             return
         if n_0 <= SOBOL_INPUTS and most >= 64:
-            self.samples = self.draw(2 ** int(log2(min(most, 1024))), "sobol")
+            self.samples = self.draw_sobol(2 ** int(log2(min(most, 1024))))
         elif n_0 > SOBOL_INPUTS and most >= FEWEST * frame:
             rival = self.draw(frame * min(GROUPS, most // frame), "orthogonal")
             self.samples = min(self.samples, rival, key=_noise)
@@ -374,12 +400,12 @@ class Search:
         """Samples of the best design seen, until they meet the tolerance with confidence."""
         self.choose_design(self.need * self.pass_flops / 4)
         if self.need > self.samples.n_samples and _noise(self.samples) > self.unit:
-            self.samples = self.draw(self.asked.screen, "iid")
+            self.samples = self.draw(self.samples.n_samples, "iid")
         most = self.asked.most_samples
         while (n := self.samples.n_samples) < (goal := min(self.need, most)):
             longer = sqrt(n * goal)  # of a Sobol sequence, whose variance falls as 1/n²
             if self.samples.design == "sobol" and longer >= 2 * n:
-                self.samples = self.draw(2 ** int(log2(longer)), "sobol")
+                self.samples = self.draw_sobol(2 ** int(log2(longer)))
             else:
                 self.draw_more(goal - n if goal < 1.1 * n else min((goal - n) / 2, n))
         found, both = self.samples, self.blended
@@ -394,6 +420,8 @@ class Search:
         half_width = np.hypot((1 - w) * found.half_width, QUANTILE * order)
         eps = float(np.finfo(self.network.dtype).eps)
         rounding = eps * np.sqrt(found.variance + found.mean**2)
+        if self.rough is not None:
+            rounding = np.maximum(rounding, self.rough.rounding * np.sqrt(self.rough.shares))
 
         def mean(order: Any, samples: Any) -> Any:
             return both.mean(order, samples).astype(self.network.dtype)
@@ -406,6 +434,8 @@ class Search:
             half_width=np.hypot(half_width, 2 * rounding),
             flops=added(*self.spent),
             n_samples=self.passes,
+            expected_error=0.0 if self.constant else self.in_units(stderr),
+            expected_std_error=found.std_error,
             status=_status(choice, 0.0 if self.constant else self.in_units(stderr), reason),
         )
 

@@ -77,7 +77,8 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     maps = _maps(network, scheme, metric)
     evidence = None
     if not records_gradients(network.weights):
-        evidence = Evidence(maps, standard_input(network)[1], scheme.order <= 2)
+        _, C, unit = standard_input(network)
+        evidence = Evidence(maps, C, unit, scheme.order <= 2)
     first, *hidden = propagate(network, scheme, metric, last, evidence)
     final = hidden[-1] if hidden else first
     with component("linear"):

@@ -80,7 +80,7 @@ def propagate(
     ]
     mean, C, unit = standard_input(network)
     x = first(np.zeros_like(mean), C)
-    evidence = None if records_gradients(network.weights) else Evidence(maps, C, leading)
+    evidence = None if records_gradients(network.weights) else Evidence(maps, C, unit, leading)
     layer_means, negative, precision = [mean], 0, 0.0
     for i, activation in enumerate(network.activations):
         wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"

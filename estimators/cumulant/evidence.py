@@ -44,7 +44,8 @@ class _Layer:
     """A hidden layer: X̂ = centre + slope Ẑ + the rest, of `variance`, the rest's being `bent`.
 
     `weight` is the map to Ẑ, `squares` are those of the map behind. `effect` is the shift of E[X̂]
-    by cumulants beyond the second, `scattered` its square were neurons independent. `before` is
+    by cumulants beyond the second, `scattered` its square were neurons independent, and `rounded`
+    the squared error that arithmetic is expected to have made of E[X̂]. `before` is
     Cov[X̂_{l-1}], None for neurons that are `independent`, of these variances (None: 1).
     """
 
@@ -55,6 +56,7 @@ class _Layer:
     bent: Array
     effect: Array
     scattered: Array
+    rounded: Array
     squares: Array
     before: Array | None
     independent: Array | None
@@ -73,8 +75,10 @@ class Evidence:
     end; no product of two n×n matrices.
     """
 
-    def __init__(self, maps: list[AffineMap], input_cov: Array | None, leading: bool) -> None:
-        self._maps, self._input, self._leading = maps, input_cov, leading
+    def __init__(
+        self, maps: list[AffineMap], input_cov: Array | None, unit: float, leading: bool
+    ) -> None:
+        self._maps, self._input, self._unit, self._leading = maps, input_cov, unit, leading
         self._last: _Layer | None = None
         self._participation, self._nonlinearity = list[float](), list[float]()
         self._cancellation, self._correction = list[float](), 0.0
@@ -106,6 +110,7 @@ class Evidence:
             if half is not None:
                 half = detached(half) * detached(z.inverse)[:, None]
             effect, scattered = self._neglected(weight, slope, w, shift, before, half)
+            rounded = self._rounding(z, weight, slope)
             following = self._maps[len(self._nonlinearity) + 1]
             squares = detached(following.weight) * detached(following.weight)
             bent = np.maximum(variance - slope * slope, 0)
@@ -125,8 +130,21 @@ class Evidence:
             self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
             independent = None if self._last is None else self._last.variance
             self._last = _Layer(
-                w, weight, slope, variance, bent, effect, scattered, squares, before, independent
-            )
+                w, weight, slope, variance, bent, effect, scattered, rounded, squares, before,
+                independent,
+            )  # fmt: skip
+
+    def _rounding(self, z: Standardised, weight: Array, slope: Array) -> Array:
+        """`rounded` of a layer: an ulp of each pre-activation, and what the layers before made."""
+        unit = detached(z.spread) * (self._unit if self._last is None else self._last.w.size)
+        if z.affine.rows is not None:
+            unit = unit * detached(z.affine.rows)
+        ulp = float(np.finfo(weight.dtype).eps) * (np.abs(detached(z.mean)) / unit + 1)
+        squares = ulp * ulp
+        if self._last is not None:
+            squares = squares + (weight * weight) @ self._last.rounded
+        rounded: Array = slope * slope * squares
+        return rounded
 
     def _neglected(
         self,
@@ -162,7 +180,11 @@ class Evidence:
             host, scale = on_host(detached(mean)).astype(np.float64), rows * unit
             total = self._sum_of_variances(weight, scale)
             sizes = np.abs(host) + on_host(sizes) * rows
-            rounding = float(np.finfo(weight.dtype).eps) * sqrt(float((sizes * sizes).sum()))
+            ulps = float(np.finfo(weight.dtype).eps) * sizes
+            squares = ulps * ulps
+            if last is not None:
+                squares = squares + on_host(last.squares @ last.rounded) * (scale * scale)
+            rounding = sqrt(float(squares.sum()))
             total = total if total > rounding**2 else 0.0
             if last is None:
                 return Signs((), (), (), 0.0, 0.0, rounding, total, _shares(rows))
