@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import hypot, inf, isfinite, prod, sqrt
 from typing import Any
 
@@ -21,7 +20,9 @@ Array = NDArray[Any]
 
 LARGEST_ERROR = 0.1
 """Means that are expected to be further off, in output standard deviations, are unreliable."""
-LARGEST_STD_ERROR = 0.2
+LARGEST_ROUGH_ERROR = 0.03
+"""The same where only `independent` neurons tell the error: they may be wrong alike."""
+LARGEST_STD_ERROR, LARGEST_ROUGH_STD_ERROR = 0.2, 0.1
 """Standard deviations that are expected to be further off, relative to them, are unreliable."""
 DIRECTIONS = 0.65
 """Of the directions of random weights that a network has which looks random."""
@@ -29,6 +30,8 @@ CANCELLATION = (0.9, 1.35)
 """Of the maps between its layers."""
 LAST_CANCELLATION = (0.6, 1.6)
 """Of its output map."""
+ACCIDENT = 0.1
+"""Of `bend`: what is neglected is no less, unless by accident or symmetry."""
 FEW = 5.0
 """Directions that a reason names as few."""
 
@@ -82,11 +85,21 @@ class Signs:
     def bend(self) -> float:
         """Non-Gaussian shares of the layers, bent by the next, as errors of the output means.
 
-        Layer l makes ν_l / participation_l of the variance of layer l + 1 non-Gaussian, whose
-        nonlinearity makes of it an error of its mean. The errors of neurons count as independent:
-        the maps behind amplify them by their cancellation.
+        Layer l makes ν_l / participation_l of the variance of layer l + 1 non-Gaussian, of which
+        the most nonlinear layer behind makes an error of its mean. The errors of neurons count as
+        independent: the maps behind amplify them by their cancellation.
         """
-        return self._transported([sqrt(a * b) for a, b in pairwise(self.nonlinearity)], 1)
+        shares, following = self.nonlinearity, 0.0
+        bent = list[float]()
+        for share in reversed(shares):
+            bent.insert(0, sqrt(share * following))
+            following = max(following, share)
+        return self._transported(bent[:-1], 1)
+
+    @property
+    def moved(self) -> float:
+        """`neglected`, or where its terms cancel a tenth of `bend`."""
+        return hypot(self.neglected, ACCIDENT * self.bend)
 
     @property
     def blur(self) -> float:
@@ -157,13 +170,15 @@ def trust(
     error = _expected(means, signs) + rounding if size > 0 else 0.0
     std_error = (_expected(stds, signs) + rounding if size > 0 else 0.0) if std else None
     reasons = [*notes]
+    rough = name in ("linearized", "unscented")
     if rounding > LARGEST_ERROR:
-        reasons.append(f"rounding moves the means by {rounding:.1g} output s.d.: take float64")
+        reasons.append("rounding is a matter of output s.d.: take float64")
     if not np.isfinite(on_host(mean)).all() or not isfinite(error):
         error, reasons = inf, [*reasons, "the numbers leave the range of their type"]
-    elif error > LARGEST_ERROR:
+    elif error - rounding > (LARGEST_ROUGH_ERROR if rough else LARGEST_ERROR):
         reasons.append(f"means are expected to be {error:.1g} output s.d. off{_why(signs)}")
-    if std_error is not None and not std_error <= LARGEST_STD_ERROR:
+    largest = LARGEST_ROUGH_STD_ERROR if rough else LARGEST_STD_ERROR
+    if std_error is not None and rounding <= LARGEST_ERROR and not std_error <= largest:
         reasons.append(f"standard deviations are expected to be {std_error:.0%} off")
     half_width = (
         QUANTILE * (error * size + (0 if size > 0 else signs.rounding)) * np.sqrt(signs.shares)

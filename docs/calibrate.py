@@ -41,8 +41,8 @@ ESTIMATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "linearized": ("linearized", {}),
     "unscented": ("unscented", {}),
 }
-SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "spread")
-MEANS = dict.fromkeys(ESTIMATORS, ("step", "bend", "neglected")) | {
+SIGNS = ("step", "bend", "blur", "nonlinear", "neglected", "moved", "spread")
+MEANS = dict.fromkeys(ESTIMATORS, ("step", "bend", "moved")) | {
     "order 1": (),
     "linearized": ("nonlinear", "neglected"),
     "unscented": ("nonlinear", "neglected"),

@@ -188,7 +188,7 @@ def test_doubts_are_named():
     negative = trust("order 2", signs(), means, std=False, notes=["a variance is negative"])
     assert negative.status == "unreliable: a variance is negative; take adaptive"
     lost = trust("order 2", signs(rounding=0.3), means, std=False)
-    assert "rounding moves the means by 0.3 output s.d.: take float64" in lost.status
+    assert "rounding is a matter of output s.d.: take float64" in lost.status
     wild = trust("order 2", signs(), means * np.nan, std=False)
     assert wild.expected_error == np.inf and "leave the range" in wild.status
 

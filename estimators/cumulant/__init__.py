@@ -38,6 +38,7 @@ STRUCTURED = {
 }
 AUTO_WINDOWS = (8, (3, 6))
 """Deeper than this, `window: auto` is this window and response window (docs/tree.md)."""
+ABLATED = "unreliable: kind ablated shows what power cumulants are for; take kind basic"
 WHILE_TRAINING = "errors are not estimated while gradients are recorded"
 TREE_ONLY: dict[str, object] = {"mixed": True, "window": None, "response_window": None}
 HIGHEST_ORDER = 5
@@ -144,6 +145,8 @@ class Cumulant(Estimator):
             flops=flops,
             layer_variances=found.layer_variances,
         )
+        if self.kind == "ablated":
+            return replace(estimate, status=ABLATED)
         if found.signs is None:
             return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"

@@ -185,7 +185,6 @@ class Evidence:
             if last is not None:
                 squares = squares + on_host(last.squares @ last.rounded) * (scale * scale)
             rounding = sqrt(float(squares.sum()))
-            total = total if total > rounding**2 else 0.0
             if last is None:
                 return Signs((), (), (), 0.0, 0.0, rounding, total, _shares(rows))
             independent = on_host(last.squares @ last.variance) * (scale * scale)

@@ -62,6 +62,6 @@ def compared(network: MLP, mean: Array, unit: float) -> Signs:
     with component("error"):
         distance = rough.astype(np.float64) - mean
         squares = float((distance * distance).sum())
-    unit = unit if unit > signs.rounding**2 else signs.unit
+    unit = unit if unit > 0 else signs.unit
     apart = sqrt(squares / unit) if unit > 0 else 0.0
     return replace(signs, neglected=hypot(apart, ALIKE * signs.nonlinear), unit=unit)
