@@ -96,7 +96,7 @@ class Cost:
 
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
     >>> f"{build('cumulant', order=2).predict_cost(shape).flops:.1e}"
-    '1.9e+08'
+    '2.0e+08'
     >>> Cost(3, 100) + Cost(4, 50)                                    # one after the other
     Cost(flops=7, bytes=100)
     """
@@ -124,14 +124,18 @@ class Estimate:
     are None where they are not known.
 
     >>> import cumprop
-    >>> found = cumprop.estimate(cumprop.random_mlp(width=8, depth=3, seed=0), cov=True)
+    >>> found = cumprop.estimate(cumprop.random_mlp(width=64, depth=2, seed=0), cov=True)
     >>> found.mean.shape, len(found.layer_means), found.cov.shape, found.stderr, found.status
-    ((8,), 3, (8, 8), None, 'ok')
-    >>> cumprop.estimate(cumprop.MLP([[[3.0, 4.0]], [[1.0]]]), order=2, cov=True)
+    ((64,), 2, (64, 64), None, 'ok')
+    >>> f"{found.expected_error:.1g}"                              # output standard deviations
+    '0.005'
+    >>> cumprop.estimate(cumprop.MLP([[[3.0, 4.0]], [[1.0]]]), "gaussian", cov=True)
+    ... # doctest: +ELLIPSIS
     Estimate of 1 output after 1 hidden layer
-    output  mean     s.d.
-    0       1.99471  2.92
-    44 FLOPs
+    output  mean ± 95%         s.d.
+    0       1.99471 ± ...e-15  2.9191
+    118 FLOPs
+    expected error ...e-16 output s.d., of the s.d. ...e-14%
     status: ok
     """
 

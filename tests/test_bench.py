@@ -254,8 +254,9 @@ class TestReport:
         entry = report["estimators"][0] | bench.compared(
             KnownError(1e-6, -1e-7, 1e-6, False, 5), 0.01, RIVALS
         )
-        line = as_text(report | {"estimators": [entry]}).splitlines()[-1]
-        assert "<1e-06" in line and ">1,000" in line and "> 1,000" in line
+        lines = as_text(report | {"estimators": [entry]}).splitlines()
+        line = next(line for line in lines if "<1e-06" in line)
+        assert ">1,000" in line and "> 1,000" in line
 
 
 def test_several_cores_sample_in_as_many_processes():

@@ -318,7 +318,7 @@ def test_picture_shows_estimate_and_check(n_outputs, known):
     (bars,) = right.containers
     sd = np.sqrt(np.diag(check.cov))
     np.testing.assert_allclose(bars.lines[0].get_ydata(), (estimate.mean - check.mean) / sd)
-    both = np.hypot(1.96 * check.stderr, half)
+    both = np.hypot(check.half_width, half)
     np.testing.assert_allclose(_lengths(bars), 2 * both / sd)
     said = words(figure)
     for part in (f"4-{n_outputs} network", "standard normal", "1,000 independent", "K=2"):

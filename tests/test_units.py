@@ -187,7 +187,7 @@ def test_outputs_that_never_vary(backend):
     found = run(backend, network)
     np.testing.assert_allclose(found.mean, network.forward(np.zeros((1, 10)))[0], rtol=1e-12)
     assert np.abs(found.cov).max() < 1e-20
-    assert found.status == "ok" or backend[0] in ("adaptive", "blend")
+    assert found.status == "ok" or backend[0] in ("adaptive", "blend") or "ablated" in str(backend)
 
 
 @pytest.mark.parametrize("backend", COVARIANT, ids=name)

@@ -104,6 +104,7 @@ Step = Draw | Price | Run | Check | Accept | Sample
 def next_step(seen: Seen) -> Step:
     """The next step of a search.
 
+    >>> from dataclasses import replace
     >>> seen = Seen(0.01, passes=64, enough=5e4, confirmed=64, most_samples=10**8)
     >>> next_step(replace(seen, candidate="order 2"))
     Price()

@@ -15,7 +15,7 @@ from cumprop.blending import CONFIDENCE, Blended, is_finite
 from cumprop.designs import SCRAMBLINGS, block_size
 from cumprop.errors import CumpropError
 from cumprop.estimator import Estimate, build
-from cumprop.flops import Flops, counting
+from cumprop.flops import Flops, counting, plain
 from cumprop.ladder import (
     CHEAP,
     LADDER,
@@ -447,7 +447,7 @@ def _noise(samples: Replicates) -> float:
 
 def _means_of_pairs(z: Array, x: Array) -> Array:
     """Of antithetic inputs, row j and row j + m / 2 of m."""
-    means: Array = x.reshape(2, -1, x.shape[1]).mean(axis=0, dtype=np.float64)
+    means: Array = plain(x).reshape(2, -1, x.shape[1]).mean(axis=0, dtype=np.float64)
     return means
 
 
