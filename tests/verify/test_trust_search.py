@@ -31,7 +31,7 @@ CONSTANT = 1e-5
 """Outputs that vary by less, relative to their size, are left out: float32 says nothing of them."""
 FAR = 5
 """Expected errors, or standard errors, that nothing is to be off. Where two truths, or two draws,
-must both show it, chance does so with probability 3e-6 (0.002 by one of 8 scramblings): in 240
+must both show it, chance does so with probability 3e-6 (0.002 by one of 8 scramblings): in 260
 tries with 18 estimates one false alarm in 100."""
 DATA = {
     "pixels": ("squared", "huber"),
