@@ -10,23 +10,23 @@ LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
         {"scale": 0.54},
     ),
     "order 2": (
-        {"scale": 1.67, "step": 0.31, "bend": 0.22, "moved": 0.77},
+        {"scale": 1.64, "step": 0.3, "bend": 0.16, "moved": 0.84},
         {"scale": 2.59, "blur": 0.62, "nonlinear": 0.33},
     ),
     "order 3": (
-        {"scale": 1.59, "step": 0.53, "bend": 0.46, "moved": 0.61},
+        {"scale": 1.57, "step": 0.53, "bend": 0.43, "moved": 0.64},
         {"scale": 2.22, "blur": 0.84, "nonlinear": 0.09, "spread": 0.02},
     ),
     "order 3 tree": (
-        {"scale": 1.13, "step": 0.69, "bend": 0.29, "moved": 0.9},
+        {"scale": 1.11, "step": 0.68, "bend": 0.28, "moved": 0.91},
         {"scale": 0.861, "blur": 0.47, "spread": 0.84},
     ),
     "order 4": (
-        {"scale": 0.88, "step": 0.2, "bend": 0.54, "moved": 0.63},
+        {"scale": 0.876, "step": 0.2, "bend": 0.53, "moved": 0.64},
         {"scale": 2.4, "blur": 0.84, "spread": 0.69},
     ),
     "gaussian": (
-        {"scale": 1.44, "step": 0.23, "bend": 0.36, "moved": 0.61},
+        {"scale": 1.41, "step": 0.21, "bend": 0.35, "moved": 0.63},
         {"scale": 2.6, "bend": 0.64, "nonlinear": 0.29},
     ),
     "linearized": (

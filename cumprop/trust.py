@@ -20,8 +20,9 @@ Array = NDArray[Any]
 
 LARGEST_ERROR = 0.1
 """Means that are expected to be further off, in output standard deviations, are unreliable."""
-LARGEST_ROUGH_ERROR = 0.03
-"""The same where only `independent` neurons tell the error: they may be wrong alike."""
+LEAST_ROUGH_ERROR, LARGEST_ROUGH_ERROR = 1e-3, 0.01
+"""The same where only `independent` neurons tell the error: they may be wrong alike, so that no
+less is expected of a nonlinear network."""
 LARGEST_STD_ERROR, LARGEST_ROUGH_STD_ERROR = 0.2, 0.1
 """Standard deviations that are expected to be further off, relative to them, are unreliable."""
 DIRECTIONS = 0.65
@@ -30,8 +31,10 @@ CANCELLATION = (0.9, 1.35)
 """Of the maps between its layers."""
 LAST_CANCELLATION = (0.6, 1.6)
 """Of its output map."""
-ACCIDENT = 0.1
+ACCIDENT = 0.2
 """Of `bend`: what is neglected is no less, unless by accident or symmetry."""
+NOTHING = 1e-12
+"""A smaller nonlinearity is rounding."""
 FEW = 5.0
 """Directions that a reason names as few."""
 
@@ -98,7 +101,7 @@ class Signs:
 
     @property
     def moved(self) -> float:
-        """`neglected`, or where its terms cancel a tenth of `bend`."""
+        """`neglected`, or where its terms cancel a fifth of `bend`."""
         return hypot(self.neglected, ACCIDENT * self.bend)
 
     @property
@@ -171,6 +174,8 @@ def trust(
     std_error = (_expected(stds, signs) + rounding if size > 0 else 0.0) if std else None
     reasons = [*notes]
     rough = name in ("linearized", "unscented")
+    if rough and size > 0 and signs.nonlinear > NOTHING:
+        error = max(error, LEAST_ROUGH_ERROR)
     if rounding > LARGEST_ERROR:
         reasons.append("rounding is a matter of output s.d.: take float64")
     if not np.isfinite(on_host(mean)).all() or not isfinite(error):

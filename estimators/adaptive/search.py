@@ -65,6 +65,8 @@ APART = 3.0
 """Output variances that differ by such a factor from those of an order's refute it."""
 SHARE = 0.05
 """Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
+SAME = 0.25
+"""Of its own expected error an order has at least, whatever the law of random networks says."""
 SOBOL_INPUTS = 8
 """With so few a Sobol sequence is better than orthogonal inputs."""
 MANY_BYTES = 1000
@@ -205,6 +207,7 @@ class Search:
             error = inf if found.expected_error is None else found.expected_error
             self.order = Order(rung.name, error, looks_random=False)
             return
+        self.error = max(self.error, SAME * (found.expected_error or 0.0))
         self.known, doubt = found, None
         if change < inf:
             self.changes.append(change)
