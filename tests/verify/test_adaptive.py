@@ -206,7 +206,8 @@ def bound(choices, tolerance):
     meeting = [min(sampling), *(flops for flops, limit in orders if limit <= 1.2 * tolerance**2)]
     best = min(meeting)
     dearer = [flops for flops in (min(sampling), *(f for f, _ in orders)) if flops > best]
-    screen = MonteCarlo(64, "antithetic").predict_cost(network.shape).flops
+    confirming = int(min(max(64, 3 / tolerance), 4096))  # passes before few are believed
+    screen = MonteCarlo(confirming, "antithetic").predict_cost(network.shape).flops
     following = min(dearer, default=best)
     return best + following + max(screen, 0.1 * (best + following))
 
