@@ -41,6 +41,7 @@ from cumprop.trust import Signs, looks_random
 
 from ..cumulant import independent
 from .decision import (
+    DOUBTED,
     SPENT,
     SPREAD,
     Accept,
@@ -78,6 +79,8 @@ STILL = 2**20
 """Passes in which no output varies before a search for variation ends."""
 SAMPLED = "sampled"
 """The first word of a status where samples were taken."""
+LOST = 1e-4
+"""Of an output's s.d.: rounding that is more at the output may be much in the layers before it."""
 ROUNDING_ERRORS = 10
 """A change of the means by fewer of them says nothing of the expansion."""
 
@@ -378,7 +381,7 @@ class Search:
         else:
             assert found.half_width is not None and found.signs is not None
             stderr = order.error * np.sqrt(found.signs.unit * found.signs.shares)
-            half_width = found.half_width
+            half_width = DOUBTED * found.half_width
         if order.exact:
             reason += ", exact for one hidden layer" if self.network.depth else ", exact"
         elif order.change < inf:
@@ -404,8 +407,8 @@ class Search:
         self.choose_design(self.need * self.pass_flops / 4)
         if self.need > self.samples.n_samples and _noise(self.samples) > self.unit:
             self.samples = self.draw(self.samples.n_samples, "iid")
-        most = self.asked.most_samples
-        while (n := self.samples.n_samples) < (goal := min(self.need, most)):
+        most, least = self.asked.most_samples, 0 if self.constant else self.confirmed
+        while (n := self.samples.n_samples) < (goal := min(max(self.need, least), most)):
             longer = sqrt(n * goal)  # of a Sobol sequence, whose variance falls as 1/n²
             if self.samples.design == "sobol" and longer >= 2 * n:
                 self.samples = self.draw_sobol(2 ** int(log2(longer)))
@@ -423,7 +426,7 @@ class Search:
         half_width = np.hypot((1 - w) * found.half_width, QUANTILE * order)
         eps = float(np.finfo(self.network.dtype).eps)
         rounding = eps * np.sqrt(found.variance + found.mean**2)
-        if self.rough is not None:
+        if (rounding > LOST * np.sqrt(found.variance)).any() and self.rough is not None:
             rounding = np.maximum(rounding, self.rough.rounding * np.sqrt(self.rough.shares))
 
         def mean(order: Any, samples: Any) -> Any:

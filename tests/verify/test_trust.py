@@ -180,10 +180,15 @@ def runs_of(name, network):
                     "noise": np.sqrt(noise),
                     "covered": (off <= half).sum(),
                     "outputs": len(off),
-                    "sampling": found.flops.get("sampling", 0) / found.flops.total,
+                    "sampling": sampling_share(found.flops),
                 }
             )
     return rows
+
+
+def sampling_share(flops):
+    """Of the FLOPs beside those that reading the input's covariance takes sampling, too."""
+    return flops.get("sampling", 0) / (flops.total - flops.get("input", 0))
 
 
 def runs_of_recipe(number):
