@@ -352,10 +352,12 @@ class Search:
                 return False
         if not estimate.layer_variances:
             return True
-        pairs = self.draw(n_samples, "antithetic", watch=_means_of_pairs)
+        pairs = self.draw(n_samples, "antithetic", watch=_kept)
         depth, columns = self.network.depth, []
         for layer, variances in enumerate(estimate.layer_variances):
-            means, varies = np.concatenate(pairs.watched[layer::depth]), variances > 0
+            sides = pairs.watched[layer::depth]  # of inputs x, then of -x
+            both = zip(sides[::2], sides[1::2], strict=True)
+            means, varies = np.concatenate([(a + b) / 2 for a, b in both]), variances > 0
             off = pairs.layer_means[layer] - estimate.layer_means[layer]
             off = means - means.mean(axis=0) + off  # passes may be deviations
             columns.append(off[:, varies] / np.sqrt(variances[varies]))
@@ -451,10 +453,10 @@ def _noise(samples: Replicates) -> float:
     return float(samples.noise.sum()) * samples.n_samples
 
 
-def _means_of_pairs(z: Array, x: Array) -> Array:
-    """Of antithetic inputs, row j and row j + m / 2 of m."""
-    means: Array = plain(x).reshape(2, -1, x.shape[1]).mean(axis=0, dtype=np.float64)
-    return means
+def _kept(z: Array, x: Array) -> Array:
+    """A copy of the activations of a batch."""
+    kept: Array = plain(x).astype(np.float64)
+    return kept
 
 
 def _status(choice: str, error: float, note: str) -> str:
