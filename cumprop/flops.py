@@ -251,7 +251,7 @@ def records_gradients(arrays: Iterable[Any]) -> bool:
     return any(is_foreign(a) and getattr(plain(a), "requires_grad", False) for a in arrays)
 
 
-def on_host(array: Any) -> np.ndarray[Any, np.dtype[Any]]:
+def on_host(array: Any) -> Any:
     """The numbers as a NumPy array, of a PyTorch tensor on any device too."""
     return plain(array).detach().cpu().numpy() if is_foreign(array) else np.asarray(plain(array))
 

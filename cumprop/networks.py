@@ -14,8 +14,8 @@ from cumprop.activations import Activation
 from cumprop.covariances import Checked, compact, full
 from cumprop.errors import CumpropError
 from cumprop.estimator import Shape
-from cumprop.flops import counted, is_foreign, plain
-from cumprop.summaries import on_host, summary
+from cumprop.flops import counted, is_foreign, on_host, plain
+from cumprop.summaries import summary
 
 Array = NDArray[Any]
 

@@ -55,15 +55,17 @@ def as_frame(estimate: Estimate) -> pd.DataFrame:
 
 def as_dict(estimate: Estimate) -> dict[str, Any]:
     """All that is known, None where nothing is, as lists, numbers and text."""
+    from cumprop.flops import on_host
+
     columns: dict[str, Any] = {"mean": None, "std": None, "stderr": None, "half_width": None}
     columns |= {name: as_list(values) for name, values in per_output(estimate).items()}
     variances = estimate.layer_variances
     return columns | {
         "expected_error": estimate.expected_error,
         "expected_std_error": estimate.expected_std_error,
-        "cov": None if estimate.cov is None else _on_host(estimate.cov).tolist(),
-        "layer_means": [_on_host(mean).tolist() for mean in estimate.layer_means],
-        "layer_variances": None if variances is None else [_on_host(v).tolist() for v in variances],
+        "cov": None if estimate.cov is None else on_host(estimate.cov).tolist(),
+        "layer_means": [on_host(mean).tolist() for mean in estimate.layer_means],
+        "layer_variances": None if variances is None else [on_host(v).tolist() for v in variances],
         "n_samples": estimate.n_samples,
         "flops": estimate.flops.total,
         "flops_components": dict(estimate.flops),
@@ -78,16 +80,18 @@ def per_output(estimate: Estimate) -> dict[str, Array]:
     """
     import numpy as np
 
+    from cumprop.flops import on_host
+
     known = {"mean": estimate.mean}
     if estimate.cov is not None:
-        variances = np.diag(_on_host(estimate.cov))
+        variances = np.diag(on_host(estimate.cov))
         rounding = len(variances) * np.finfo(variances.dtype).eps * np.abs(variances).max()
         known["std"] = np.sqrt(np.where(variances < -rounding, np.nan, variances.clip(0)))
     if estimate.stderr is not None:
         known["stderr"] = estimate.stderr
     if estimate.half_width is not None:
         known["half_width"] = estimate.half_width
-    return {name: _on_host(values) for name, values in known.items()}
+    return {name: on_host(values) for name, values in known.items()}
 
 
 def expected(estimate: Estimate) -> dict[str, float]:
@@ -255,12 +259,3 @@ def _notes(estimate: Estimate) -> list[str]:
 
 def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _on_host(array: Any) -> Array:
-    """An array of NumPy's, of a PyTorch tensor on any device too."""
-    import numpy as np
-
-    from cumprop.flops import is_foreign, plain
-
-    return plain(array).detach().cpu().numpy() if is_foreign(array) else np.asarray(array)

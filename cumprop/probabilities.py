@@ -34,7 +34,7 @@ def is_probability(network: MLP) -> bool:
     >>> is_probability(network), is_probability(network.above(0.5))
     (False, True)
     """
-    from cumprop.summaries import on_host
+    from cumprop.flops import on_host
 
     if not network.activations or network.activations[-1].name != "heaviside":
         return False

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from cumprop.flops import is_foreign, plain
+from cumprop.flops import is_foreign, on_host
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -79,8 +79,3 @@ def _covariance(network: MLP) -> str:
         return "diag"
     number = f"{float(on_host(variance)):.4g}"
     return {"0": "0", "1": "I"}.get(number, f"{number} I")
-
-
-def on_host(array: Any) -> Any:
-    """A tensor as a NumPy array, without its gradient; anything else unchanged."""
-    return plain(array).detach().cpu().numpy() if is_foreign(array) else array
