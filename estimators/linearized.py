@@ -62,22 +62,24 @@ class Linearized(Estimator):
         with counting() as flops:
             x, c = input_of(network)
             layer_means, slopes, kinks = [], [], 0
+            smooth = all(activation.differentiable for activation in network.activations)
             *hidden, last = map(AffineMap, network.weights, network.biases)
             for affine, activation in zip(hidden, network.activations, strict=True):
                 with component("forward"):
                     z = affine.mean(x)
                     x = activation.forward(z)
                     layer_means.append(plain(x))
-                with component("jacobian"):
-                    slopes.append(activation.derivative(z))
-                    kinks += _on_kinks(activation, plain(z))
+                if cov or smooth:
+                    with component("jacobian"):
+                        slopes.append(activation.derivative(z))
+                        kinks += _on_kinks(activation, plain(z))
             with component("forward"):
                 mean = last.mean(x)
             with component("jacobian"):
                 tangent = AffineMap(_jacobian(network, slopes), None) if cov else None
                 covariance = None if tangent is None else tangent.covariance(tangent.half(c))
             with component("error"):
-                unit = _sum_of_variances(network, slopes, c)
+                unit = _sum_of_variances(network, slopes, c) if cov or smooth else 0.0
             signs = compared(network, mean, unit)
         notes = [f"{kinks} neurons are on a kink at the mean input"] if kinks else []
         return Estimate(

@@ -179,8 +179,10 @@ def test_kinks_and_steps_are_told():
     assert "kink" not in estimate(random_mlp(8, 2, 0, "tanh"), "linearized", cov=True).status
     with pytest.raises(CumpropError, match="heaviside has no slope"):
         estimate(random_mlp(8, 2, 0, "tanh").above(1.0), "linearized")
+    without = MLP([[[1.0]], [[1.0]]], None, Custom(np.sin), input_mean=1.0)
     with pytest.raises(CumpropError, match="has no derivative"):
-        estimate(MLP([[[1.0]], [[1.0]]], None, Custom(np.sin)), "linearized", cov=True)
+        estimate(without, "linearized", cov=True)
+    assert estimate(without, "linearized").mean[0] == pytest.approx(np.sin(1.0))
 
 
 def test_negative_variances_are_told():
