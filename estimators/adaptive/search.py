@@ -89,8 +89,8 @@ ROUNDING_ERRORS = 10
 class Search:
     """One estimate: what has been run so far, and what it says of the next step.
 
-    `known` is the last order's estimate where its network looks random and nothing speaks against
-    it; it is expected to be `error` output standard deviations off.
+    The law of random networks expects the order that was `found` last to be `error` output standard
+    deviations off.
     """
 
     asked: Adaptive
@@ -99,7 +99,6 @@ class Search:
     rng: np.random.Generator
     passes: int = 0
     found: Estimate | None = None
-    known: Estimate | None = None
     order: Order | None = None
     stands: bool | None = None
 
@@ -118,6 +117,14 @@ class Search:
         self.candidates = self.expansion.rungs(self.asked.tolerance)
         self.priced = self.exact
         self.changes = list[float]()
+
+    @property
+    def known(self) -> Estimate | None:
+        """The last order's estimate, where its network looks random and nothing contradicts it."""
+        order = self.order
+        if order is None or order.doubt or not order.looks_random or self.stands is False:
+            return None
+        return self.found
 
     @property
     def confirmed(self) -> int:
@@ -146,8 +153,6 @@ class Search:
                     assert self.found is not None and self.order is not None
                     return self.accepted(self.found, self.order)
                 case Sample(reason):
-                    if self.order is None or self.order.doubt or self.stands is False:
-                        self.known = None
                     return self.sampled(reason)
 
     def seen(self) -> Seen:
@@ -186,8 +191,8 @@ class Search:
 
     def run(self, rung: Rung) -> None:
         """Run an order, and note what it says of itself."""
-        exact_cov = self.cov and self.network.depth == 1  # `gaussian` has it, order 2 has not
-        estimator = build("gaussian") if exact_cov else rung.estimator
+        known, exact_cov = self.known, self.cov and self.network.depth == 1
+        estimator = build("gaussian") if exact_cov else rung.estimator  # order 2 has it not
         self.priced, self.stands = self.exact, None
         with counting() as flops, np.errstate(all="ignore"):
             try:
@@ -202,18 +207,17 @@ class Search:
         if self.exact:
             self.order = Order(rung.name, 0.0, exact=True)
             return
-        change = inf if self.known is None else self.in_units(found.mean - self.known.mean)
-        self.error = self.expansion.error(rung, self.error if self.known is None else change)
+        change = inf if known is None else self.in_units(found.mean - known.mean)
+        self.error = self.expansion.error(rung, self.error if known is None else change)
         inputs = self.expansion.inputs
         if found.signs is not None and not looks_random(found.signs, self.network.widths, inputs):
-            self.known = None
             error = inf if found.expected_error is None else found.expected_error
             self.order = Order(rung.name, error, looks_random=False)
             return
         self.error = max(self.error, SAME * (found.expected_error or 0.0))
-        self.known, doubt = found, None
         if change < inf:
             self.changes.append(change)
+        doubt = None
         if diverging(self.changes, ROUNDING_ERRORS * self.in_units(self.rounding(found))):
             doubt = (
                 f"the expansion does not converge: {rung.name} moves the means by "
@@ -265,23 +269,29 @@ class Search:
 
     def rounding(self, found: Estimate | Replicates) -> Array:
         """Of each output mean: an ulp of the numbers that are added up to it."""
-        weights = np.abs(self.network.weights[-1]).astype(np.float64)
-        inputs = found.layer_means[-1] if found.layer_means else np.zeros(weights.shape[1])
-        sizes: Array = np.abs(found.mean) + weights @ np.abs(inputs)
+        inputs = found.layer_means[-1] if found.layer_means else np.zeros(self.terms.shape[1])
+        sizes: Array = np.abs(found.mean) + self.terms @ np.abs(inputs)
         return float(np.finfo(self.network.dtype).eps) * sizes
+
+    @cached_property
+    def terms(self) -> Array:
+        """Absolute weights of the outputs."""
+        terms: Array = np.abs(self.network.weights[-1]).astype(np.float64)
+        return terms
+
+    def is_rounding(self, unit: float) -> bool:
+        """Whether output variances of this sum are a matter of rounding."""
+        return unit <= float(np.sum(self.rounding(self.samples) ** 2))
 
     @property
     def still(self) -> bool:
         """Whether no output varied by more than rounding in the samples."""
-        return self.unit <= float(np.sum(self.rounding(self.samples) ** 2))
+        return self.is_rounding(self.unit)
 
     @property
     def constant(self) -> bool:
         """Whether none varies, as the weights have it, too."""
-        if not self.still:
-            return False
-        unit = 0.0 if self.rough is None else self.rough.unit
-        return unit <= float(np.sum(self.rounding(self.samples) ** 2))
+        return self.still and self.is_rounding(0.0 if self.rough is None else self.rough.unit)
 
     @cached_property
     def rough(self) -> Signs | None:
