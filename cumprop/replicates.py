@@ -93,7 +93,7 @@ class Replicates:
     @cached_property
     def noise(self) -> Array:
         """Variance of `mean`, per output."""
-        return _noise_of_mean(self.groups, self.sizes)
+        return _noise_of_mean(self._residuals)
 
     @cached_property
     def half_width(self) -> Array:
@@ -124,7 +124,7 @@ class Replicates:
         """RMS error of the output standard deviations, relative; None where it is not known."""
         if self.group_variances is None:
             return None
-        noise = _noise_of_mean(self.group_variances, self.sizes)
+        noise = _noise_of_mean(_residuals(self.group_variances, self.sizes))
         total = float(self.variance.sum())
         shares = self.variance / (total if total > 0 else 1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -177,9 +177,9 @@ def _residuals(groups: Array, sizes: Array) -> Array:
     return residuals
 
 
-def _noise_of_mean(groups: Array, sizes: Array) -> Array:
-    """Variance of the mean of groups, per column."""
-    variance: Array = np.square(_residuals(groups, sizes)).sum(axis=0) / (len(groups) - 1)
+def _noise_of_mean(residuals: Array) -> Array:
+    """Variance of the mean of the groups, per column."""
+    variance: Array = np.square(residuals).sum(axis=0) / (len(residuals) - 1)
     return variance
 
 

@@ -74,12 +74,16 @@ class Layer:
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     """Propagate, computing of the last hidden layer only what the output reads."""
     last = {d: r for d, r in scheme.tracked.items() if d <= 1 + cov}
-    maps = _maps(network, scheme, metric)
+    scales = metric_scales(network, scheme.order, metric)
+    maps = [
+        AffineMap.in_range(counted(weight), bias, scale)
+        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
+    ]
     evidence = None
     if not records_gradients(network.weights):
         _, C, unit = standard_input(network)
         evidence = Evidence(maps, C, unit, scheme.order <= 2)
-    first, *hidden = propagate(network, scheme, metric, last, evidence)
+    first, *hidden = propagate(network, scheme, maps, last, evidence)
     final = hidden[-1] if hidden else first
     with component("linear"):
         affine = maps[-1]
@@ -99,14 +103,6 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
     )
 
 
-def _maps(network: MLP, scheme: Scheme, metric: str) -> list[AffineMap]:
-    scales = metric_scales(network, scheme.order, metric)
-    return [
-        AffineMap.in_range(counted(weight), bias, scale)
-        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
-    ]
-
-
 def _covariance(part: TracePart) -> Array:
     """A covariance as tracked: a trace part (order 1) knows its diagonal only."""
     return np.diag(part.slice((2,))) if part.r else part.core
@@ -115,19 +111,18 @@ def _covariance(part: TracePart) -> Array:
 def propagate(
     network: MLP,
     scheme: Scheme,
-    metric: str = "exact",
-    last: Mapping[int, int] | None = None,
-    evidence: Evidence | None = None,
+    maps: list[AffineMap],
+    last: Mapping[int, int],
+    evidence: Evidence | None,
 ) -> Iterator[Layer]:
     """Yield the cumulants of X_0, X_1, …, X_L.
 
-    `last` says what is wanted of X_L (order -> r, as `Scheme.tracked`); None: all that is tracked.
+    `last` says what is wanted of X_L: cumulant order -> r, as `Scheme.tracked`.
     """
     layer = _input_cumulants(network, scheme)
     yield layer
-    maps = _maps(network, scheme, metric)
     for i, (affine, activation) in enumerate(zip(maps, network.activations, strict=False)):
-        wanted = scheme.tracked if last is None or i + 1 < network.depth else last
+        wanted = scheme.tracked if i + 1 < network.depth else last
         with component("linear"):
             z, cumulants = linear(layer, affine, scheme)
         with component("nonlinear"):

@@ -81,7 +81,7 @@ def propagate(
     mean, C, unit = standard_input(network)
     x = first(np.zeros_like(mean), C)
     evidence = None if records_gradients(network.weights) else Evidence(maps, C, unit, leading)
-    layer_means, negative, precision = [mean], 0, 0.0
+    layer_means, negative, precision = [], 0, 0.0
     for i, activation in enumerate(network.activations):
         wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
         with component("linear"):
@@ -104,7 +104,7 @@ def propagate(
         output = last.mean(mean)
     signs = None if evidence is None else evidence.signs(output, mean, unit)
     variances = None if evidence is None else tuple(evidence.variances)
-    return Propagated(output, layer_means[1:], variances, covariance, negative, precision, signs)
+    return Propagated(output, layer_means, variances, covariance, negative, precision, signs)
 
 
 class KnownSlices:

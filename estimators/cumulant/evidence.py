@@ -109,8 +109,9 @@ class Evidence:
             shift = detached(mean).astype(weight.dtype) - centre
             if half is not None:
                 half = detached(half) * detached(z.inverse)[:, None]
-            effect, scattered = self._neglected(weight, slope, w, shift, before, half)
-            rounded = self._rounding(z, weight, slope)
+            inward = None if self._last is None else weight * weight
+            effect, scattered = self._neglected(weight, inward, slope, w, shift, before, half)
+            rounded = self._rounding(z, inward, slope)
             following = self._maps[len(self._nonlinearity) + 1]
             squares = detached(following.weight) * detached(following.weight)
             bent = np.maximum(variance - slope * slope, 0)
@@ -134,38 +135,41 @@ class Evidence:
                 independent,
             )  # fmt: skip
 
-    def _rounding(self, z: Standardised, weight: Array, slope: Array) -> Array:
+    def _rounding(self, z: Standardised, inward: Array | None, slope: Array) -> Array:
         """`rounded` of a layer: an ulp of each pre-activation, and what the layers before made."""
         unit = detached(z.spread) * (self._unit if self._last is None else self._last.w.size)
         if z.affine.rows is not None:
             unit = unit * detached(z.affine.rows)
-        ulp = float(np.finfo(weight.dtype).eps) * (np.abs(detached(z.mean)) / unit + 1)
+        ulp = float(np.finfo(slope.dtype).eps) * (np.abs(detached(z.mean)) / unit + 1)
         squares = ulp * ulp
-        if self._last is not None:
-            squares = squares + (weight * weight) @ self._last.rounded
+        if self._last is not None and inward is not None:
+            squares = squares + inward @ self._last.rounded
         rounded: Array = slope * slope * squares
         return rounded
 
     def _neglected(
         self,
         weight: Array,
+        inward: Array | None,
         slope: Array,
         w: _Coefficients,
         shift: Array,
         before: Array | None,
         half: Array | None,
     ) -> tuple[Array, Array]:
-        """`effect` and `scattered` of a layer, those of the layers before it included."""
+        """`effect` and `scattered` of a layer, those of the layers before it included.
+
+        `inward` are the squares of the `weight`, None in the first layer.
+        """
         last = self._last
-        if last is None:
+        if last is None or inward is None:
             return np.zeros_like(shift), np.zeros_like(shift)
-        squares = weight * weight
-        self._cancellation.append(float((squares @ last.variance).sum()) / len(weight))
+        self._cancellation.append(float((inward @ last.variance).sum()) / len(weight))
         if self._leading:
-            third = _third_cumulants(weight, squares, last, before, half)
+            third = _third_cumulants(weight, inward, last, before, half)
             shift = third * w(3, 1) * (1 / 6)
         effect = shift + slope * (weight @ last.effect)
-        scattered = shift * shift + slope * slope * (squares @ last.scattered)
+        scattered = shift * shift + slope * slope * (inward @ last.scattered)
         return effect, scattered
 
     def signs(self, mean: Array, layer_mean: Array, unit: float) -> Signs:
