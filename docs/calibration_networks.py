@@ -159,11 +159,21 @@ def trained(recipe: Recipe, inputs: Array, targets: Array, seed: int) -> tuple[l
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate)
     x = torch.tensor(inputs, dtype=torch.float32)
     y = torch.tensor(targets, dtype=torch.long if recipe.loss == "classes" else torch.float32)
-    for _ in range(recipe.epochs):
+    return descended(network, optimiser, losses[recipe.loss], x, y, recipe.epochs)
+
+
+def descended(
+    network: Any, optimiser: Any, loss: Any, x: Any, y: Any, epochs: int
+) -> tuple[list[Array], ...]:
+    """Weights and biases of the linear layers after epochs of batches of 64."""
+    import torch
+
+    for _ in range(epochs):
         for rows in torch.randperm(len(x)).split(64):
             optimiser.zero_grad()
-            losses[recipe.loss](network(x[rows]), y[rows]).backward()
+            loss(network(x[rows]), y[rows]).backward()
             optimiser.step()
+    maps = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
     return [m.weight.detach().numpy() for m in maps], [m.bias.detach().numpy() for m in maps]
 
 

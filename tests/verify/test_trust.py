@@ -14,19 +14,10 @@ from cumprop.provenance import cores
 
 sys.path.insert(0, str(Path(__file__).parent))
 import zoo
+from calibrate import ESTIMATORS
 
 pytestmark = pytest.mark.verify
 
-ESTIMATORS = {
-    "order 1": ("cumulant", {"order": 1}),
-    "order 2": ("cumulant", {"order": 2}),
-    "order 3": ("cumulant", {"order": 3}),
-    "order 3 tree": ("cumulant", {"order": 3, "kind": "tree"}),
-    "order 4": ("cumulant", {"order": 4}),
-    "gaussian": ("gaussian", {}),
-    "linearized": ("linearized", {}),
-    "unscented": ("unscented", {}),
-}
 TOLERANCES = (1e-1, 1e-2, 1e-3)
 SMALL = 0.02
 """Output s.d.: estimates that are no further off should say ok."""
@@ -85,21 +76,24 @@ def std_row(found, truth):
     }
 
 
-def of_recipe(number):
-    return [row for pair in zoo.trained_networks(number) for row in of_pair(*pair)]
+def of_recipe(rows_of, number):
+    return [row for pair in zoo.trained_networks(number) for row in rows_of(*pair)]
+
+
+def table_of(name, rows_of, others=()):
+    """Rows of all trained networks and of the others, kept beside their truths."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    jobs = [delayed(of_recipe)(rows_of, number) for number in range(len(zoo.RECIPES))]
+    found = Parallel(n_jobs=cores())(jobs + [delayed(rows_of)(*pair) for pair in others])
+    table = pd.DataFrame([row for rows in found for row in rows])
+    table.to_csv(zoo.FOLDER / f"{name}.csv", index=False)
+    return table
 
 
 @pytest.fixture(scope="module")
 def measured():
-    pytest.importorskip("torch")
-    pytest.importorskip("sklearn")
-    pool = Parallel(n_jobs=cores())
-    jobs = [delayed(of_recipe)(number) for number in range(len(zoo.RECIPES))]
-    found = pool(jobs + [delayed(of_pair)(*pair) for pair in zoo.random_networks()])
-    table = pd.DataFrame([row for rows in found for row in rows])
-    zoo.FOLDER.mkdir(parents=True, exist_ok=True)
-    table.to_csv(zoo.FOLDER / "measured.csv", index=False)
-    return table
+    return table_of("measured", of_pair, zoo.random_networks())
 
 
 @pytest.mark.parametrize("what", ["means", "standard deviations"])
@@ -191,19 +185,9 @@ def sampling_share(flops):
     return flops.get("sampling", 0) / (flops.total - flops.get("input", 0))
 
 
-def runs_of_recipe(number):
-    return [row for pair in zoo.trained_networks(number) for row in runs_of(*pair)]
-
-
 @pytest.fixture(scope="module")
 def runs():
-    pytest.importorskip("torch")
-    pytest.importorskip("sklearn")
-    pool = Parallel(n_jobs=cores())
-    found = pool(delayed(runs_of_recipe)(number) for number in range(len(zoo.RECIPES)))
-    table = pd.DataFrame([row for rows in found for row in rows])
-    table.to_csv(zoo.FOLDER / "runs.csv", index=False)
-    return table
+    return table_of("runs", runs_of)
 
 
 def test_adaptive_meets_tolerances_on_trained_networks(runs, record):

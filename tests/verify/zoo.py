@@ -23,6 +23,7 @@ the data's for the others; isotropic noise around a data point of s.d. 0.01 to 0
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from itertools import pairwise
@@ -32,6 +33,9 @@ import numpy as np
 
 import cumprop
 from cumprop.replicates import replicates, standardised
+
+sys.path.append(str(Path(__file__).parents[2] / "docs"))
+from calibration_networks import descended
 
 FOLDER = Path(__file__).parents[2] / "results" / "verify" / "zoo"
 VERSION = 1
@@ -174,12 +178,7 @@ def train(recipe):
         optimiser = torch.optim.SGD(network.parameters(), recipe.rate, recipe.momentum)
     else:
         optimiser = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay)
-    for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(x)).split(64):
-            optimiser.zero_grad()
-            losses[recipe.loss](network(x[rows]), y[rows]).backward()
-            optimiser.step()
-    return [m.weight.detach().numpy() for m in maps], [m.bias.detach().numpy() for m in maps]
+    return descended(network, optimiser, losses[recipe.loss], x, y, recipe.epochs)
 
 
 # --- data --------------------------------------------------------------------------------------
