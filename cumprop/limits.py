@@ -68,13 +68,15 @@ def _claim(folder: Path, n_bytes: int) -> TextIO | None:
 def _to_come(path: Path) -> int | None:
     """Bytes that the owner of a claim is still to allocate; None where it has ended."""
     try:
-        with path.open() as claim:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid, n_bytes, before = map(int, path.read_text().split())
-        return max(n_bytes - max(resident_memory(pid) - before, 0), 0)
+        claim = path.open()
     except FileNotFoundError:
         return None
+    with claim:
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # the open file can be read even if its owner ends and unlinks it
+            pid, n_bytes, before = map(int, claim.read().split())
+            return max(n_bytes - max(resident_memory(pid) - before, 0), 0)
     path.unlink(missing_ok=True)  # its owner was killed
     return None
 

@@ -84,6 +84,21 @@ def test_claims_of_the_killed_are_void(tmp_path):
     assert not waiting.is_alive()
 
 
+def test_an_owner_may_end_while_its_claim_is_read(monkeypatch):
+    flock = limits.fcntl.flock
+
+    def ends_behind(file, how):
+        try:
+            flock(file, how)
+        except BlockingIOError:
+            os.unlink(file.name)
+            raise
+
+    monkeypatch.setattr(limits.fcntl, "flock", ends_behind)
+    with limits.memory(60 * MB), limits.memory(30 * MB):
+        pass
+
+
 def test_small_jobs_leave_no_trace(tmp_path):
     with limits.memory(MB // 100):
         assert list(tmp_path.iterdir()) == []

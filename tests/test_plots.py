@@ -7,6 +7,7 @@ from pkgutil import iter_modules
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from pictures import assert_legible, drawn, words
 
 from cumprop import estimators
@@ -170,3 +171,20 @@ def test_unknown_figures_and_empty_results_say_what_to_do(tmp_path):
 def test_matplotlib_waits_until_something_is_drawn():
     code = "import sys, cumprop.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_interrupted_figure_leaves_nothing_behind(tmp_path, monkeypatch):
+    """Neither half a file nor an open one: the figure that was there before stays."""
+    figure = Figure()
+    style.save_one(figure, tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def interrupted(self, file, **options):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        style.save_one(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

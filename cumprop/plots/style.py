@@ -22,6 +22,8 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from cumprop.store import write_atomically
+
 Array = NDArray[np.float64]
 
 Line = Literal["-", "--", "-.", ":", "none"]
@@ -255,5 +257,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def save_one(figure: Figure, path: Path) -> None:
-    """Write one file of a suffix in `FORMATS`, with no date in it."""
-    figure.savefig(path, metadata=_NO_DATE[path.suffix.removeprefix(".")])
+    """Write one file of a suffix in `FORMATS`, complete or not at all, with no date in it."""
+    kind = path.suffix.removeprefix(".")
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, metadata=_NO_DATE[kind]))
