@@ -10,12 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cumprop.contract import Cost, Estimate, Estimator, available, estimate, register
     from cumprop.errors import ConfigError, CumpropError
-    from cumprop.estimator import Cost, Estimate, Estimator, Shape, available, estimate, register
     from cumprop.flops import Flops
-    from cumprop.importers import load
-    from cumprop.networks import MLP
-    from cumprop.random_networks import random_mlp
+    from cumprop.networks import MLP, Shape, random_mlp
+    from cumprop.networks.importers import load
 
 __version__ = "0.1.0"
 
@@ -36,12 +35,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "contract": ("Cost", "Estimate", "Estimator", "available", "estimate", "register"),
     "errors": ("ConfigError", "CumpropError"),
-    "estimator": ("Cost", "Estimate", "Estimator", "Shape", "available", "estimate", "register"),
     "flops": ("Flops",),
-    "importers": ("load",),
-    "networks": ("MLP",),
-    "random_networks": ("random_mlp",),
+    "networks": ("MLP", "Shape", "random_mlp"),
+    "networks.importers": ("load",),
 }
 
 

@@ -42,7 +42,7 @@ def sampling(seed: int, width: int, repeat: int = 0) -> np.random.Generator:
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=8, depth=2, seed=0)
     >>> found = cumprop.estimate(network, "monte_carlo", seed=5)
-    >>> backend = cumprop.estimator.build("monte_carlo")
+    >>> backend = cumprop.contract.build("monte_carlo")
     >>> bool((backend.estimate(network, rng=sampling(5, 8)).mean == found.mean).all())
     True
     """

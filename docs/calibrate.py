@@ -1,7 +1,7 @@
 """Measure estimates against sampled truths, fit the laws of their errors, and write them down.
 
     python docs/calibrate.py measure     # docs/calibration.csv: 25 minutes on two cores; PyTorch
-    python docs/calibrate.py             # cumprop/laws.py and docs/calibration.md from that table
+    python docs/calibrate.py             # contract/laws.py and docs/calibration.md from it
 
 A law, scale · Π sign^power, is a least-squares fit of logarithms to the errors that stand out from
 the truth's noise. Its scale is then raised until 97% of the true errors are below twice the
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
 import cumprop
-from cumprop.provenance import cores
-from cumprop.replicates import Replicates, replicates, standardised
+from cumprop.results.provenance import cores
+from cumprop.sampling import Replicates, replicates, standardised
 
 Array = NDArray[Any]
 DOCS = Path(__file__).parent
@@ -276,7 +276,7 @@ Written by `make calibrate` from docs/calibration.csv, which `python docs/calibr
 makes. The {networks} networks and inputs stand below; none of their kinds is among the networks of
 `tests/verify/test_trust.py`, on which the laws are accepted (docs/VERIFIED.md).
 
-An expected error is scale · Π sign^power; the signs are those of `cumprop.trust.Signs`
+An expected error is scale · Π sign^power; the signs are those of `cumprop.contract.Signs`
 (docs/mathematics.md §11). The scatter is that of log(true / expected), the next columns are
 true errors over expected ones: 97% of them are below the first, none is above the second. All are
 of networks whose kind was left out of the fit. Half widths are {quantile} expected errors.

@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 import cumprop
-from cumprop import estimator, estimators
+from cumprop import estimators
 from cumprop.cli import cli
+from cumprop.contract import estimator
 
 FOLDER = Path(__file__).parent
 WRITTEN = "<!-- Written by docs/generate.py (make docs); change the source, not this page. -->\n"

@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from cumprop import activations
 from cumprop.activations import (
+    BLOCK,
+    TOLERANCE,
     Activation,
     Heaviside,
+    HermiteSeries,
     LeakyReLU,
     Monomial,
+    QuadratureTable,
     Sign,
     Step,
 )
+from cumprop.contract import Cost, Estimate, Estimator, build, phantom_network, register, trust
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
-from cumprop.flops import component, counted, counting, plain
-from cumprop.hermite_series import BLOCK, HermiteSeries
-from cumprop.networks import MLP
-from cumprop.phantoms import metering, phantom_network
-from cumprop.quadrature import TOLERANCE, QuadratureTable
-from cumprop.trust import trust
+from cumprop.flops import component, counted, counting, metering, plain
+from cumprop.networks import MLP, Shape
 
 from .cumulant.evidence import Evidence
 from .cumulant.standardised import (

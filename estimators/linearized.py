@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import Activation, Step
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
-from cumprop.flops import component, counted, counting, plain
-from cumprop.phantoms import metering, phantom_network
-from cumprop.trust import trust
+from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
+from cumprop.flops import component, counted, counting, metering, plain
+from cumprop.networks import Shape
 
 from .cumulant.evidence import probes
 from .cumulant.independent import compared

@@ -12,15 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from cumprop import activations, designs, streams
-from cumprop.activations import Activation
-from cumprop.closed_forms import unit_power
-from cumprop.designs import SCRAMBLINGS, Batch, Inputs
+from cumprop import activations, streams
+from cumprop.activations import Activation, unit_power
+from cumprop.contract import Cost, Estimate, Estimator, register
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
 from cumprop.flops import component, counted, counting, plain
-from cumprop.networks import MLP
-from cumprop.passes import Base, Centring, Passes, keeping_digits
+from cumprop.networks import MLP, Shape
+from cumprop.sampling import (
+    SCRAMBLINGS,
+    Base,
+    Batch,
+    Centring,
+    Inputs,
+    Passes,
+    designs,
+    keeping_digits,
+)
 
 Array = NDArray[Any]
 
@@ -278,7 +285,7 @@ class _Outputs:
         return error
 
     def cov(self, second_moment: float) -> Array:
-        """Cov[Y] over N (not N - 1) samples; `second_moment` as in `cumprop.designs.Inputs`."""
+        """Cov[Y] over N (not N - 1) samples; `second_moment` as in `cumprop.sampling.Inputs`."""
         offset, mean = self._offset[:, None], self.mean[:, None]
         assert self._products is not None
         unit = self._centring.unit

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.designs import covariance_root
+from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
-from cumprop.flops import component, count, counted, counting, occurs, plain
-from cumprop.passes import Around
-from cumprop.phantoms import metering, phantom, phantom_network
-from cumprop.trust import trust
+from cumprop.flops import component, count, counted, counting, metering, occurs, phantom, plain
+from cumprop.networks import Shape
+from cumprop.sampling import Around, covariance_root
 
 from .cumulant.independent import compared
 from .cumulant.standardised import input_of

@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 import cumprop
-from cumprop.designs import covariance_root
-from cumprop.estimator import build
+from cumprop.contract import build
 from cumprop.plots import caption, style
-from cumprop.scores import mse_between, noise_interval
+from cumprop.results.scores import mse_between, noise_interval
+from cumprop.sampling import covariance_root
 
 Array = NDArray[Any]
 Row = dict[str, Any]

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import settings
 
 from cumprop.cli import main
-from cumprop.config import load
-from cumprop.plugins import load_plugin, temporary_plugins
-from cumprop.sweep import plan
+from cumprop.contract import load_plugin
+from cumprop.contract.plugins import temporary_plugins
+from cumprop.experiments.config import load
+from cumprop.sweep.sweep import plan
 
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")

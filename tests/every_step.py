@@ -14,10 +14,10 @@ from pathlib import Path
 
 import harness
 
-from cumprop import compaction
-from cumprop.config import load
-from cumprop.plugins import load_plugin
-from cumprop.sweep import plan, run
+from cumprop.contract import load_plugin
+from cumprop.experiments.config import load
+from cumprop.results import compaction
+from cumprop.sweep.sweep import plan, run
 
 STEPS = ("fsync", "replace", "rename", "unlink", "link", "mkdir")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import cumprop
 from cumprop import activations
 from cumprop.cli import cli, main
-from cumprop.config import schema
+from cumprop.experiments.config import schema
 
 CODES = {0, 1, 2, 3, 130}
 CPU_SECONDS = 8

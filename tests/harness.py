@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cumprop import store, verification
-from cumprop.columns import SCHEMA
+from cumprop.experiments.columns import SCHEMA
+from cumprop.results import store, verification
 
 ROOT = Path(__file__).parent.parent
 TOY = """
@@ -20,7 +20,7 @@ import os, time
 from dataclasses import dataclass
 from typing import ClassVar
 import numpy as np
-from cumprop.estimator import Cost, Estimate, Estimator, register
+from cumprop.contract import Cost, Estimate, Estimator, register
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops
 

@@ -4,10 +4,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cumprop.cumulants import DiagonalMetric, Metric, TracePart, radial_core
 from cumprop.estimators.cumulant.dense import nonlinear
 from cumprop.estimators.cumulant.engine import metric_scales
 from cumprop.estimators.cumulant.standardised import TRUSTED_NODES, input_of
+from cumprop.estimators.cumulant.symmetric_tensors import (
+    DiagonalMetric,
+    Metric,
+    TracePart,
+    radial_core,
+)
 from cumprop.flops import counted
 
 

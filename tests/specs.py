@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cumprop.truth import TruthSpec
+from cumprop.sampling import TruthSpec
 
 
 def dealt_out(activations, widths, first_seed):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad_vec
 
-from cumprop import quadrature
-from cumprop.activations import Custom, LeakyReLU, get
+from cumprop.activations import Custom, LeakyReLU, get, quadrature
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, counting
 

@@ -10,13 +10,13 @@ from scipy.stats import ortho_group
 
 import cumprop
 from cumprop.cli import main
+from cumprop.contract import Cost, Estimate, Estimator
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator
 from cumprop.estimators import adaptive
+from cumprop.estimators.adaptive.error_laws import LADDER, Expansion, Rung
 from cumprop.estimators.adaptive.search import Search
 from cumprop.estimators.cumulant import Cumulant
-from cumprop.ladder import LADDER, Expansion, Rung
-from cumprop.replicates import Replicates, replicates
+from cumprop.sampling import Replicates, replicates
 
 
 def estimated(network, tolerance, **parameters):

@@ -8,7 +8,7 @@ import pytest
 
 from cumprop import MLP, CumpropError, estimate, random_mlp
 from cumprop.activations import Custom
-from cumprop.estimator import build
+from cumprop.contract import build
 
 RNG = np.random.default_rng(0)
 SETTINGS = [{}, {"alpha": 1e-3, "beta": 2.0}, {"alpha": 0.5, "kappa": 1.0}]

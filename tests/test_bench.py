@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cumprop import bench, known_errors, overhead
 from cumprop.cli import main
 from cumprop.cli.bench import as_text
+from cumprop.contract import Cost, Estimator, build
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimator, build
-from cumprop.known_errors import KnownError, KnownErrors
-from cumprop.networks import MLP
-from cumprop.random_networks import random_mlp
-from cumprop.scores import GROUP
-from cumprop.speed import Effort, check_threads, joint_rate
+from cumprop.networks import MLP, random_mlp
+from cumprop.reproduction import benchmark, reference_scores, sweep_overhead
+from cumprop.reproduction.reference_scores import KnownError, KnownErrors
+from cumprop.reproduction.throughput import Effort, check_threads, joint_rate
+from cumprop.results.scores import GROUP
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +58,7 @@ def known(monkeypatch):
 
     def read(*tables):
         table = pd.concat(tables, ignore_index=True)
-        monkeypatch.setattr("cumprop.scores.score", lambda results: table)
+        monkeypatch.setattr("cumprop.results.scores.score", lambda results: table)
         return KnownErrors.read("results/made_up")
 
     return read
@@ -68,13 +67,13 @@ def known(monkeypatch):
 @pytest.fixture(scope="module")
 def report():
     estimators = [build("cumulant", order=1), build("cumulant", order=2), build("gaussian")]
-    return bench.run(estimators, [(8, 1), (8, 2)], 1, BRIEF, None)
+    return benchmark.run(estimators, [(8, 1), (8, 2)], 1, BRIEF, None)
 
 
 class TestRatio:
     def test_it_is_seconds_of_sampling_over_seconds(self):
         known = KnownError(vn_mse=1e-6, low=5e-7, high=2e-6, resolved=True, n_networks=5)
-        entry = bench.compared(known, 0.01, RIVALS)
+        entry = benchmark.compared(known, 0.01, RIVALS)
         assert entry["ratio_iid"] == pytest.approx(1e6 / 1e5 / 0.01)
         assert entry["ratio_iid_low"] == pytest.approx(entry["ratio_iid"] / 2)
         assert entry["ratio_iid_high"] == pytest.approx(entry["ratio_iid"] * 2)
@@ -83,21 +82,21 @@ class TestRatio:
 
     def test_an_error_near_zero_gives_no_upper_end(self):
         known = KnownError(vn_mse=1e-6, low=-1e-7, high=2e-6, resolved=False, n_networks=5)
-        entry = bench.compared(known, 0.01, RIVALS)
+        entry = benchmark.compared(known, 0.01, RIVALS)
         assert entry["ratio_iid_high"] is None and entry["ratio_iid_low"] > 0
 
     @pytest.mark.parametrize("seconds", [0.01, None])
     def test_without_a_measured_error_it_is_unknown(self, seconds):
-        entry = bench.compared(None, seconds, RIVALS)
+        entry = benchmark.compared(None, seconds, RIVALS)
         assert len(entry) == 9 and set(entry.values()) == {None}
 
     def test_without_a_measured_gain_the_orthogonal_one_is_unknown(self):
         known = KnownError(1e-6, 5e-7, 2e-6, True, 5)
-        entry = bench.compared(known, 0.01, [RIVALS[0], RIVALS[1] | {"gain": None}])
+        entry = benchmark.compared(known, 0.01, [RIVALS[0], RIVALS[1] | {"gain": None}])
         assert entry["ratio_iid"] is not None and entry["ratio_orthogonal"] is None
 
     def test_what_did_not_run_keeps_its_error(self):
-        entry = bench.compared(KnownError(1e-6, 5e-7, 2e-6, True, 5), None, RIVALS)
+        entry = benchmark.compared(KnownError(1e-6, 5e-7, 2e-6, True, 5), None, RIVALS)
         assert entry["vn_mse"] == 1e-6 and entry["ratio_iid"] is None
 
 
@@ -157,9 +156,9 @@ class TestKnownErrors:
                 raise CumpropError("nothing here")
             return scores()
 
-        monkeypatch.setattr("cumprop.scores.score", score)
+        monkeypatch.setattr("cumprop.results.scores.score", score)
         assert KnownErrors.find().source == "results/reference/relu_w256"
-        assert tried == list(known_errors.USUAL_PLACES)
+        assert tried == list(reference_scores.USUAL_PLACES)
 
     def test_a_place_that_was_named_must_have_scores(self, tmp_path):
         with pytest.raises(CumpropError, match="cumprop sweep"):
@@ -189,9 +188,9 @@ class Refusing(Estimator):
 
 class TestReport:
     def test_it_says_all_and_survives_json(self, report, tmp_path):
-        bench.write(report, tmp_path / "bench.json")
+        benchmark.write(report, tmp_path / "bench.json")
         assert json.loads((tmp_path / "bench.json").read_text()) == report
-        assert report["schema_version"] == bench.SCHEMA_VERSION
+        assert report["schema_version"] == benchmark.SCHEMA_VERSION
         assert {"cpu", "blas", "threads", "git_revision", "created"} <= report["provenance"].keys()
         assert report["flops_convention"] and report["matmul"]["flops_per_second"] > 0
         assert [(e["width"], e["depth"], e["label"]) for e in report["estimators"]] == [
@@ -222,7 +221,7 @@ class TestReport:
     def test_ratios_use_the_errors_of_a_sweep(self, known):
         errors = known(scores(order=2, vn=1e-3))
         estimators = [build("cumulant", order=2), build("cumulant", order=3)]
-        report = bench.run(estimators, [(8, 1)], 1, BRIEF, errors)
+        report = benchmark.run(estimators, [(8, 1)], 1, BRIEF, errors)
         second, third = report["estimators"]
         iid, orthogonal = report["sampling"]
         expected = 1 / 1e-3 / iid["passes_per_second"] / second["seconds"]
@@ -233,7 +232,7 @@ class TestReport:
         assert "results/made_up" in as_text(report)
 
     def test_what_cannot_run_says_why(self):
-        report = bench.run([Refusing()], [(8, 1)], 1, BRIEF, None)
+        report = benchmark.run([Refusing()], [(8, 1)], 1, BRIEF, None)
         (entry,) = report["estimators"]
         assert entry["seconds"] is entry["flops"] is entry["matmul_share"] is None
         assert entry["bytes_predicted"] == 10**11
@@ -251,7 +250,7 @@ class TestReport:
         assert "OTHER WORK WAS RUNNING (load average 2.0)" in as_text(report | {"load_before": 2.0})
 
     def test_unresolved_errors_are_shown_as_bounds(self, report):
-        entry = report["estimators"][0] | bench.compared(
+        entry = report["estimators"][0] | benchmark.compared(
             KnownError(1e-6, -1e-7, 1e-6, False, 5), 0.01, RIVALS
         )
         lines = as_text(report | {"estimators": [entry]}).splitlines()
@@ -260,7 +259,7 @@ class TestReport:
 
 
 def test_several_cores_sample_in_as_many_processes():
-    report = bench.run([build("cumulant", order=1)], [(8, 1)], 2, Effort(0.5, 1), None)
+    report = benchmark.run([build("cumulant", order=1)], [(8, 1)], 2, Effort(0.5, 1), None)
     assert [entry["processes"] for entry in report["sampling"]] == [2, 2]
     assert "Sampling: 2 processes of 1 BLAS thread" in as_text(report)
 
@@ -278,7 +277,7 @@ class TestCommand:
     def here(self, monkeypatch, tmp_path):
         """Runs a very quick benchmark in an empty folder; returns the exit code."""
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("cumprop.speed.QUICK", BRIEF)
+        monkeypatch.setattr("cumprop.reproduction.throughput.QUICK", BRIEF)
         return lambda words: main(["bench", "--quick", "--threads=1", "--depth=1", *words.split()])
 
     def test_it_prints_a_table_and_writes_json(self, here, capsys):
@@ -317,11 +316,11 @@ class TestCommand:
 
 def test_overhead_of_a_sweep(tmp_path):
     """That of 20 cells in this process; nothing is left behind."""
-    found = overhead.measure(20, 1, tmp_path / "bench")
+    found = sweep_overhead.measure(20, 1, tmp_path / "bench")
     assert (found["n_cells"], found["workers"]) == (20, 1)
     assert 0 < found["estimator_seconds"] < found["seconds"] / 20
     assert found["overhead_seconds"] == found["seconds"] / 20 - found["estimator_seconds"]
     assert list((tmp_path / "bench").iterdir()) == []
-    report = bench.run([build("cumulant", order=1)], [(8, 1)], 1, BRIEF, None)
+    report = benchmark.run([build("cumulant", order=1)], [(8, 1)], 1, BRIEF, None)
     line = as_text(report | {"overhead": found}).splitlines()[-1]
     assert line.startswith("overhead of a sweep: ") and "(20 cells on 1 workers, " in line

@@ -5,11 +5,11 @@ import pytest
 
 import cumprop
 from cumprop import streams
+from cumprop.contract import Estimate
 from cumprop.errors import CumpropError
-from cumprop.estimator import Estimate
 from cumprop.estimators.blend import Blend
 from cumprop.estimators.cumulant import Cumulant
-from cumprop.replicates import replicates
+from cumprop.sampling import replicates
 
 
 def errors(network, exact, **parameters):

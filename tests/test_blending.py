@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop.blending import Blended
-from cumprop.estimator import Estimate
-from cumprop.replicates import Replicates
+from cumprop.contract import Estimate
+from cumprop.estimators.blend.weights import Blended
+from cumprop.sampling import Replicates
 
 OUTPUTS = 20
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop import estimator
-from cumprop.cells import cells
-from cumprop.config import load, read
+from cumprop.contract import estimator
+from cumprop.experiments.config import load, read
+from cumprop.experiments.grid import cells
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 SWEEPS = [path for path in CONFIGS if read(path).child("command") is None]

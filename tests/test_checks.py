@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop import estimator as registry
-from cumprop.checks import check_estimator
+from cumprop.contract import estimator as registry
+from cumprop.contract.checks import check_estimator
 from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import Cumulant
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop import store
 from cumprop.cli import cli
-from cumprop.plugins import temporary_plugins
+from cumprop.contract.plugins import temporary_plugins
+from cumprop.results import store
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +30,7 @@ FAILING = """
 from dataclasses import dataclass
 from typing import ClassVar
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimator, register
+from cumprop.contract import Cost, Estimator, register
 
 @register("failing")
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class TestErrors:
         def interrupt(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("cumprop.config.load", interrupt)
+        monkeypatch.setattr("cumprop.experiments.config.load", interrupt)
         code, _, err = run("validate", config)
         assert (code, len(err.strip().splitlines())) == (130, 1)
 

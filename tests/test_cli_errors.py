@@ -10,13 +10,13 @@ import pytest
 
 import cumprop
 from cumprop.cli.report import of
-from cumprop.plugins import temporary_plugins
+from cumprop.contract.plugins import temporary_plugins
 
 CLAIMING = """
 from dataclasses import dataclass, replace
 from typing import ClassVar
 import numpy as np
-from cumprop.estimator import register
+from cumprop.contract import register
 from cumprop.estimators.cumulant import Cumulant
 
 @register("claiming")

@@ -11,9 +11,9 @@ from scipy.special import ndtr, ndtri
 
 import cumprop
 from cumprop import streams
-from cumprop.designs import Inputs
-from cumprop.estimator import build
+from cumprop.contract import build
 from cumprop.plots import sampled_check
+from cumprop.sampling import Inputs
 
 RNG = np.random.default_rng(0)
 W = [RNG.normal(size=shape) / np.sqrt(shape[1]) for shape in [(6, 4), (5, 6), (3, 5)]]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cumprop import config, yaml_loader
+from cumprop.contract import build
 from cumprop.errors import ConfigError
-from cumprop.estimator import Shape, build
-from cumprop.experiment import Config
+from cumprop.experiments import config, yaml_loader
+from cumprop.experiments.models import Config
+from cumprop.networks import Shape
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -5,7 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from cumprop.cumulants import (
+from cumprop.estimators.cumulant.diagrams import partitions
+from cumprop.estimators.cumulant.symmetric_tensors import (
     Metric,
     TracePart,
     assemble,
@@ -17,7 +18,6 @@ from cumprop.cumulants import (
     transform_legs,
     zero_coincidences,
 )
-from cumprop.diagrams import partitions
 
 
 def symmetric(d, n, seed=0):

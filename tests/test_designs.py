@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cumprop import MLP, CumpropError, designs, random_mlp
-from cumprop.designs import (
-    DESIGNS,
-    Inputs,
-    batch_rows,
-    block_size,
-    expected_radius,
-    haar,
-    normals,
-    rounded,
-)
+from cumprop import MLP, CumpropError, random_mlp
+from cumprop.sampling import Inputs, block_size, designs
+from cumprop.sampling.designs import DESIGNS, batch_rows, expected_radius, haar, normals, rounded
 
 
 def linear(n, mean=None, cov=None, dtype=np.float64):

@@ -6,7 +6,13 @@ from math import factorial, prod
 import numpy as np
 import pytest
 
-from cumprop.diagrams import cumulant_diagrams, dealings, diagrams, partitions, support
+from cumprop.estimators.cumulant.diagrams import (
+    cumulant_diagrams,
+    dealings,
+    diagrams,
+    partitions,
+    support,
+)
 from cumprop.estimators.cumulant.kinds import Scheme
 
 
@@ -74,7 +80,7 @@ def test_chains_have_three_centres():
 
 
 def test_diagrams_are_connected_and_within_budget():
-    from cumprop.diagrams import cost
+    from cumprop.estimators.cumulant.diagrams import cost
 
     for diagram in diagrams(3, frozenset({2, 3, 4}), 3):
         assert sum(map(cost, diagram.blocks)) <= 3

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop.distillation import (
+from cumprop.errors import CumpropError
+from cumprop.networks import MLP
+from cumprop.training.distillation import (
     distil,
     flops_per_step,
     matched_batch,
@@ -16,8 +18,6 @@ from cumprop.distillation import (
     sgd,
     stacked,
 )
-from cumprop.errors import CumpropError
-from cumprop.networks import MLP
 
 pytestmark = pytest.mark.slow
 
@@ -294,7 +294,7 @@ class TestFlops:
 
     @pytest.mark.parametrize("activation", ["identity", "square", "cube"])
     def test_the_forward_pass_counts_what_the_estimator_counts(self, torch, activation):
-        from cumprop.torch_flops import TorchFlops
+        from cumprop.flops.torch_executed import TorchFlops
 
         f = cumprop.random_mlp(6, 3, seed=0, activation=activation)
         weights = [torch.tensor(np.array(w), requires_grad=True) for w in f.weights]
@@ -304,7 +304,7 @@ class TestFlops:
         assert meter.total == estimate.flops.total
 
     def test_unknown_operations_are_refused(self, torch):
-        from cumprop.torch_flops import TorchFlops
+        from cumprop.flops.torch_executed import TorchFlops
 
         with TorchFlops(), pytest.raises(CumpropError, match=r"aten\.sort.* has no FLOP count"):
             torch.ones(3).sort()

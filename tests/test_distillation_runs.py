@@ -9,13 +9,15 @@ import pytest
 from pictures import drawn, words
 
 import cumprop
-from cumprop import config as sweep_config
-from cumprop import distillation_config, plots, store, verification
+from cumprop import plots
 from cumprop.cli import main
-from cumprop.distillation import random_student, require_torch, sampled_loss
 from cumprop.errors import ConfigError, CumpropError
+from cumprop.experiments import config as sweep_config
+from cumprop.experiments import distillation_config
 from cumprop.plots import loss_vs_flops
-from cumprop.report import report
+from cumprop.reproduction.report import report
+from cumprop.results import store, verification
+from cumprop.training.distillation import random_student, require_torch, sampled_loss
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +110,7 @@ class TestRuns:
         return main(["distill", str(path), "--results", str(path.parent), "--jobs", "1", *words])
 
     def rows(self, path):
-        from cumprop.distillation_runs import read
+        from cumprop.training.runs import read
 
         return read(path.with_suffix(""))
 
@@ -130,7 +132,7 @@ class TestRuns:
 
     def test_true_loss_is_unbiased(self, torch, path):
         """Held-out and fresh samples agree within 4 s.e. (one false alarm in 10⁴)."""
-        from cumprop.distillation_runs import true_loss
+        from cumprop.training.runs import true_loss
 
         f = cumprop.random_mlp(6, 2, seed=0)
         g = random_student(f, 3, seed=0)
@@ -156,7 +158,7 @@ class TestRuns:
 
     def test_a_run_that_diverges_says_so(self, torch, path):
         assert self.run(path, "--set", "orders=[{order: 2, lr: 1e4}]") == 0
-        from cumprop.distillation_runs import diverged, summary
+        from cumprop.training.runs import diverged, summary
 
         line, sampled = summary(self.rows(path))
         assert (line["diverged"], sampled["diverged"], line["reduction"]) == (2, 0, 0)
@@ -182,7 +184,7 @@ class TestRuns:
         reference.mkdir(parents=True)
         for name in ("parts.parquet", "plan.json"):
             (folder / name).rename(reference / name)
-        from cumprop.distillation_runs import read
+        from cumprop.training.runs import read
 
         by_key = [sorted(some, key=lambda row: row["cell_key"]) for some in (rows, read(reference))]
         assert by_key[0] == by_key[1]

@@ -11,7 +11,7 @@ import pytest
 
 import cumprop
 from cumprop.cli import cli
-from cumprop.plugins import temporary_plugins
+from cumprop.contract.plugins import temporary_plugins
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -9,14 +9,16 @@ import harness
 import numpy as np
 import pytest
 
-from cumprop import engines, store
 from cumprop.cli import main
-from cumprop.config import load
-from cumprop.engines import Place
+from cumprop.contract import load_plugin
+from cumprop.contract.plugins import temporary_plugins
 from cumprop.errors import ConfigError
-from cumprop.plugins import load_plugin, temporary_plugins
-from cumprop.sweep import plan, run
-from cumprop.truth_store import load as load_truth
+from cumprop.experiments.config import load
+from cumprop.results import store
+from cumprop.sampling import load as load_truth
+from cumprop.sweep import engines
+from cumprop.sweep.engines import Place
+from cumprop.sweep.sweep import plan, run
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 import numpy as np
-from cumprop.estimator import Cost, Estimate, Estimator, register
+from cumprop.contract import Cost, Estimate, Estimator, register
 
 @register("trouble")
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class TestMistakes:
     @pytest.mark.parametrize(("name", "module"), [("dask", "dask"), ("slurm", "submitit")])
     def test_a_missing_extra(self, monkeypatch, name, module):
         monkeypatch.setitem(sys.modules, module, None)
-        monkeypatch.delitem(sys.modules, f"cumprop.engines.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"cumprop.sweep.engines.{name}", raising=False)
         with pytest.raises(ConfigError) as error:
             list(engines.outcomes([None], None, Place(name), None))
         assert str(error.value) == (
@@ -224,7 +226,7 @@ class TestMistakes:
 
     def test_a_scheduler_that_is_not_there(self, tmp_path, capsys, monkeypatch):
         pytest.importorskip("distributed")
-        monkeypatch.setattr("cumprop.engines.dask._CONNECT_SECONDS", 0.5)
+        monkeypatch.setattr("cumprop.sweep.engines.dask._CONNECT_SECONDS", 0.5)
         (tmp_path / "test.yaml").write_text(CONFIG)
         words = ["sweep", str(tmp_path / "test.yaml"), "--results", str(tmp_path)]
         assert main([*words, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:9"]) == 1

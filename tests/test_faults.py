@@ -14,11 +14,12 @@ import harness
 import numpy as np
 import pytest
 
-from cumprop import compaction, store
 from cumprop.cli import main
-from cumprop.config import load
-from cumprop.plugins import load_plugin, temporary_plugins
-from cumprop.sweep import plan, run
+from cumprop.contract import load_plugin
+from cumprop.contract.plugins import temporary_plugins
+from cumprop.experiments.config import load
+from cumprop.results import compaction, store
+from cumprop.sweep.sweep import plan, run
 
 pytestmark = pytest.mark.slow
 

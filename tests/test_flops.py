@@ -7,8 +7,8 @@ import pytest
 from scipy.special import ndtr
 
 import cumprop
-from cumprop.flops import component, count, counted, counting, plain, repeated
-from cumprop.phantoms import alike, metering
+from cumprop.flops import alike, component, count, counted, counting, metering, plain
+from cumprop.flops.meter import repeated
 
 
 def total(function):
@@ -135,7 +135,7 @@ def test_a_symmetric_product_of_tensors_counts_in_full():
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 
-    from cumprop.torch_flops import TorchFlops
+    from cumprop.flops.torch_executed import TorchFlops
 
     a = torch.ones(6, 4)
     with FlopCounterMode(display=False) as counter:

@@ -5,10 +5,11 @@ That the minutes are those of a clock is in tests/verify/test_forecast.py.
 
 import pytest
 
-from cumprop import forecast as forecast_module
-from cumprop.estimator import Cost, Work
-from cumprop.forecast import forecast, overview
-from cumprop.pace import SECONDS_PER_CELL, Pace
+from cumprop.contract import Cost
+from cumprop.flops import Work
+from cumprop.sweep import forecast as forecast_module
+from cumprop.sweep.forecast import forecast, overview
+from cumprop.sweep.rates import SECONDS_PER_CELL, Pace
 
 
 def test_forecast(experiment):

@@ -9,12 +9,11 @@ import pytest
 from scipy import integrate, special
 
 from cumprop import MLP, CumpropError, activations, estimate, random_mlp
-from cumprop.activations import Custom
-from cumprop.estimator import build
+from cumprop.activations import Custom, HermiteSeries
+from cumprop.contract import build
 from cumprop.estimators.cumulant.standardised import AffineMap, Standardised
 from cumprop.estimators.gaussian import Gaussian, _Activated
 from cumprop.flops import counted
-from cumprop.hermite_series import HermiteSeries
 
 FORWARD = {
     "relu": lambda z: np.maximum(z, 0),

@@ -14,7 +14,7 @@ from sources import export, refusal
 import cumprop
 from cumprop.cli import main
 from cumprop.errors import CumpropError
-from cumprop.importers.parts import chained
+from cumprop.networks.importers.parts import chained
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
@@ -158,7 +158,7 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
     safetensors.save_file(sequential(model).state_dict(), tmp_path / "a.safetensors")
     cumprop.load(model).save(tmp_path / "a.npz")
     export(sequential(model), tmp_path / "a.onnx")
-    monkeypatch.setattr("cumprop.importers.parts.free_memory", lambda: 1000)
+    monkeypatch.setattr("cumprop.networks.importers.parts.free_memory", lambda: 1000)
     for path in tmp_path.iterdir():
         assert "GB are free" in refusal(path)
     with pytest.raises(CumpropError, match="GB are free"):

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from cumprop import CumpropError, limits
+from cumprop import CumpropError
 from cumprop.memory import oom_kills, resident_memory
+from cumprop.sweep import resource_limits
 
 MB = 10**6
 
@@ -28,10 +30,10 @@ with limits.memory(60_000_000):
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     """100 MB are free, and nobody else claims any."""
-    monkeypatch.setattr(limits, "free_memory", lambda: 100 * MB)
-    monkeypatch.setattr(limits, "resident_memory", lambda pid: 0)
-    monkeypatch.setattr(limits.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(limits, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(resource_limits, "free_memory", lambda: 100 * MB)
+    monkeypatch.setattr(resource_limits, "resident_memory", lambda pid: 0)
+    monkeypatch.setattr(resource_limits.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(resource_limits, "_POLL_SECONDS", 0.01)
 
 
 def test_claims_together_fit_into_what_is_free():
@@ -39,7 +41,7 @@ def test_claims_together_fit_into_what_is_free():
     held, most, done = [], [], []
 
     def work(size):
-        with limits.memory(size * MB):
+        with resource_limits.memory(size * MB):
             held.append(size)
             most.append(sum(held))
             time.sleep(0.02)
@@ -58,14 +60,14 @@ def test_claims_together_fit_into_what_is_free():
 
 def test_what_can_never_fit_fails_with_the_numbers():
     message = r"needs 0.2 GB, 0.1 GB are free; use fewer --jobs"
-    with pytest.raises(CumpropError, match=message), limits.memory(200 * MB):
+    with pytest.raises(CumpropError, match=message), resource_limits.memory(200 * MB):
         pass
 
 
 def test_what_an_owner_has_allocated_is_not_counted_twice(monkeypatch):
-    with limits.memory(60 * MB):
-        monkeypatch.setattr(limits, "resident_memory", lambda pid: 50 * MB)
-        with limits.memory(85 * MB):  # free_memory has 100 left, of which 10 are still to come
+    with resource_limits.memory(60 * MB):
+        monkeypatch.setattr(resource_limits, "resident_memory", lambda pid: 50 * MB)
+        with resource_limits.memory(85 * MB):  # 100 are left, 10 of them still to come
             pass
 
 
@@ -74,7 +76,7 @@ def test_claims_of_the_killed_are_void(tmp_path):
     while not (tmp_path / "held").exists():
         assert owner.poll() is None
         time.sleep(0.05)
-    waiting = threading.Thread(target=lambda: limits.memory(60 * MB).__enter__())
+    waiting = threading.Thread(target=lambda: resource_limits.memory(60 * MB).__enter__())
     waiting.start()
     waiting.join(0.3)
     assert waiting.is_alive()
@@ -85,22 +87,22 @@ def test_claims_of_the_killed_are_void(tmp_path):
 
 
 def test_an_owner_may_end_while_its_claim_is_read(monkeypatch):
-    flock = limits.fcntl.flock
+    flock = resource_limits.fcntl.flock
 
     def ends_behind(file, how):
         try:
             flock(file, how)
         except BlockingIOError:
-            os.unlink(file.name)
+            Path(file.name).unlink()
             raise
 
-    monkeypatch.setattr(limits.fcntl, "flock", ends_behind)
-    with limits.memory(60 * MB), limits.memory(30 * MB):
+    monkeypatch.setattr(resource_limits.fcntl, "flock", ends_behind)
+    with resource_limits.memory(60 * MB), resource_limits.memory(30 * MB):
         pass
 
 
 def test_small_jobs_leave_no_trace(tmp_path):
-    with limits.memory(MB // 100):
+    with resource_limits.memory(MB // 100):
         assert list(tmp_path.iterdir()) == []
 
 
@@ -110,7 +112,7 @@ def test_a_loop_is_interrupted(in_main_thread):
 
     def loop():
         try:
-            with limits.time_limit(0.1, lambda: caught.append("stuck")):
+            with resource_limits.time_limit(0.1, lambda: caught.append("stuck")):
                 end = time.monotonic() + 20
                 while time.monotonic() < end:
                     pass
@@ -127,7 +129,7 @@ def test_a_loop_is_interrupted(in_main_thread):
 
 
 def test_what_is_in_time_is_left_alone():
-    with limits.time_limit(0.05, pytest.fail):
+    with resource_limits.time_limit(0.05, pytest.fail):
         pass
     time.sleep(0.1)
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from cumprop import MLP, CumpropError, estimate, random_mlp, streams
-from cumprop.designs import DESIGNS, Inputs, rounded
-from cumprop.estimator import Shape, build
+from cumprop.contract import build
 from cumprop.estimators.monte_carlo import MonteCarlo
+from cumprop.networks import Shape
+from cumprop.sampling import Inputs
+from cumprop.sampling.designs import DESIGNS, rounded
 
 NETWORKS = {
     "relu": random_mlp(8, 3, 0),

@@ -9,13 +9,13 @@ import pytest
 
 from cumprop import estimate
 from cumprop.activations import Custom, get
-from cumprop.designs import DESIGNS
+from cumprop.contract import build
 from cumprop.errors import CumpropError
-from cumprop.estimator import Shape, build
+from cumprop.estimators.adaptive.error_laws import effective_inputs
 from cumprop.flops import counted, counting
-from cumprop.ladder import effective_inputs
-from cumprop.networks import MLP
-from cumprop.replicates import standardised
+from cumprop.networks import MLP, Shape
+from cumprop.sampling import standardised
+from cumprop.sampling.designs import DESIGNS
 
 RNG = np.random.default_rng(0)
 W = [RNG.normal(size=shape) for shape in [(5, 3), (4, 5), (2, 4)]]

@@ -9,9 +9,9 @@ import pytest
 
 import cumprop
 from cumprop.cli import main
-from cumprop.config import load
+from cumprop.contract import Estimator, build, build_for, get
 from cumprop.errors import ConfigError, CumpropError
-from cumprop.estimator import Estimator, build, build_for, get
+from cumprop.experiments.config import load
 from cumprop.parameters import typed
 
 WRONG = [
@@ -165,7 +165,7 @@ def test_an_error_of_the_backend_is_no_advice(network):
         with pytest.raises(TypeError, match="unsupported operand"):
             build_for("wrong", 0.1, network.shape)
     finally:
-        cumprop.registry.forget(__name__)
+        cumprop.contract.registry.forget(__name__)
     with pytest.raises(CumpropError, match="tolerance decides what order also sets"):
         build_for("cumulant", 0.1, network.shape, order=2)
 
@@ -198,4 +198,4 @@ def test_a_required_parameter_that_is_missing_is_named(network):
             cumprop.estimate(network, "needy")
         assert build("needy", needed=3).needed == 3
     finally:
-        cumprop.registry.forget(__name__)
+        cumprop.contract.registry.forget(__name__)

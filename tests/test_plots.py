@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from pictures import assert_legible, drawn, words
 
 from cumprop import estimators
-from cumprop import scores as scores_module
 from cumprop.errors import CumpropError
 from cumprop.plots import available, mse_vs_flops, plot, style
-from cumprop.scores import GROUP
+from cumprop.results import scores as scores_module
+from cumprop.results.scores import GROUP
 
 pytestmark = pytest.mark.slow
 

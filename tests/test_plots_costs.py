@@ -8,18 +8,11 @@ import pandas as pd
 import pytest
 from pictures import assert_legible, drawn, words
 
-from cumprop import scores as scores_module
 from cumprop.errors import CumpropError
-from cumprop.plots import (
-    flop_table,
-    flops_vs_width,
-    mse_vs_depth,
-    mse_vs_time,
-    mse_vs_width,
-    plot,
-)
-from cumprop.power_laws import PowerLaw
-from cumprop.scores import GROUP
+from cumprop.plots import flop_table, flops_vs_width, mse_vs_depth, mse_vs_time, mse_vs_width, plot
+from cumprop.results import scores as scores_module
+from cumprop.results.power_laws import PowerLaw
+from cumprop.results.scores import GROUP
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from test_plots import table
 
 from cumprop.errors import CumpropError
 from cumprop.plots import error_vs_expected
-from cumprop.scores import summary
+from cumprop.results.scores import summary
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from cumprop.errors import CumpropError
-from cumprop.flop_polynomials import Polynomial
-from cumprop.power_laws import error_law
+from cumprop.results.flop_polynomials import Polynomial
+from cumprop.results.power_laws import error_law
 
 
 def scores(rng, exponent=-2.0, xs=(64, 91, 128, 181, 256), seeds=5, spread=0.3, column="width"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop.estimator import Estimate
+from cumprop.contract import Estimate
 from cumprop.flops import Flops
 
 

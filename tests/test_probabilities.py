@@ -6,8 +6,8 @@ from scipy.stats import norm
 
 import cumprop
 from cumprop import MLP, Estimate, random_mlp
-from cumprop.estimator import build
-from cumprop.probabilities import interval, is_probability
+from cumprop.contract import build
+from cumprop.contract.probabilities import interval, is_probability
 
 TAIL = np.array([0.5, 0.2, 0.05, 0.01, 0.002])
 

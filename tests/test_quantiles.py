@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from cumprop import MLP, CumpropError, Estimate, estimate, order_statistics, random_mlp
-from cumprop.designs import Inputs
-from cumprop.estimator import build
-from cumprop.quantiles import quantiles, standardised, tail_quantiles
+from cumprop import MLP, CumpropError, Estimate, estimate, random_mlp
+from cumprop.contract import build
+from cumprop.functionals import order_statistics, quantiles, standardised
+from cumprop.functionals.quantiles import tail_quantiles
+from cumprop.sampling import Inputs
 
 
 def exact(network):

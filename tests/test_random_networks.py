@@ -5,7 +5,8 @@ import pytest
 
 from cumprop.activations import Custom, get
 from cumprop.errors import CumpropError
-from cumprop.random_networks import critical, he, random_mlp
+from cumprop.networks import he, random_mlp
+from cumprop.networks.random import critical
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import sys
 import pytest
 
 import cumprop
-from cumprop import estimators, registry
+from cumprop import estimators
+from cumprop.contract import load_plugin, registry
+from cumprop.contract.plugins import temporary_plugins
 from cumprop.errors import CumpropError
-from cumprop.plugins import load_plugin, temporary_plugins
 
 STRAY = {
     "notes.py": "LIST = [1]\n",

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop.designs import Inputs
 from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import Cumulant
-from cumprop.replicates import Replicates, replicates, standardised
+from cumprop.sampling import Inputs, Replicates, replicates, standardised
 
 RNG = np.random.default_rng(0)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cumprop import store
-from cumprop.claims import claims
 from cumprop.cli import main
-from cumprop.measurements import AGREES, DISAGREES, OPEN
-from cumprop.report import Judged
-from cumprop.scores import GROUP
+from cumprop.reproduction.claims import claims
+from cumprop.reproduction.report import Judged
+from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN
+from cumprop.results import store
+from cumprop.results.scores import GROUP
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cumprop import compaction, parts, store, verification
+from cumprop import files
 from cumprop.cli import cli, main
 from cumprop.cli.results import results as results_group
-from cumprop.columns import SCHEMA
-from cumprop.config import load
 from cumprop.errors import CumpropError
-from cumprop.sweep import plan, run
+from cumprop.experiments.columns import SCHEMA
+from cumprop.experiments.config import load
+from cumprop.results import compaction, part_files, store, verification
+from cumprop.sweep.sweep import plan, run
 
 CONFIG = """\
 network: {width: 4, depth: [1, 2], seeds: 2, init: {w_var: 2.0}}
@@ -123,7 +124,7 @@ class TestCompact:
     def test_a_part_written_anew_meanwhile_stays(self, swept, monkeypatch):
         folder = swept / "test"
         path = next((folder / "parts").glob("*.parquet"))
-        write = store.write_atomically
+        write = files.write_atomically
 
         def and_another_process_too(target, content):
             write(target, content)
@@ -218,10 +219,10 @@ class TestVerify:
     def test_doubles(self, swept, cli_run):
         folder = swept / "test"
         compaction.compact(folder)
-        table = parts.read(folder / store.COMPACTED)
+        table = part_files.read(folder / store.COMPACTED)
         other = table.slice(0, 1).to_pylist()[0] | {"cell_key": "a" * 16}
-        twice = pa.concat_tables([table, table.slice(0, 1), parts.from_row(other, SCHEMA)])
-        (folder / store.COMPACTED).write_bytes(parts.to_bytes(twice))
+        twice = pa.concat_tables([table, table.slice(0, 1), part_files.from_row(other, SCHEMA)])
+        (folder / store.COMPACTED).write_bytes(part_files.to_bytes(twice))
         code, out, err = cli_run("verify", swept)
         first = table["cell_key"][0].as_py()
         assert code == 3

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cumprop import scores, store
 from cumprop.errors import CumpropError
-from cumprop.scores import mse_between, noise_interval, score, summary, total_interval
-from cumprop.truth import TruthSpec
-from cumprop.truth_store import load_or_extend
+from cumprop.results import scores, store
+from cumprop.results.scores import mse_between, noise_interval, score, summary, total_interval
+from cumprop.sampling import TruthSpec
+from cumprop.sampling.truth_store import load_or_extend
 
 N, B = 12, 8
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from cumprop import status as status_module
-from cumprop import store
-from cumprop.config import load
-from cumprop.status import _cell_seconds, status
-from cumprop.sweep import plan, remaining, run
+from cumprop.experiments.config import load
+from cumprop.results import store
+from cumprop.sweep import status as status_module
+from cumprop.sweep.status import _cell_seconds, status
+from cumprop.sweep.sweep import plan, remaining, run
 
 CONFIG = """\
 network: {width: 4, depth: 1, seeds: 2}

@@ -9,9 +9,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cumprop import compaction, store
-from cumprop import parts as files
+from cumprop import files
 from cumprop.errors import CumpropError
+from cumprop.experiments import columns
+from cumprop.results import compaction, part_files, store
 
 ERRORS = ("half_width", "expected_error", "expected_std_error")
 README = Path(__file__).parent.parent / "results" / "README.md"
@@ -44,17 +45,17 @@ def test_round_trip(parts):
     back = store.read_part(path)
     assert back["mean"] == [0.1, 1e-300]
     assert (back["order"], back["tolerance"], back["kind"]) == (3, 1e-6, None)
-    assert back["schema_version"] == store.SCHEMA_VERSION
-    assert list(back) == store.SCHEMA.names
+    assert back["schema_version"] == columns.SCHEMA_VERSION
+    assert list(back) == columns.SCHEMA.names
 
 
 def test_rows_from_before_a_column_are_read_with_nulls(tmp_path, parts):
     """Alone, beside newer ones, and compacted; digests are of the columns that were there."""
-    new = [store.SCHEMA.get_field_index(name) for name in ERRORS]
-    old_schema = store.SCHEMA
+    new = [columns.SCHEMA.get_field_index(name) for name in ERRORS]
+    old_schema = columns.SCHEMA
     for place in sorted(new, reverse=True):
         old_schema = old_schema.remove(place)
-    old = files.to_bytes(files.from_row(row("a" * 16), old_schema))
+    old = part_files.to_bytes(part_files.from_row(row("a" * 16), old_schema))
     parts.mkdir(parents=True)
     (parts / f"{'a' * 16}.parquet").write_bytes(old)
     store.write_part(parts, row("b" * 16, half_width=[0.5, 0.25], expected_error=0.125))
@@ -131,7 +132,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.write_atomically(path, fail)
+        files.write_atomically(path, fail)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"before"
 
@@ -141,7 +142,7 @@ def test_only_old_temporary_files_are_leftovers(tmp_path):
         (tmp_path / name).touch()
     for name in (".old.tmp", "old.parquet"):
         os.utime(tmp_path / name, (0, 0))
-    store.remove_leftovers(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".new.tmp", "old.parquet"]
 
 
@@ -167,4 +168,4 @@ def test_data_frames_are_stored(tmp_path):
 
 def test_every_column_is_documented():
     text = README.read_text(encoding="utf-8").partition("## Columns of `scores")[0]
-    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == store.SCHEMA.names
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == columns.SCHEMA.names

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop import store
 from cumprop.cli import main
+from cumprop.results import store
 
 CONFIG = """\
 network: {width: 6, depth: 1, seeds: 2}

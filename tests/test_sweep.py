@@ -9,17 +9,19 @@ import pytest
 from harness import TOY, write_config
 
 import cumprop
-from cumprop import estimator, store, verification
-from cumprop.config import load
-from cumprop.engines import Outcome, Place
-from cumprop.estimator import Shape
-from cumprop.forecast import overview
-from cumprop.phantoms import TooLarge, at_most, metering, phantom_network
-from cumprop.plugins import load_plugin, temporary_plugins
-from cumprop.progress import Progress
-from cumprop.rows import borrow, run_cell
-from cumprop.sweep import Plan, plan, run, run_all, shared
-from cumprop.truth_store import sample
+from cumprop.contract import estimator, load_plugin, phantom_network
+from cumprop.contract.plugins import temporary_plugins
+from cumprop.experiments import columns
+from cumprop.experiments.config import load
+from cumprop.flops import TooLarge, at_most, metering
+from cumprop.networks import Shape
+from cumprop.results import store, verification
+from cumprop.sampling import sample
+from cumprop.sweep.engines import Outcome, Place
+from cumprop.sweep.forecast import overview
+from cumprop.sweep.progress import Progress
+from cumprop.sweep.run_cell import borrow, run_cell
+from cumprop.sweep.sweep import Plan, plan, run, run_all, shared
 
 CLAIMS = """half_width=np.full(network.widths[-1], 0.5), expected_error=0.25,
     expected_std_error=0.125, n_samples=3, status="unreliable: a; take b")"""
@@ -44,7 +46,7 @@ class TestRows:
         assert row["mean"].shape == (4,)
         assert row["stderr"] is None
         assert (tmp_path / "truth" / f"{row['truth_key']}.npz").is_file()
-        never_null = set(store.SCHEMA.names) - {
+        never_null = set(columns.SCHEMA.names) - {
             "order", "kind", "engine", "metric", "truncation", "design", "stderr",
             "half_width", "expected_error", "expected_std_error", "git_revision", "peak_bytes",
         }  # fmt: skip
@@ -202,7 +204,7 @@ class TestPlanning:
 
     def test_too_large_is_known_early(self):
         shape = Shape((16,) * 6, ("relu",) * 4)
-        one = cumprop.estimator.build("cumulant", order=4)
+        one = cumprop.contract.build("cumulant", order=4)
         needed = one.predict_cost(shape).bytes
         calls = []
         for most in (needed, needed - 1, needed // 10):

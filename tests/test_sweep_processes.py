@@ -6,7 +6,7 @@ import signal
 import harness
 import pytest
 
-from cumprop import store
+from cumprop.results import store
 
 pytestmark = pytest.mark.slow
 

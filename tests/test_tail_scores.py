@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 from pictures import drawn, words
 
-from cumprop import CumpropError, config, scores
-from cumprop.cells import cells
+from cumprop import CumpropError
 from cumprop.errors import ConfigError
+from cumprop.experiments import config
+from cumprop.experiments.grid import cells
 from cumprop.plots import relative_error_vs_probability
-from cumprop.scores import GROUP
-from cumprop.sweep import plan, run
-from cumprop.tail_scores import WORST, bucket_columns, relative_errors
-from cumprop.tails import TailSpec, TailTruth
+from cumprop.results import scores
+from cumprop.results.scores import GROUP
+from cumprop.results.tail_scores import WORST, bucket_columns, relative_errors
+from cumprop.sampling import TailSpec, TailTruth
+from cumprop.sweep.sweep import plan, run
 
 CONFIG = Path(__file__).parent.parent / "configs" / "low_probability.yaml"
 SMALL = (

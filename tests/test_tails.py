@@ -5,9 +5,9 @@ import pytest
 from scipy.special import ndtr
 
 from cumprop import MLP, CumpropError, estimate, random_mlp
-from cumprop.tails import Surrogates, TailSpec, TailTruth, tail_network, threshold
-from cumprop.truth import TruthSpec
-from cumprop.truth_store import load, load_or_extend
+from cumprop.sampling import TailSpec, TailTruth, TruthSpec, load, tail_network, threshold
+from cumprop.sampling.tails import Surrogates
+from cumprop.sampling.truth_store import load_or_extend
 
 
 def spec(**changes):

@@ -9,11 +9,11 @@ from plain_layers import layers as plain_layers
 from trees import layers
 
 import cumprop
-from cumprop.cumulants import Metric, TracePart
 from cumprop.errors import CumpropError
-from cumprop.estimator import Shape
 from cumprop.estimators.cumulant import Cumulant, births
 from cumprop.estimators.cumulant.kinds import Scheme
+from cumprop.estimators.cumulant.symmetric_tensors import Metric, TracePart
+from cumprop.networks import Shape
 
 GOLDENS = sorted((Path(__file__).parent / "goldens").glob("tree_*.npz"))
 WINDOWED = re.compile(r"(?P<what>mean|mu_\d|k3_\d|k4_\d)_w(?P<window>\d)_(?P<response>\d|inf)")

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 import cumprop
-from cumprop import laws
-from cumprop.trust import Signs, looks_random, trust
+from cumprop.contract import Signs, laws, looks_random, trust
 
 DOCS = Path(__file__).parents[1] / "docs"
 ALL = [

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cumprop import CumpropError, streams
-from cumprop.truth import GROUPS, READOUTS, TruthSpec
-from cumprop.truth_store import load, load_or_extend
+from cumprop.sampling import GROUPS, TruthSpec, load
+from cumprop.sampling.truth import READOUTS
+from cumprop.sampling.truth_store import load_or_extend
 
 
 def spec(**changes):

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cumprop import CumpropError, truth_store
+from cumprop import CumpropError
 from cumprop.cli import main
 from cumprop.errors import ConfigError
-from cumprop.jobs import TruthJob
-from cumprop.tails import TailSpec
-from cumprop.truth import TruthSpec
-from cumprop.truth_store import (
+from cumprop.sampling import (
     Gap,
+    TailSpec,
+    TruthSpec,
     gaps,
     load,
-    load_or_extend,
-    merge,
     sample,
     samples_stored,
     stored_specs,
+    truth_store,
 )
+from cumprop.sampling.truth_store import load_or_extend, merge
+from cumprop.sweep.tasks import TruthJob
 
 OLD = Path(__file__).parent / "goldens" / "truth"
 """Three chunks each, as the version before blocks stored them."""

@@ -6,8 +6,8 @@ from scipy.special import ndtr
 
 import cumprop
 from cumprop.activations import Custom
+from cumprop.contract import build
 from cumprop.errors import CumpropError
-from cumprop.estimator import build
 
 SCALES = [1e-12, 1e-7, 1e-3, 1e4, 1e12]
 SMALL = [10.0**-k for k in range(2, 13)]

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cumprop.activations.wick import WickTable
 from cumprop.estimators.cumulant import tree
 from cumprop.estimators.cumulant.kinds import Scheme
 from cumprop.estimators.cumulant.standardised import AffineMap, Standardised, input_of
 from cumprop.flops import counted
-from cumprop.wick import WickTable
 
 SCHEME = Scheme(3, "tree", edgeworth=True)
 

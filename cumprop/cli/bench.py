@@ -14,7 +14,7 @@ from cumprop.cli.options import DIRECTORY, FILE, load_plugins, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
-    from cumprop.estimator import Estimator
+    from cumprop.contract import Estimator
 
 SIZE = click.IntRange(min=1)
 
@@ -69,11 +69,10 @@ def bench(
     Example:
       cumprop bench --width 256 --depth 4 --order 3 --estimator cumulant:order=2,kind=augmented
     """
-    from cumprop import bench as benchmark
-    from cumprop import overhead
-    from cumprop.known_errors import KnownErrors
-    from cumprop.provenance import cores
-    from cumprop.speed import QUICK, Effort
+    from cumprop.reproduction import benchmark, sweep_overhead
+    from cumprop.reproduction.reference_scores import KnownErrors
+    from cumprop.reproduction.throughput import QUICK, Effort
+    from cumprop.results.provenance import cores
 
     if figures is not None and len({*widths}) < 3:
         raise ConfigError("--figures draws a law in the width: give --width three times")
@@ -90,8 +89,8 @@ def bench(
     )
     if not words:
         print("overhead of a sweep", file=sys.stderr)
-        n_cells = overhead.QUICK if quick else overhead.N_CELLS
-        report["overhead"] = overhead.measure(n_cells, cores(), path.parent)
+        n_cells = sweep_overhead.QUICK if quick else sweep_overhead.N_CELLS
+        report["overhead"] = sweep_overhead.measure(n_cells, cores(), path.parent)
     benchmark.write(report, path)
     print(as_text(report))
     print(f"\n{path}", file=sys.stderr)
@@ -105,8 +104,8 @@ def bench(
 
 
 def _estimator(word: str) -> Estimator:
-    from cumprop import yaml_loader
-    from cumprop.estimator import build
+    from cumprop.contract import build
+    from cumprop.experiments import yaml_loader
 
     name, _, settings = word.partition(":")
     parameters = {}

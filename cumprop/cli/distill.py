@@ -31,27 +31,28 @@ def distill(
     """
     from tqdm import tqdm
 
-    from cumprop import distillation, distillation_config, distillation_runs
-    from cumprop.provenance import cores
+    from cumprop.experiments import distillation_config
+    from cumprop.results.provenance import cores
+    from cumprop.training import distillation, runs
 
     experiment = distillation_config.load(config, scale, sets)
     distillation.require_torch()
     folder = results / config.stem
     planned = distillation_config.runs(experiment, config.stem)
-    kept = sum(distillation_runs.is_stored(run, folder / "parts") for run in planned)
+    kept = sum(runs.is_stored(run, folder / "parts") for run in planned)
     print(
         f"{len(planned)} runs ({kept} already there); results go to {folder / 'parts'}",
         file=sys.stderr,
     )
     failed = []
     with tqdm(total=len(planned) - kept, unit="run", disable=kept == len(planned)) as bar:
-        for run, status in distillation_runs.run_all(planned, folder, jobs or cores()):
+        for run, status in runs.run_all(planned, folder, jobs or cores()):
             bar.set_postfix_str(run.label, refresh=False)
             bar.update()
             if status.startswith("failed"):
                 failed.append(f"{run.label}: {status}")
     for line in failed:
         print(line, file=sys.stderr)
-    print(text.table(distillation_runs.summary(distillation_runs.read(folder))))
+    print(text.table(runs.summary(runs.read(folder))))
     print(f"\nfigure: cumprop plot {folder}", file=sys.stderr)
     return 3 if failed else 0

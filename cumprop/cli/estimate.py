@@ -19,7 +19,7 @@ from cumprop.errors import ConfigError, CumpropError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from cumprop.estimator import Estimate, Estimator
+    from cumprop.contract import Estimate, Estimator
     from cumprop.networks import MLP
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -93,8 +93,8 @@ def estimate(
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
     """
-    from cumprop.estimator import build, build_for
-    from cumprop.importers import load
+    from cumprop.contract import build, build_for
+    from cumprop.networks.importers import load
 
     if form == "parquet" and out is None:
         raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
@@ -151,7 +151,7 @@ def _input(option: str, value: str | None) -> ArrayLike | None:
     """A number, or the array in a file; a table of one row or one column is a vector."""
     import numpy as np
 
-    from cumprop.importers.parts import check_memory, naming
+    from cumprop.networks.importers.parts import check_memory, naming
 
     if value is None:
         return None
@@ -178,7 +178,7 @@ def _input(option: str, value: str | None) -> ArrayLike | None:
 
 
 def _parsed(sets: tuple[str, ...]) -> dict[str, Any]:
-    from cumprop import yaml_loader
+    from cumprop.experiments import yaml_loader
 
     parameters = {}
     for setting in sets:
@@ -191,7 +191,7 @@ def _parsed(sets: tuple[str, ...]) -> dict[str, Any]:
 
 def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
     """Estimate means; also a covariance if "cov" is wanted, or where it can be had if "std" is."""
-    from cumprop.estimator import estimate
+    from cumprop.contract import estimate
 
     try:
         return estimate(network, backend, cov=wanted != "mean", seed=seed)
@@ -206,7 +206,7 @@ def _draw(picture: Path, network: MLP, backend: Estimator, result: Estimate, see
     from dataclasses import asdict
 
     from cumprop import streams
-    from cumprop.estimator import build
+    from cumprop.contract import build
     from cumprop.plots import sampled_check, style
 
     sampling = build("monte_carlo", n_samples=CHECK_SAMPLES, design="antithetic")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cumprop import files
 from cumprop.cli import text
 from cumprop.cli.options import (
     DIRECTORY,
@@ -28,7 +29,7 @@ from cumprop.errors import ConfigError, CumpropError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cumprop.sweep import Plan
+    from cumprop.sweep.sweep import Plan
 
 
 @click.command()
@@ -68,7 +69,7 @@ def sweep(
       cumprop sweep configs/depths.yaml --engine dask --scheduler tcp://head:8786
       cumprop sweep configs/depths.yaml configs/grid.yaml --scale paper --shard 1/8
     """
-    from cumprop.sweep import plan, run_all, shared
+    from cumprop.sweep.sweep import plan, run_all, shared
 
     load_plugins(plugins)
     where = place(engine, jobs, scheduler)
@@ -147,15 +148,14 @@ def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
     Example:
       cumprop report results/ --markdown REPRODUCTION.md
     """
-    from cumprop import store
-    from cumprop.report import report as reported
+    from cumprop.reproduction.report import report as reported
 
     found = reported(directory)
     written = {out or directory / "report.html": found.html()}
     if markdown is not None:
         written[markdown] = found.markdown(markdown.parent)
     for path, content in written.items():
-        store.write_text(path, content)
+        files.write_text(path, content)
         print(path)
     print(f"{len(found.judged)} claims: {found.counts}", file=sys.stderr)
 
@@ -171,8 +171,8 @@ def status(directory: Path) -> None:
     Example:
       cumprop status results/
     """
-    from cumprop import store
-    from cumprop.status import status as standing
+    from cumprop.results import store
+    from cumprop.sweep.status import status as standing
 
     found = [standing(folder) for folder in store.config_folders(directory)]
     rows = [
@@ -210,7 +210,7 @@ def validate(configs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
 
 
 def _problems(path: Path) -> Iterator[str]:
-    from cumprop import config
+    from cumprop.experiments import config
 
     try:
         for scale in (None, *config.scales(path)):
@@ -224,7 +224,7 @@ def _problems(path: Path) -> Iterator[str]:
 
 def _check(path: Path, scale: str | None) -> None:
     """Refuse a configuration with problems, whichever command it is for."""
-    from cumprop import config, distillation_config
+    from cumprop.experiments import config, distillation_config
 
     command = config.read(path, scale).child("command")
     if command and command.value == distillation_config.COMMAND:
@@ -234,8 +234,8 @@ def _check(path: Path, scale: str | None) -> None:
 
 
 def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
-    from cumprop.forecast import forecast, overview
-    from cumprop.sweep import remaining
+    from cumprop.sweep.forecast import forecast, overview
+    from cumprop.sweep.sweep import remaining
 
     plans = remaining(asked, results)
     stored = sum(len(one.cells) for one in asked) - sum(len(one.cells) for one in plans)
@@ -279,7 +279,7 @@ def _minutes(minutes: float) -> str:
 
 
 def _score_table(directory: Path) -> str:
-    from cumprop import scores, tail_scores
+    from cumprop.results import scores, tail_scores
 
     scored = scores.score(directory)
     points = scores.summary(scored).to_dict("records")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cumprop.engines import ENGINES
 from cumprop.errors import ConfigError
+from cumprop.sweep.engines import ENGINES
 
 if TYPE_CHECKING:
-    from cumprop.engines import Place
-    from cumprop.experiment import Config
+    from cumprop.experiments.models import Config
+    from cumprop.sweep.engines import Place
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -79,8 +79,8 @@ def run_options(command: F) -> F:
 
 def place(engine: str, jobs: int | None, scheduler: str | None) -> Place:
     """Where the options say that jobs run."""
-    from cumprop.engines import Place
-    from cumprop.provenance import cores
+    from cumprop.results.provenance import cores
+    from cumprop.sweep.engines import Place
 
     if scheduler is not None and engine != "dask":
         raise ConfigError(f"--scheduler goes with --engine dask, not {engine}")
@@ -89,7 +89,7 @@ def place(engine: str, jobs: int | None, scheduler: str | None) -> Place:
 
 def load_plugins(plugins: tuple[Path, ...]) -> None:
     """Register the estimators of plugin files."""
-    from cumprop.plugins import load_plugin
+    from cumprop.contract import load_plugin
 
     for path in plugins:
         load_plugin(path)
@@ -97,6 +97,7 @@ def load_plugins(plugins: tuple[Path, ...]) -> None:
 
 def checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
     """The configuration of a sweep; raises ConfigError with every problem."""
-    from cumprop import config, plots
+    from cumprop import plots
+    from cumprop.experiments import config
 
     return config.load(path, scale, sets, figures=plots.available())

@@ -14,7 +14,7 @@ from cumprop.errors import CumpropError
 if TYPE_CHECKING:
     import numpy as np
 
-    from cumprop.estimator import Estimate
+    from cumprop.contract import Estimate
 
 ROWS = 20
 """Outputs a printed table shows; the other formats have them all."""
@@ -32,7 +32,7 @@ def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
     A status "unreliable" comes first. Of the others, which are alike, the first that is not "ok"
     counts.
     """
-    from cumprop.printing import as_list, is_unreliable, per_output
+    from cumprop.contract.printing import as_list, is_unreliable, per_output
 
     runs, known = [result, *others], per_output(result)
     components: dict[str, int] = {}
@@ -70,8 +70,8 @@ def write(report: dict[str, Any], form: str, out: Path | None) -> None:
     On stderr stand the notes that the output leaves out, and always, unless a table on the screen
     has it, why numbers are unreliable.
     """
-    from cumprop.printing import is_unreliable
-    from cumprop.store import write_atomically
+    from cumprop.contract.printing import is_unreliable
+    from cumprop.files import write_atomically
 
     notes = _notes(report)
     if form in ("csv", "parquet"):
@@ -142,7 +142,7 @@ def _as_table(report: dict[str, Any]) -> str:
 
 def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
     """A row per output, every number to two digits of its error, as far as that is known."""
-    from cumprop.printing import NORMAL_QUANTILE, interval, std_words
+    from cumprop.contract.printing import NORMAL_QUANTILE, interval, std_words
 
     half_width = report["half_width"]
     if half_width is None and report["stderr"] is not None:
@@ -172,7 +172,7 @@ def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
     """A number and, where they are known, the ends of its 95% interval."""
-    from cumprop.printing import to_error
+    from cumprop.contract.printing import to_error
 
     if ends is None:
         return to_error(value, None)
@@ -183,7 +183,7 @@ def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
 
 def _notes(report: dict[str, Any]) -> list[str]:
     """What is unreliable, if anything is, on a line of its own before what the report took."""
-    from cumprop.printing import expected_words, is_unreliable, status_words
+    from cumprop.contract.printing import expected_words, is_unreliable, status_words
 
     status = status_words(report["status"])
     cost = f"{report['flops']:.3g} FLOPs, {report['seconds']:.3g} s"

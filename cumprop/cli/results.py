@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cumprop import files
 from cumprop.cli import text
 from cumprop.cli.options import directory_argument, format_option, out_option
 from cumprop.errors import ConfigError
@@ -43,7 +44,7 @@ def compact(directory: Path) -> None:
     Example:
       cumprop results compact results/relu_w256
     """
-    from cumprop import compaction, store
+    from cumprop.results import compaction, store
 
     found = map(compaction.compact, store.config_folders(directory))
     print(text.table([asdict(one) for one in found]))
@@ -61,7 +62,7 @@ def verify(directory: Path) -> int:
     Example:
       cumprop results verify results/
     """
-    from cumprop import store, verification
+    from cumprop.results import store, verification
 
     examined = {f.resolve().name: verification.verify(f) for f in store.config_folders(directory)}
     problems = [problem for _, found in examined.values() for problem in found]
@@ -88,19 +89,19 @@ def query(sql: str, directory: Path, form: str, out: Path | None) -> None:
     Example:
       cumprop results query "SELECT estimator, count(*) AS cells FROM parts GROUP BY estimator"
     """
-    from cumprop import parts, queries, store
+    from cumprop.results import part_files, queries
 
     if form == "parquet" and out is None:
         raise ConfigError("--format parquet: name a file, as in --out rows.parquet")
     found = queries.query(directory, sql)
     if form == "parquet":
-        content = parts.plain_bytes(found)
+        content = part_files.plain_bytes(found)
     else:
         content = (_written(found, form) + "\n").encode()
     if out is None:
         print(content.decode(), end="")
     else:
-        store.write_atomically(out, lambda file: file.write(content))
+        files.write_atomically(out, lambda file: file.write(content))
 
 
 def _written(found: pa.Table, form: str) -> str:

@@ -12,7 +12,7 @@ from cumprop.cli import report
 from cumprop.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cumprop.estimator import Estimate
+    from cumprop.contract import Estimate
     from cumprop.networks import MLP
 
 Run = Callable[["MLP"], "Estimate"]
@@ -43,8 +43,8 @@ class Tail:
         """
         import numpy as np
 
-        from cumprop.probabilities import interval
-        from cumprop.quantiles import standardised
+        from cumprop.contract.probabilities import interval
+        from cumprop.functionals import standardised
 
         if self.sign == ">":
             estimate, name = run(network.above(self.threshold)), "above"
@@ -81,7 +81,7 @@ class Quantiles:
     ) -> tuple[dict[str, Any], list[Estimate]]:
         """The part of the report, and the estimates it took."""
         from cumprop import streams
-        from cumprop.quantiles import quantiles
+        from cumprop.functionals import quantiles
 
         rng = streams.sampling(seed, network.shape.width)
         found = quantiles(run, network, self.probabilities, outputs, n_samples, rng)

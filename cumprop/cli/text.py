@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cumprop.printing import cell, table
+from cumprop.contract.printing import cell, table
 
 __all__ = ["cell", "size", "table"]
 

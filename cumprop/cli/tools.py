@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cumprop import files
 from cumprop.cli import text
 from cumprop.cli.options import load_plugins, plugin_option, results_option
 
@@ -23,7 +24,7 @@ def list_(plugins: tuple[Path, ...]) -> None:
     from dataclasses import MISSING, fields
 
     from cumprop import activations, plots
-    from cumprop.estimator import available, get, unavailable
+    from cumprop.contract import available, get, unavailable
 
     load_plugins(plugins)
     print("estimators")
@@ -51,7 +52,8 @@ def doctor(results: Path) -> int:
     Example:
       cumprop doctor --results results/
     """
-    from cumprop import memory, provenance
+    from cumprop import memory
+    from cumprop.results import provenance
 
     print(f"{'machine':<16}{provenance.cpu()}, {provenance.cores()} cores")
     print(f"{'memory':<16}{text.size(memory.free_memory())} free")
@@ -89,10 +91,9 @@ def _version(package: str) -> str | None:
 
 
 def _writable(folder: Path) -> bool:
-    from cumprop import store
 
     try:
-        store.write_atomically(folder / ".writable", lambda file: file.write(b""))
+        files.write_atomically(folder / ".writable", lambda file: file.write(b""))
         (folder / ".writable").unlink()
     except OSError:
         return False

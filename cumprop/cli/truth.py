@@ -13,7 +13,7 @@ from cumprop.cli.options import checked, directory_argument, place, run_options
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
-    from cumprop.truth import TruthSpec
+    from cumprop.sampling import TruthSpec
 
 
 @click.group()
@@ -52,7 +52,7 @@ def extend(
       cumprop truth extend configs/relu_w256.yaml --n-samples 1e9
       cumprop truth extend results/ --n-samples 1e8 --engine slurm --jobs 64
     """
-    from cumprop.sweep import sample
+    from cumprop.sweep.sweep import sample
 
     if not 2 <= n_samples < 1e18:
         raise ConfigError(f"--n-samples {n_samples:g}: give at least 2, as in 1e9")
@@ -61,7 +61,7 @@ def extend(
             raise ConfigError("--set goes with a CONFIG, not with a folder")
         results, specs = source, _stored(source)
     else:
-        from cumprop.cells import truth_specs
+        from cumprop.experiments.grid import truth_specs
 
         config = checked(source, scale, sets)
         specs = [*{spec.key: spec for spec in truth_specs(config).values()}.values()]
@@ -82,7 +82,7 @@ def list_(directory: Path) -> None:
     Example:
       cumprop truth list results/
     """
-    from cumprop.truth_store import samples_stored
+    from cumprop.sampling import samples_stored
 
     rows = [
         {
@@ -102,7 +102,7 @@ def list_(directory: Path) -> None:
 
 def _stored(results: Path) -> list[TruthSpec]:
     """What is sampled below a results root, by shape."""
-    from cumprop.truth_store import stored_specs
+    from cumprop.sampling import stored_specs
 
     found = stored_specs(results / "truth")
     if not found:

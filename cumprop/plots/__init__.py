@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cumprop import files
 from cumprop.errors import CumpropError
 
 _BACKEND = os.environ.get("MPLBACKEND", "")
@@ -50,7 +51,6 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
             raise CumpropError(
                 f"unknown figure {name!r}; the known ones are {', '.join(available())}"
             )
-    from cumprop import store
     from cumprop.plots import style
 
     written: list[Path] = []
@@ -60,7 +60,7 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
             try:
                 with style.context():
                     written += style.save(
-                        draw(rows), Path(out) / f"{store.shortened(config)}_{name}"
+                        draw(rows), Path(out) / f"{files.shortened(config)}_{name}"
                     )
             except CumpropError as error:
                 if figures:
@@ -76,17 +76,18 @@ def tables(results: Path, figures: list[str] | None = None) -> Iterator[tuple[st
 
     These are `figures`, or those that its YAML asks for, or all: as many as draw such rows.
     """
-    from cumprop import distillation_runs, scores, store
+    from cumprop.results import scores, store
+    from cumprop.training import runs
 
     def fitting(config: str, drawing: set[str]) -> list[str]:
         asked = figures or store.planned_figures(results, config) or available()
         return [name for name in asked if name in drawing]
 
-    distilled = distillation_runs.folders(results)
-    of_runs = {*distillation_runs.FIGURES}
+    distilled = runs.folders(results)
+    of_runs = {*runs.FIGURES}
     for folder in distilled:
         name = folder.resolve().name
-        yield name, distillation_runs.read(folder), fitting(name, of_runs)
+        yield name, runs.read(folder), fitting(name, of_runs)
     if scores.config_folders(results) or not distilled:
         of_scores = {*available()} - of_runs
         for config, rows in scores.score(results).groupby("config", sort=False):

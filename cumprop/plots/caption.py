@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cumprop.scores import PROBLEM
+from cumprop.results.scores import PROBLEM
 
 _WORDS = {
     "relu": "ReLU", "gelu": "GELU", "he": "He", "critical": "critical",

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style
-from cumprop.printing import is_unreliable
 
 LINES = {1: "-", 2: "--", 5: ":"}
 """Times the expected error, and how the line there is drawn."""
@@ -21,7 +21,7 @@ LINES = {1: "-", 2: "--", 5: ":"}
 def draw(scores: pd.DataFrame) -> Figure:
     """One point per estimate of outputs: √vn-MSE over `expected_error`, both in output s.d.
 
-    `scores` is one configuration's part of `cumprop.scores.score`. Points above the dotted line are
+    `scores` is one configuration's part of `results.scores.score`. Points above the dotted line are
     more than 5 times as wrong as they say. Raises CumpropError where no row has an expected error.
     """
     points = _points(scores)

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cumprop.errors import CumpropError
-from cumprop.flop_polynomials import PAPER, Polynomial
 from cumprop.plots import style
 from cumprop.plots.caption import words
+from cumprop.results.flop_polynomials import PAPER, Polynomial
 
 _CURVE = ["order", "kind", "engine"]
 

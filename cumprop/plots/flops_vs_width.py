@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from cumprop.errors import CumpropError
 from cumprop.plots import scaling, style, tradeoff
 from cumprop.plots.caption import title, words
-from cumprop.power_laws import PowerLaw
+from cumprop.results.power_laws import PowerLaw
 
 LEAST_WIDTHS = 3
 
@@ -24,7 +24,7 @@ _CURVE = ["estimator", "order", "kind", "engine", "metric", "truncation", "desig
 def draw(rows: pd.DataFrame) -> Figure:
     """One panel per depth and kind of network: FLOPs of every estimator over the width.
 
-    `rows` are scores, or `cumprop.bench.rows` of a benchmark. Sampling is shown by the FLOPs of one
+    `rows` are scores, or `benchmark.rows` of a benchmark. Sampling is shown by the FLOPs of one
     forward pass. The lines are least squares in log-log. Raises CumpropError for fewer than three
     widths.
     """

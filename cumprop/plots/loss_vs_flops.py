@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cumprop.distillation_runs import RUNAWAY, Row, diverged, evaluated_steps, groups
 from cumprop.plots import caption, style
+from cumprop.training.runs import RUNAWAY, Row, diverged, evaluated_steps, groups
 
 Array = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ _GREY = "#777777"
 def draw(rows: Sequence[Row]) -> Figure:
     """One panel per shape and order: the true loss of both methods at the FLOPs spent.
 
-    `rows` are `cumprop.distillation_runs.read`. Lines are medians over seeds, bands their middle
+    `rows` are `cumprop.training.runs.read`. Lines are medians over seeds, bands their middle
     half; a run counts as infinite loss once it has diverged, and its end is a cross.
     """
     curves = [_Curve.of(method, runs) for (*_, method), runs in groups(rows).items()]

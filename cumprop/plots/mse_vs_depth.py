@@ -11,7 +11,7 @@ from cumprop.plots import scaling
 def draw(scores: pd.DataFrame) -> Figure:
     """One panel per width and kind of network: vn-MSE of the cumulants over the depth.
 
-    `scores` is one configuration's part of `cumprop.scores.score`; the paper has L^K at order K.
+    `scores` is one configuration's part of `results.scores.score`; the paper has L^K at order K.
     Raises CumpropError for a single depth.
     """
     about = "Networks of one seed are the same at all depths, read at different layers."

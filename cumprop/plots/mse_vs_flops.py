@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cumprop.estimator import Shape, build
+from cumprop.contract import build
+from cumprop.networks import Shape
 from cumprop.plots import tradeoff
 from cumprop.plots.tradeoff import Cost, Point
 
@@ -15,7 +16,7 @@ _MANY_SAMPLES = 1_000_000  # makes what sampling does only once negligible
 def draw(scores: pd.DataFrame) -> Figure:
     """One panel per problem: the vn-MSE of every estimator at its FLOPs, with 95% intervals.
 
-    `scores` is one configuration's part of `cumprop.scores.score`.
+    `scores` is one configuration's part of `results.scores.score`.
     """
     words = ("fewer\nFLOPs than iid", "more\nFLOPs than iid")
     return tradeoff.draw(scores, Cost("flops", "FLOPs", *words, flops_per_sample), "")

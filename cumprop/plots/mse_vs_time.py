@@ -13,7 +13,7 @@ from cumprop.plots.tradeoff import Cost, Point
 def draw(scores: pd.DataFrame) -> Figure:
     """One panel per problem: the vn-MSE of every estimator at its seconds, with 95% intervals.
 
-    `scores` is one configuration's part of `cumprop.scores.score`. The lines of sampling go at the
+    `scores` is one configuration's part of `results.scores.score`. The lines of sampling go at the
     speed of its fastest run. Raises CumpropError where times were taken under different conditions
     (processor, BLAS, threads, workers): such seconds cannot be compared.
     """

@@ -6,13 +6,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cumprop.plots import scaling
-from cumprop.power_laws import ASYMPTOTIC
+from cumprop.results.power_laws import ASYMPTOTIC
 
 
 def draw(scores: pd.DataFrame) -> Figure:
     """One panel per depth and kind of network: vn-MSE of the cumulants over the width.
 
-    `scores` is one configuration's part of `cumprop.scores.score`. Theory has n^-K at order K;
+    `scores` is one configuration's part of `results.scores.score`. Theory has n^-K at order K;
     that is a law of large widths, so the smaller ones are drawn and not fitted. Raises CumpropError
     for a single width.
     """

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
-from cumprop.scores import GROUP, PROBLEM
-from cumprop.tail_scores import WORST, relative_errors
+from cumprop.results.scores import GROUP, PROBLEM
+from cumprop.results.tail_scores import WORST, relative_errors
 
 _HIGHEST = 30.0
 """Relative errors above are of no use to anybody: curves leave the figure there."""
@@ -22,7 +22,7 @@ _HIGHEST = 30.0
 def draw(scores: pd.DataFrame) -> Figure:
     """One panel per problem and number of samples: √(Σ (e − p)²/Σ p²) by bucket of p.
 
-    `scores` is one configuration's part of `cumprop.scores.score`. Buckets of which most neurons
+    `scores` is one configuration's part of `results.scores.score`. Buckets of which most neurons
     were dropped are left out. Numbers above are neurons in a bucket, the dashed line is 1/N, and
     the estimate 0 has relative error 1. Raises CumpropError where no readout is a tail.
     """

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cumprop.estimator import Estimate
+from cumprop.contract import Estimate
 from cumprop.networks import MLP
 from cumprop.plots import caption, style
 

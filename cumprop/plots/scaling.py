@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
-from cumprop.power_laws import PowerLaw, error_law
-from cumprop.scores import GROUP, PROBLEM
+from cumprop.results.power_laws import PowerLaw, error_law
+from cumprop.results.scores import GROUP, PROBLEM
 
 Note = tuple[float, float, str, str]
 """x, y, text and colour."""
@@ -26,7 +26,7 @@ _LINE = 9.0  # points from one note to the next
 def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: str) -> Figure:
     """One panel per problem: vn-MSE of the cumulants over `column`, with fitted power laws.
 
-    `fraction` bounds the range of the fit as `cumprop.power_laws.error_law` says. `about` ends the
+    `fraction` bounds the range of the fit as `power_laws.error_law` says. `about` ends the
     caption. Raises CumpropError for a single width or depth.
     """
     scores = scores[scores["estimator"] == "cumulant"]

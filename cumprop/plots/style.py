@@ -22,7 +22,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from cumprop.store import write_atomically
+from cumprop.files import write_atomically
 
 Array = NDArray[np.float64]
 

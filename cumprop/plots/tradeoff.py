@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cumprop.plots import caption, style
-from cumprop.scores import PROBLEM, summary
+from cumprop.results.scores import PROBLEM, summary
 
 _USUAL = {"engine": "auto", "metric": "exact", "truncation": "corrected"}
 
@@ -120,7 +120,7 @@ def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
 
 
 def points(scores: pd.DataFrame) -> list[Point]:
-    """The rows of `cumprop.scores.summary` with a score, each with what is drawn of it."""
+    """The rows of `cumprop.results.scores.summary` with a score, each with what is drawn of it."""
     return [_point(row) for row in summary(scores).to_dict("records") if row["n_seeds"] > 0]
 
 

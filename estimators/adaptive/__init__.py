@@ -10,15 +10,14 @@ import numpy as np
 from scipy.special import chdtri
 
 from cumprop import streams
-from cumprop.blending import CONFIDENCE
-from cumprop.designs import block_size
+from cumprop.contract import Cost, Estimate, Estimator, build, register
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, build, register
-from cumprop.ladder import LADDER, Expansion, effective_inputs
-from cumprop.networks import MLP
-from cumprop.replicates import FEWEST
+from cumprop.networks import MLP, Shape
+from cumprop.sampling import FEWEST, block_size
 
+from ..blend.weights import CONFIDENCE
 from .decision import SPREAD
+from .error_laws import LADDER, Expansion, effective_inputs
 from .search import SAMPLED, Search
 
 TYPICAL_UNEXPLAINED = 0.2
@@ -34,7 +33,7 @@ class Adaptive(Estimator):
 
     The orders 2, 3, tree and 4 of `cumulant` run one after the other while sampling would take
     more. An order answers only if its expected error is within the tolerance with room to spare,
-    1.3 times where the network looks random (`cumprop.trust.looks_random`), 2 times elsewhere, and
+    1.3 times where the network looks random (`contract.looks_random`), 2 times elsewhere, and
     if `screen` or more passes agree with its means of all layers. Otherwise samples answer; where
     the network looks random they are averaged with the last order, weighed by its expected error.
     Samples are drawn until the means, and with `cov` the standard deviations, meet the tolerance

@@ -11,34 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from cumprop.blending import CONFIDENCE, Blended, is_finite
-from cumprop.designs import SCRAMBLINGS, block_size
+from cumprop.contract import Estimate, Signs, build, looks_random
 from cumprop.errors import CumpropError
-from cumprop.estimator import Estimate, build
 from cumprop.flops import Flops, counting, plain
-from cumprop.ladder import (
-    CHEAP,
-    LADDER,
-    QUANTILE,
-    Expansion,
-    Rung,
-    diverging,
-    effective_inputs,
-    unexplained,
-)
 from cumprop.memory import free_memory
 from cumprop.networks import MLP
-from cumprop.replicates import (
+from cumprop.sampling import (
     FEWEST,
     GROUPS,
+    SCRAMBLINGS,
     UNSEEN,
     Replicates,
     added,
+    block_size,
     replicates,
     standardised,
 )
-from cumprop.trust import Signs, looks_random
 
+from ..blend.weights import CONFIDENCE, Blended, is_finite
 from ..cumulant import independent
 from .decision import (
     DOUBTED,
@@ -53,6 +43,16 @@ from .decision import (
     Sample,
     Seen,
     next_step,
+)
+from .error_laws import (
+    CHEAP,
+    LADDER,
+    QUANTILE,
+    Expansion,
+    Rung,
+    diverging,
+    effective_inputs,
+    unexplained,
 )
 
 if TYPE_CHECKING:

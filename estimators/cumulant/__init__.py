@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from cumprop.activations import TOLERANCE
+from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
 from cumprop.errors import CumpropError
-from cumprop.estimator import Cost, Estimate, Estimator, Shape, register
-from cumprop.flops import counting, plain
+from cumprop.flops import counting, metering, plain
 from cumprop.memory import free_memory
-from cumprop.phantoms import metering, phantom_network
-from cumprop.quadrature import TOLERANCE
-from cumprop.trust import trust
+from cumprop.networks import Shape
 
 from . import augmented3, dense, structured2, structured3, structured4, tree
 from .births import Window

@@ -18,15 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import (
-    DiagonalMetric,
-    Metric,
-    TracePart,
-    diagonal,
-    off_diagonal,
-    radial_core,
-    zero_coincidences,
-)
 from cumprop.flops import component
 from cumprop.networks import MLP
 
@@ -36,6 +27,15 @@ from .engine import KnownSlices, Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .legs import Legs
 from .standardised import Coefficients, Standardised, Wanted
+from .symmetric_tensors import (
+    DiagonalMetric,
+    Metric,
+    TracePart,
+    diagonal,
+    off_diagonal,
+    radial_core,
+    zero_coincidences,
+)
 
 Array = NDArray[Any]
 

@@ -10,10 +10,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cumprop.cumulants import Slices, TracePart, diagonal, zero_coincidences
-
 from .legs import Legs
 from .quartic import Quartic, Reading, Squares
+from .symmetric_tensors import (
+    Slices,
+    TracePart,
+    diagonal,
+    zero_coincidences,
+)
 
 Array = NDArray[Any]
 

@@ -13,23 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import (
-    DiagonalMetric,
-    Slices,
-    TracePart,
-    assemble,
-    broadcast_product,
-    diagonal,
-    lookup,
-    radial_core,
-    repeated_pairs,
-    trace_slices,
-    zero_coincidences,
-)
-from cumprop.diagrams import Block, Diagram, cumulant_diagrams, partitions, support
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
+from .diagrams import (
+    Block,
+    Diagram,
+    cumulant_diagrams,
+    partitions,
+    support,
+)
 from .engine import Propagated, metric_scales
 from .evidence import Evidence
 from .kinds import Scheme
@@ -41,6 +34,19 @@ from .standardised import (
     standard_input,
     standardised,
     wick_coefficients,
+)
+from .symmetric_tensors import (
+    DiagonalMetric,
+    Slices,
+    TracePart,
+    assemble,
+    broadcast_product,
+    diagonal,
+    lookup,
+    radial_core,
+    repeated_pairs,
+    trace_slices,
+    zero_coincidences,
 )
 
 Array = NDArray[Any]

@@ -9,12 +9,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import lookup
-from cumprop.diagrams import Block
+from cumprop.contract import Signs
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
-from cumprop.trust import Signs
 
+from .diagrams import Block
 from .evidence import Evidence
 from .standardised import (
     AffineMap,
@@ -26,6 +25,7 @@ from .standardised import (
     standardised_map,
     wick_coefficients,
 )
+from .symmetric_tensors import lookup
 
 Array = NDArray[Any]
 

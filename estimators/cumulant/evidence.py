@@ -1,4 +1,4 @@
-"""Signs of a propagation's own errors (`cumprop.trust.Signs`), gathered layer by layer."""
+"""Signs of a propagation's own errors (`cumprop.contract.Signs`), gathered layer by layer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import diagonal
+from cumprop.contract import Signs
 from cumprop.flops import component, counted, detached, not_counting, on_host, plain
-from cumprop.trust import Signs
 
 from .standardised import AffineMap, Coefficients, Standardised
+from .symmetric_tensors import diagonal
 
 Array = NDArray[Any]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import diagonal
+from cumprop.contract import Signs
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
-from cumprop.trust import Signs
 
 from .evidence import Evidence
 from .standardised import AffineMap, expected, standard_input, standardised, wick_coefficients
+from .symmetric_tensors import diagonal
 
 Array = NDArray[Any]
 

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from cumprop.cumulants import Slices, lookup, zero_coincidences
-from cumprop.diagrams import Block
-
 from .dense import PowerCumulants, evaluate, slice_of_x
+from .diagrams import Block
 from .engine import KnownSlices
 from .kinds import Scheme
 from .standardised import Coefficients
+from .symmetric_tensors import Slices, lookup, zero_coincidences
 
 Array = NDArray[Any]
 DERIVATIVES = range(6)

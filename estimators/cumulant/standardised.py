@@ -11,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation
-from cumprop.closed_forms import convenient_unit, power
-from cumprop.cumulants import DiagonalMetric, Metric, diagonal
+from cumprop.activations import Activation, HermiteTable, convenient_unit, power
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, not_counting, occurs
 from cumprop.networks import MLP
-from cumprop.wick import HermiteTable
+
+from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 
 Array = NDArray[Any]
 

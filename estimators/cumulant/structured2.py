@@ -10,13 +10,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cumprop.cumulants import diagonal
 from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .standardised import Coefficients, Standardised, Wanted
+from .symmetric_tensors import diagonal
 
 Array = NDArray[Any]
 

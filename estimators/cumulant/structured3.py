@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import diagonal, zero_coincidences
 from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .standardised import Coefficients, Standardised, Wanted
+from .symmetric_tensors import diagonal, zero_coincidences
 
 Array = NDArray[Any]
 

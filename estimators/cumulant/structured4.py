@@ -21,17 +21,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import TracePart, diagonal, off_diagonal, transform_legs
-from cumprop.diagrams import Block
-from cumprop.flops import component
+from cumprop.flops import alike, component
 from cumprop.networks import MLP
-from cumprop.phantoms import alike
 
 from .dense import PowerCumulants, Sliced, slice_of_x
+from .diagrams import Block
 from .edges import Edges
 from .engine import KnownSlices, Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .standardised import Coefficients, Standardised, Wanted
+from .symmetric_tensors import (
+    TracePart,
+    diagonal,
+    off_diagonal,
+    transform_legs,
+)
 
 Array = NDArray[Any]
 

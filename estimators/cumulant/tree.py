@@ -16,13 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.cumulants import (
-    Slices,
-    TracePart,
-    diagonal,
-    radial_core,
-    zero_coincidences,
-)
 from cumprop.flops import component
 from cumprop.networks import MLP
 
@@ -33,6 +26,13 @@ from .legs import Legs
 from .pairs import SlicesOfX
 from .quartic import Quartic, Reading
 from .standardised import Coefficients, Standardised, Wanted
+from .symmetric_tensors import (
+    Slices,
+    TracePart,
+    diagonal,
+    radial_core,
+    zero_coincidences,
+)
 
 Array = NDArray[Any]
 

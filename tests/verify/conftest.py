@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 
-from cumprop.provenance import cores, provenance
-from cumprop.scores import mse_between, total_interval
-from cumprop.truth import TruthSpec
-from cumprop.truth_store import load_or_extend
+from cumprop.results.provenance import cores, provenance
+from cumprop.results.scores import mse_between, total_interval
+from cumprop.sampling import TruthSpec
+from cumprop.sampling.truth_store import load_or_extend
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER.parents[1] / "docs" / "VERIFIED.md"

@@ -8,7 +8,7 @@ import cumprop
 from cumprop import streams
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
-from cumprop.scores import mse_between
+from cumprop.results.scores import mse_between
 
 pytestmark = pytest.mark.verify
 

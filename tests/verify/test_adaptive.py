@@ -11,15 +11,15 @@ from scipy.special import chdtri, stdtrit
 from threadpoolctl import threadpool_limits
 
 import cumprop
-from cumprop.designs import rounded
 from cumprop.estimators.adaptive import Adaptive
+from cumprop.estimators.adaptive.error_laws import LADDER
 from cumprop.estimators.blend import Blend
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
-from cumprop.ladder import LADDER
-from cumprop.provenance import cores
-from cumprop.replicates import replicates, standardised
-from cumprop.scores import mse_between
+from cumprop.results.provenance import cores
+from cumprop.results.scores import mse_between
+from cumprop.sampling import replicates, standardised
+from cumprop.sampling.designs import rounded
 
 pytestmark = pytest.mark.verify
 

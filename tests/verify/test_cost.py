@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop.estimator import Shape
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
 from cumprop.memory import traced_peak
+from cumprop.networks import Shape
 
 pytestmark = pytest.mark.verify
 

@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cumprop import compaction, parts, store
-from cumprop.config import load
-from cumprop.plugins import load_plugin, temporary_plugins
-from cumprop.sweep import plan, run
+from cumprop.contract import load_plugin
+from cumprop.contract.plugins import temporary_plugins
+from cumprop.experiments import columns
+from cumprop.experiments.config import load
+from cumprop.results import compaction, part_files, store
+from cumprop.sweep.sweep import plan, run
 
 pytestmark = pytest.mark.verify
 
@@ -279,8 +281,8 @@ def test_reading_10_000_compacted_rows(tmp_path, record):
     keys = [f"{i:016x}" for i in range(n)]
     rows = [row | {"cell_key": key, "parameters": key} for key in keys]
     (folder / "parts").mkdir(parents=True)
-    table = pa.Table.from_pylist(rows, schema=store.SCHEMA)
-    (folder / store.COMPACTED).write_bytes(parts.to_bytes(table))
+    table = pa.Table.from_pylist(rows, schema=columns.SCHEMA)
+    (folder / store.COMPACTED).write_bytes(part_files.to_bytes(table))
     code = "import sys, time; from cumprop import store; start = time.process_time(); "
     code += "rows = store.read_rows(sys.argv[1]); print(len(rows), time.process_time() - start)"
     runs = [subprocess.check_output([sys.executable, "-c", code, tmp_path]) for _ in range(3)]

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cumprop import store
-from cumprop.config import load
-from cumprop.pace import measured
-from cumprop.sweep import plan, run
+from cumprop.experiments.config import load
+from cumprop.results import store
+from cumprop.sweep.rates import measured
+from cumprop.sweep.sweep import plan, run
 
 pytestmark = pytest.mark.verify
 

@@ -6,7 +6,7 @@ from scipy.stats import binom
 
 import cumprop
 from cumprop.estimators.cumulant import Cumulant
-from cumprop.scores import mse_between, noise_interval, total_interval
+from cumprop.results.scores import mse_between, noise_interval, total_interval
 
 pytestmark = pytest.mark.verify
 

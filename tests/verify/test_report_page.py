@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cumprop.report import report
+from cumprop.reproduction.report import report
 
 pytestmark = pytest.mark.verify
 

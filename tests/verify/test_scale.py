@@ -11,9 +11,9 @@ import harness
 import numpy as np
 import pytest
 
-from cumprop import overhead
-from cumprop.truth import TruthSpec
-from cumprop.truth_store import load, load_or_extend, samples_stored
+from cumprop.reproduction import sweep_overhead
+from cumprop.sampling import TruthSpec, load, samples_stored
+from cumprop.sampling.truth_store import load_or_extend
 
 pytestmark = pytest.mark.verify
 
@@ -21,10 +21,10 @@ ENGINES = [("local", "joblib"), ("dask", "distributed"), ("slurm", "submitit")]
 
 
 def test_overhead(record, tmp_path):
-    found = overhead.measure(overhead.N_CELLS, 2, tmp_path)
+    found = sweep_overhead.measure(sweep_overhead.N_CELLS, 2, tmp_path)
     milliseconds = 1000 * found["overhead_seconds"]
     record(
-        f"overhead of {overhead.N_CELLS:,} trivial cells on 2 workers",
+        f"overhead of {sweep_overhead.N_CELLS:,} trivial cells on 2 workers",
         f"{milliseconds:.1f} ms a cell beyond the estimator's "
         f"{1000 * found['estimator_seconds']:.1f} ms, {found['seconds']:.0f} s in all",
         "≤ 20 ms",

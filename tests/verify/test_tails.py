@@ -8,13 +8,13 @@ import pytest
 from joblib import Parallel, delayed
 
 from cumprop import streams
-from cumprop.designs import normals
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import EXTRAPOLATIONS, MonteCarlo
-from cumprop.provenance import cores
-from cumprop.tail_scores import bucket_columns, relative_errors
-from cumprop.tails import TailSpec, tail_network
-from cumprop.truth_store import load_or_extend
+from cumprop.results.provenance import cores
+from cumprop.results.tail_scores import bucket_columns, relative_errors
+from cumprop.sampling import TailSpec, tail_network
+from cumprop.sampling.designs import normals
+from cumprop.sampling.truth_store import load_or_extend
 
 pytestmark = pytest.mark.verify
 

@@ -9,9 +9,9 @@ from threadpoolctl import threadpool_limits
 import cumprop
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
-from cumprop.flops import Counted
+from cumprop.flops.numpy_arrays import Counted
 from cumprop.memory import traced_peak
-from cumprop.scores import mse_between
+from cumprop.results.scores import mse_between
 
 pytestmark = pytest.mark.verify
 

@@ -7,12 +7,17 @@ import pytest
 from trees import as_it_is
 
 import cumprop
-from cumprop.cumulants import diagonal, off_diagonal, transform_legs, zero_coincidences
 from cumprop.estimators.cumulant import structured4, tree
 from cumprop.estimators.cumulant.births import Window, total
 from cumprop.estimators.cumulant.kinds import Scheme
 from cumprop.estimators.cumulant.legs import Legs
 from cumprop.estimators.cumulant.standardised import AffineMap, input_of
+from cumprop.estimators.cumulant.symmetric_tensors import (
+    diagonal,
+    off_diagonal,
+    transform_legs,
+    zero_coincidences,
+)
 from cumprop.flops import counted, plain
 
 pytestmark = pytest.mark.verify

@@ -10,7 +10,7 @@ import pytest
 from joblib import Parallel, delayed
 
 import cumprop
-from cumprop.provenance import cores
+from cumprop.results.provenance import cores
 
 sys.path.insert(0, str(Path(__file__).parent))
 import zoo

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 import cumprop
-from cumprop.replicates import replicates, standardised
+from cumprop.sampling import replicates, standardised
 
 sys.path.append(str(Path(__file__).parents[2] / "docs"))
 from calibration_networks import descended

@@ -1,0 +1,37 @@
+"""Entrywise functions and their Gaussian expectations, the Wick coefficients."""
+
+from cumprop.activations.functions import (
+    Activation,
+    Custom,
+    Heaviside,
+    LeakyReLU,
+    Monomial,
+    Sign,
+    Step,
+    available,
+    get,
+)
+from cumprop.activations.gaussian_moments import convenient_unit, power, unit_power
+from cumprop.activations.hermite_series import BLOCK, HermiteSeries
+from cumprop.activations.quadrature import TOLERANCE, QuadratureTable
+from cumprop.activations.wick import HermiteTable
+
+__all__ = [
+    "BLOCK",
+    "TOLERANCE",
+    "Activation",
+    "Custom",
+    "Heaviside",
+    "HermiteSeries",
+    "HermiteTable",
+    "LeakyReLU",
+    "Monomial",
+    "QuadratureTable",
+    "Sign",
+    "Step",
+    "available",
+    "convenient_unit",
+    "get",
+    "power",
+    "unit_power",
+]

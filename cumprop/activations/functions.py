@@ -1,0 +1,322 @@
+"""Activations: φ, φ' and the Wick coefficients w(k,p) = E[∂^k φ^p (G)] (mathematics §2)."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import factorial, perm, pi, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, ndtr
+
+from cumprop.activations.gaussian_moments import (
+    MonomialTable,
+    PiecewiseLinearTable,
+    ShiftedNormal,
+    StepTable,
+    power,
+)
+from cumprop.activations.quadrature import TOLERANCE, QuadratureTable, difference
+from cumprop.activations.wick import HermiteTable, WickTable
+from cumprop.errors import CumpropError
+from cumprop.flops import counted, is_foreign
+
+Array = NDArray[Any]
+
+
+class Activation(ABC):
+    """An entrywise function with its derivative and its Wick coefficients.
+
+    `homogeneous` says φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ; `differentiable`
+    is False where `derivative` cannot be called. Every method keeps float32 and uses ufuncs only,
+    so that counted arrays are counted.
+    """
+
+    name: str
+    homogeneous: bool = False
+    breakpoints: tuple[float, ...] = ()
+    differentiable: bool = True
+
+    @abstractmethod
+    def forward(self, z: Array) -> Array:
+        """φ(z), entrywise."""
+
+    @abstractmethod
+    def derivative(self, z: Array) -> Array:
+        """φ'(z), entrywise, where it exists."""
+
+    def difference(self, z: Array, h: Array) -> Array:
+        """φ(z + h) - φ(z), entrywise, to almost all digits however small h is beside z.
+
+        >>> h = np.array([1e-12])
+        >>> float((get("gelu").difference(np.array([1.0]), h) / h)[0].round(10))    # φ'(1)
+        1.0833154706
+        """
+        slope = self.derivative if self.differentiable else None
+        return difference(self.forward, slope, np.array(self.breakpoints), z, h)
+
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        """The Hermite coefficients a(k,p) of neurons N(mean_i, sigma_i²), sigma > 0.
+
+        p ≥ 1, k ≥ 0; a callable (k,p) -> array shaped like `mean`. By quadrature, unless the class
+        has a closed form: 100 nodes, more where those are off by over `trust`; `precision` is 0
+        unless a coefficient misses 1e-10. Relative accuracy does not depend on units.
+
+        >>> table = get("relu").coefficients(np.array([1.0]), np.array([1e-12]))
+        >>> table.centre.tolist(), float(table(1, 1)[0] * table.size / 1e-12)    # 1, and slope 1
+        ([1.0], 1.0)
+        """
+        slope = self.derivative if self.differentiable else None
+        return QuadratureTable(self.forward, mean, sigma, self.breakpoints, trust, slope)
+
+    def wick_table(self, mean: ArrayLike, var: ArrayLike, trust: float = TOLERANCE) -> WickTable:
+        """The coefficients w(k,p) of neurons G_i ~ N(mean_i, var_i), var > 0, from `coefficients`.
+
+        >>> table = get("tanh").wick_table(np.zeros(3), np.ones(3))
+        >>> table(1, 1).shape, round(float(table(0, 2)[0]), 4), table.precision
+        ((3,), 0.3943, 0.0)
+        """
+        sigma = np.sqrt(_floating(var))
+        return WickTable(self.coefficients(_floating(mean), sigma, trust), sigma)
+
+    def wick(self, mean: ArrayLike, var: ArrayLike, k: int, p: int) -> Array:
+        """w(k,p) alone; `wick_table` shares work between several.
+
+        >>> float(get("relu").wick(0.0, 1.0, k=0, p=2))
+        0.5
+        """
+        return self.wick_table(mean, var)(k, p)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class LeakyReLU(Activation):
+    """z for z > 0, slope·z below; any slope.
+
+    >>> LeakyReLU(0.2).forward(np.array([-1.0, 2.0])).tolist(), get("leaky_relu(0.2)").name
+    ([-0.2, 2.0], 'leaky_relu(0.2)')
+    """
+
+    homogeneous = True
+    breakpoints = (0.0,)
+
+    def __init__(self, slope: float = 0.01) -> None:
+        if not np.isfinite(slope):
+            raise CumpropError(f"leaky_relu: the slope is {slope}; give a finite number")
+        self.slope = float(slope)
+        self.name = "leaky_relu" if slope == 0.01 else f"leaky_relu({self.slope!r})"
+
+    def forward(self, z: Array) -> Array:
+        return np.maximum(z, 0.0) + self.slope * np.minimum(z, 0.0)
+
+    def derivative(self, z: Array) -> Array:
+        return (1.0 - self.slope) * np.heaviside(z, 0.0) + self.slope
+
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return PiecewiseLinearTable(self.formula, (self.slope, 1.0), mean, sigma)
+
+    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
+        """w(k,p) at g, of variance 1."""
+        below = self.slope**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
+        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
+            return factorial(p) * (1.0 - below) * g.density(k - p - 1)
+        q = p - k
+        w = g.positive_moment(q)
+        if below:
+            w = w + (-1) ** q * below * g.reflected.positive_moment(q)
+        return w if perm(p, k) == 1 else perm(p, k) * w
+
+
+class ReLU(LeakyReLU):
+    """max(z, 0)."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.name = "relu"
+
+    def forward(self, z: Array) -> Array:
+        zero = np.zeros_like(z, shape=z.shape[-1:])  # NumPy is slow with a number
+        y: Array = np.maximum(z, zero)
+        return y
+
+    def derivative(self, z: Array) -> Array:
+        return np.heaviside(z, 0.0)
+
+
+class Abs(LeakyReLU):
+    """|z|."""
+
+    def __init__(self) -> None:
+        super().__init__(-1.0)
+        self.name = "abs"
+
+    def forward(self, z: Array) -> Array:
+        return np.abs(z)
+
+    def derivative(self, z: Array) -> Array:
+        return np.sign(z)
+
+
+class Step(Activation):
+    """A constant on either side of 0; `values` are those below and above."""
+
+    breakpoints = (0.0,)
+    values: tuple[float, float]
+
+    def derivative(self, z: Array) -> Array:
+        return np.zeros_like(z)
+
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return StepTable(self.values, mean, sigma)
+
+
+class Heaviside(Step):
+    """1 for z > 0, else 0."""
+
+    name = "heaviside"
+    values = (0.0, 1.0)
+
+    def forward(self, z: Array) -> Array:
+        return np.heaviside(z, 0.0)
+
+
+class Sign(Step):
+    """The sign of z."""
+
+    name = "sign"
+    values = (-1.0, 1.0)
+
+    def forward(self, z: Array) -> Array:
+        return np.sign(z)
+
+
+class Monomial(Activation):
+    """z^degree."""
+
+    def __init__(self, name: str, degree: int) -> None:
+        self.name, self.degree = name, degree
+        self.homogeneous = degree == 1
+
+    def forward(self, z: Array) -> Array:
+        return power(z, self.degree)
+
+    def derivative(self, z: Array) -> Array:
+        return self.degree * power(z, self.degree - 1)
+
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return MonomialTable(self.degree, mean, sigma)
+
+
+class GELU(Activation):
+    """z Φ(z), the erf form."""
+
+    name = "gelu"
+
+    def forward(self, z: Array) -> Array:
+        return z * ndtr(z)
+
+    def derivative(self, z: Array) -> Array:
+        return ndtr(z) + z * (np.exp(-0.5 * (z * z)) / sqrt(2 * pi))
+
+
+class Tanh(Activation):
+    """The hyperbolic tangent."""
+
+    name = "tanh"
+
+    def forward(self, z: Array) -> Array:
+        return np.tanh(z)
+
+    def derivative(self, z: Array) -> Array:
+        return 1.0 - np.square(np.tanh(z))
+
+
+class Sigmoid(Activation):
+    """The logistic function 1/(1 + exp(-z))."""
+
+    name = "sigmoid"
+
+    def forward(self, z: Array) -> Array:
+        return expit(z)
+
+    def derivative(self, z: Array) -> Array:
+        s = expit(z)
+        return s * (1.0 - s)
+
+
+class Custom(Activation):
+    """Any entrywise function of an array; its kinks, if it has some, go into `breakpoints`.
+
+    >>> relu = Custom(lambda z: np.maximum(z, 0), name="mine", breakpoints=[0.0])
+    >>> float(relu.wick(0.0, 1.0, k=0, p=2).round(12))
+    0.5
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Array], Array],
+        derivative: Callable[[Array], Array] | None = None,
+        name: str = "custom",
+        breakpoints: Sequence[float] = (),
+    ) -> None:
+        self._function, self._derivative, self.name = function, derivative, name
+        self.differentiable = derivative is not None
+        self.breakpoints = tuple(float(b) for b in breakpoints)
+
+    def forward(self, z: Array) -> Array:
+        return self._entrywise(self._function, z)
+
+    def derivative(self, z: Array) -> Array:
+        if self._derivative is None:
+            raise CumpropError(
+                f"activation {self.name!r} has no derivative; pass one: Custom(f, derivative=...)"
+            )
+        return self._entrywise(self._derivative, z)
+
+    def _entrywise(self, function: Callable[[Array], Array], z: Array) -> Array:
+        y = function(z)
+        if np.shape(y) != np.shape(z):
+            raise CumpropError(
+                f"activation {self.name!r} turns shape {np.shape(z)} into {np.shape(y)}; "
+                "write it for arrays, or wrap it in numpy.vectorize"
+            )
+        return y
+
+
+_ALL: list[Activation] = [ReLU(), LeakyReLU(), Abs(), Heaviside(), Sign(), GELU(), Tanh()]
+_ALL += [Sigmoid(), Monomial("identity", 1), Monomial("square", 2), Monomial("cube", 3)]
+_KNOWN = {activation.name: activation for activation in _ALL}
+
+
+def available() -> list[str]:
+    """Names of the activations that need no parameters."""
+    return sorted(_KNOWN)
+
+
+def get(activation: str | Activation) -> Activation:
+    """The activation of that name, an Activation as it is; CumpropError for an unknown name.
+
+    >>> get("gelu")
+    gelu
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if isinstance(activation, str) and activation in _KNOWN:
+        return _KNOWN[activation]
+    if leaky := re.fullmatch(r"leaky_relu\(([^()]+)\)", str(activation)):
+        with suppress(ValueError):
+            return LeakyReLU(float(leaky[1]))
+    raise CumpropError(
+        f"unknown activation {activation!r}; the known ones are {', '.join(available())}, "
+        "leaky_relu(SLOPE); others are cumprop.activations.Custom(function)"
+    )
+
+
+def _floating(x: ArrayLike) -> Array:
+    array: Array = counted(x) if is_foreign(x) else np.asanyarray(x)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)

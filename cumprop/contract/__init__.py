@@ -1,0 +1,34 @@
+"""What a backend must do, and how one is found."""
+
+from cumprop.contract.cost import Cost, phantom_network
+from cumprop.contract.estimator import (
+    Estimate,
+    Estimator,
+    available,
+    build,
+    build_for,
+    estimate,
+    get,
+    register,
+    unavailable,
+)
+from cumprop.contract.plugins import load_plugin
+from cumprop.contract.trust import Signs, looks_random, trust
+
+__all__ = [
+    "Cost",
+    "Estimate",
+    "Estimator",
+    "Signs",
+    "available",
+    "build",
+    "build_for",
+    "estimate",
+    "get",
+    "load_plugin",
+    "looks_random",
+    "phantom_network",
+    "register",
+    "trust",
+    "unavailable",
+]

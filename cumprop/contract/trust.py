@@ -1,0 +1,207 @@
+"""How far off a deterministic estimate is expected to be, from signs that it computes itself.
+
+The laws are fitted by `docs/calibrate.py` to networks whose truth was sampled (mathematics §11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot, inf, isfinite, prod, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.contract.laws import LAWS, QUANTILE
+from cumprop.flops import on_host
+
+Array = NDArray[Any]
+
+LARGEST_ERROR = 0.1
+"""Means that are expected to be further off, in output standard deviations, are unreliable."""
+LEAST_ROUGH_ERROR, LARGEST_ROUGH_ERROR = 1e-3, 0.01
+"""The same where only `independent` neurons tell the error: they may be wrong alike, so that no
+less is expected of a nonlinear network."""
+LARGEST_STD_ERROR, LARGEST_ROUGH_STD_ERROR = 0.2, 0.1
+"""Standard deviations that are expected to be further off, relative to them, are unreliable."""
+DIRECTIONS = 0.65
+"""Of the directions of random weights that a network has which looks random."""
+CANCELLATION = (0.9, 1.35)
+"""Of the maps between its layers."""
+LAST_CANCELLATION = (0.6, 1.6)
+"""Of its output map."""
+ACCIDENT = 0.2
+"""Of `bend`: what is neglected is no less, unless by accident or symmetry."""
+NOTHING = 1e-12
+"""A smaller nonlinearity is rounding."""
+FEW = 5.0
+"""Directions that a reason names as few."""
+
+
+@dataclass(frozen=True, eq=False)
+class Signs:
+    """What a propagation through L hidden layers shows of its own errors.
+
+    `participation` are effective numbers of directions of Z_l: (tr B)² / tr B², B the correlations
+    weighted by what each neuron contributes to the variance of the next layer; `nonlinearity` ν_l
+    is the share of that variance which no linear function of Z_l explains, l = 1..L;
+    `cancellation` of the maps 2..L+1 is the variance of their results, were their inputs
+    independent, over the variance itself. `neglected` is the effect on the output means of the
+    cumulants beyond the second, to first order, in output standard deviations: of those that an
+    order leaves out, or of those that it has and order 2 leaves out. `correction` is the root of
+    what they change of the variances of neurons, relative. `unit` is the sum of the output
+    variances, 0 where it is a matter of rounding; `rounding` the root of the summed squares of the
+    errors that arithmetic is expected to make, in units of the outputs, and `shares` (n_{L+1},)
+    deals out the squared errors to the outputs.
+
+    >>> signs = Signs((50, 50), (0.3, 0.2, 0.1), (1, 1, 1), 0.01, 0, 0, 1.0, np.ones(1))
+    >>> round(signs.step, 3), round(signs.bend, 4), round(signs.blur, 4)
+    (0.2, 0.0057, 0.0072)
+    """
+
+    participation: tuple[float, ...]
+    nonlinearity: tuple[float, ...]
+    cancellation: tuple[float, ...]
+    neglected: float
+    correction: float
+    rounding: float
+    unit: float
+    shares: NDArray[np.float64]
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers L."""
+        return len(self.nonlinearity)
+
+    @property
+    def step(self) -> float:
+        """The size q of a step of the expansion, q² = Σ 1/participation over Z_1..Z_{L-1}."""
+        return sqrt(sum(1 / p for p in self.participation[: max(self.depth - 1, 0)]))
+
+    @property
+    def nonlinear(self) -> float:
+        """ν, the sum of the ν_l."""
+        return sum(self.nonlinearity)
+
+    @property
+    def bend(self) -> float:
+        """Non-Gaussian shares of the layers, bent by the next, as errors of the output means.
+
+        Layer l makes ν_l / participation_l of the variance of layer l + 1 non-Gaussian, of which
+        the most nonlinear layer behind makes an error of its mean. The errors of neurons count as
+        independent: the maps behind amplify them by their cancellation.
+        """
+        shares, following = self.nonlinearity, 0.0
+        bent = list[float]()
+        for share in reversed(shares):
+            bent.insert(0, sqrt(share * following))
+            following = max(following, share)
+        return self._transported(bent[:-1], 1)
+
+    @property
+    def moved(self) -> float:
+        """`neglected`, or where its terms cancel a fifth of `bend`."""
+        return hypot(self.neglected, ACCIDENT * self.bend)
+
+    @property
+    def blur(self) -> float:
+        """Non-Gaussian shares of the layers as errors of the output variances."""
+        return self._transported(self.nonlinearity, 0)
+
+    @property
+    def spread(self) -> float:
+        """`correction` and `blur` together: 0 only where the covariance is exact."""
+        return hypot(self.correction, self.blur)
+
+    def _transported(self, shares: Sequence[float], behind: int) -> float:
+        errors = zip(shares, self.participation, strict=False)
+        return sqrt(
+            sum(
+                (share / directions) ** 2 * prod(self.cancellation[layer + behind :])
+                for layer, (share, directions) in enumerate(errors)
+            )
+        )
+
+
+def looks_random(signs: Signs, widths: Sequence[int], inputs: float) -> bool:
+    """Whether directions and cancellations are those of random weights of these widths.
+
+    Of these Z_l has about 1 / (1/n_0 + … + 1/n_l) directions, `inputs` being n_0, and nothing
+    cancels: on 47 random networks ratios were 0.67 or more, and cancellations 0.93 to 1.3 (0.66 to
+    1.4 of the last map); wider networks are nearer to 1. Training moves one of them.
+
+    >>> few = Signs((3.0,), (0.3, 0.2), (1.0, 1.0), 0.1, 0.0, 0.0, 1.0, np.ones(1))
+    >>> looks_random(few, (64, 64, 64, 1), 64.0)
+    False
+    """
+    expected = np.cumsum([1 / inputs, *(1 / n for n in widths[1:-1])])[1:]
+    ratios = [share * n for share, n in zip(expected, signs.participation, strict=False)]
+    *hidden, last = signs.cancellation or (1.0,)
+    return (
+        all(ratio >= DIRECTIONS for ratio in ratios)
+        and all(CANCELLATION[0] <= c <= CANCELLATION[1] for c in hidden)
+        and LAST_CANCELLATION[0] <= last <= LAST_CANCELLATION[1]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """What an estimate says of its errors: the fields of `Estimate` of these names."""
+
+    expected_error: float
+    expected_std_error: float | None
+    half_width: Array
+    status: str
+    signs: Signs
+
+
+def trust(
+    name: str,
+    signs: Signs,
+    mean: Array,
+    std: bool,
+    notes: Sequence[str] = (),
+) -> Trust:
+    """Errors to expect of the estimate `name` ("order 2", "gaussian"), and its status.
+
+    `std` says whether it gives standard deviations, too; `notes` are reasons not to believe it.
+    """
+    means, stds = LAWS[name]
+    size = sqrt(signs.unit)
+    rounding = signs.rounding / size if size > 0 else 0.0
+    error = _expected(means, signs) + rounding if size > 0 else 0.0
+    std_error = (_expected(stds, signs) + rounding if size > 0 else 0.0) if std else None
+    reasons = [*notes]
+    rough = name in ("linearized", "unscented")
+    if rough and size > 0 and signs.nonlinear > NOTHING:
+        error = max(error, LEAST_ROUGH_ERROR)
+    if rounding > LARGEST_ERROR:
+        reasons.append("rounding is a matter of output s.d.: take float64")
+    if not np.isfinite(on_host(mean)).all() or not isfinite(error):
+        error, reasons = inf, [*reasons, "the numbers leave the range of their type"]
+    elif error - rounding > (LARGEST_ROUGH_ERROR if rough else LARGEST_ERROR):
+        reasons.append(f"means are expected to be {error:.1g} output s.d. off{_why(signs)}")
+    largest = LARGEST_ROUGH_STD_ERROR if rough else LARGEST_STD_ERROR
+    if std_error is not None and rounding <= LARGEST_ERROR and not std_error <= largest:
+        reasons.append(f"standard deviations are expected to be {std_error:.0%} off")
+    half_width = (
+        QUANTILE * (error * size + (0 if size > 0 else signs.rounding)) * np.sqrt(signs.shares)
+    )
+    status = f"unreliable: {'; '.join(reasons)}; take adaptive" if reasons else "ok"
+    return Trust(error, std_error, half_width, status, signs)
+
+
+def _expected(law: Mapping[str, float], signs: Signs) -> float:
+    """scale · Π sign^power."""
+    powers = {sign: power for sign, power in law.items() if sign != "scale"}
+    return float(
+        law["scale"] * prod(getattr(signs, sign) ** power for sign, power in powers.items())
+    )
+
+
+def _why(signs: Signs) -> str:
+    if not signs.participation or min(signs.participation) >= FEW:
+        return ""
+    layer = int(np.argmin(signs.participation))
+    return f" ({signs.participation[layer]:.1f} directions carry layer {layer + 1})"

@@ -1,0 +1,162 @@
+"""Meters of FLOPs: what is executed is counted, by component (mathematics §6, "Our convention").
+
+Every ufunc, matrix product and reduction of counted arrays is added to the innermost `counting`
+block, under the current `component`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+CONVENTION = "executed-1"
+"""Name and version of the counting convention, stored with every count."""
+
+
+class Flops(Mapping[str, int]):
+    """Floating-point operations by component, with their `total`.
+
+    A multiply-add is 2, an entrywise operation (special functions included) 1 per output element,
+    a reduction of r numbers r - 1; copies, views, indexing and random numbers are 0. A symmetric
+    product A Aᵀ counts what its kernel does: NumPy's computes half of it, PyTorch's all.
+
+    >>> import numpy as np
+    >>> from cumprop.flops import counted
+    >>> with counting() as flops:
+    ...     with component("linear"):
+    ...         y = counted(np.ones((3, 4))) @ np.ones(4)
+    ...     y = y + 1.0
+    >>> dict(flops), flops.total
+    ({'linear': 24, 'other': 3}, 27)
+    """
+
+    def __init__(self, components: Mapping[str, int] | None = None) -> None:
+        self._components = dict(components or {})
+        self._current = "other"
+
+    def __getitem__(self, component: str) -> int:
+        return self._components[component]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._components)
+
+    def __len__(self) -> int:
+        return len(self._components)
+
+    def __repr__(self) -> str:
+        return f"Flops({self._components}, total={self.total})"
+
+    @property
+    def total(self) -> int:
+        return sum(self._components.values())
+
+    def _add(self, n: int, component: str | None = None) -> None:
+        name = component or self._current
+        self._components[name] = self._components.get(name, 0) + n
+
+
+_meter: ContextVar[Flops | None] = ContextVar("cumprop_flops", default=None)
+_paused: ContextVar[bool] = ContextVar("cumprop_flops_paused", default=False)
+
+
+@contextmanager
+def counting() -> Iterator[Flops]:
+    """Collect the FLOPs of everything that `counted` arrays do inside the block.
+
+    A block inside another leaves the outer count as it would be without it: when the inner block
+    ends, by an error too, its components are added to the outer ones, and what is in no component
+    to the current one.
+
+    >>> import numpy as np
+    >>> from cumprop.flops import counted
+    >>> with counting() as outer:
+    ...     with counting() as inner:
+    ...         y = counted(np.ones(3)) + 1.0
+    ...     y = y + 1.0
+    >>> inner.total, outer.total
+    (3, 6)
+    """
+    outer, flops = _meter.get(), Flops()
+    try:
+        with _meter_set(flops):
+            yield flops
+    finally:
+        if outer is not None:
+            for name, n in flops.items():
+                outer._add(n, None if name == "other" else name)
+
+
+@contextmanager
+def not_counting() -> Iterator[None]:
+    """Leave what is done inside the block out of the count.
+
+    That is what is predicted, not executed; and the few operations per neuron that only some
+    numbers need, so that the FLOPs of ReLU networks depend on their shape alone.
+    """
+    token = _paused.set(True)
+    try:
+        with _meter_set(None):
+            yield
+    finally:
+        _paused.reset(token)
+
+
+def is_paused() -> bool:
+    """Whether this is inside a `not_counting` block, which meters of other libraries respect."""
+    return _paused.get()
+
+
+@contextmanager
+def _meter_set(flops: Flops | None) -> Iterator[None]:
+    token = _meter.set(flops)
+    try:
+        yield
+    finally:
+        _meter.reset(token)
+
+
+@contextmanager
+def component(name: str) -> Iterator[None]:
+    """Attribute what is counted inside the block to component `name`."""
+    flops = _meter.get()
+    if flops is None:
+        yield
+        return
+    outer, flops._current = flops._current, name
+    try:
+        yield
+    finally:
+        flops._current = outer
+
+
+@contextmanager
+def repeated(times: int) -> Iterator[None]:
+    """Count what is done inside the block so many times."""
+    flops = _meter.get()
+    before = Flops(flops)
+    yield
+    if flops is not None:
+        for name, n in flops.items():
+            flops._components[name] = n + (times - 1) * (n - before._components.get(name, 0))
+
+
+def count(n: int) -> None:
+    """Add `n` FLOPs by hand, for a kernel that is not a NumPy ufunc."""
+    flops = _meter.get()
+    if flops is not None:
+        flops._add(int(n))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the seconds of an estimate depend on, beside its FLOPs.
+
+    `calls` of NumPy's arithmetic, the FLOPs of matrix `products` among all, and those of entrywise
+    operations with `large` results, each of which waits for fresh memory.
+    """
+
+    calls: int
+    products: int
+    large: int

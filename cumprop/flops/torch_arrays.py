@@ -1,0 +1,282 @@
+"""PyTorch tensors behind NumPy's protocols (NEP 13, NEP 18), so that no formula is written twice.
+
+A `TorchArray` behaves like an ndarray, counts FLOPs like one, and keeps what autograd recorded. It
+knows what the formulas use; anything else raises CumpropError with the name of what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from cumprop.errors import CumpropError
+from cumprop.flops.meter import count
+from cumprop.flops.numpy_arrays import ForeignArray, operation_cost
+from cumprop.flops.torch_functions import (
+    ATTRIBUTES,
+    FUNCTIONS,
+    METHODS,
+    REDUCTIONS,
+    UFUNCS,
+    missing,
+    numpy_dtype,
+    torch_dtype,
+)
+
+
+class TorchArray(NDArrayOperatorsMixin, ForeignArray):
+    """A tensor that NumPy's ufuncs and functions take; results are TorchArrays on its device.
+
+    Types promote as in NumPy, and arithmetic costs what it costs on a `Counted` array, but for
+    symmetric products, of which PyTorch computes all and NumPy half. A view knows its base and
+    looks there whenever it is read: a write goes to the base, which while autograd records is
+    replaced by a changed copy, so that no tensor that the backward pass needs is ever written to.
+
+    >>> x = TorchArray(torch.tensor([1.0, 4.0], requires_grad=True))
+    >>> (np.sqrt(x) * x).sum().tensor.backward()
+    >>> x.tensor.grad.tolist()
+    [1.5, 3.0]
+    """
+
+    def __init__(
+        self,
+        tensor: torch.Tensor | None,
+        view_of: tuple[Callable[[Any], Any], TorchArray] | None = None,
+    ) -> None:
+        self._tensor, self._view_of = tensor, view_of
+        self._number = False  # one entry of an array: NumPy makes it a number, and counts nothing
+
+    @property
+    def tensor(self) -> Any:
+        """The tensor itself."""
+        if self._view_of is None:
+            return self._tensor
+        view, base = self._view_of
+        return view(base.tensor)
+
+    # What the protocols ask for
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
+    ) -> Any:
+        arrays = [TorchArray(x) if isinstance(x, torch.Tensor) else x for x in inputs]
+        if method == "__call__" and ufunc.__name__ in UFUNCS and not kwargs:
+            tensor = UFUNCS[ufunc.__name__](*self.promoted(arrays))
+        elif method == "reduce" and ufunc.__name__ in REDUCTIONS:
+            tensor = arrays[0]._reduced(REDUCTIONS[ufunc.__name__], **kwargs)
+        else:
+            raise missing(f"{ufunc.__name__}.{method}" if method != "__call__" else ufunc.__name__)
+        result = TorchArray(tensor)
+        result._number = all(np.isscalar(x) or getattr(x, "_number", False) for x in arrays)
+        if not result._number:
+            count(operation_cost(ufunc, method, arrays, (result,)))
+        if out is None:
+            return result
+        if not isinstance(out[0], TorchArray):
+            raise CumpropError(f"numpy.{ufunc.__name__} cannot write a tensor into a NumPy array")
+        out[0]._overwrite(tensor)
+        return out[0]
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function in METHODS:
+            return getattr(args[0], function.__name__)(*args[1:], **kwargs)
+        if function in ATTRIBUTES:
+            return getattr(args[0], function.__name__)
+        if function in FUNCTIONS:
+            return TorchArray(FUNCTIONS[function](self, *args, **kwargs))
+        raise missing(f"{function.__module__}.{function.__name__}".removeprefix("numpy."))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Only masks, which steer what is computed, may become NumPy arrays unasked."""
+        if self.dtype != np.bool_:
+            raise CumpropError("a tensor cannot become a NumPy array here; use plain(x).detach()")
+        return self.tensor.cpu().numpy()
+
+    def promoted(self, arrays: list[Any]) -> list[Any]:
+        """Tensors of the type that NumPy would compute in."""
+        dtype = np.result_type(*(getattr(x, "dtype", x) for x in arrays))
+        return [self.to_tensor(x).to(torch_dtype(dtype)) for x in arrays]
+
+    def to_tensor(self, x: Any) -> Any:
+        if isinstance(x, TorchArray):
+            return x.tensor
+        if isinstance(x, torch.Tensor):
+            return x
+        device = self.device if np.ndim(x) else None  # a number serves every device from the host
+        return torch.tensor(np.array(x, order="C"), device=device)
+
+    def _reduced(
+        self, reduction: Callable[..., Any], axis: Any = 0, keepdims: bool = False, **kwargs: Any
+    ) -> Any:
+        axes = tuple(range(self.ndim) if axis is None else np.atleast_1d(axis).tolist())
+        result = reduction(self.tensor, dim=axes, keepdim=keepdims)
+        initial = kwargs.pop("initial", None)
+        if any(value is not None for value in kwargs.values()):
+            raise missing(f"reduction with {', '.join(kwargs)}")
+        if initial is None:
+            return result
+        if reduction is not torch.amax:
+            raise missing("reduction with initial")
+        return result.clamp(min=initial)
+
+    # Views and writes
+
+    def _viewed(self, view: Callable[[Any], Any]) -> TorchArray:
+        """A view where the tensor's memory is shared, else an array of its own."""
+        tensor = self.tensor
+        result = view(tensor)
+        if _storage(result) == _storage(tensor):
+            return TorchArray(None, (view, self))
+        return TorchArray(result)
+
+    def __getitem__(self, key: Any) -> TorchArray:
+        key = self._key(key)
+        part = self._viewed(lambda tensor: tensor[key])
+        if part.ndim or key is Ellipsis:
+            return part
+        number = part.copy()
+        number._number = True
+        return number
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        key, root, views = self._key(key), self, []
+        while root._view_of is not None:
+            view, root = root._view_of
+            views.append(view)
+        tensor: Any = root._tensor
+        value = self.to_tensor(value).to(tensor.dtype)
+        if torch.is_grad_enabled() and (tensor.requires_grad or value.requires_grad):
+            tensor = tensor.clone()
+        target = tensor
+        for view in reversed(views):
+            target = view(target)
+        target[key] = value
+        root._tensor = tensor
+
+    def _overwrite(self, tensor: Any) -> None:
+        """self[...] = tensor, where nobody else holds the tensor."""
+        old = self.tensor
+        same = (old.dtype, old.shape, old.stride()) == (tensor.dtype, tensor.shape, tensor.stride())
+        if self._view_of is None and same:
+            self._tensor = tensor
+        else:
+            self[...] = tensor
+
+    def _key(self, key: Any) -> Any:
+        if isinstance(key, tuple):
+            return tuple(map(self._key, key))
+        return self.to_tensor(key) if isinstance(key, np.ndarray | TorchArray) else key
+
+    def __iter__(self) -> Iterator[TorchArray]:
+        return (self[i] for i in range(len(self)))
+
+    def repeated(self, u: tuple[int, ...]) -> TorchArray:
+        def view(tensor: Any) -> Any:
+            for legs in u:
+                tensor = tensor.movedim(0, -1)
+                for _ in range(legs - 1):
+                    tensor = tensor.diagonal(dim1=0, dim2=-1)
+            return tensor
+
+        return self._viewed(view)
+
+    def reshape(self, *shape: Any) -> TorchArray:
+        lengths = shape[0] if shape and np.ndim(shape[0]) else shape
+        try:
+            return self._viewed(lambda tensor: tensor.view(*lengths))
+        except RuntimeError:  # no view has this shape
+            return TorchArray(self.tensor.reshape(*lengths))
+
+    def transpose(self, *axes: Any) -> TorchArray:
+        order = np.ravel(axes).astype(int).tolist() if axes else range(self.ndim)[::-1]
+        return self._viewed(lambda tensor: tensor.permute(*order))
+
+    def swapaxes(self, a: int, b: int) -> TorchArray:
+        return self._viewed(lambda tensor: tensor.transpose(a, b))
+
+    def moveaxis(self, source: Any, destination: Any) -> TorchArray:
+        return self._viewed(lambda tensor: tensor.movedim(source, destination))
+
+    def broadcast_to(self, shape: tuple[int, ...], subok: bool = True) -> TorchArray:
+        return self._viewed(lambda tensor: tensor.expand(*shape))
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> TorchArray:
+        return self._viewed(lambda tensor: tensor.diagonal(offset, axis1, axis2))
+
+    @property
+    def T(self) -> TorchArray:
+        return self.transpose()
+
+    # The rest of what an ndarray has and the formulas use
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(self.tensor.numel())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return numpy_dtype(self.tensor.dtype)
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def device(self) -> Any:
+        return self.tensor.device
+
+    def astype(self, dtype: Any, copy: bool = True) -> TorchArray:
+        return TorchArray(self.tensor.to(torch_dtype(dtype), copy=copy))
+
+    def copy(self, order: str = "K", subok: bool = True) -> TorchArray:
+        return TorchArray(self.tensor.clone())
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return self._reduce(np.add, axis, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Self:
+        return self._reduce(np.maximum, axis, keepdims, initial=initial)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return self._reduce(np.minimum, axis, keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return self._reduce(np.logical_and, axis, keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return self._reduce(np.logical_or, axis, keepdims)
+
+    def _reduce(self, ufunc: np.ufunc, axis: Any, keepdims: bool, **kwargs: Any) -> Self:
+        result: Self = ufunc.reduce(self, axis=axis, keepdims=keepdims, **kwargs)
+        return result
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __bool__(self) -> bool:
+        return bool(self.tensor)
+
+    def __int__(self) -> int:
+        return int(self.tensor)
+
+    def __float__(self) -> float:
+        return float(self.tensor.detach())
+
+    def __repr__(self) -> str:
+        return f"TorchArray({self.tensor!r})"
+
+
+def _storage(tensor: Any) -> Any:
+    return tensor.untyped_storage().data_ptr()

@@ -1,0 +1,79 @@
+"""npz files: W0, W1, … (out, in), b0, b1, …, activations, input_mean, input_cov, init_scale."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from cumprop.errors import CumpropError
+from cumprop.networks.importers.parts import Array, Parts, check_memory
+
+MISSPELT = re.compile(
+    r"(?:w|b|weights?|bias(?:es)?|kernels?)[\W_]?\d|\w.*(?:weight|bias|kernel)$", re.IGNORECASE
+)
+"""Names that look like those of further weights or biases, which are not to be left out unsaid."""
+
+
+def read(path: Path) -> Parts:
+    """What `MLP.save` writes; other keys are ignored. Activations may be missing."""
+    arrays = _arrays(path)
+    n_maps = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
+    expected = {f"{letter}{layer}" for letter in "Wb" for layer in range(n_maps)}
+    strays = {key for key in arrays if re.fullmatch(r"[Wb]\d+", key)} - expected
+    strays |= {key for key in arrays if MISSPELT.match(key)} - expected
+    if not n_maps or strays:
+        raise CumpropError(
+            "weights must be W0, W1, … without gaps, biases b0, b1, … beside them; "
+            f"found {', '.join(sorted(strays or arrays)[:8]) or 'nothing'}"
+        )
+    names = arrays.get("activations")
+    if names is not None and names.dtype.kind != "U":
+        raise CumpropError(f"activations must be names, not {names.dtype}; save strings")
+    return Parts(
+        [arrays[f"W{layer}"] for layer in range(n_maps)],
+        [arrays.get(f"b{layer}") for layer in range(n_maps)],
+        None if names is None else _one_or_all([str(name) for name in names.ravel()]),
+        arrays.get("input_mean"),
+        arrays.get("input_cov"),
+        arrays.get("init_scale"),
+    )
+
+
+def _one_or_all(names: list[str]) -> str | list[str]:
+    return names[0] if len(names) == 1 else names
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    """All arrays, after a look at the sizes that the file claims."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_memory(sum(entry.file_size for entry in archive.infolist()))
+            for name in archive.namelist():
+                _check_header(archive, name)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays}
+    except (OSError, CumpropError):
+        raise
+    except Exception:  # zipfile and NumPy raise a dozen types for damaged files
+        raise CumpropError(
+            "damaged, or not an npz file of plain arrays; write it with MLP.save"
+        ) from None
+
+
+def _check_header(archive: zipfile.ZipFile, name: str) -> None:
+    """NumPy reserves what a header asks for before it looks whether the file has it."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = header(file)
+        n_bytes = dtype.itemsize
+        for length in shape:
+            n_bytes *= length
+        if n_bytes > archive.getinfo(name).file_size:
+            raise CumpropError(f"damaged: {name} has shape {shape} but not as many numbers")

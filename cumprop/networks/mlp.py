@@ -1,0 +1,319 @@
+"""Multilayer perceptrons with a Gaussian input (mathematics §1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cumprop import activations as activation_functions
+from cumprop.activations import Activation
+from cumprop.errors import CumpropError
+from cumprop.flops import counted, is_foreign, on_host, plain
+from cumprop.networks.covariances import Checked, compact, full
+from cumprop.networks.shape import Shape
+from cumprop.networks.summaries import summary
+
+Array = NDArray[Any]
+
+
+class MLP:
+    """Z_l = W_l X_{l-1} + b_l, X_l = φ_l(Z_l) for l = 1..L, output Y = W_{L+1} X_L + b_{L+1}.
+
+    `weights` are L + 1 matrices (out, in); `biases` None or L + 1 vectors or Nones; `activations`
+    one name or Activation for all layers, or L of them. The input is N(input_mean, input_cov),
+    None for 0 and the identity; input_cov may be a matrix, a diagonal or a number, and stays small
+    where it is (`input_variance`). `init_scale`, weight variance · fan-in of every map, is what the
+    average metric needs. Arrays are kept as read-only copies of one type, float32 or float64;
+    PyTorch tensors are kept as they are, and beside one all others become tensors. Raises
+    CumpropError for shapes that do not fit, NaN or infinite numbers and an input_cov that is no
+    covariance. Errors count maps like npz files do, W0 first.
+
+    >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
+    >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
+    ((2, 1, 1), 1, [[7.0], [0.0]])
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike | None] | None = None,
+        activations: str | Activation | Sequence[str | Activation] = "relu",
+        input_mean: ArrayLike | None = None,
+        input_cov: ArrayLike | None = None,
+        init_scale: ArrayLike | None = None,
+    ) -> None:
+        cov = input_cov.cov if isinstance(input_cov, Checked) else input_cov
+        given = (*weights, *(() if biases is None else biases), input_mean, cov)
+        self._tensor = next(filter(is_foreign, given), None)
+        matrices = [_numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
+        _check_chain(matrices)
+        self.dtype = np.result_type(np.float32, *(w.dtype for w in matrices))
+        self.weights = tuple(map(self._kept, matrices))
+        self.biases = self._check_biases(biases)
+        self.activations = self._check_activations(activations)
+        self.input_mean = self._check_mean(input_mean)
+        self._cov = self._check_cov(cov, isinstance(input_cov, Checked))
+        self.init_scale = self._check_scale(init_scale)
+
+    def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
+        if biases is None:
+            return (None,) * len(self.weights)
+        if len(biases) != len(self.weights):
+            raise CumpropError(
+                f"{len(biases)} biases for {len(self.weights)} weight matrices; "
+                "give one for each, None where there is none"
+            )
+        return tuple(
+            None if b is None else self._vector(b, f"b{layer}", len(w))
+            for layer, (b, w) in enumerate(zip(biases, self.weights, strict=True))
+        )
+
+    def _check_activations(
+        self, activations: str | Activation | Sequence[str | Activation]
+    ) -> tuple[Activation, ...]:
+        if isinstance(activations, str | Activation):
+            activations = [activations] * self.depth
+        if len(activations) != self.depth:
+            raise CumpropError(
+                f"{len(activations)} activations for {self.depth} hidden layers; "
+                "give one name for all, or one for each (none follows the last map)"
+            )
+        return tuple(activation_functions.get(a) for a in activations)
+
+    def _check_mean(self, mean: ArrayLike | None) -> Array | None:
+        if mean is None:
+            return None
+        values = _numbers(mean, "input_mean")
+        n = self.widths[0]
+        return self._vector(values if values.ndim else values + np.zeros(n), "input_mean", n)
+
+    def _check_cov(self, cov: ArrayLike | None, checked: bool) -> Array | None:
+        if cov is None:
+            return None
+        n = self.widths[0]
+        if checked and np.shape(cov) in ((), (n,), (n, n)):
+            return self._kept(cov)
+        return self._kept(compact(_numbers(cov, "input_cov"), n, self.dtype))
+
+    def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
+        if scale is None:
+            return None
+        values = _numbers(scale, "init_scale")
+        if values.shape != (len(self.weights),) or (values < 0).any():
+            raise CumpropError(
+                f"init_scale must be {len(self.weights)} numbers ≥ 0: weight variance · fan-in of "
+                "every map"
+            )
+        return tuple(float(c) for c in values)
+
+    def _vector(self, values: ArrayLike, name: str, length: int) -> Array:
+        vector = _numbers(values, name)
+        if vector.shape != (length,):
+            raise CumpropError(f"{name} has shape {vector.shape}; give ({length},)")
+        return self._kept(vector)
+
+    def _kept(self, array: ArrayLike) -> Array:
+        """A read-only copy, or a tensor beside tensors (the same one if it was one already)."""
+        if self._tensor is not None:
+            tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
+            return tensor
+        with np.errstate(over="ignore"):
+            copy = np.array(array, dtype=self.dtype, order="C")
+        if not np.isfinite(copy).all():
+            raise CumpropError(f"numbers too large for {self.dtype}; give float64 weights")
+        copy.setflags(write=False)
+        return copy
+
+    @property
+    def input_cov(self) -> Array | None:
+        """Σ0 as a matrix (n_0, n_0), read-only; None for the identity.
+
+        Cost: where `input_variance` holds all of it, the matrix is made anew each time.
+        """
+        return None if self._cov is None else full(self._cov, self.widths[0])
+
+    @property
+    def input_variance(self) -> Array | None:
+        """Σ0 where it is diagonal: σ², shape (), of σ² I, or the variances, shape (n_0,).
+
+        None for the identity, where `input_cov` is None too, and for a matrix that is not diagonal.
+        A matrix is known to be diagonal by its zeros; tensors keep the shape they were given in.
+
+        >>> MLP([[[3.0, 4.0]]], input_cov=[[4.0, 0.0], [0.0, 1.0]]).input_variance.tolist()
+        [4.0, 1.0]
+        """
+        return None if self._cov is None or self._cov.ndim == 2 else self._cov
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers L."""
+        return len(self.weights) - 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """n_0..n_{L+1}."""
+        return (self.weights[0].shape[1], *(len(w) for w in self.weights))
+
+    @property
+    def shape(self) -> Shape:
+        """What the cost of an estimate depends on."""
+        return Shape(
+            widths=self.widths,
+            activations=tuple(a.name for a in self.activations),
+            biased=any(b is not None for b in self.biases),
+            gaussian_input=self.input_mean is not None or self._cov is not None,
+            dtype=self.dtype.name,
+        )
+
+    @property
+    def homogeneous(self) -> bool:
+        """f(cx) = c f(x) for c > 0: no biases, every activation positively homogeneous."""
+        return all(b is None or not b.any() for b in self.biases) and all(
+            a.homogeneous for a in self.activations
+        )
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Y for inputs x, (N, n_0) -> (N, n_{L+1}), in the network's dtype.
+
+        Cost: 2N n_l n_{l-1} FLOPs for every linear map and what the activations take.
+        """
+        for z, _ in self.layers(x):
+            y = z
+        return y
+
+    def layers(self, x: ArrayLike) -> Iterator[tuple[Array, Array | None]]:
+        """(Z_l, X_l) for l = 1..L, then (Y, None); arrays of shape (N, n_l)."""
+        tensors = self._tensor is not None
+        previous: Array = counted(self._kept(x)) if tensors else np.asanyarray(x, dtype=self.dtype)
+        if previous.ndim == 0 or previous.shape[-1] != self.widths[0]:
+            raise CumpropError(
+                f"inputs have shape {previous.shape}; give (N, {self.widths[0]}), one per row"
+            )
+        for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            z = previous @ w.T
+            if b is not None:
+                z += b
+            if layer == self.depth:
+                yield (plain(z) if tensors else z), None
+            else:
+                previous = self.activations[layer].forward(z)
+                yield (plain(z), plain(previous)) if tensors else (z, previous)
+
+    def replace(self, **changes: Any) -> MLP:
+        """The network with some arguments of the constructor changed and all others kept.
+
+        Raises what the constructor raises. Cost: an input_cov that stays is not checked again.
+
+        >>> MLP([[[3.0, 4.0]]], input_mean=1.0).replace(weights=[[[2.0, 5.0]]]).input_mean.tolist()
+        [1.0, 1.0]
+        """
+        names = ("weights", "biases", "activations", "input_mean", "init_scale")
+        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self._cov is not None:
+            kept["input_cov"] = Checked(self._cov)
+        return MLP(**(kept | changes))
+
+    def __repr__(self) -> str:
+        return summary(self)
+
+    def prefix(self, depth: int) -> MLP:
+        """The network of the first `depth` hidden layers, the next map being its output.
+
+        >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
+        (1, 1, 1)
+        """
+        if not 0 <= depth <= self.depth:
+            raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
+        return self.replace(
+            weights=self.weights[: depth + 1],
+            biases=self.biases[: depth + 1],
+            activations=self.activations[:depth],
+            init_scale=None if self.init_scale is None else self.init_scale[: depth + 1],
+        )
+
+    def above(self, threshold: ArrayLike) -> MLP:
+        """The network of one more layer whose expected outputs are P(Y_i > threshold).
+
+        `threshold` is a number, or one for each output.
+
+        >>> import cumprop
+        >>> tail = MLP([[[3.0, 4.0]]]).above(5.0)                  # Y is N(0, 25)
+        >>> float(cumprop.estimate(tail, "cumulant", order=2).mean[0].round(4))
+        0.1587
+        """
+        n = self.widths[-1]
+        shift = self._vector(_numbers(threshold, "threshold") + np.zeros(n), "threshold", n)
+        last = self.biases[-1]
+        return self.replace(
+            weights=[*self.weights, np.eye(n, dtype=self.dtype)],
+            biases=[*self.biases[:-1], -shift if last is None else last - shift, None],
+            activations=[*self.activations, "heaviside"],
+            init_scale=None if self.init_scale is None else [*self.init_scale, 1.0],
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the network to an npz file that `load` reads.
+
+        Raises CumpropError for custom activations: a Python function cannot be stored.
+        """
+        for a in self.activations:
+            if isinstance(a, activation_functions.Custom):
+                raise CumpropError(
+                    f"activation {a.name!r} is a Python function and cannot be saved; "
+                    "save the weights with numpy.savez and build the MLP anew"
+                )
+        arrays: dict[str, Any] = {f"W{layer}": w for layer, w in enumerate(self.weights)}
+        arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases) if b is not None}
+        arrays["activations"] = np.array([a.name for a in self.activations], dtype=np.str_)
+        others = {
+            "input_mean": self.input_mean,
+            "input_cov": self._cov,
+            "init_scale": self.init_scale,
+        }
+        arrays |= {key: array for key, array in others.items() if array is not None}
+        with Path(path).open("wb") as file:
+            np.savez(file, **{key: on_host(array) for key, array in arrays.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an npz file with W0, W1, … (out, in) and, where there are some, b0, b1, ….
+
+        Optional: `activations` (one name or L; default relu), `input_mean`, `input_cov`,
+        `init_scale`. Other keys are ignored. Raises CumpropError for a file that is none of this.
+        """
+        from cumprop.networks.importers import npz
+        from cumprop.networks.importers.parts import naming
+
+        with naming(path):
+            return cls(**npz.read(Path(path)).arguments)
+
+
+def _check_chain(matrices: Sequence[Array]) -> None:
+    if not matrices:
+        raise CumpropError("the network has no weights; give at least one matrix (out, in)")
+    for layer, w in enumerate(matrices):
+        if w.ndim != 2 or not w.size:
+            raise CumpropError(f"W{layer} has shape {w.shape}; give a matrix (out, in)")
+        if layer and w.shape[1] != len(matrices[layer - 1]):
+            raise CumpropError(
+                f"W{layer} has shape {w.shape} but W{layer - 1} gives {len(matrices[layer - 1])} "
+                "numbers; matrices are (out, in), so transpose those stored as (in, out)"
+            )
+
+
+def _numbers(values: ArrayLike, name: str) -> Array:
+    try:
+        array: Array = counted(values) if is_foreign(values) else np.asarray(values)
+    except ValueError:
+        raise CumpropError(f"{name} is ragged; give rows of equal length") from None
+    if array.dtype.kind not in "iuf":
+        raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
+    if array.dtype.kind != "f" or array.itemsize > 8:
+        array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
+    return array

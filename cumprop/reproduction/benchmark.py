@@ -1,0 +1,217 @@
+"""Benchmark: estimators against sampling, on the clock of this machine.
+
+Everything is measured in one run: the rate of matrix products, forward passes per second of
+sampling, seconds of each estimator. Errors cannot be measured in passing; they come from a sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cumprop import files
+from cumprop.contract import Estimator
+from cumprop.flops import CONVENTION
+from cumprop.memory import traced_peak
+from cumprop.networks import MLP, random_mlp
+from cumprop.reproduction.reference_scores import KnownError, KnownErrors
+from cumprop.reproduction.throughput import (
+    MOST_REPEATS,
+    Effort,
+    check_threads,
+    matmul_rate,
+    repeated,
+    sampling_rate,
+)
+from cumprop.results.provenance import provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Entry = dict[str, Any]
+
+SCHEMA_VERSION = 1
+"""Of the JSON file; raised when a key changes its meaning."""
+
+DESIGNS = ("iid", "orthogonal")
+NETWORK_SEED = 0
+
+_COLUMNS = ("order", "kind", "engine", "metric", "truncation", "n_samples", "design")
+
+
+def run(
+    estimators: Sequence[Estimator],
+    shapes: Iterable[tuple[int, int]],
+    threads: int,
+    effort: Effort,
+    errors: KnownErrors | None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measure `estimators` on He-initialised float32 ReLU networks of (width, depth) `shapes`.
+
+    Estimators run in this process on `threads` BLAS threads, sampling in as many processes of one
+    thread each: its entrywise half would otherwise use one core. `ratio_iid` is the time of iid
+    sampling to the vn-MSE of an estimator over the estimator's own, `ratio_orthogonal` the same of
+    the orthogonal design with its measured gain; both are null where `errors` does not know the
+    vn-MSE. The report is what JSON can hold. Raises CumpropError where BLAS does not take
+    `threads`. Cost: about `effort.seconds` for each estimator and shape, and thrice for sampling.
+    """
+    from threadpoolctl import threadpool_limits
+
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    with threadpool_limits(threads):
+        check_threads(threads)
+        progress("matrix products")
+        matmul = matmul_rate(threads, effort)
+    report: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "provenance": provenance(threads, workers=1),
+        "load_before": load,
+        "effort": asdict(effort) | {"most": MOST_REPEATS},
+        "flops_convention": CONVENTION,
+        "errors_from": errors.source if errors else None,
+        "matmul": matmul,
+        "sampling": [],
+        "estimators": [],
+    }
+    peak_rate = matmul["flops_per_second"]
+    for width, depth in shapes:
+        network = random_mlp(width, depth, NETWORK_SEED)
+        problem: Entry = {
+            "width": width, "depth": depth, "readout": "output",
+            "activation": "relu", "init": "he", "dtype": "float32",
+        }  # fmt: skip
+        rivals = []
+        for design in DESIGNS:
+            progress(f"sampling {design}, width {width}, depth {depth}")
+            rate = sampling_rate(network, design, threads, effort)
+            share = rate["flops_per_pass"] * rate["passes_per_second"] / peak_rate
+            measured_gain = errors.gain(problem) if errors else None
+            gain = 1.0 if design == "iid" else measured_gain
+            rivals.append(problem | rate | {"matmul_share": share, "gain": gain})
+        report["sampling"] += rivals
+        for estimator in estimators:
+            progress(f"{described(estimator)}, width {width}, depth {depth}")
+            with threadpool_limits(threads):
+                entry = problem | measure(estimator, network, effort)
+            seconds = entry["seconds"]
+            entry["matmul_share"] = seconds and entry["flops"] / seconds / peak_rate
+            known = errors.of(estimator, problem) if errors else None
+            report["estimators"].append(entry | compared(known, seconds, rivals))
+    return report
+
+
+def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
+    """Median seconds, FLOPs and memory of one estimate, predicted and measured.
+
+    The first run traces the memory and warms up; the times are of the runs after it. What cannot
+    run has its reason as `status` and null numbers.
+    """
+    parameters = asdict(estimator)
+    entry: Entry = {
+        "estimator": estimator.name,
+        "estimator_version": estimator.version,
+        "label": described(estimator),
+        "parameters": json.dumps(parameters, sort_keys=True),
+        "seed": NETWORK_SEED,
+        **{name: parameters.get(name) for name in _COLUMNS},
+        **dict.fromkeys(["seconds", "seconds_low", "seconds_high", "flops", "peak_bytes"]),
+        "repeats": 0,
+    }
+    cost = estimator.predict_cost(network.shape)
+    entry |= {"flops_predicted": cost.flops, "bytes_predicted": cost.bytes}
+    reason = estimator.supports(network)
+    if reason is not None:
+        return entry | {"status": f"failed: {reason}"}
+    estimates = []
+    peak = traced_peak(lambda: estimates.append(estimator.estimate(network)))
+    times = repeated(lambda: estimator.estimate(network), effort)
+    low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
+    return entry | {
+        "seconds": median,
+        "seconds_low": low,
+        "seconds_high": high,
+        "repeats": len(times),
+        "flops": estimates[0].flops.total,
+        "peak_bytes": peak,
+        "status": estimates[0].status,
+    }
+
+
+def compared(known: KnownError | None, seconds: float | None, rivals: Sequence[Entry]) -> Entry:
+    """The error of an estimator that takes `seconds`, and how much longer sampling takes to it.
+
+    `rivals` are iid and orthogonal sampling: `passes_per_second` and `gain`. The interval is that
+    of the error, at the measured speeds; where its end is at or below 0 the ratio has no upper end.
+    """
+    columns = ["vn_mse", "vn_mse_low", "vn_mse_high", "resolved", "n_networks"]
+    columns += ["ratio_iid", "ratio_iid_low", "ratio_iid_high", "ratio_orthogonal"]
+    entry: Entry = dict.fromkeys(columns)
+    if known is None:
+        return entry
+    entry |= zip(columns, asdict(known).values(), strict=False)
+    if seconds is None:
+        return entry
+    iid, orthogonal = rivals
+    entry["ratio_iid"] = ratio(known.vn_mse, seconds, iid)
+    entry["ratio_iid_low"] = ratio(known.high, seconds, iid)
+    entry["ratio_iid_high"] = ratio(known.low, seconds, iid)
+    entry["ratio_orthogonal"] = ratio(known.vn_mse, seconds, orthogonal)
+    return entry
+
+
+def ratio(vn_mse: float, seconds: float, rival: Entry) -> float | None:
+    """Seconds of a sampling `rival` to `vn_mse`, N = gain / vn_mse passes, over `seconds`.
+
+    >>> ratio(1e-6, 0.1, {"gain": 1.0, "passes_per_second": 1e5})      # 10 s against 0.1 s
+    100.0
+    """
+    if rival["gain"] is None or vn_mse <= 0:
+        return None
+    return float(rival["gain"] / (vn_mse * rival["passes_per_second"] * seconds))
+
+
+def described(estimator: Estimator) -> str:
+    """The estimator, its order or samples, and what is special about it.
+
+    >>> from cumprop.contract.estimator import build
+    >>> described(build("cumulant", order=2, kind="augmented"))
+    'cumulant order=2 kind=augmented'
+    """
+    values = {f.name: (getattr(estimator, f.name), f.default) for f in fields(estimator)}
+    shown = [
+        f"{name}={value}"
+        for name, (value, default) in values.items()
+        if name in ("order", "n_samples") or value != default
+    ]
+    return " ".join([estimator.name, *shown])
+
+
+def rows(report: dict[str, Any]) -> pd.DataFrame:
+    """The estimators of a report with the columns that figures of costs read."""
+    import pandas as pd
+
+    table = pd.DataFrame(report["estimators"])
+    origin = report["provenance"]
+    conditions = (
+        f"{origin['cpu']}, {origin['blas']}, threads {origin['threads']}, "
+        f"workers {origin['workers']}"
+    )
+    return table.assign(
+        config="bench",
+        tolerance=None,
+        conditions=conditions,
+        flops_convention=report["flops_convention"],
+    )
+
+
+def write(report: dict[str, Any], path: Path) -> None:
+    """Store a report as JSON, complete or not at all."""
+    text = json.dumps(report, indent=1, allow_nan=False)
+    files.write_atomically(path, lambda file: file.write(f"{text}\n".encode()))

@@ -1,0 +1,82 @@
+"""Measurements behind the claims on low probabilities (Figure 4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN, USUAL, Measurement, named
+from cumprop.results.scores import GROUP
+from cumprop.results.tail_scores import relative_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_SAMPLES = 5695
+"""Samples that cost what the paper's order 3 does."""
+RARE = 100
+"""Probabilities so many times below 1/N are what the paper's first claim is about."""
+SMALL = 0.3
+"""Relative errors below are small."""
+
+
+def small_when_rare(scores: pd.DataFrame) -> Measurement:
+    """Relative error of order 3, and of what is best, in the bucket of p = 1/(100 N)."""
+    bucket = int(np.floor(np.log10(1 / (RARE * N_SAMPLES)) + 0.5))
+    found = [row for row in _rows(scores) if row["bucket"] == bucket]
+    points = [row for row in found if _is_usual(row, order=3)]
+    if not points:
+        return Measurement(f"no neurons at 1e{bucket}", OPEN)
+    (point,) = points
+    if not point["low"] <= point["high"]:
+        return Measurement(f"{_words(point)} at 1e{bucket}: one network tells no interval", OPEN)
+    best = min(found, key=lambda row: float(row["relative_error"]))
+    text = f"at 1e{bucket}, {point['neurons']} neurons: {_words(point)}; best: {_words(best)}"
+    return Measurement(text, AGREES if point["low"] < SMALL else DISAGREES, _keys(scores))
+
+
+def best_when_rare(scores: pd.DataFrame) -> Measurement:
+    """Order 3 against the best way to sample N inputs, in all buckets below 1/N."""
+    rows = [row for row in _rows(scores) if 10.0 ** row["bucket"] < 1 / N_SAMPLES]
+    words, wins = [], []
+    for bucket in sorted({row["bucket"] for row in rows}, reverse=True):
+        inside = [row for row in rows if row["bucket"] == bucket]
+        ours = [row for row in inside if _is_usual(row, order=3)]
+        theirs = [row for row in inside if row["n_samples"] == N_SAMPLES]
+        if ours and theirs:
+            rival = min(theirs, key=lambda row: float(row["relative_error"]))
+            wins.append(ours[0]["high"] < rival["low"])
+            words.append(f"1e{bucket}: {_words(ours[0])} against {_words(rival)}")
+    if not words:
+        return Measurement("no bucket below 1/N", OPEN)
+    return Measurement("; ".join(words), AGREES if all(wins) else DISAGREES, _keys(scores))
+
+
+def _rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """Buckets of which most neurons could be scored."""
+    rows = relative_errors(scores, GROUP).to_dict("records")
+    return [
+        {str(k): v for k, v in row.items()}
+        for row in rows
+        if row["neurons"] > 0 and row["neurons"] >= row["dropped"]
+    ]
+
+
+def _is_usual(row: dict[str, Any], order: int) -> bool:
+    wanted = USUAL | {"estimator": "cumulant", "order": order}
+    return all(row[name] == value for name, value in wanted.items())
+
+
+def _words(row: dict[str, Any]) -> str:
+    if row["estimator"] == "cumulant":
+        name = named(row)
+    else:
+        name = f"{row['n_samples']:.0f} samples"
+        if '"extrapolate": "none"' not in row["parameters"]:
+            name += ", extrapolated"
+    return f"{name} {row['relative_error']:.2g} ({row['low']:.2g} to {row['high']:.2g})"
+
+
+def _keys(scores: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(scores["cell_key"])

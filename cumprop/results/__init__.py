@@ -1,0 +1,1 @@
+"""Rows on disk, and what they are worth."""

@@ -1,0 +1,180 @@
+"""One parquet file of rows: written with a digest of its values, and examined when it is read.
+
+A part holds one row and is named by its key; `cumprop results compact` makes one file of many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cumprop.experiments.columns import RUN_SCHEMA, SCHEMA, SCHEMA_VERSION
+
+_DIGEST = b"cumprop_digest"
+Identity = tuple[int, int, int]
+
+_REQUIRED = ("schema_version", "cell_key", "config", "status")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a file is not read, and the suffix it is set aside with; None where it is to stay."""
+
+    suffix: str | None
+    reason: str
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """A parquet file with the digest of the table's values in its metadata."""
+    return plain_bytes(table.replace_schema_metadata({_DIGEST: _digest(table)}))
+
+
+def plain_bytes(table: pa.Table) -> bytes:
+    """A parquet file as it is, made in memory, so that only writing it can fail on a full disk."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def read(path: Path) -> pa.Table | Fault | None:
+    """The rows in a file, all columns of their schema; None if it is gone.
+
+    Any schema of `experiments.columns` is read; columns that an earlier release lacked are null.
+    OSError where the operating system does not let it be read: that says nothing about the file.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError:
+        return Fault("foreign", "a folder")
+    try:
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        table.validate(full=True)
+        fault = _fault(table)
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
+        return Fault("corrupt", f"damaged ({_first_line(error)})")
+    return fault or _complete(table, schema_of(table.schema))
+
+
+def read_part(path: Path) -> pa.Table | Fault | None:
+    """The one row in a part, which must be that of its name."""
+    found = read(path)
+    if found is None or isinstance(found, Fault):
+        return found
+    if found.num_rows != 1:
+        return Fault("foreign", f"{found.num_rows} rows where one belongs")
+    key = found["cell_key"][0].as_py()
+    return found if key == path.stem else Fault("foreign", f"the row of {key}")
+
+
+def identity(path: Path) -> Identity | None:
+    """What tells a file from one that has replaced it; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def sound(path: Path, read: Callable[[Path], pa.Table | Fault | None]) -> pa.Table | None:
+    """What `read` finds in a file; a file with a fault is named on stderr and set aside."""
+    before = identity(path)
+    found = read(path)
+    if not isinstance(found, Fault):
+        return found
+    if identity(path) == before:  # else another process has stored a sound one
+        set_aside(path, found)
+    return None
+
+
+def set_aside(path: Path, fault: Fault) -> None:
+    """Rename a file by its fault, unless it cannot be; one line on stderr says so."""
+    line = f"{path}: {fault.reason}"
+    if fault.suffix is not None:
+        aside = path.with_suffix(f".{fault.suffix}")
+        if aside.exists():
+            aside = aside.with_name(f"{aside.name}.{token_hex(4)}")
+        try:
+            path.replace(aside)
+            line += f"; set aside as {aside.name}"
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as error:
+            line += f"; left there: {error.strerror}"
+    print(line, file=sys.stderr)
+
+
+def schema_of(schema: pa.Schema) -> pa.Schema:
+    """The schema of `cumprop.experiments.columns` that a table with these columns has."""
+    return RUN_SCHEMA if "method" in schema.names else SCHEMA
+
+
+def from_row(row: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """A table of one row; columns it lacks are null."""
+    complete = {"schema_version": SCHEMA_VERSION, **row}
+    return pa.Table.from_pylist([complete], schema=schema)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _fault(table: pa.Table) -> Fault | None:
+    missing = [name for name in _REQUIRED if name not in table.column_names]
+    if missing:
+        return Fault("foreign", f"no table of cumprop (no {', '.join(missing)})")
+    stored = (table.schema.metadata or {}).get(_DIGEST)
+    if stored is not None and stored != _digest(table):  # what was written before has none
+        return Fault("corrupt", "damaged (its values are not those that were written)")
+    versions = set(table["schema_version"].to_pylist())
+    if versions != {SCHEMA_VERSION}:
+        return _outdated(versions)
+    schema = schema_of(table.schema)
+    for column in table.schema:
+        if column.name not in schema.names:
+            return Fault("foreign", f"an unknown column {column.name}")
+        if column.type != schema.field(column.name).type:
+            return Fault("foreign", f"column {column.name} is {column.type}")
+    nulls = [name for name in _REQUIRED if table[name].null_count]
+    return Fault("foreign", f"{', '.join(nulls)} not given") if nulls else None
+
+
+def _outdated(versions: set[Any]) -> Fault:
+    (version,) = versions if len(versions) == 1 else (None,)
+    if not isinstance(version, int):
+        return Fault("foreign", "no single schema_version")
+    if version > SCHEMA_VERSION:
+        return Fault(None, f"of schema {version}; a newer cumprop reads it")
+    return Fault(f"v{version}", f"of schema {version}, which is read no more")
+
+
+def _complete(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    n, there = table.num_rows, {*table.column_names}
+    columns = [
+        table[field.name] if field.name in there else pa.nulls(n, field.type) for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _digest(table: pa.Table) -> bytes:
+    """Hash of all values and the names of their columns, whatever parquet makes of them."""
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    plain = table.drop_columns(lists)
+    hashed = hashlib.sha256(json.dumps([plain.column_names, plain.to_pylist()]).encode())
+    for name in lists:
+        column = table[name].combine_chunks()
+        hashed.update(json.dumps([name, pc.list_value_length(column).to_pylist()]).encode())
+        hashed.update(column.flatten().to_numpy(zero_copy_only=False).tobytes())
+    return hashed.hexdigest().encode()

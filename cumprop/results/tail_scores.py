@@ -1,0 +1,99 @@
+"""Relative errors of tail probabilities, by bucket of the true probability (mathematics §9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from cumprop.sampling import TailTruth
+
+Array = NDArray[Any]
+
+WORST = 0.2
+"""Neurons whose truth has a larger estimated relative standard error are dropped, and counted."""
+
+_SUMS = ["bucket_neurons", "bucket_dropped", "bucket_squares", "bucket_zero", "bucket_relative"]
+
+COLUMNS = ("buckets", *_SUMS)
+"""Columns of a score, lists of one length; null where the readout is no tail."""
+
+RESAMPLINGS = 2000
+
+_POINT = ["neurons", "dropped", "networks", "relative_error", "per_neuron", "low", "high"]
+
+
+def bucket_columns(estimate: ArrayLike, truth: TailTruth) -> dict[str, list[Any]]:
+    """Squared errors of an estimate, shape (n,), summed by bucket of the true probability.
+
+    The first half of the truth, p_0, only chooses: the bucket k, [10^(k-½), 10^(k+½)), and the
+    neurons that are kept. The groups of the second half, taken by turns, give independent p_1 and
+    p_2. `bucket_squares` sums (e − p_1)(e − p_2), unbiased for (e − p)², `bucket_zero` p_1 p_2, the
+    same of the estimate 0, and `bucket_relative` (e − p_1)(e − p_2)/p_0².
+    """
+    readout, depth = truth.spec.readout, truth.spec.depth
+    choosing = truth.mean(readout, depth)[0]
+    groups = truth.groups(readout, depth)[1]
+    first, second = groups[::2].mean(axis=0), groups[1::2].mean(axis=0)
+    e = np.asarray(estimate, dtype=np.float64)
+    seen = choosing > 0
+    kept = truth.relative_error[0] <= WORST
+    safe = np.where(seen, choosing, 1.0)
+    bucket = np.floor(np.log10(safe) + 0.5).astype(int)
+    squares = (e - first) * (e - second)
+    terms = (kept, seen & ~kept, squares * kept, first * second * kept, squares / safe**2 * kept)
+    found = sorted(set(bucket[seen].tolist()), reverse=True)
+    inside = [seen & (bucket == k) for k in found]
+    sums = ([term[part].sum().item() for part in inside] for term in terms)
+    return {"buckets": found, **dict(zip(_SUMS, sums, strict=True))}
+
+
+def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
+    """One row per group and bucket of the tails among `cumprop.results.scores.score`'s rows.
+
+    `relative_error` is √(Σ (e − p)² / Σ p²) over the neurons of all networks, so that the estimate
+    0 has 1; `low` and `high` are its 95% interval by resampling networks (percentiles; nan for one
+    network). All three are 0 where the sum of squares is negative: not resolved from zero.
+    `per_neuron` is √(mean (e − p)²/p²), in which every neuron weighs the same. `neurons` and
+    `dropped` count neurons, `networks` those that have any.
+    """
+    tails = scores[scores["buckets"].notna()] if "buckets" in scores else scores[:0]
+    rows = []
+    for key, found in tails.groupby(group, dropna=False):
+        long = found[["seed", *COLUMNS]].explode(list(COLUMNS)).dropna()
+        per_network = long.astype(float).groupby(["buckets", "seed"]).mean()
+        for bucket in sorted(set(long["buckets"]), reverse=True):
+            table = per_network.loc[bucket].reindex(sorted(set(found["seed"])), fill_value=0.0)
+            row = dict(zip(group, key, strict=True)) | {"bucket": int(bucket)}
+            rows.append(row | _point(table))
+    return pd.DataFrame(rows, columns=[*group, "bucket", *_POINT])
+
+
+def _point(table: pd.DataFrame) -> dict[str, Any]:
+    """One bucket of one estimator from its sums by network."""
+    neurons, dropped, squares, zero, relative = (table[name].to_numpy() for name in _SUMS)
+    point: dict[str, Any] = {
+        "neurons": int(neurons.sum()),
+        "dropped": int(dropped.sum()),
+        "networks": int(np.sum(neurons > 0)),
+    }
+    if not neurons.any():
+        return point | dict.fromkeys(["relative_error", "per_neuron", "low", "high"], np.nan)
+    low = high = np.nan
+    if len(table) > 1:
+        chosen = np.random.default_rng(0).integers(len(table), size=(RESAMPLINGS, len(table)))
+        some = neurons[chosen].any(axis=1)
+        ratios = squares[chosen].sum(axis=1)[some] / zero[chosen].sum(axis=1)[some]
+        low, high = _root(np.quantile(ratios, [0.025, 0.975]))
+    return point | {
+        "relative_error": _root(squares.sum() / zero.sum()),
+        "per_neuron": _root(relative.sum() / neurons.sum()),
+        "low": low,
+        "high": high,
+    }
+
+
+def _root(square: Any) -> Any:
+    return np.sqrt(np.maximum(square, 0))

@@ -1,0 +1,59 @@
+"""Sets of inputs by design, group means of forward passes, and the stored truth."""
+
+from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size, covariance_root
+from cumprop.sampling.group_means import (
+    FEWEST,
+    GROUPS,
+    UNSEEN,
+    Replicates,
+    added,
+    replicates,
+    standardised,
+)
+from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
+from cumprop.sampling.tails import TailSpec, TailTruth, tail_network, threshold
+from cumprop.sampling.truth import Truth, TruthSpec
+from cumprop.sampling.truth_store import (
+    Gap,
+    chunks_stored,
+    gaps,
+    load,
+    missing_chunks,
+    sample,
+    samples_stored,
+    stored_specs,
+)
+
+__all__ = [
+    "FEWEST",
+    "GROUPS",
+    "SCRAMBLINGS",
+    "UNSEEN",
+    "Around",
+    "Base",
+    "Batch",
+    "Centring",
+    "Gap",
+    "Inputs",
+    "Passes",
+    "Replicates",
+    "TailSpec",
+    "TailTruth",
+    "Truth",
+    "TruthSpec",
+    "added",
+    "block_size",
+    "chunks_stored",
+    "covariance_root",
+    "gaps",
+    "keeping_digits",
+    "load",
+    "missing_chunks",
+    "replicates",
+    "sample",
+    "samples_stored",
+    "standardised",
+    "stored_specs",
+    "tail_network",
+    "threshold",
+]

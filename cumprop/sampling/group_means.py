@@ -1,0 +1,345 @@
+"""Replicates: sample means of independent groups of forward passes, and their scatter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from cumprop.errors import CumpropError
+from cumprop.flops import Flops, component, counted, counting, plain
+from cumprop.networks import MLP
+from cumprop.sampling.designs import SCRAMBLINGS, Inputs, block_size, input_root, rounded
+from cumprop.sampling.passes import Base, Centring, Passes, keeping_digits
+
+Array = NDArray[Any]
+
+GROUPS = 32
+"""Of one draw at most; where its blocks are fewer, each is a group."""
+FEWEST = 4
+"""Blocks whose scatter says something."""
+UNSEEN = 3
+"""Hits that 95% of samples show at least one of."""
+_ROUNDING = 1e-5
+"""Of the size of the outputs: what an estimate may be off samples that do not scatter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """Means of the outputs (R, n) of R groups, of `sizes` (R,) forward passes each.
+
+    `spread` is Cov[Y], or its diagonal; `group_variances` (R, n) are mean squared deviations from
+    the mean of the draw, where the covariance was asked for. The groups are independent, and as
+    accurate as they are large, so that their scatter tells all of the error of their mean, under
+    every design and whatever the correlation of the outputs (mathematics §10).
+
+    >>> from cumprop import random_mlp
+    >>> rng = np.random.default_rng(0)
+    >>> found = replicates(random_mlp(width=16, depth=2, seed=0), 640, "antithetic", rng)
+    >>> found.groups.shape, found.n_samples, 1 < found.freedom < 16
+    ((32, 16), 640, True)
+    """
+
+    design: str
+    sizes: Array
+    groups: Array
+    spread: Array
+    layer_means: tuple[Array, ...]
+    flops: Flops
+    watched: tuple[Any, ...] = ()
+    group_variances: Array | None = None
+
+    def joined(self, other: Replicates) -> Replicates:
+        """The groups of both; those of Sobol sequences must be of one size to be compared."""
+        sizes = np.concatenate([self.sizes, other.sizes])
+        if self.design != other.design or (self.design == "sobol" and np.ptp(sizes)):
+            raise CumpropError("replicates of different designs, or sizes of sobol, do not join")
+        new = other.n_samples / sizes.sum()
+        pairs = zip(self.layer_means, other.layer_means, strict=True)
+        apart = self.mean - other.mean
+        between = np.outer(apart, apart) if self.spread.ndim == 2 else apart**2
+        return Replicates(
+            self.design,
+            sizes,
+            np.concatenate([self.groups, other.groups]),
+            (1 - new) * self.spread + new * other.spread + (1 - new) * new * between,
+            tuple((1 - new) * a + new * b for a, b in pairs),
+            added(self.flops, other.flops),
+            self.watched + other.watched,
+            None
+            if self.group_variances is None or other.group_variances is None
+            else np.concatenate([self.group_variances, other.group_variances]),
+        )
+
+    @cached_property
+    def n_samples(self) -> int:
+        return int(self.sizes.sum())
+
+    @cached_property
+    def mean(self) -> Array:
+        mean: Array = self.sizes @ self.groups / self.n_samples
+        return mean
+
+    @cached_property
+    def _residuals(self) -> Array:
+        return _residuals(self.groups, self.sizes)
+
+    @cached_property
+    def noise(self) -> Array:
+        """Variance of `mean`, per output."""
+        return _noise_of_mean(self._residuals)
+
+    @cached_property
+    def half_width(self) -> Array:
+        """Half of each output's 95% interval, by Student's t.
+
+        Its degrees of freedom are those that the kurtosis k of the groups leaves, 2 R / (k - 1) up
+        to R - 1: rare groups that weigh much say that the scatter is badly known. Events in less
+        than 3/N of the inputs may have been missed: they move a mean by 3 s.d. / N or less.
+        """
+        squares = np.square(self._residuals)
+        fourth, second = np.square(squares).mean(axis=0), squares.mean(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            kurtosis = np.where(second > 0, fourth / np.square(second), 0)
+            left = 2 * len(squares) / (kurtosis - 1)
+        most = len(squares) - 1
+        freedom = np.where(kurtosis > 1, np.minimum(left, most), most)
+        unseen = UNSEEN * np.sqrt(self.variance) / self.n_samples
+        half: Array = np.hypot(stdtrit(freedom, 0.975) * np.sqrt(self.noise), unseen)
+        return half
+
+    @property
+    def variance(self) -> Array:
+        """Var[Y], per output."""
+        return np.diagonal(self.spread) if self.spread.ndim == 2 else self.spread
+
+    @property
+    def std_error(self) -> float | None:
+        """RMS error of the output standard deviations, relative; None where it is not known."""
+        if self.group_variances is None:
+            return None
+        noise = _noise_of_mean(_residuals(self.group_variances, self.sizes))
+        total = float(self.variance.sum())
+        shares = self.variance / (total if total > 0 else 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squares = np.square(np.sqrt(noise) / self.variance) * shares / 4
+        return math.sqrt(float(squares[shares > 0].sum()))
+
+    @cached_property
+    def freedom(self) -> float:
+        """Effective number of independent outputs ν = (tr S)² / tr S², S the noise's covariance.
+
+        |mean - E[Y]|² has the mean and the variance of tr S/ν · χ²_ν. tr S² is estimated without
+        bias from the R - 1 degrees of freedom; ν is at least 1.
+        """
+        gram = self._residuals @ self._residuals.T
+        gram /= float(gram.max()) or 1.0  # the squares of its entries stay in range
+        m, trace = len(gram) - 1, float(np.trace(gram))
+        squared = (float(np.sum(gram * gram)) - trace**2 / m) / ((m - 1) * (m + 2))
+        most = self.groups.shape[1]
+        if squared * most * m**2 <= trace**2:
+            return float(most)
+        return max(1.0, (trace / m) ** 2 / squared)
+
+    def quantile(self, level: float) -> float:
+        """Of |mean - E[Y]|² over the sum of `noise`, by Fisher's F."""
+        from scipy.stats import f
+
+        freedom = self.freedom
+        return float(f.ppf(level, freedom, freedom * (len(self.groups) - 1)))
+
+    def upper(self, level: float) -> float:
+        """What |mean - E[Y]|² stays below with probability `level`."""
+        return float(self.noise.sum()) * self.quantile(level)
+
+    def chance(self, estimate: Array) -> float:
+        """Probability of a `mean` further from `estimate` than this one, were it E[Y]."""
+        from scipy.stats import f
+
+        distance, noise = float(np.sum((self.mean - estimate) ** 2)), float(self.noise.sum())
+        if not noise > 0:
+            size = float(np.sum(self.mean**2 + self.variance))
+            return float(distance <= _ROUNDING**2 * size)
+        freedom = self.freedom
+        return float(f.sf(distance / noise, freedom, freedom * (len(self.groups) - 1)))
+
+
+def _residuals(groups: Array, sizes: Array) -> Array:
+    """(R, n): deviations of the groups from their mean, each in units of its own accuracy."""
+    mean = sizes @ groups / sizes.sum()
+    residuals: Array = np.sqrt(sizes / sizes.sum())[:, None] * (groups - mean)
+    return residuals
+
+
+def _noise_of_mean(residuals: Array) -> Array:
+    """Variance of the mean of the groups, per column."""
+    variance: Array = np.square(residuals).sum(axis=0) / (len(residuals) - 1)
+    return variance
+
+
+def replicates(
+    network: MLP,
+    n_samples: int,
+    design: str,
+    rng: np.random.Generator,
+    *,
+    fewest: int = FEWEST,
+    cov: bool = False,
+    watch: Callable[[Array, Array], Any] | None = None,
+) -> Replicates:
+    """At least `n_samples` forward passes, in whole blocks of the design, at least `fewest`.
+
+    Blocks are dealt out to 32 groups; those of a Sobol sequence are its 8 scramblings. `watch` is
+    called with what comes before and behind each nonlinearity, (samples, neurons) each, and what it
+    returns is kept. Where the outputs hardly vary beside their size, passes are deviations from the
+    one at the mean input (`sampling.passes`). Cost: those passes, and 2n² FLOPs more for each with
+    `cov`.
+    """
+    block = block_size(design, network.widths[0])
+    n_samples = rounded(design, network.widths[0], max(n_samples, fewest * block))
+    blocks = SCRAMBLINGS if design == "sobol" else n_samples // block
+    group_of = np.arange(blocks) % GROUPS
+
+    def take(inputs: Inputs, layers: Passes, base: Base | None) -> _Sums | None:
+        sums = _Sums(network, n_samples, group_of, cov, watch, base)
+        return sums if sums.add(inputs, layers, rng) else None
+
+    with counting() as flops, component("sampling"), np.errstate(over="ignore", invalid="ignore"):
+        sums = keeping_digits(network, design, rng, take)
+    return sums.replicates(design, flops)
+
+
+class _Sums:
+    """Sums over forward passes: of outputs by group, of their squares or products, of layers.
+
+    With a `base`, passes are deviations from it.
+    """
+
+    def __init__(
+        self,
+        network: MLP,
+        n_samples: int,
+        group_of: Array,
+        cov: bool,
+        watch: Callable[[Array, Array], Any] | None,
+        base: Base | None,
+    ) -> None:
+        n = network.widths[-1]
+        self.n_samples, self.group_of, self.cov, self.watch = n_samples, group_of, cov, watch
+        self.sizes = n_samples // len(group_of) * np.bincount(group_of)
+        self.sums = np.zeros((len(self.sizes), n))
+        self.second = counted(np.zeros((n, n) if cov else n))
+        self.squares = np.zeros((len(self.sizes), n)) if cov else None
+        self.layers = [counted(np.zeros(width)) for width in network.widths[1:-1]]
+        self.watched = list[Any]()
+        self.base, self.dtype = base, network.dtype
+
+    def add(self, inputs: Inputs, layers: Passes, rng: np.random.Generator) -> bool:
+        """Take all passes; False if the first batch shows that they lose their digits."""
+        self.second_moment = inputs.second_moment
+        output = None if self.base is None else self.base[-1][0]
+        self.centring = Centring(output, centre=self.second_moment == 1)  # else it is rescaled
+        first = 0  # the first block of a batch
+        numbers, n = np.arange(len(self.sizes))[:, None], len(self.second)
+        for batch in inputs.batches(rng, self.n_samples):
+            for layer, (z, x) in enumerate(layers(counted(batch.x))):
+                if x is not None:
+                    self.layers[layer] += np.ones(len(x), x.dtype) @ x
+                    if self.watch:
+                        self.watched.append(self.watch(z, x))
+                    continue
+                if not self.centring.apply(z):
+                    return False
+                self.second += z.T @ z if self.cov else np.add.reduce(z * z, axis=0)
+                of_blocks = plain(z).reshape(-1, batch.blocks, n).sum(axis=0, dtype=np.float64)
+                dealt = self.group_of[first : first + batch.blocks] == numbers
+                self.sums += dealt.astype(np.float64) @ of_blocks
+                if self.squares is not None:
+                    squares = np.square(plain(z), dtype=np.float64)
+                    of_blocks = squares.reshape(-1, batch.blocks, n).sum(axis=0)
+                    self.squares += dealt.astype(np.float64) @ of_blocks
+            first += batch.blocks if batch.complete else 0
+        return True
+
+    def replicates(self, design: str, flops: Flops) -> Replicates:
+        """Their means, less what was added to keep digits."""
+        unit, shift = self.centring.unit, plain(self.centring.shift)
+        mean = self.sums.sum(axis=0) / self.n_samples
+        moment = plain(self.second) * (self.second_moment / self.n_samples)
+        spread = moment - np.outer(mean, mean) if self.cov else np.maximum(moment - mean**2, 0)
+        layer_means = [plain(s) / self.n_samples for s in self.layers]
+        if self.base is not None:
+            hidden = [plain(x) for _, x in self.base if x is not None]
+            layer_means = [x + mean for x, mean in zip(hidden, layer_means, strict=True)]
+        groups = self.sums / self.sizes[:, None] * unit + shift
+        spread = spread * unit * unit
+        if not np.isfinite(spread).all():
+            raise CumpropError(
+                f"forward passes overflow {self.dtype}; rescale the weights or use float64"
+            )
+        variances = None
+        if self.squares is not None:
+            means = self.sums / self.sizes[:, None]
+            moments = self.squares / self.sizes[:, None] * self.second_moment
+            variances = (moments - 2 * mean * means + mean**2) * unit * unit
+        watched = tuple(self.watched)
+        return Replicates(
+            design, self.sizes, groups, spread, tuple(layer_means), flops, watched, variances
+        )
+
+
+def standardised(network: MLP) -> tuple[MLP, Flops]:
+    """The network of standard normal inputs with the same outputs, and what making it took.
+
+    x = μ + R u turns W_1 into W_1 R and b_1 into W_1 μ + b_1; u has as many entries as Σ0 has rank.
+    """
+    if not network.shape.gaussian_input:
+        return network, Flops()
+    mean = network.input_mean
+    first, bias = network.weights[0], network.biases[0]
+    with counting() as flops, component("input"):
+        if mean is not None:
+            shift = counted(first) @ mean
+            bias = plain(shift if bias is None else shift + bias)
+        root = input_root(network)
+        if root is not None:
+            kept = _spread(root, network.widths[0])
+            if root.ndim == 2:
+                first = plain(counted(first) @ root[:, kept])
+            else:
+                lengths = np.broadcast_to(root, kept.shape)
+                first = plain(counted(first[:, kept]) * lengths[kept])
+    weights, biases = [first, *network.weights[1:]], [bias, *network.biases[1:]]
+    found = network.replace(
+        weights=weights, biases=biases, input_mean=None, input_cov=None, init_scale=None
+    )
+    return found, flops
+
+
+def _spread(root: Array, n: int) -> Array:
+    """Which columns of a root are more than rounding, at least one.
+
+    Rows are scaled to one size before, since inputs may differ in unit.
+    """
+    if root.ndim == 2:
+        sizes = np.abs(root).max(axis=1, keepdims=True)
+        lengths = np.linalg.norm(root / np.where(sizes > 0, sizes, 1), axis=0)
+        kept: Array = lengths > math.sqrt(n * float(np.finfo(root.dtype).eps)) * lengths.max()
+    else:
+        kept = np.broadcast_to(root, (n,)) > 0
+    return kept if kept.any() else np.arange(n) == 0
+
+
+def added(*counts: Flops) -> Flops:
+    """FLOPs of several estimates together, by component."""
+    components: dict[str, int] = {}
+    for flops in counts:
+        for name, n in flops.items():
+            components[name] = components.get(name, 0) + n
+    return Flops(components)

@@ -1,0 +1,269 @@
+"""Tails: P(Y_i > t) as one more layer, and its truth by importance sampling (mathematics §9).
+
+The probability is the mean of 1[Y − t > 0], so `tail_network` is all an estimator needs. The truth
+draws each neuron's inputs where its own tail is likely and weighs them, without bias.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop import files, streams
+from cumprop.errors import CumpropError
+from cumprop.networks import MLP
+from cumprop.sampling.designs import normals
+from cumprop.sampling.truth import GROUPS, Truth, TruthSpec
+
+Array = NDArray[Any]
+
+PILOT = 2**14
+"""Plain samples that place the tilts; they enter no probability."""
+
+_GROUP_SAMPLES = 64
+_TINY = 1e-10  # least variance of a neuron, relative to its layer's mean variance or absolute
+_LEAST_REMAINDER = 0.02  # of a neuron's variance, left to what is not quadratic
+_HIGHEST_TILT = 0.95  # of the tilt at which a direction's variance becomes infinite
+
+
+def threshold(readout: str) -> float | None:
+    """t of readout "tail(t)", P(Y > t); None for any other readout.
+
+    >>> threshold("tail(3)"), threshold("output")
+    (3.0, None)
+    """
+    found = re.fullmatch(r"tail\(\s*([-+.\deE]+)\s*\)", readout)
+    if found is None:
+        return None
+    try:
+        value = float(found[1])
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise CumpropError(f"readout {readout}: give tail a finite threshold, as in tail(3)")
+    return value
+
+
+def tail_network(network: MLP, t: float) -> MLP:
+    """The network whose last activations are 1[Y > t]: E[X_L] of it is P(Y > t).
+
+    Its single output is their average.
+
+    >>> import cumprop
+    >>> body = MLP([[[3.0, 4.0]]], None, [])                              # Y ~ N(0, 25)
+    >>> cumprop.estimate(tail_network(body, 5.0), order=1).layer_means[-1].round(4).tolist()
+    [0.1587]
+    """
+    n = network.widths[-1]
+    last = network.biases[-1]
+    shifted = np.full(n, -t) if last is None else last - t
+    return network.replace(
+        weights=(*network.weights, np.full((1, n), 1 / n)),
+        biases=(*network.biases[:-1], shifted, None),
+        activations=(*network.activations, "heaviside"),
+        init_scale=None if network.init_scale is None else (*network.init_scale, 1.0),
+    )
+
+
+@dataclass(frozen=True)
+class TailSpec(TruthSpec):
+    """What the numbers of P(Y > threshold) depend on, beside how many samples there are.
+
+    >>> TailSpec(width=8, depth=2, activation="relu", init="he", seed=0, threshold=3.0).key
+    'c9a579d95d82b5a2'
+    """
+
+    design: str = "importance"
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.design != "importance":
+            raise CumpropError(f"a tail's truth is sampled by design importance, not {self.design}")
+
+    @property
+    def key(self) -> str:
+        """Hash of everything: the tail of one depth says nothing of another's."""
+        return files.content_hash(self.canonical)
+
+    @property
+    def readout(self) -> str:
+        return f"tail({self.threshold:g})"
+
+    @cached_property
+    def tilts(self) -> list[Tilt]:
+        """Where the inputs of each neuron are drawn. Memory: n³ numbers."""
+        surrogates = Surrogates(self.network, streams.tail_pilot(self.seed, self.width))
+        return [surrogates.tilt(i, self.threshold) for i in range(self.width)]
+
+    @property
+    def empty(self) -> TailTruth:
+        return TailTruth(self, 0, np.zeros((2, GROUPS, 1, self.width)), np.zeros((2, self.width)))
+
+    @property
+    def passes(self) -> int:
+        return self.width
+
+    @property
+    def bytes(self) -> int:
+        return super().bytes + 8 * (self.width + self.depth) * self.width**2  # the tilts
+
+    @property
+    def group_samples(self) -> int:
+        return _GROUP_SAMPLES
+
+
+class TailTruth(Truth):
+    """Weights of the inputs with Y > threshold: sums, shape (2, 16, 1, n), squares (2, n).
+
+    Every sample is one input for each neuron, drawn by its own tilt; n_samples counts both halves.
+    """
+
+    spec: TailSpec
+
+    @property
+    def relative_error(self) -> Array:
+        """Estimated standard error of each half's probabilities over themselves, shape (2, n).
+
+        Infinite where no input fell into the tail.
+        """
+        p, n = self.mean(self.spec.readout, self.spec.depth), self.n_samples / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance = np.maximum(self.squares / n - p**2, 0) / n
+            error: Array = np.where(p > 0, np.sqrt(variance) / p, np.inf)
+        return error
+
+    def variance(self, readout: str, depth: int) -> float:
+        """Variance p(1 − p) of one forward pass of the indicator, averaged over the n neurons."""
+        first, second = self.mean(readout, depth)
+        return float(np.mean((first + second) / 2 - first * second))
+
+    def extended(self) -> Self:
+        """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
+
+        Half h of chunk i draws from `streams.tail_truth(seed, width, h, i)`. Cost:
+        `spec.chunk_samples` forward passes for every neuron.
+        """
+        spec = self.spec
+        sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
+        for half in range(2):
+            rng = streams.tail_truth(spec.seed, spec.width, half, self.end)
+            for i, tilt in enumerate(spec.tilts):
+                samples = tilt.sample(rng, GROUPS * spec.group_samples, spec.network.dtype)
+                weights = tilt.weights(samples, spec.network, i, spec.threshold)
+                sums[half, :, 0, i] = weights.reshape(GROUPS, -1).sum(axis=1)
+                squares[half, i] = weights @ weights
+        return replace(
+            self, chunks=self.chunks + 1, sums=self.sums + sums, squares=self.squares + squares
+        )
+
+    def _layer(self, readout: str, depth: int) -> int:
+        if (threshold(readout), depth) != (self.spec.threshold, self.spec.depth):
+            raise CumpropError(
+                f"truth of {self.spec.readout} at depth {self.spec.depth} "
+                f"has no {readout} at depth {depth}"
+            )
+        return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Tilt:
+    """The density N(0, I) · exp(θ s(x) − K(θ)), s(x) = g·x + ½ xᵀHx: a Gaussian again.
+
+    In the eigenvectors of H (columns of `basis`) coordinates y = basisᵀ x are independent, with
+    `slope` the g, `curvature` the eigenvalues λ there: N(θg/(1 − θλ), 1/(1 − θλ)).
+    """
+
+    basis: Array
+    slope: Array
+    curvature: Array
+    theta: float
+
+    def sample(self, rng: np.random.Generator, n_samples: int, dtype: Any) -> Array:
+        """Inputs in coordinates y, shape (n_samples, n)."""
+        y = np.empty((n_samples, len(self.slope)), dtype)
+        normals(rng, y)
+        precision = 1 - self.theta * self.curvature
+        y *= (1 / np.sqrt(precision)).astype(dtype)
+        y += (self.theta * self.slope / precision).astype(dtype)
+        return y
+
+    def weights(self, y: Array, network: MLP, i: int, t: float) -> Array:
+        """1[Y_i > t] times the density of N(0, I) over this one at y, shape (n_samples,)."""
+        precision = 1 - self.theta * self.curvature
+        k = np.sum(self.theta**2 * self.slope**2 / precision - np.log(precision)) / 2
+        s = y @ self.slope.astype(y.dtype) + (y * y) @ (self.curvature / 2).astype(y.dtype)
+        first, *others, last = network.weights
+        *biases, last_bias = network.biases
+        rotated = network.replace(
+            weights=(first @ self.basis, *others, last[i : i + 1]),
+            biases=(*biases, None if last_bias is None else last_bias[i : i + 1]),
+        )
+        hit = rotated.forward(y)[:, 0] > t
+        return np.exp(np.where(hit, k - self.theta * s.astype(np.float64), -np.inf))
+
+
+class Surrogates:
+    """Every output as c + g·x + ½ xᵀHx and a remainder, from layer means and variances.
+
+    A neuron's g and H are the mean gradient and Hessian in which each neuron on the way is taken
+    as Gaussian and independent of the others: Σ_l J_lᵀ diag(b_l w(2,1)_l) J_l, J_l the mean
+    Jacobian of Z_l and b_l the mean derivative of the output by X_l. Nothing is asked of their
+    accuracy but that the tilt be near the tail.
+    """
+
+    def __init__(self, network: MLP, rng: np.random.Generator) -> None:
+        self.network = network
+        x = np.empty((PILOT, network.widths[0]), network.dtype)
+        normals(rng, x)
+        moments = [(z.mean(axis=0), z.var(axis=0, dtype=np.float64)) for z, _ in network.layers(x)]
+        self.mean, self.variance = moments.pop()
+        tables = [
+            activation.wick_table(mean.astype(np.float64), np.maximum(variance, _TINY))
+            for activation, (mean, variance) in zip(network.activations, moments, strict=True)
+        ]
+        self.bends = [table(2, 1) for table in tables]
+        slopes = [table(1, 1) for table in tables]
+        self.jacobians = [network.weights[0]]
+        for w, slope in zip(network.weights[1:], slopes, strict=True):
+            self.jacobians.append((w * slope.astype(w.dtype)) @ self.jacobians[-1])
+        self.backward = [network.weights[-1]]
+        for w, slope in zip(network.weights[-2:0:-1], slopes[:0:-1], strict=True):
+            self.backward.append((self.backward[-1] * slope.astype(w.dtype)) @ w)
+        self.backward.reverse()
+
+    def tilt(self, i: int, t: float) -> Tilt:
+        """The tilt of output i towards Y_i > t: the θ of mathematics §9.
+
+        That is the exponential tilt of Y_i itself, were the remainder independent Gaussian noise.
+        Cost: 2 L n³ FLOPs and the eigenvectors of an n × n matrix.
+        """
+        hessian = sum(
+            (j.T * (b[i] * bend).astype(j.dtype)) @ j
+            for j, b, bend in zip(self.jacobians[:-1], self.backward, self.bends, strict=True)
+        )
+        curvature, basis = np.linalg.eigh(hessian)
+        slope = (self.jacobians[-1][i] @ basis).astype(np.float64)
+        curvature = curvature.astype(np.float64)
+        variance = max(float(self.variance[i]), _TINY)
+        explained = slope @ slope + curvature @ curvature / 2
+        remainder = max(variance - explained, _LEAST_REMAINDER * variance)
+        missing = t - float(self.mean[i])
+        highest = _HIGHEST_TILT / max(curvature.max(), _TINY)
+        theta = _root(slope, curvature, remainder, missing, highest)
+        return Tilt(basis, slope, curvature, theta)
+
+
+def _root(g: Array, lam: Array, remainder: float, missing: float, highest: float) -> float:
+    """θ in [0, highest] at which the tilted mean of surrogate and remainder is `missing`."""
+    low, high = 0.0, max(0.0, min(highest, missing / remainder))  # K' ≥ 0 for θ ≥ 0
+    for _ in range(50):
+        theta = (low + high) / 2
+        p = 1 - theta * lam
+        rise = theta * np.sum(g**2 * (1 + p) / (2 * p**2)) + np.sum(lam * (1 / p - 1)) / 2
+        low, high = (low, theta) if rise + theta * remainder > missing else (theta, high)
+    return low

@@ -1,0 +1,216 @@
+"""Truth: the expected activations of one random network, sampled in two independent halves.
+
+For an estimate e fixed beforehand, (e - m1)·(e - m2) of the two half means is an unbiased |e - m|²
+(mathematics §7). One pass through the deepest network of a seed serves every depth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop import files, streams
+from cumprop.errors import CumpropError
+from cumprop.networks import MLP, Shape, random_mlp
+from cumprop.sampling.designs import MIRRORED, Inputs, batch_rows, check_design
+
+Array = NDArray[Any]
+
+VERSION = 2
+"""Part of every key: raise it when the numbers change."""
+GROUPS = 16
+"""Groups of equal size in each half, B of the jackknife."""
+BATCH_ELEMENTS = 2**16
+"""Of a batch of inputs in the widest layer: the numbers depend on it, and what a chunk holds."""
+READOUTS = ("output", "pre", "post")
+
+
+@dataclass(frozen=True)
+class TruthSpec:
+    """What the numbers of a truth depend on, beside how many samples there are.
+
+    `depth` is that of the deepest network; `design` iid, antithetic or orthogonal.
+
+    >>> TruthSpec(width=8, depth=2, activation="relu", init="he", seed=0).key
+    '64ca4a49437e4047'
+    """
+
+    width: int
+    depth: int
+    activation: str
+    init: str | Mapping[str, Any]
+    seed: int
+    dtype: str = "float32"
+    design: str = "orthogonal"
+
+    def __post_init__(self) -> None:
+        check_design(self.design)
+        if self.design == "sobol":
+            raise CumpropError(
+                "truth cannot grow by Sobol points; choose iid, antithetic or orthogonal"
+            )
+
+    @property
+    def canonical(self) -> str:
+        """All fields as JSON with sorted keys."""
+        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+
+    @property
+    def key(self) -> str:
+        """Hash of all but the depth, 16 hexadecimal digits: a deeper truth serves shallower ones.
+
+        That the numbers of a layer do not depend on the layers above it makes this right.
+        """
+        return files.content_hash(replace(self, depth=0).canonical)
+
+    @cached_property
+    def network(self) -> MLP:
+        return random_mlp(self.width, self.depth, self.seed, self.activation, self.init, self.dtype)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        return Inputs(self.network, self.design, BATCH_ELEMENTS)
+
+    @property
+    def empty(self) -> Truth:
+        """Nothing sampled yet."""
+        layers = 2 * self.depth + 1
+        return Truth(self, 0, np.zeros((2, GROUPS, layers, self.width)), np.zeros(layers))
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that a sample takes."""
+        return 1
+
+    @property
+    def bytes(self) -> int:
+        """Memory that sampling takes: the weights, the sums thrice, a batch of activations."""
+        layers = 2 * self.depth + 1
+        return 8 * (
+            (self.depth + 1) * self.width**2
+            + 3 * 2 * GROUPS * layers * self.width
+            + 4 * max(BATCH_ELEMENTS, self.width**2)
+        )
+
+    @property
+    def group_samples(self) -> int:
+        """Inputs that a chunk adds to each group of a half: one batch of whole blocks."""
+        n = self.width
+        shape = Shape((n,) * (self.depth + 2), (self.activation,) * self.depth)
+        rows = batch_rows(shape, self.design, BATCH_ELEMENTS)
+        return rows * (2 if self.design in MIRRORED else 1)
+
+    @property
+    def chunk_samples(self) -> int:
+        """Inputs in a chunk, both halves together; n_samples is rounded up to whole chunks."""
+        return 2 * GROUPS * self.group_samples
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Sums of Z_1, X_1, Z_2, …, X_L, Z_{L+1} over `chunks` chunks of inputs, in float64.
+
+    `sums` has shape (2, 16, 2L + 1, n): half, group, layer, neuron. `squares`, shape (2L + 1,),
+    sums Z² or X² over all inputs and neurons. Those from chunk `start` on: 0 but in a block, which
+    is a part of a truth.
+    """
+
+    spec: TruthSpec
+    chunks: int
+    sums: Array
+    squares: Array
+    start: int = 0
+
+    @property
+    def end(self) -> int:
+        """The chunk that comes next."""
+        return self.start + self.chunks
+
+    @property
+    def n_samples(self) -> int:
+        """Forward passes, both halves together."""
+        return self.chunks * self.spec.chunk_samples
+
+    def groups(self, readout: str, depth: int) -> Array:
+        """Means of the groups of each half, shape (2, 16, n).
+
+        `readout` "output" is Z_{depth+1}, "pre" Z_depth and "post" X_depth.
+        """
+        sums: Array = self.sums[:, :, self._layer(readout, depth)]
+        return sums / (self.chunks * self.spec.group_samples)
+
+    def mean(self, readout: str, depth: int) -> Array:
+        """The two half means, shape (2, n)."""
+        means: Array = self.groups(readout, depth).mean(axis=1)
+        return means
+
+    def variance(self, readout: str, depth: int) -> float:
+        """Variance of one forward pass under iid inputs, averaged over the n neurons.
+
+        E[f²] - E[f]², with E[f²] rescaled where the design fixes the radius and E[f]² the product
+        of the half means, so that the result is unbiased.
+        """
+        first, second = self.mean(readout, depth)
+        square = self.squares[self._layer(readout, depth)] / (self.n_samples * self.spec.width)
+        return float(square * self.spec.inputs.second_moment - first @ second / self.spec.width)
+
+    def joined(self, block: Truth) -> Self:
+        """This truth and the block that follows it.
+
+        >>> spec = TruthSpec(width=8, depth=1, activation="relu", init="he", seed=0)
+        >>> first = spec.empty.extended()
+        >>> block = replace(spec.empty, start=1).extended()
+        >>> first.joined(block).n_samples == 2 * spec.chunk_samples
+        True
+        """
+        if block.start != self.end:
+            raise CumpropError(f"a truth to chunk {self.end} and a block from {block.start} on")
+        return replace(
+            self,
+            chunks=self.chunks + block.chunks,
+            sums=self.sums + block.sums,
+            squares=self.squares + block.squares,
+        )
+
+    def extended(self) -> Self:
+        """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
+
+        Half h of chunk i draws from `streams.truth(seed, width, h, i)`. Every chunk adds as many
+        inputs to each group as to any other. Cost: `spec.chunk_samples` forward passes.
+        """
+        sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
+        network, inputs = self.spec.network, self.spec.inputs
+        ones = np.ones(inputs.rows, network.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for half in range(2):
+                rng = streams.truth(self.spec.seed, self.spec.width, half, self.end)
+                for group in range(GROUPS):
+                    for batch in inputs.batches(rng, self.spec.group_samples):
+                        for layer, (z, x) in enumerate(network.layers(batch.x)):
+                            for slot, values in ((2 * layer, z), (2 * layer + 1, x)):
+                                if values is not None:
+                                    sums[half, group, slot] += ones @ values
+                                    squares[slot] += np.vdot(values, values)
+        if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
+            raise CumpropError(
+                f"truth {self.spec.key}: forward passes overflow {self.spec.dtype}; "
+                "use dtype float64 or another init"
+            )
+        return replace(
+            self, chunks=self.chunks + 1, sums=self.sums + sums, squares=self.squares + squares
+        )
+
+    def _layer(self, readout: str, depth: int) -> int:
+        if readout not in READOUTS:
+            raise CumpropError(f"unknown readout {readout!r}; choose {', '.join(READOUTS)}")
+        if not 1 <= depth <= self.spec.depth:
+            raise CumpropError(
+                f"truth of depth {self.spec.depth} has no depth {depth}; run the sweep again"
+            )
+        return 2 * (depth - 1) + {"pre": 0, "post": 1, "output": 2}[readout]

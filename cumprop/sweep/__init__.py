@@ -1,0 +1,1 @@
+"""Cells and blocks of truths on workers: resumed, bounded, forecast."""

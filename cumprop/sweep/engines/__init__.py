@@ -1,0 +1,122 @@
+"""Engines: where the jobs of a sweep run, chosen by name; one file each.
+
+An engine is a generator `outcomes(jobs, run, place)`. It calls `run(job, workers)` for every job
+somewhere, `workers` of them side by side, and yields each job with its outcome as it ends, or with
+`Lost` where its worker died. Jobs, `run` and outcomes are small and plain, so that any process can
+take them; results go into the shared folder, not through the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from cumprop.errors import ConfigError
+
+ENGINES = ("local", "dask", "slurm")
+"""The names; each is a module of this package, and an extra where it needs one."""
+
+RETRIES = 3
+"""How often a job is run again that lost its worker."""
+
+
+class Job(Protocol):
+    """What an engine knows of a job: its words, and what it is predicted to take."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def flops(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job of a sweep ended: "ok", a note or "failed: reason"."""
+
+    label: str
+    status: str
+    flops: int
+    is_cell: bool = True
+
+    @property
+    def failed(self) -> bool:
+        return self.status.startswith("failed")
+
+
+J = TypeVar("J", bound=Job)
+Run = Callable[[J, int], Outcome]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job's worker has died; `reason` says how."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs run: an engine, `workers` side by side, and a `folder` for an engine's own files.
+
+    `scheduler` is the address of a dask scheduler. In an `apart` place no job runs in this process.
+    Jobs of an `alone` place may kill their worker: none is to take another with it.
+    """
+
+    engine: str = "local"
+    workers: int = 1
+    scheduler: str | None = None
+    folder: Path = Path("results")
+    apart: bool = False
+    alone: bool = False
+
+
+def outcomes(
+    jobs: Sequence[J], run: Run[J], place: Place, give_up: Callable[[J, int, str], Outcome]
+) -> Iterator[tuple[J, Outcome]]:
+    """All jobs and their outcomes as they end.
+
+    A job whose worker dies is run again, alone, three times; then `give_up(job, workers, reason)`
+    makes its outcome. Raises ConfigError where the engine is unknown or its packages are missing.
+    """
+    engine = _engine(place.engine)
+    left, lost = list(jobs), list[tuple[J, Lost]]()
+    for attempt in range(1 + RETRIES):
+        if not left:
+            return
+        lost = []
+        ends: Iterator[tuple[J, Outcome | Lost]]
+        ends = engine(left, run, replace(place, alone=attempt > 0))
+        for job, ended in ends:
+            if isinstance(ended, Lost):
+                lost.append((job, ended))
+            else:
+                yield job, ended
+        left = [job for job, _ in lost]
+    for job, last in lost:
+        yield (
+            job,
+            give_up(
+                job,
+                place.workers,
+                f"{last.reason}, {1 + RETRIES} times; give it more memory (fewer --jobs), "
+                "a smaller width or a lower order",
+            ),
+        )
+
+
+def _engine(name: str) -> Callable[..., Iterator[tuple[J, Outcome | Lost]]]:
+    if name not in ENGINES:
+        raise ConfigError(f"unknown engine {name!r}; choose one of {', '.join(ENGINES)}")
+    try:
+        module = import_module(f"cumprop.sweep.engines.{name}")
+    except ImportError as error:
+        raise ConfigError(
+            f"--engine {name} needs {error.name or name}: pip install 'cumprop[{name}]'"
+        ) from None
+    found: Callable[..., Iterator[tuple[J, Outcome | Lost]]] = module.outcomes
+    return found

@@ -1,0 +1,87 @@
+"""Engine `dask`: the workers of a dask scheduler, or of a cluster on this machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+
+from cumprop.errors import CumpropError
+from cumprop.sweep.engines import J, Lost, Outcome, Place, Run
+from cumprop.sweep.engines.local import deaf_children
+
+_CONNECT_SECONDS = 30
+_WORKERS_SECONDS = 120
+"""They may just be starting."""
+
+
+def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
+    """Run `jobs` on the workers of `place.scheduler`; without one, on `place.workers` started here.
+
+    Workers come and go as dask lets them. All must see the results under the same path.
+    """
+    with ExitStack() as stack:
+        client = stack.enter_context(_client(place, stack))
+        workers = _workers(client)
+        for some in [[job] for job in jobs] if place.alone else [jobs]:
+            futures = client.map(run, some, [workers] * len(some), pure=False, batch_size=100)
+            stack.callback(client.cancel, futures)
+            jobs_of = dict(zip(futures, some, strict=True))
+            for future in as_completed(futures):
+                yield jobs_of[future], _ended(future)
+
+
+def _client(place: Place, stack: ExitStack) -> Client:
+    if place.scheduler is None:
+        # here a lost job is run again by us, alone
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        with deaf_children():
+            cluster = LocalCluster(
+                n_workers=place.workers,
+                threads_per_worker=1,
+                memory_limit=0,  # a job waits for memory by itself
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+        return Client(stack.enter_context(cluster))
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        return Client(place.scheduler, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise CumpropError(
+            f"no dask scheduler at {place.scheduler}; start one with `dask scheduler`, "
+            "then workers with `dask worker ADDRESS --nthreads 1`"
+        ) from error
+
+
+def _workers(client: Client) -> int:
+    """How many workers there are, at least one, each of one thread."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+    except TimeoutError:
+        raise CumpropError(
+            "the dask scheduler has no workers; start some with `dask worker ADDRESS --nthreads 1`"
+        ) from None
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    if any(worker["nthreads"] != 1 for worker in found.values()):
+        raise CumpropError(
+            "the dask workers have several threads, which disturb each other's measurements; "
+            "start them with `dask worker ADDRESS --nthreads 1 --nworkers CORES`"
+        )
+    return len(found)
+
+
+def _ended(future: Future) -> Outcome | Lost:
+    try:
+        outcome: Outcome = future.result()
+    except KilledWorker:
+        return Lost("its dask worker was killed")
+    except CancelledError as error:
+        raise CumpropError(
+            "the dask scheduler is gone; what is finished is kept, start one and run again"
+        ) from error
+    return outcome

@@ -1,0 +1,111 @@
+"""Engine `local`: processes of this machine, by loky; one worker is this process itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import parent_process
+from typing import Any
+
+from joblib.externals.loky import get_reusable_executor
+
+from cumprop.memory import oom_kills
+from cumprop.sweep.engines import J, Lost, Outcome, Place, Run
+
+_IDLE_SECONDS = 300
+
+
+def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
+    """Run `jobs`; the death of a worker loses what runs, not what waits.
+
+    The pool is then made anew, with one worker fewer if the operating system ran out of memory.
+    """
+    if place.workers == 1 and not (place.apart or place.alone):
+        for job in jobs:
+            yield job, run(job, 1)
+        return
+    waiting, workers = deque(jobs), 1 if place.alone else place.workers
+    try:
+        while waiting:
+            kills = oom_kills()
+            yield from _until_broken(waiting, run, place.workers, workers)
+            if oom_kills() > kills:
+                workers = max(workers - 1, 1)
+    except BaseException:  # interrupted: what runs is of no use any more
+        pool(workers).shutdown(kill_workers=True)
+        raise
+
+
+def pool(workers: int) -> Any:
+    """That of the calls before, if it is as large and whole.
+
+    Its workers end, and others take their place, when they have been idle or have grown large.
+    """
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+    return get_reusable_executor(workers, timeout=_IDLE_SECONDS, initializer=follow_parent)
+
+
+def _until_broken(
+    waiting: deque[J], run: Run[J], side_by_side: int, workers: int
+) -> Iterator[tuple[J, Outcome | Lost]]:
+    """Take jobs from `waiting` until there are none, or until a worker has died."""
+    executor = pool(workers)
+    running = dict[Future[Outcome], J]()
+    whole = True
+    while running or (waiting and whole):
+        while whole and waiting and len(running) < workers:
+            try:
+                running[executor.submit(run, waiting[0], side_by_side)] = waiting[0]
+            except BrokenProcessPool:  # an idle worker has died
+                whole = False
+            else:
+                waiting.popleft()
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(future)
+            try:
+                yield job, future.result()
+            except BrokenProcessPool:
+                whole = False
+                yield job, Lost("its worker process was killed")
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Let processes that start meanwhile leave Ctrl-C to this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def follow_parent() -> None:
+    """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with(parent.pid)
+
+
+@cache
+def end_with(parent: int) -> None:
+    """End this process soon after its parent has ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

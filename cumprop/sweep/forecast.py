@@ -1,0 +1,75 @@
+"""Forecasts: what sweeps will take, from predicted costs and the pace of this machine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from cumprop.sweep.rates import measured
+from cumprop.sweep.sweep import Plan, shared
+
+
+def forecast(plan: Plan, jobs: int) -> list[dict[str, Any]]:
+    """What a sweep takes: one row per estimator, width and depth.
+
+    Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
+    `jobs` workers at the pace that `sweep.rates` measures on this machine now; waiting for memory
+    and for other programs comes on top. The truths follow the cells.
+    """
+    pace = measured(_dtype([plan]), jobs)
+    alike = defaultdict[tuple[str, int, int], list[tuple[int, int | None, float]]](list)
+    for cell in plan.cells:
+        what = (cell.description, cell.width, cell.depth)
+        alike[what].append((cell.flops, cell.bytes, pace.cell_seconds(cell)))
+    for job in plan.truths:
+        what = (f"truth n_samples={job.n_samples}", job.spec.width, job.spec.depth)
+        alike[what].append((job.flops, None, job.flops / pace.sampling))
+    return [
+        {
+            "what": what,
+            "width": width,
+            "depth": depth,
+            "cells": len(costs),
+            "flops": costs[0][0],
+            "bytes": costs[0][1],
+            "minutes": sum(seconds for *_, seconds in costs) / jobs / 60,
+        }
+        for (what, width, depth), costs in alike.items()
+    ]
+
+
+def overview(plans: Sequence[Plan], jobs: int) -> list[dict[str, Any]]:
+    """What each of several sweeps takes: one row per experiment.
+
+    Minutes are those of `forecast`; a truth or cell that several experiments share counts in the
+    first of them that computes it under the same number of workers. `left_out` cells are too large.
+    """
+    dtype = _dtype(plans)
+    rows = []
+    seen = set[tuple[str, int]]()
+    for plan in shared(plans):
+        workers = plan.jobs or jobs
+        pace = measured(dtype, workers)
+        own = {c.key: pace.cell_seconds(c) for c in plan.cells if (c.key, workers) not in seen}
+        seen |= {(key, workers) for key in own}
+        sampling = sum(job.flops for job in plan.truths) / measured(dtype, jobs).sampling
+        rows.append(
+            {
+                "experiment": plan.name,
+                "cells": len(plan.cells),
+                "left_out": plan.left_out,
+                "truths": len(plan.truths),
+                "bytes": max((cell.cost.bytes for cell in plan.cells), default=0) * workers,
+                "minutes": (sum(own.values()) / workers + sampling / jobs) / 60,
+            }
+        )
+    return rows
+
+
+def _dtype(plans: Sequence[Plan]) -> str:
+    """The number format of the first work there is."""
+    cells = (cell.dtype for plan in plans for cell in plan.cells)
+    truths = (job.spec.dtype for plan in plans for job in plan.truths)
+    return next(chain(cells, truths), "float32")

@@ -1,0 +1,91 @@
+"""One progress bar for a whole run of sweeps, in a terminal and, more slowly, in a log file."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cumprop.experiments.grid import Cell
+from cumprop.sampling import chunks_stored
+from cumprop.sweep.engines import Outcome
+from cumprop.sweep.tasks import Job, TruthBlock
+
+_LAYOUT = "{l_bar}{bar}| {n_fmt}/{total_fmt}FLOP [{elapsed}<{remaining}] {postfix}"
+_SECONDS = 5.0
+
+
+class Progress:
+    """A bar that weighs each job by its predicted FLOPs.
+
+    Cells count when they are finished. Blocks of truths may take minutes, so their files are looked
+    at every five seconds; workers write them every twenty.
+    """
+
+    def __init__(self, blocks: Sequence[TruthBlock], cells: Sequence[Cell], results: Path) -> None:
+        from tqdm import tqdm
+
+        self.folder = results / "truth"
+        self.blocks = defaultdict[str, dict[int, TruthBlock]](dict)
+        for block in blocks:
+            self.blocks[block.gap.spec.key][block.gap.start] = block
+        self.counted = defaultdict[tuple[str, int], int](int)
+        jobs: list[Job] = [*blocks, *cells]
+        self.bar = tqdm(
+            total=sum(job.flops for job in jobs),
+            unit_scale=True,
+            bar_format=_LAYOUT,
+            mininterval=0.1 if sys.stderr.isatty() else 10.0,
+            smoothing=0,  # jobs differ too much for anything but the average speed
+        )
+        self.lock, self.done = threading.Lock(), threading.Event()
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.watcher.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.done.set()
+        self.watcher.join()
+        self.bar.close()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self.bar.write(line, file=sys.stderr)
+
+    def finish(self, experiment: str, job: Job, outcome: Outcome) -> None:
+        """Count a job that has ended."""
+        with self.lock:
+            self.bar.set_postfix_str(f"{experiment}: {outcome.label}", refresh=False)
+            if isinstance(job, TruthBlock):
+                key, start = job.gap.spec.key, job.gap.start
+                del self.blocks[key][start]
+                self.bar.update(job.flops - self.counted[key, start])
+            else:
+                self.bar.update(job.flops)
+
+    def _watch(self) -> None:
+        while not self.done.wait(_SECONDS):
+            with self.lock:
+                self.follow()
+
+    def follow(self) -> None:
+        """Move the bar by what blocks have grown, and its clock."""
+        for key, blocks in self.blocks.items():
+            if blocks:
+                stored = chunks_stored(self.folder, next(iter(blocks.values())).gap.spec)
+                for start, block in blocks.items():
+                    sampled = block.flops_of(stored.get(start, 0))
+                    self.bar.update(sampled - self.counted[key, start])
+                    self.counted[key, start] = sampled
+        self.bar.update(0)

@@ -1,0 +1,272 @@
+"""Sweeps: the cells and truths of an experiment, run side by side, resumed where they stopped."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cumprop import files
+from cumprop.errors import CumpropError
+from cumprop.experiments.grid import Cell, cells, truth_specs
+from cumprop.experiments.models import Config
+from cumprop.flops import TooLarge, at_most
+from cumprop.networks import Shape
+from cumprop.results import store
+from cumprop.sampling import truth_store
+from cumprop.sweep import engines
+from cumprop.sweep.engines import Outcome, Place
+from cumprop.sweep.progress import Progress
+from cumprop.sweep.run_cell import is_stored
+from cumprop.sweep.tasks import Job, TruthBlock, TruthJob, Work
+
+if TYPE_CHECKING:
+    from cumprop.sampling import TruthSpec
+
+Rows = dict[str, dict[str, Any]]
+"""The columns of stored rows that say what they are compared with, by cell."""
+
+_MERGED_AT_ONCE = 16
+"""Blocks of a truth between two merges."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is to compute.
+
+    `jobs` are the workers of its cells where the experiment says; `left_out` cells are too large; a
+    shard is a part of the `whole`. `stored` are the rows that it was made with, where it looked.
+    """
+
+    name: str
+    cells: list[Cell]
+    truths: list[TruthJob]
+    figures: list[str] = field(default_factory=list)
+    jobs: int | None = None
+    left_out: int = 0
+    whole: Plan | None = None
+    stored: Rows | None = field(default=None, repr=False)
+
+    def shard(self, number: int, count: int) -> Plan:
+        """The part `number` of `count` (from 1) that one of several machines takes."""
+        cells = sorted(self.cells, key=lambda cell: cell.flops, reverse=True)
+        truths = [
+            replace(job, shard=((number - 1 + i) % count, count))
+            for i, job in enumerate(self.truths)
+        ]
+        return replace(self, cells=cells[number - 1 :: count], truths=truths, whole=self)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a sweep ended; `kept` cells were there before."""
+
+    computed: int
+    kept: int
+    failed: list[Outcome]
+
+
+def plan(config: Config, name: str, results: Path | None = None) -> Plan:
+    """The cells and truths of an experiment; nothing is computed.
+
+    Costs are predicted to leave out what is too large. What is stored below `results` is kept
+    without being asked: shards of one plan, which must be of the same cells, do not look there.
+    """
+    specs = {spec.key: spec for spec in truth_specs(config).values()}
+    truths = [TruthJob(spec, config.truth.n_samples) for spec in specs.values()]
+    stored = None if results is None else _stored(results / name)
+    wanted = cells(config, name)
+    asked = [cell for cell in wanted if cell.key not in (stored or {})]
+    large = set() if config.most_bytes is None else _large(asked, config.most_bytes)
+    kept = [cell for cell in wanted if cell.key not in large]
+    return Plan(name, kept, truths, config.figures, config.jobs, len(large), stored=stored)
+
+
+def _large(cells: Sequence[Cell], most: int) -> set[str]:
+    """The keys of cells predicted to need more than `most` bytes; equal ones are asked once."""
+
+    def is_large(cell: Cell) -> bool:
+        try:
+            with at_most(most):
+                return cell.bytes > most
+        except TooLarge:
+            return True
+
+    alike = defaultdict[tuple[str, Shape], list[Cell]](list)
+    for cell in cells:
+        alike[cell.description, cell.shape].append(cell)
+    return {cell.key for equal in alike.values() if is_large(equal[0]) for cell in equal}
+
+
+def shared(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans with every truth only once, as deep and as large as the most demanding asks."""
+    alike = defaultdict[str, list[TruthJob]](list)
+    for job in (job for one in plans for job in one.truths):
+        alike[job.spec.key].append(job)
+    merged = {
+        key: TruthJob(
+            max((job.spec for job in jobs), key=lambda spec: spec.depth),
+            max(job.n_samples for job in jobs),
+        )
+        for key, jobs in alike.items()
+    }
+    return [
+        replace(one, truths=[t for job in one.truths if (t := merged.pop(job.spec.key, None))])
+        for one in plans
+    ]
+
+
+def remaining(plans: Sequence[Plan], results: Path) -> list[Plan]:
+    """The plans without what is stored; changes nothing."""
+    return [
+        replace(
+            one,
+            cells=_split(one, _rows(one, results))[0],
+            truths=[left for job in one.truths if (left := job.remaining(results)).n_samples],
+        )
+        for one in plans
+    ]
+
+
+def run(plan: Plan, results: Path, place: Place | None = None, **options: Any) -> Summary:
+    """`run_all` of one plan."""
+    (summary,) = run_all([plan], results, place, **options)
+    return summary
+
+
+def run_all(
+    plans: Sequence[Plan],
+    results: Path,
+    place: Place | None = None,
+    plugins: Sequence[Path] = (),
+    debug: bool = False,
+    seconds: float | None = None,
+) -> list[Summary]:
+    """Compute what is not there yet, each cell a parquet part in `results/<name>/parts`.
+
+    Safe to kill, to repeat and to run twice at once. Every job uses one BLAS thread; as many run at
+    a time as `place` has workers, cells as many as their plan says. Failed cells, also those that
+    take more than `seconds`, become rows with a reason and are tried again by the next run.
+    """
+    place = replace(place or Place(), folder=results, apart=seconds is not None)
+    work = Work(results.absolute(), tuple(path.absolute() for path in plugins), debug, seconds)
+    all_left = [_left(one, results, place.workers) for one in plans]
+    all_blocks = [_blocks(one.truths, results) for one in plans]
+    summaries = []
+    with Progress([*chain(*all_blocks)], [*chain(*all_left)], results) as progress:
+        for one, left, blocks in zip(plans, all_left, all_blocks, strict=True):
+            n = len(one.cells)
+            progress.say(
+                f"{one.name}: {n} cells ({n - len(left)} already there), {len(one.truths)} truths; "
+                f"results go to {results / one.name / 'parts'}"
+            )
+            stages: list[tuple[Sequence[Job], int]] = [([*blocks, *left], place.workers)]
+            if one.jobs is not None:
+                stages = [(blocks, place.workers), (left, one.jobs)]
+            failed = dict[str, Outcome]()
+            for jobs, workers in stages:
+                there = replace(place, workers=workers)
+                failed |= _failures(jobs, work, there, one.name, progress)
+            lost = sum(outcome.is_cell for outcome in failed.values())
+            summaries.append(Summary(len(left) - lost, n - len(left), [*failed.values()]))
+    return summaries
+
+
+def sample(
+    specs: Sequence[TruthSpec], n_samples: int, results: Path, place: Place, debug: bool = False
+) -> list[Outcome]:
+    """Extend truths below `results` to `n_samples`; what failed, each truth once."""
+    work = Work(results.absolute(), debug=debug)
+    blocks = _blocks([TruthJob(spec, n_samples) for spec in specs], results)
+    place = replace(place, folder=results)
+    with Progress(blocks, [], results) as progress:
+        return [*_failures(blocks, work, place, "truth", progress).values()]
+
+
+def _blocks(truths: Sequence[TruthJob], results: Path) -> list[TruthBlock]:
+    """What is to be sampled for truths, once what others have sampled is merged."""
+    blocks = list[TruthBlock]()
+    for job in truths:
+        with suppress(OSError):  # which its blocks will report
+            truth_store.merge(results / "truth", job.spec)
+        blocks += job.blocks(results)
+    return blocks
+
+
+def _failures(
+    jobs: Sequence[Job], work: Work, place: Place, name: str, progress: Progress
+) -> dict[str, Outcome]:
+    """Run jobs, long ones first: all workers are busy to the end; what failed, each truth once.
+
+    The blocks of a truth are merged when all are sampled, and some at a time before.
+    """
+    ordered = sorted(jobs, key=lambda job: job.flops, reverse=True)
+    left = Counter(job.gap.spec.key for job in jobs if isinstance(job, TruthBlock))
+    failed = dict[str, Outcome]()
+    for job, outcome in engines.outcomes(ordered, work, place, work.give_up):
+        progress.finish(name, job, outcome)
+        if outcome.failed:
+            failed.setdefault(outcome.label, outcome)
+        if isinstance(job, TruthBlock):
+            key = job.gap.spec.key
+            left[key] -= 1
+            if left[key] % _MERGED_AT_ONCE == 0 and not outcome.failed:
+                truth_store.merge(work.results / "truth", job.gap.spec)
+    return failed
+
+
+def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
+    """The cells that are not stored; makes the plan's folder."""
+    folder = results / plan.name
+    parts = folder / "parts"
+    rows = _rows(plan, results)
+    parts.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(parts)
+    whole = plan.whole or plan
+    keys = [cell.key for cell in whole.cells]
+    noted = (store.read_work(folder) or {}).get("flops", {})  # by the last sweep
+    known = {key: flops for key, flops in noted.items() if key in rows}
+    store.write_plan(folder, keys, whole.figures, _work(whole, workers, known))
+    left, moved = _split(plan, rows)
+    return left + [cell for cell in moved if not is_stored(cell, parts)]
+
+
+def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
+    """What a plan asks for, as `sweep.status` reads it; FLOPs are predicted where not known."""
+    return {
+        "workers": plan.jobs or workers,
+        "flops": {cell.key: known.get(cell.key) or cell.flops for cell in plan.cells},
+        "truths": {
+            job.spec.key: {"n_samples": job.n_samples, "flops_per_sample": job.flops_of(1)}
+            for job in plan.truths
+        },
+    }
+
+
+def _rows(plan: Plan, results: Path) -> Rows:
+    """What is stored of a plan, failed cells left out, by cell."""
+    return _stored(results / plan.name) if plan.stored is None else plan.stored
+
+
+def _stored(folder: Path) -> Rows:
+    if not store.is_sweep(folder):
+        raise CumpropError(f"{folder} holds results of another command; rename the config")
+    columns = ["cell_key", "status", "truth_key", "truth_design", "truth_n_samples"]
+    rows = store.read_table(folder).select(columns).to_pylist()
+    return {row["cell_key"]: row for row in rows if not row["status"].startswith("failed")}
+
+
+def _split(plan: Plan, rows: Rows) -> tuple[list[Cell], list[Cell]]:
+    """The cells without a row; those whose row is of another truth by now."""
+    left, moved = [], []
+    for cell in plan.cells:
+        row = rows.get(cell.key)
+        if row is None:
+            left.append(cell)
+        elif not cell.truth_columns.items() <= row.items():
+            moved.append(cell)
+    return left, moved

@@ -1,0 +1,166 @@
+"""The orders from cheap to dear, and the errors to expect of them (mathematics §10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.contract import Estimator, build
+from cumprop.networks import Shape
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A fixed choice, `parameters` of `cumulant`, with `law` for `Expansion.error`.
+
+    Its FLOPs are about `work` · n^(3 + `power`) · (L - 1)^`growth`.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    law: tuple[float, float, float, float]
+    work: float
+    growth: int
+    power: int = 0
+
+    @property
+    def estimator(self) -> Estimator:
+        return build("cumulant", **self.parameters)
+
+    def flops(self, shape: Shape) -> float:
+        """Within a factor of two where matrix products are most of it; takes no time."""
+        n_0, n_1, *_ = shape.widths
+        hidden = shape.widths[1:-1]
+        if len(hidden) < 2:
+            return 4 * sum(a * b for a, b in pairwise(shape.widths))
+        cubes = [a * b * (a + b) / 2 for a, b in pairwise(hidden)]
+        products = np.mean(cubes) * max(hidden) ** self.power * (shape.depth - 1) ** self.growth
+        return float(n_1**2 * n_0 + self.work * products)
+
+
+LADDER = (
+    Rung("order 2", {"order": 2}, (0.50, 2, 1, 0), 4, 1),
+    Rung("order 3", {"order": 3}, (0.82, 1.38, 0, 0.79), 6.9, 2),
+    Rung("order 3 tree", {"order": 3, "kind": "tree"}, (0.83, 0.06, 0, 1.12), 9.3, 3),
+    Rung("order 4", {"order": 4}, (0.49, 2.58, 0, 0.35), 8.7, 2, 1),
+)
+"""Order 1 has no place: behind one hidden layer it costs what order 2 does, elsewhere order 2 is
+better by far, and the change between them says little of the error of order 2."""
+QUANTILE = 2.4
+"""95% of |error|, of all outputs and networks together, are below so many expected RMS errors."""
+LARGEST = 0.6
+"""Beyond this q nothing is calibrated, and the expansion is not tried."""
+FEW_INPUTS = 8
+"""With fewer effective inputs orders may agree on what is wrong: the expansion is not tried."""
+WORTH = 0.8
+"""An order is run if it takes at most this share of the FLOPs of sampling: it may not arrive."""
+CHEAP = 0.1
+"""An order that takes no more than this share of what sampling would is tried in any case."""
+HOPELESS = 2.0
+"""Order 2 is left out where at best so many tolerances are expected of it."""
+DIVERGING = 2.0
+"""A change that is so many times the one before it says that the expansion does not converge."""
+
+
+def effective_inputs(shape: Shape, input_cov: Array | None = None) -> float:
+    """n_0, or (tr Σ0)² / tr Σ0² of an input of covariance Σ0, a matrix, its diagonal or a number.
+
+    >>> effective_inputs(Shape((4, 9, 9, 1), ("relu", "relu")), np.diag([1.0, 1.0, 0.0, 0.0]))
+    2.0
+    """
+    if input_cov is None or input_cov.ndim == 0 or not input_cov.any():
+        return float(shape.widths[0])
+    cov = input_cov / np.abs(input_cov).max().astype(np.float64)
+    variances = cov.diagonal() if cov.ndim == 2 else cov
+    return float(variances.sum() ** 2 / np.sum(cov * cov))
+
+
+def unexplained(z: Array, x: Array) -> float:
+    """Share of Var[x] that no linear function of z explains, of samples (m, n) of n neurons.
+
+    Each neuron is regressed on its own pre-activation; the share is one of sums over the neurons.
+    Squared residuals are divided by 1 - h, h the leverage of their sample (the HC2 of MacKinnon and
+    White 1985), which leaves little bias where m is as small as 8.
+
+    >>> z = np.random.default_rng(0).normal(size=(1000, 50))
+    >>> round(unexplained(z, 3 * z + 1), 9), round(unexplained(z, np.maximum(z, 0)), 2)
+    (0.0, 0.27)
+    """
+    m = len(z)
+    if m < 3:
+        return 1.0
+    z, x = (a.astype(np.float64) - a.mean(axis=0, dtype=np.float64) for a in (z, x))
+    squares = np.add.reduce(z * z, axis=0)
+    inverse = 1 / np.where(squares > 0, squares, 1)
+    residual = x - z * (np.add.reduce(z * x, axis=0) * inverse)
+    lever = np.maximum(1 - 1 / m - z * z * inverse, 1 / m**2)  # 0 where one sample is all there is
+    left = float(np.sum(residual * residual / lever))
+    return min(1.0, left / (float(np.sum(x * x)) * m / (m - 1) or 1))
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What to expect of the expansion on a network of this shape (mathematics §10).
+
+    `inputs` are effective ones; `nonlinearity` ν sums over the layers what is `unexplained`.
+
+    >>> wide, narrow = (Expansion(Shape((n,) * 4, ("relu",) * 2), n, 0.5) for n in (256, 32))
+    >>> round(narrow.error(LADDER[0]) / wide.error(LADDER[0]))
+    8
+    """
+
+    shape: Shape
+    inputs: float
+    nonlinearity: float
+
+    @property
+    def q(self) -> float:
+        """The size of a step: q² = Σ 1/n_l over the layers 0 to L - 1."""
+        return sqrt(sum(1 / n for n in (self.inputs, *self.shape.widths[1:-2])))
+
+    def error(self, rung: Rung, change: float = 1) -> float:
+        """RMS error to expect of a rung, in output s.d.: a · q^b · ν^c · change^d, its law.
+
+        `change` is that since the rung before, about the error of the latter; order 2 needs none.
+        """
+        a, b, c, d = rung.law
+        return float(a * self.q**b * self.nonlinearity**c * change**d)
+
+    def rungs(self, tolerance: float) -> list[tuple[int, Rung]]:
+        """Those to climb, numbered; near-linear networks may be better than expected by √ν."""
+        best = self.error(LADDER[0]) * sqrt(min(1.0, self.nonlinearity))
+        skipped = int(self.shape.depth > 1 and best > HOPELESS * tolerance)
+        return list(enumerate(LADDER))[skipped:]
+
+    def why_not(self, k: int, error: float, tolerance: float, sampling: float) -> str | None:
+        """Why not to run rung k, but to sample for so many FLOPs.
+
+        `error` is that of the rung before.
+        """
+        exact = self.shape.depth <= 1
+        if (self.q > LARGEST or self.inputs < FEW_INPUTS) and not exact:
+            return "too few inputs or neurons for an expansion"
+        if LADDER[k].flops(self.shape) > WORTH * sampling:
+            return f"{LADDER[k].name} takes more FLOPs"
+        if exact or LADDER[k].flops(self.shape) <= CHEAP * sampling:
+            return None
+        for rung in LADDER[k:]:
+            error = self.error(rung, error)
+            if error <= tolerance and rung.flops(self.shape) <= WORTH * sampling:
+                return None
+        return "no order gets there for fewer FLOPs"
+
+
+def diverging(changes: list[float], rounding: float) -> bool:
+    """Whether the last change is larger than the one before it, and no `rounding` error.
+
+    All are in output standard deviations.
+    """
+    return len(changes) > 1 and changes[-1] > max(DIVERGING * changes[-2], rounding)
