@@ -58,7 +58,7 @@ LARGEST = 0.6
 """Beyond this q nothing is calibrated, and the expansion is not tried."""
 FEW_INPUTS = 8
 """With fewer effective inputs orders may agree on what is wrong: the expansion is not tried."""
-WORTH = 0.8
+WORTH = 0.4
 """An order is run if it takes at most this share of the FLOPs of sampling: it may not arrive."""
 CHEAP = 0.1
 """An order that takes no more than this share of what sampling would is tried in any case."""

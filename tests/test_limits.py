@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_an_owner_may_end_while_its_claim_is_read(monkeypatch):
         try:
             flock(file, how)
         except BlockingIOError:
-            os.unlink(file.name)
+            Path(file.name).unlink()
             raise
 
     monkeypatch.setattr(limits.fcntl, "flock", ends_behind)
