@@ -9,6 +9,7 @@ from cumprop.activations.functions import (
     Sign,
     Step,
     available,
+    by_quadrature,
     get,
 )
 from cumprop.activations.gaussian_moments import convenient_unit, power, unit_power
@@ -30,6 +31,7 @@ __all__ = [
     "Sign",
     "Step",
     "available",
+    "by_quadrature",
     "convenient_unit",
     "get",
     "power",

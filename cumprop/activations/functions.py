@@ -317,6 +317,18 @@ def get(activation: str | Activation) -> Activation:
     )
 
 
+def by_quadrature(name: str) -> bool:
+    """Whether moments of the activation of that name take quadrature; of an unknown one they do.
+
+    >>> by_quadrature("relu"), by_quadrature("tanh"), by_quadrature("mine")
+    (False, True, True)
+    """
+    try:
+        return type(get(name)).coefficients is Activation.coefficients
+    except CumpropError:
+        return True
+
+
 def _floating(x: ArrayLike) -> Array:
     array: Array = counted(x) if is_foreign(x) else np.asanyarray(x)
     return array if array.dtype.kind == "f" else array.astype(np.float64)

@@ -10,7 +10,7 @@ SPREAD = 1.3
 within the tolerance."""
 DOUBTED = 2.0
 """Of any other network: 97% of the errors are below so many expected ones (docs/calibration.md)."""
-SPENT = 0.1
+SPENT = 0.04
 """Of what sampling takes may be spent on orders for a network that does not look random."""
 
 

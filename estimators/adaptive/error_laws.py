@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.activations import by_quadrature
 from cumprop.contract import Estimator, build
 from cumprop.networks import Shape
 
@@ -20,7 +21,8 @@ Array = NDArray[Any]
 class Rung:
     """A fixed choice, `parameters` of `cumulant`, with `law` for `Expansion.error`.
 
-    Its FLOPs are about `work` · n^(3 + `power`) · (L - 1)^`growth`.
+    Its FLOPs are about `work` · n^(3 + `power`) · (L - 1)^`growth`, and `moments` for each neuron
+    whose Gaussian moments take quadrature.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Rung:
     law: tuple[float, float, float, float]
     work: float
     growth: int
+    moments: int
     power: int = 0
 
     @property
@@ -38,18 +41,22 @@ class Rung:
         """Within a factor of two where matrix products are most of it; takes no time."""
         n_0, n_1, *_ = shape.widths
         hidden = shape.widths[1:-1]
+        curved = sum(
+            n for n, name in zip(hidden, shape.activations, strict=True) if by_quadrature(name)
+        )
+        moments = self.moments * curved
         if len(hidden) < 2:
-            return 4 * sum(a * b for a, b in pairwise(shape.widths))
+            return moments + 4 * sum(a * b for a, b in pairwise(shape.widths))
         cubes = [a * b * (a + b) / 2 for a, b in pairwise(hidden)]
         products = np.mean(cubes) * max(hidden) ** self.power * (shape.depth - 1) ** self.growth
-        return float(n_1**2 * n_0 + self.work * products)
+        return float(n_1**2 * n_0 + self.work * products + moments)
 
 
 LADDER = (
-    Rung("order 2", {"order": 2}, (0.50, 2, 1, 0), 4, 1),
-    Rung("order 3", {"order": 3}, (0.82, 1.38, 0, 0.79), 6.9, 2),
-    Rung("order 3 tree", {"order": 3, "kind": "tree"}, (0.83, 0.06, 0, 1.12), 9.3, 3),
-    Rung("order 4", {"order": 4}, (0.49, 2.58, 0, 0.35), 8.7, 2, 1),
+    Rung("order 2", {"order": 2}, (0.50, 2, 1, 0), 4, 1, 12_000),
+    Rung("order 3", {"order": 3}, (0.82, 1.38, 0, 0.79), 6.9, 2, 28_000),
+    Rung("order 3 tree", {"order": 3, "kind": "tree"}, (0.83, 0.06, 0, 1.12), 9.3, 3, 32_000),
+    Rung("order 4", {"order": 4}, (0.49, 2.58, 0, 0.35), 8.7, 2, 32_000, 1),
 )
 """Order 1 has no place: behind one hidden layer it costs what order 2 does, elsewhere order 2 is
 better by far, and the change between them says little of the error of order 2."""
@@ -59,7 +66,7 @@ LARGEST = 0.6
 """Beyond this q nothing is calibrated, and the expansion is not tried."""
 FEW_INPUTS = 8
 """With fewer effective inputs orders may agree on what is wrong: the expansion is not tried."""
-WORTH = 0.8
+WORTH = 0.4
 """An order is run if it takes at most this share of the FLOPs of sampling: it may not arrive."""
 CHEAP = 0.1
 """An order that takes no more than this share of what sampling would is tried in any case."""

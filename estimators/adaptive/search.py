@@ -52,8 +52,8 @@ from .error_laws import (
     Rung,
     diverging,
     effective_inputs,
-    unexplained,
 )
+from .first_look import cancels, scatter
 
 if TYPE_CHECKING:
     from . import Adaptive
@@ -105,14 +105,15 @@ class Search:
     def __post_init__(self) -> None:
         self.network, flops = standardised(self.original)
         self.spent = [flops]
-        self.samples = self.draw(self.asked.screen / 2, "antithetic", watch=unexplained)
+        self.samples = self.draw(self.asked.screen / 2, "antithetic", watch=scatter)
+        self.first = self.samples
         self.pass_flops = self.spent[-1].total / self.passes
         shape = self.network.shape
         variance = self.original.input_variance
         cov = self.original.input_cov if variance is None else variance
         inputs = effective_inputs(shape, cov)
-        nonlinearity = shape.depth * float(np.mean(self.samples.watched or [0]))
-        self.expansion = Expansion(shape, inputs, nonlinearity)
+        bent = [layer.unexplained for layer in self.samples.watched]
+        self.expansion = Expansion(shape, inputs, shape.depth * float(np.mean(bent or [0])))
         self.error = self.expansion.error(LADDER[0])
         self.candidates = self.expansion.rungs(self.asked.tolerance)
         self.priced = self.exact
@@ -187,7 +188,19 @@ class Search:
             if spent > SPENT * sampling:
                 return f"{self.order.name} is expected to be {self.order.error:.1g} s.d. off"
             return None
-        return self.expansion.why_not(k, self.error, self.asked.tolerance, sampling)
+        why = self.expansion.why_not(k, self.error, self.asked.tolerance, sampling)
+        if why is None and self.order is None and flops > SPENT * sampling and self.cancels:
+            return "the variances of its layers are not those of random weights"
+        return why
+
+    @cached_property
+    def cancels(self) -> bool:
+        """Whether the first samples show cancellations of no random weights."""
+        first = self.first
+        with counting() as flops:
+            found = cancels(self.network, first.watched, float(first.variance.sum()))
+        self.spent.append(flops)
+        return found
 
     def run(self, rung: Rung) -> None:
         """Run an order, and note what it says of itself."""
@@ -325,7 +338,10 @@ class Search:
         """Look closer at what sampling takes, where it rivals an order of so many FLOPs."""
         if flops > CHEAP * self.price:
             if self.passes < self.asked.screen:
-                self.draw_more(self.asked.screen - self.passes)
+                more = self.draw(
+                    self.asked.screen - self.passes, "antithetic", watch=scatter, fewest=1
+                )
+                self.samples = self.first = self.samples.joined(more)
             if flops <= self.price:
                 self.choose_design(SHARE * flops)
 
