@@ -90,7 +90,7 @@ class Search:
     """One estimate: what has been run so far, and what it says of the next step.
 
     The law of random networks expects the order that was `found` last to be `error` output standard
-    deviations off.
+    deviations off; `on_orders` are the FLOPs of those that ran.
     """
 
     asked: Adaptive
@@ -98,6 +98,7 @@ class Search:
     cov: bool
     rng: np.random.Generator
     passes: int = 0
+    on_orders: int = 0
     found: Estimate | None = None
     order: Order | None = None
     stands: bool | None = None
@@ -184,14 +185,22 @@ class Search:
         if self.exact:
             return None
         if self.order and not self.order.looks_random:
-            spent = sum(map(sum, (found.values() for found in self.spent[1:]))) + flops
-            if spent > SPENT * sampling:
+            if self.on_orders + flops > SPENT * sampling:
                 return f"{self.order.name} is expected to be {self.order.error:.1g} s.d. off"
             return None
         why = self.expansion.why_not(k, self.error, self.asked.tolerance, sampling)
-        if why is None and self.order is None and flops > SPENT * sampling and self.cancels:
+        if why is None and flops > SPENT * sampling and self.looks_trained(flops):
             return "the variances of its layers are not those of random weights"
         return why
+
+    def looks_trained(self, flops: float) -> bool:
+        """Whether the network does not look random; asked before an order of so many FLOPs.
+
+        Unless that takes as good as nothing, first samples tell before an order has run.
+        """
+        if self.order is not None:
+            return not self.order.looks_random
+        return flops > SPENT / 4 * self.price and self.cancels
 
     @cached_property
     def cancels(self) -> bool:
@@ -213,6 +222,7 @@ class Search:
             except CumpropError:
                 found = None
         self.spent.append(flops if found is None else found.flops)
+        self.on_orders += self.spent[-1].total
         if found is None or not is_finite(found):
             self.order = Order(rung.name, inf, doubt=f"{rung.name} overflows")
             return
@@ -335,8 +345,13 @@ class Search:
         self.samples = samples.joined(self.draw(n_samples, samples.design, fewest=1))
 
     def price_sampling(self, flops: float) -> None:
-        """Look closer at what sampling takes, where it rivals an order of so many FLOPs."""
-        if flops > CHEAP * self.price:
+        """Look closer at what sampling takes, where it rivals an order of so many FLOPs.
+
+        Samples answer for most networks that do not look random, so that theirs are not wasted.
+        """
+        if self.looks_trained(flops):
+            self.choose_design(flops)
+        elif flops > CHEAP * self.price:
             if self.passes < self.asked.screen:
                 more = self.draw(
                     self.asked.screen - self.passes, "antithetic", watch=scatter, fewest=1
