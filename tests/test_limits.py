@@ -18,7 +18,7 @@ MB = 10**6
 HOLD = """
 import sys, time
 from pathlib import Path
-from cumprop import limits
+from cumprop.sweep import resource_limits as limits
 limits.free_memory = lambda: 100_000_000
 limits.tempfile.gettempdir = lambda: sys.argv[1]
 with limits.memory(60_000_000):

@@ -132,7 +132,7 @@ class TestCompact:
                 monkeypatch.undo()
                 change(path, truth_n_samples=7)
 
-        monkeypatch.setattr(store, "write_atomically", and_another_process_too)
+        monkeypatch.setattr(files, "write_atomically", and_another_process_too)
         compaction.compact(folder)
         assert [part.name for part in (folder / "parts").iterdir()] == [path.name]
         rows = store.read_rows(swept).set_index("cell_key")

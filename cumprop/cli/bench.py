@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cumprop.cli import text
+from cumprop import text
 from cumprop.cli.options import DIRECTORY, FILE, load_plugins, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 

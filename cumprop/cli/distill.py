@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cumprop.cli import text
+from cumprop import text
 from cumprop.cli.options import FILE, jobs_option, results_option, scale_option, set_option
 
 

@@ -8,7 +8,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cumprop.cli import text
+from cumprop import text
 from cumprop.errors import CumpropError
 
 if TYPE_CHECKING:

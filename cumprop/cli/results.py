@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cumprop import files
-from cumprop.cli import text
+from cumprop import files, text
 from cumprop.cli.options import directory_argument, format_option, out_option
 from cumprop.errors import ConfigError
 

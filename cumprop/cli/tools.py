@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from cumprop import files
-from cumprop.cli import text
+from cumprop import files, text
 from cumprop.cli.options import load_plugins, plugin_option, results_option
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cumprop.cli import text
+from cumprop import text
 from cumprop.cli.options import checked, directory_argument, place, run_options
 from cumprop.errors import ConfigError, CumpropError
 

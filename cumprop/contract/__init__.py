@@ -1,5 +1,6 @@
 """What a backend must do, and how one is found."""
 
+from cumprop.contract.checks import check_estimator
 from cumprop.contract.cost import Cost, phantom_network
 from cumprop.contract.estimator import (
     Estimate,
@@ -23,6 +24,7 @@ __all__ = [
     "available",
     "build",
     "build_for",
+    "check_estimator",
     "estimate",
     "get",
     "load_plugin",

@@ -108,7 +108,7 @@ class Estimator(ABC):
     """A backend: a frozen dataclass whose fields are its YAML keys, and four verbs.
 
     A field of another type than declared raises CumpropError, however the instance is made.
-    `cumprop.contract.checks.check_estimator` puts one through the whole contract.
+    `cumprop.contract.check_estimator` puts one through the whole contract.
 
     >>> import cumprop
     >>> one = build("cumulant", order=2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING, Any
+
+from cumprop.text import table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,39 +133,6 @@ def status_words(status: str) -> str:
     'status: ok'
     """
     return status if is_unreliable(status) else f"status: {status}"
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows under the keys of the first one; numbers to the right, words to the left.
-
-    >>> print(table([{"what": "truth", "cells": 5}, {"what": "gaussian", "cells": 12}]))
-    what      cells
-    truth         5
-    gaussian     12
-    """
-    if not rows:
-        return ""
-    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = [not isinstance(value, str) for value in rows[0].values()]
-    return "\n".join(
-        "  ".join(
-            word.rjust(width) if to_right else word.ljust(width)
-            for word, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-
-
-def cell(value: Any) -> str:
-    """A value as a table shows it.
-
-    >>> cell(0.00012345), cell(12), cell(None)
-    ('0.000123', '12', '')
-    """
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def interval(mean: float, half_width: float | None) -> str:

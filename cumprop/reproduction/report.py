@@ -86,7 +86,7 @@ class Report:
         except ModuleNotFoundError:
             raise CumpropError("a report needs jinja2: pip install 'cumprop[report]'") from None
         environment = Environment(
-            loader=PackageLoader("cumprop", ""),
+            loader=PackageLoader("cumprop.reproduction", ""),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

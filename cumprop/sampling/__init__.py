@@ -3,7 +3,7 @@
 from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size, covariance_root
 from cumprop.sampling.group_means import (
     FEWEST,
-    GROUPS,
+    MOST_GROUPS,
     UNSEEN,
     Replicates,
     added,
@@ -12,7 +12,7 @@ from cumprop.sampling.group_means import (
 )
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
 from cumprop.sampling.tails import TailSpec, TailTruth, tail_network, threshold
-from cumprop.sampling.truth import Truth, TruthSpec
+from cumprop.sampling.truth import GROUPS, Truth, TruthSpec
 from cumprop.sampling.truth_store import (
     Gap,
     chunks_stored,
@@ -27,6 +27,7 @@ from cumprop.sampling.truth_store import (
 __all__ = [
     "FEWEST",
     "GROUPS",
+    "MOST_GROUPS",
     "SCRAMBLINGS",
     "UNSEEN",
     "Around",

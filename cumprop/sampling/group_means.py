@@ -20,7 +20,7 @@ from cumprop.sampling.passes import Base, Centring, Passes, keeping_digits
 
 Array = NDArray[Any]
 
-GROUPS = 32
+MOST_GROUPS = 32
 """Of one draw at most; where its blocks are fewer, each is a group."""
 FEWEST = 4
 """Blocks whose scatter says something."""
@@ -204,7 +204,7 @@ def replicates(
     block = block_size(design, network.widths[0])
     n_samples = rounded(design, network.widths[0], max(n_samples, fewest * block))
     blocks = SCRAMBLINGS if design == "sobol" else n_samples // block
-    group_of = np.arange(blocks) % GROUPS
+    group_of = np.arange(blocks) % MOST_GROUPS
 
     def take(inputs: Inputs, layers: Passes, base: Base | None) -> _Sums | None:
         sums = _Sums(network, n_samples, group_of, cov, watch, base)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.flops import component, counted
 from cumprop.contract.trust import CANCELLATION, LAST_CANCELLATION
+from cumprop.flops import component, counted
 from cumprop.networks import MLP
 
 from .error_laws import unexplained

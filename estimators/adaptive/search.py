@@ -18,7 +18,7 @@ from cumprop.memory import free_memory
 from cumprop.networks import MLP
 from cumprop.sampling import (
     FEWEST,
-    GROUPS,
+    MOST_GROUPS,
     SCRAMBLINGS,
     UNSEEN,
     Replicates,
@@ -369,7 +369,7 @@ class Search:
         if n_0 <= SOBOL_INPUTS and most >= 64:
             self.samples = self.draw_sobol(2 ** int(log2(min(most, 1024))))
         elif n_0 > SOBOL_INPUTS and most >= FEWEST * frame:
-            rival = self.draw(frame * min(GROUPS, most // frame), "orthogonal")
+            rival = self.draw(frame * min(MOST_GROUPS, most // frame), "orthogonal")
             self.samples = min(self.samples, rival, key=_noise)
 
     def contradicted(self, estimate: Estimate) -> bool:
