@@ -189,18 +189,14 @@ class Search:
                 return f"{self.order.name} is expected to be {self.order.error:.1g} s.d. off"
             return None
         why = self.expansion.why_not(k, self.error, self.asked.tolerance, sampling)
-        if why is None and flops > SPENT * sampling and self.looks_trained(flops):
+        if why is None and flops > SPENT * sampling and self.looks_trained:
             return "the variances of its layers are not those of random weights"
         return why
 
-    def looks_trained(self, flops: float) -> bool:
-        """Whether the network does not look random; asked before an order of so many FLOPs.
-
-        Unless that takes as good as nothing, first samples tell before an order has run.
-        """
-        if self.order is not None:
-            return not self.order.looks_random
-        return flops > SPENT / 4 * self.price and self.cancels
+    @property
+    def looks_trained(self) -> bool:
+        """Whether the network does not look random; first samples tell before an order has run."""
+        return self.cancels if self.order is None else not self.order.looks_random
 
     @cached_property
     def cancels(self) -> bool:
@@ -349,7 +345,7 @@ class Search:
 
         Samples answer for most networks that do not look random, so that theirs are not wasted.
         """
-        if self.looks_trained(flops):
+        if self.looks_trained:
             self.choose_design(flops)
         elif flops > CHEAP * self.price:
             if self.passes < self.asked.screen:
