@@ -49,10 +49,10 @@ MEANS = dict.fromkeys(ESTIMATORS, ("step", "bend", "moved")) | {
 }
 STDS = dict.fromkeys(ESTIMATORS, ("blur", "nonlinear", "spread")) | {
     "order 1": (),
-    "order 2": ("blur", "nonlinear"),
+    "order 2": ("blur", "nonlinear", "spread"),
     "gaussian": ("bend", "nonlinear"),
-    "linearized": ("nonlinear",),
-    "unscented": ("nonlinear",),
+    "linearized": ("nonlinear", "spread"),
+    "unscented": ("nonlinear", "spread"),
 }
 """The signs that a law reads; no sign shows what the one variance of order 1 leaves out."""
 MET = 0.97

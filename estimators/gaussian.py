@@ -89,7 +89,7 @@ class Gaussian(Estimator):
         with counting() as flops:
             mean, C, unit = standard_input(network)
             maps = [*map(AffineMap.in_range, map(counted, network.weights), network.biases)]
-            evidence, (*hidden, last) = Evidence(maps, C, unit, leading=True), maps
+            evidence, (*hidden, last) = Evidence(maps, C, unit, leading=True, exact=True), maps
             for layer, affine in enumerate(hidden):
                 wanted: Wanted = "covariance" if cov or layer < network.depth - 1 else "mean"
                 with component("linear"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from cumprop.activations import Activation, Step
 from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
-from cumprop.flops import component, counted, counting, metering, plain
+from cumprop.flops import component, count, counted, counting, metering, phantom, plain
 from cumprop.networks import Shape
 
 from .cumulant.evidence import probes
-from .cumulant.independent import compared
+from .cumulant.rough import compared
 from .cumulant.standardised import AffineMap, input_of
 
 if TYPE_CHECKING:
@@ -59,42 +59,49 @@ class Linearized(Estimator):
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         with counting() as flops:
-            x, c = input_of(network)
-            layer_means, slopes, kinks = [], [], 0
-            smooth = all(activation.differentiable for activation in network.activations)
-            *hidden, last = map(AffineMap, network.weights, network.biases)
-            for affine, activation in zip(hidden, network.activations, strict=True):
-                with component("forward"):
-                    z = affine.mean(x)
-                    x = activation.forward(z)
-                    layer_means.append(plain(x))
-                if cov or smooth:
-                    with component("jacobian"):
-                        slopes.append(activation.derivative(z))
-                        kinks += _on_kinks(activation, plain(z))
+            found = self._propagated(network, cov)
+        return replace(found, flops=flops)
+
+    def _propagated(self, network: MLP, cov: bool, root: Array | None = None) -> Estimate:
+        x, c = input_of(network)
+        layer_means, slopes, kinks = [], [], 0
+        smooth = all(activation.differentiable for activation in network.activations)
+        *hidden, last = map(AffineMap, network.weights, network.biases)
+        for affine, activation in zip(hidden, network.activations, strict=True):
             with component("forward"):
-                mean = last.mean(x)
-            with component("jacobian"):
-                tangent = AffineMap(_jacobian(network, slopes), None) if cov else None
-                covariance = None if tangent is None else tangent.covariance(tangent.half(c))
-            with component("error"):
-                unit = _sum_of_variances(network, slopes, c) if cov or smooth else 0.0
-            signs = compared(network, mean, unit)
+                z = affine.mean(x)
+                x = activation.forward(z)
+                layer_means.append(plain(x))
+            if cov or smooth:
+                with component("jacobian"):
+                    slopes.append(activation.derivative(z))
+                    kinks += _on_kinks(activation, plain(z))
+        with component("forward"):
+            mean = last.mean(x)
+        with component("jacobian"):
+            tangent = AffineMap(_jacobian(network, slopes), None) if cov else None
+            covariance = None if tangent is None else tangent.covariance(tangent.half(c))
+        with component("error"):
+            unit = _sum_of_variances(network, slopes, c) if cov or smooth else 0.0
+        signs = compared(network, mean, unit, root)
         notes = [f"{kinks} neurons are on a kink at the mean input"] if kinks else []
         return Estimate(
             mean=plain(mean),
             layer_means=tuple(layer_means),
             cov=plain(covariance),
-            flops=flops,
             **vars(trust("linearized", signs, plain(mean), cov, notes)),
         )
 
     @lru_cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """Exact, for a mean without a covariance, by running on arrays without numbers."""
-        with metering() as memory:
-            flops = self.estimate(phantom_network(shape)).flops.total
-        return Cost(flops, memory.peak, memory.work)
+        n, root = shape.widths[0], None
+        with metering() as memory, counting() as flops:
+            if shape.gaussian_input:
+                root = phantom((n, n), np.ones(()))
+                count(n**3 // 3 + 3 * n * n)
+            self._propagated(phantom_network(shape), False, root)
+        return Cost(flops.total, memory.peak, memory.work)
 
 
 def _sum_of_variances(network: MLP, slopes: list[Array], c: Array | None) -> float:

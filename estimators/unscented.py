@@ -17,7 +17,7 @@ from cumprop.flops import component, count, counted, counting, metering, occurs,
 from cumprop.networks import Shape
 from cumprop.sampling import Around, covariance_root
 
-from .cumulant.independent import compared
+from .cumulant.rough import compared
 from .cumulant.standardised import input_of
 
 if TYPE_CHECKING:
@@ -67,9 +67,10 @@ class Unscented(Estimator):
         with counting() as flops:
             mu, c = input_of(network)
             with component("points"):
-                root = counted(np.eye(len(mu)) if c is None else _columns(plain(c)))
+                known = None if c is None else counted(_columns(plain(c)))
+                root = counted(np.eye(len(mu))) if known is None else known
             means, covariance, unit = self._transformed(network, mu, root, cov)
-            signs = compared(network, means[-1], unit)
+            signs = compared(network, means[-1], unit, known)
         *layer_means, mean = (plain(mean).astype(network.dtype) for mean in means)
         negative = covariance is not None and bool((np.diagonal(covariance) < 0).any())
         notes = ["some variances are negative: take alpha 1"] if negative else []
@@ -116,7 +117,7 @@ class Unscented(Estimator):
                 count(n**3 // 3)
             root = phantom((n, n), np.ones(()))
             means, _, unit = self._transformed(network, input_of(network)[0], root, False)
-            compared(network, means[-1], unit)
+            compared(network, means[-1], unit, root if shape.gaussian_input else None)
         return Cost(flops.total, memory.peak, memory.work)
 
 

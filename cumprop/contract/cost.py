@@ -47,6 +47,7 @@ def phantom_network(shape: Shape) -> MLP:
         biases=[array(size[0]) if shape.biased else None for size in maps],
         activations=[activations.get(name) for name in shape.activations],
         input_mean=array(n) if shape.gaussian_input else None,
+        input_variance=None,
         input_cov=array(n, n) if shape.gaussian_input else None,
         init_scale=(1.0,) * len(maps),
         depth=shape.depth,

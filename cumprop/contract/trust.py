@@ -47,15 +47,16 @@ class Signs:
     weighted by what each neuron contributes to the variance of the next layer; `nonlinearity` ν_l
     is the share of that variance which no linear function of Z_l explains, l = 1..L;
     `cancellation` of the maps 2..L+1 is the variance of their results, were their inputs
-    independent, over the variance itself. `neglected` is the effect on the output means of the
-    cumulants beyond the second, to first order, in output standard deviations: of those that an
-    order leaves out, or of those that it has and order 2 leaves out. `correction` is the root of
-    what they change of the variances of neurons, relative. `unit` is the sum of the output
-    variances, 0 where it is a matter of rounding; `rounding` the root of the summed squares of the
-    errors that arithmetic is expected to make, in units of the outputs, and `shares` (n_{L+1},)
-    deals out the squared errors to the outputs.
+    independent, over the variance itself; `common` is the share of it that comes from what the
+    bends of any two neurons have in common, looked at where Z_l has few directions. `neglected` is
+    the effect on the output means of the terms beyond leading order, to first order, in output
+    standard deviations: of those that an order leaves out, or of those that it has and order 2
+    leaves out. `correction` is the root of what they change of the variances of neurons, relative.
+    `unit` is the sum of the output variances, 0 where it is a matter of rounding; `rounding` the
+    root of the summed squares of the errors that arithmetic is expected to make, in units of the
+    outputs, and `shares` (n_{L+1},) deals out the squared errors to the outputs.
 
-    >>> signs = Signs((50, 50), (0.3, 0.2, 0.1), (1, 1, 1), 0.01, 0, 0, 1.0, np.ones(1))
+    >>> signs = Signs((50, 50), (0.3, 0.2, 0.1), (1, 1, 1), (0, 0, 0), 0.01, 0, 0, 1.0, np.ones(1))
     >>> round(signs.step, 3), round(signs.bend, 4), round(signs.blur, 4)
     (0.2, 0.0057, 0.0072)
     """
@@ -63,6 +64,7 @@ class Signs:
     participation: tuple[float, ...]
     nonlinearity: tuple[float, ...]
     cancellation: tuple[float, ...]
+    common: tuple[float, ...]
     neglected: float
     correction: float
     rounding: float
@@ -95,9 +97,15 @@ class Signs:
         shares, following = self.nonlinearity, 0.0
         bent = list[float]()
         for share in reversed(shares):
-            bent.insert(0, sqrt(share * following))
+            bent.insert(0, following)
             following = max(following, share)
-        return self._transported(bent[:-1], 1)
+        errors = [
+            sqrt(after) * (sqrt(share) / directions + sqrt(common))
+            for after, share, directions, common in zip(
+                bent[:-1], self.nonlinearity, self.participation, self.common, strict=False
+            )
+        ]
+        return self._transported(errors, 1)
 
     @property
     def moved(self) -> float:
@@ -107,19 +115,19 @@ class Signs:
     @property
     def blur(self) -> float:
         """Non-Gaussian shares of the layers as errors of the output variances."""
-        return self._transported(self.nonlinearity, 0)
+        shares = zip(self.nonlinearity, self.participation, self.common, strict=False)
+        return self._transported([share / p + common for share, p, common in shares], 0)
 
     @property
     def spread(self) -> float:
         """`correction` and `blur` together: 0 only where the covariance is exact."""
         return hypot(self.correction, self.blur)
 
-    def _transported(self, shares: Sequence[float], behind: int) -> float:
-        errors = zip(shares, self.participation, strict=False)
+    def _transported(self, errors: Sequence[float], behind: int) -> float:
         return sqrt(
             sum(
-                (share / directions) ** 2 * prod(self.cancellation[layer + behind :])
-                for layer, (share, directions) in enumerate(errors)
+                error**2 * prod(self.cancellation[layer + behind :])
+                for layer, error in enumerate(errors)
             )
         )
 
@@ -131,7 +139,7 @@ def looks_random(signs: Signs, widths: Sequence[int], inputs: float) -> bool:
     cancels: on 47 random networks ratios were 0.67 or more, and cancellations 0.93 to 1.3 (0.66 to
     1.4 of the last map); wider networks are nearer to 1. Training moves one of them.
 
-    >>> few = Signs((3.0,), (0.3, 0.2), (1.0, 1.0), 0.1, 0.0, 0.0, 1.0, np.ones(1))
+    >>> few = Signs((3.0,), (0.3, 0.2), (1.0, 1.0), (0.0, 0.0), 0.1, 0.0, 0.0, 1.0, np.ones(1))
     >>> looks_random(few, (64, 64, 64, 1), 64.0)
     False
     """

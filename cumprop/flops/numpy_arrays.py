@@ -44,9 +44,14 @@ class ForeignArray:
         raise NotImplementedError
 
 
+def has_numbers(array: Any) -> bool:
+    """Whether an array has elements of its own, not only a shape."""
+    return not getattr(array, "has_no_numbers", False)
+
+
 def occurs(mask: Any) -> bool:
     """Whether an entry is True, of something unusual: never for arrays without numbers."""
-    return bool(mask.any()) and not getattr(mask, "has_no_numbers", False)
+    return bool(mask.any()) and has_numbers(mask)
 
 
 def is_foreign(x: object) -> bool:

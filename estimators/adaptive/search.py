@@ -29,7 +29,7 @@ from cumprop.sampling import (
 )
 
 from ..blend.weights import CONFIDENCE, Blended, is_finite
-from ..cumulant import independent
+from ..cumulant import rough
 from .decision import (
     DOUBTED,
     SPENT,
@@ -317,7 +317,7 @@ class Search:
         """Signs of independent neurons, which take n² FLOPs; None where they overflow."""
         with counting() as flops:
             try:
-                _, signs = independent.run(self.network)
+                _, signs = rough.run(self.network)
             except CumpropError:
                 return None
         self.spent.append(flops)

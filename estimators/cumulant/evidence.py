@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import factorial, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.contract import Signs
-from cumprop.flops import component, counted, detached, not_counting, on_host, plain
+from cumprop.flops import component, counted, detached, has_numbers, not_counting, on_host, plain
 
 from .standardised import AffineMap, Coefficients, Standardised
 from .symmetric_tensors import diagonal
@@ -19,6 +19,10 @@ Array = NDArray[Any]
 
 PROBES = 8
 """Sums of outputs with random signs, whose variances tell the sum of all output variances."""
+FEW_DIRECTIONS = 10.0
+"""With fewer, what the bends of a layer's neurons have in common is looked at."""
+PAIR_PROBES = 2
+"""Sums of pre-activations with random signs, for that."""
 NO_SLOPE = 1e-6
 """A neuron whose linear part is a smaller share of its s.d. passes no covariance on."""
 
@@ -76,12 +80,19 @@ class Evidence:
     """
 
     def __init__(
-        self, maps: list[AffineMap], input_cov: Array | None, unit: float, leading: bool
+        self,
+        maps: list[AffineMap],
+        input_cov: Array | None,
+        unit: float,
+        leading: bool,
+        exact: bool = False,
     ) -> None:
         self._maps, self._input, self._unit, self._leading = maps, input_cov, unit, leading
+        self._diagonal = leading and not exact
         self._last: _Layer | None = None
         self._participation, self._nonlinearity = list[float](), list[float]()
         self._cancellation, self._correction = list[float](), 0.0
+        self._common, self._missed = list[float](), 0.0
         self.variances = list[Array]()
         """Var[X_l] of every neuron."""
 
@@ -119,10 +130,16 @@ class Evidence:
             share = share * (1 / (float(share.max()) or 1.0))
             total = float(share.sum())
             self._nonlinearity.append(_ratio(float((share * _over(bent, variance)).sum()), total))
+            common = 0.0
             if z.covariance is not None:
                 correlations = detached(z.C)
-                squared = float(share @ ((correlations * correlations) @ share))
-                self._participation.append(_ratio(total * total, squared, 1.0))
+                squares_of_C = correlations * correlations
+                directions = _ratio(total * total, float(share @ (squares_of_C @ share)), 1.0)
+                self._participation.append(directions)
+                if directions < FEW_DIRECTIONS and has_numbers(correlations):
+                    outward = detached(following.weight), squares @ variance
+                    common = _common(w, correlations, squares_of_C, *outward)
+            self._common.append(common)
             own = variance
             if C is not None:
                 own = diagonal(detached(C), (2,)).copy()
@@ -168,9 +185,21 @@ class Evidence:
         if self._leading:
             third = _third_cumulants(weight, inward, last, before, half)
             shift = third * w(3, 1) * (1 / 6)
+            if self._missing():
+                shift = shift + 0.5 * self._missed * w(2, 1)
         effect = shift + slope * (weight @ last.effect)
         scattered = shift * shift + slope * slope * (inward @ last.scattered)
         return effect, scattered
+
+    def _missing(self) -> bool:
+        """Whether variances of the next layer lack a share, then `_missed`, of what is `common`.
+
+        Where maps reinforce, they reinforce it by more than the rest: by the root is a compromise.
+        """
+        cancellation = self._cancellation[-1]
+        if self._diagonal and cancellation > 0:
+            self._missed = self._missed / sqrt(cancellation) + self._common[-1] * cancellation
+        return self._missed != 0
 
     def signs(self, mean: Array, layer_mean: Array, unit: float) -> Signs:
         """Of the whole, given E[Y], E[X_L] and the unit of X̂_L."""
@@ -190,15 +219,21 @@ class Evidence:
                 squares = squares + on_host(last.squares @ last.rounded) * (scale * scale)
             rounding = sqrt(float(squares.sum()))
             if last is None:
-                return Signs((), (), (), 0.0, 0.0, rounding, total, _shares(rows))
+                return Signs((), (), (), (), 0.0, 0.0, rounding, total, _shares(rows))
             independent = on_host(last.squares @ last.variance) * (scale * scale)
             effect = on_host(weight @ last.effect) * scale
             scattered = on_host(last.squares @ last.scattered) * (scale * scale)
             neglected = float((effect * effect + scattered).sum())
+            cancellation = (*self._cancellation, _ratio(float(independent.sum()), total, 1.0))
+            common = [abs(s * c) for s, c in zip(self._common, cancellation, strict=True)]
+            self._cancellation.append(cancellation[-1])
+            if self._missing():
+                self._correction += abs(self._missed)
             return Signs(
                 tuple(self._participation),
                 tuple(self._nonlinearity),
-                (*self._cancellation, _ratio(float(independent.sum()), total, 1.0)),
+                cancellation,
+                tuple(common),
                 sqrt(_ratio(neglected, total)),
                 sqrt(self._correction),
                 rounding,
@@ -211,7 +246,7 @@ class Evidence:
         last, (g, share) = self._last, probes(len(weight))
         largest = float(scale.max()) or 1.0
         g = (scale * (1 / largest))[:, None] * g
-        v = weight.T @ _like(weight, g)
+        v = weight.T @ like(weight, g)
         C, independent, own = self._input, None, 0.0
         if last is not None:
             own = float((last.bent[:, None] * (v * v)).sum())
@@ -224,7 +259,7 @@ class Evidence:
         return max(float(spread.sum()) + own, 0.0) * share * largest * largest
 
 
-def _like(array: Array, host: Array) -> Any:
+def like(array: Array, host: Array) -> Any:
     """The numbers of `host` as an array of the kind, type and place of another."""
     like = np.zeros_like(array, shape=host.shape)
     return like + host.astype(array.dtype)
@@ -239,6 +274,27 @@ def probes(n: int) -> tuple[Array, float]:
         return counted(np.eye(n)), 1.0
     signs = np.random.default_rng(0).choice((-1.0, 1.0), (n, PROBES))
     return counted(signs), 1 / PROBES
+
+
+def _common(
+    w: _Coefficients, C: Array, squares: Array, outward: Array, independent: Array
+) -> float:
+    """What the bends of any two neurons have in common, of the variance of the next layer.
+
+    Cov[X_i, X_k] = w1 w1 C + w2 w2 C²/2 + w3 w3 C³/6 + …: the terms beyond the first, i ≠ k, add up
+    where few directions carry Ẑ. Their sum is relative to the variance of the next layer, were
+    neurons `independent`, on average over its neurons; `outward` are the weights to them. Cost:
+    about 25 n² FLOPs.
+    """
+    n = len(independent)
+    signs = counted(np.random.default_rng(0).choice((-1.0, 1.0), (n, PAIR_PROBES)))
+    rows = np.sqrt(_over(np.ones_like(independent), independent))[:, None]
+    v = outward.T @ (rows * like(outward, signs))
+    total = 0.0
+    for k, powers in ((2, squares), (3, squares * C)):
+        bends = w(k, 1)[:, None] * v
+        total += float((bends * (powers @ bends) - bends * bends).sum()) / factorial(k)
+    return total / (n * PAIR_PROBES)
 
 
 def _third_cumulants(
