@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -31,6 +32,14 @@ def random_specs():
 
     activations, widths = ("relu", "gelu", "tanh", "sigmoid"), (32, 48, 64, 96, 128, 256)
     return dealt_out(activations, widths, 2000)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order(request):
+    """A module's random numbers start anew for every test, whichever tests ran before."""
+    rng = getattr(request.module, "RNG", None)
+    if rng is not None:
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 def _refuse_skips(report):

@@ -106,12 +106,11 @@ def test_the_sum_of_variances_is_that_of_order_two():
 def test_engines_show_the_same_signs(order, kind):
     network = cumprop.random_mlp(9, 3, 2, "gelu", dtype="float64")
     one, other = (
-        signs_of(network, order=order, kind=kind, engine=engine)
+        signs_of(network, order=order, kind=kind, engine=engine, cov=True)
         for engine in ("dense", "structured")
     )
-    for name in ("nonlinearity", "cancellation"):
+    for name in ("participation", "nonlinearity", "cancellation", "common"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-7)
-    assert one.participation[:2] == pytest.approx(other.participation, rel=1e-7)
     for name in ("neglected", "unit", "correction", "rounding"):
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-7)
 
@@ -170,6 +169,7 @@ def signs(**given):
         "participation": (50.0,),
         "nonlinearity": (0.2, 0.2),
         "cancellation": (1.0, 1.0),
+        "common": (0.0, 0.0),
         "neglected": 0.01,
         "correction": 0.1,
         "rounding": 1e-7,
