@@ -16,9 +16,10 @@ from cumprop.networks import MLP, Shape
 from cumprop.sampling import FEWEST, block_size
 
 from ..blend.weights import CONFIDENCE
+from .answers import SAMPLED
 from .decision import SPREAD
 from .error_laws import LADDER, Expansion, effective_inputs
-from .search import SAMPLED, Search
+from .search import Search
 
 TYPICAL_UNEXPLAINED = 0.2
 """A layer, on random networks; for predicted costs, as the next."""

@@ -1,0 +1,107 @@
+"""Samples that refute an order, by the means of all its layers."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.contract import Estimate
+from cumprop.flops import Flops, plain
+from cumprop.sampling import Replicates
+
+from .sampler import Sampler
+
+Array = NDArray[Any]
+
+CONTRADICTION = 1e-3
+"""Samples so improbable, were an estimate right, refute it."""
+APART = 3.0
+"""Output variances that differ by such a factor from those of an order's refute it."""
+SHARE = 0.05
+"""Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
+SAME = 0.25
+"""Of its own expected error an order has at least, whatever the law of random networks says."""
+SOBOL_INPUTS = 8
+"""With so few a Sobol sequence is better than orthogonal inputs."""
+MANY_BYTES = 1000
+"""Orders up to trees take no more bytes per n² and layer."""
+ENOUGH, CONFIRMED = 64, 2**12
+"""Passes before which none are believed to be enough, 3/tolerance between these: the pairs of
+fewer agree by chance, or miss what happens to one of them."""
+STILL = 2**20
+"""Passes in which no output varies before a search for variation ends."""
+SAMPLED = "sampled"
+"""The first word of a status where samples were taken."""
+LOST = 1e-4
+"""Of an output's s.d.: rounding that is more at the output may be much in the layers before it."""
+ROUNDING_ERRORS = 10
+"""A change of the means by fewer of them says nothing of the expansion."""
+APART = 3.0
+"""Output variances that differ by such a factor from those of an order's refute it."""
+SHARE = 0.05
+"""Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
+SAME = 0.25
+"""Of its own expected error an order has at least, whatever the law of random networks says."""
+SOBOL_INPUTS = 8
+"""With so few a Sobol sequence is better than orthogonal inputs."""
+MANY_BYTES = 1000
+"""Orders up to trees take no more bytes per n² and layer."""
+ENOUGH, CONFIRMED = 64, 2**12
+"""Passes before which none are believed to be enough, 3/tolerance between these: the pairs of
+fewer agree by chance, or miss what happens to one of them."""
+STILL = 2**20
+"""Passes in which no output varies before a search for variation ends."""
+SAMPLED = "sampled"
+"""The first word of a status where samples were taken."""
+LOST = 1e-4
+"""Of an output's s.d.: rounding that is more at the output may be much in the layers before it."""
+ROUNDING_ERRORS = 10
+"""A change of the means by fewer of them says nothing of the expansion."""
+CHECKING = 0.05
+"""Of what has been spent goes into samples that check an order."""
+
+
+def contradicted(sampler: Sampler, estimate: Estimate, screen: int) -> bool:
+    """Whether samples, CHECKING of its FLOPs, refute it; if they seem to, twice as many."""
+    spent = sum(flops.total - flops.get("input", 0) for flops in sampler.spent)
+    more = CHECKING * spent / sampler.pass_flops - sampler.passes
+    if more >= screen:
+        sampler.draw_more(more)
+    if agrees(sampler, estimate, screen):
+        return False
+    sampler.draw_more(sampler.samples.n_samples)
+    return not agrees(sampler, estimate, 2 * screen)
+
+
+def agrees(sampler: Sampler, estimate: Estimate, n_samples: int) -> bool:
+    """Whether outputs and, of so many new passes, the neurons of all layers agree with it."""
+    if sampler.samples.chance(estimate.mean) < CONTRADICTION:
+        return False
+    if estimate.signs is not None:
+        ratio = sampler.unit / estimate.signs.unit if estimate.signs.unit > 0 else inf
+        if not 1 / APART < ratio < APART:
+            return False
+    if not estimate.layer_variances:
+        return True
+    pairs = sampler.draw(n_samples, "antithetic", watch=_kept)
+    depth, columns = sampler.network.depth, []
+    for layer, variances in enumerate(estimate.layer_variances):
+        sides = pairs.watched[layer::depth]  # of inputs x, then of -x
+        both = zip(sides[::2], sides[1::2], strict=True)
+        means, varies = np.concatenate([(a + b) / 2 for a, b in both]), variances > 0
+        off = pairs.layer_means[layer] - estimate.layer_means[layer]
+        off = means - means.mean(axis=0) + off  # passes may be deviations
+        columns.append(off[:, varies] / np.sqrt(variances[varies]))
+    groups = np.concatenate(columns, axis=1)
+    sizes = np.full(len(groups), 2)
+    pooled = Replicates("antithetic", sizes, groups, np.ones(groups.shape[1]), (), Flops())
+    return pooled.chance(np.zeros(groups.shape[1])) >= CONTRADICTION
+
+
+def _kept(z: Array, x: Array) -> Array:
+    """A copy of the activations of a batch."""
+    kept: Array = plain(x).astype(np.float64)
+    return kept
