@@ -290,7 +290,7 @@ def main() -> None:
     table = pd.read_csv(TABLE)
     fits = fit_all(table)
     reach = quantile(table, fits)
-    laws = DOCS.parent / "cumprop" / "laws.py"
+    laws = DOCS.parent / "cumprop" / "contract" / "laws.py"
     laws.write_text(laws_module(fits, reach), encoding="utf-8")
     (DOCS / "calibration.md").write_text(page(table, fits, reach), encoding="utf-8")
     print(page(table, fits, reach))

@@ -20,8 +20,8 @@ Array = NDArray[Any]
 
 LARGEST_ERROR = 0.1
 """Means that are expected to be further off, in output standard deviations, are unreliable."""
-LEAST_ROUGH_ERROR, LARGEST_ROUGH_ERROR = 1e-3, 0.01
-"""The same where only `independent` neurons tell the error: they may be wrong alike, so that no
+LEAST_ROUGH_ERROR, LARGEST_ROUGH_ERROR = 2e-3, 0.01
+"""The same where only a `rough` second opinion tells the error: both may be wrong alike, so that no
 less is expected of a nonlinear network."""
 LARGEST_STD_ERROR, LARGEST_ROUGH_STD_ERROR = 0.2, 0.1
 """Standard deviations that are expected to be further off, relative to them, are unreliable."""
@@ -183,7 +183,7 @@ def trust(
     reasons = [*notes]
     rough = name in ("linearized", "unscented")
     if rough and size > 0 and signs.nonlinear > NOTHING:
-        error = max(error, LEAST_ROUGH_ERROR)
+        error = max(error, signs.neglected, LEAST_ROUGH_ERROR)
     if rounding > LARGEST_ERROR:
         reasons.append("rounding is a matter of output s.d.: take float64")
     if not np.isfinite(on_host(mean)).all() or not isfinite(error):
