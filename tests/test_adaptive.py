@@ -14,7 +14,7 @@ from cumprop.contract import Cost, Estimate, Estimator
 from cumprop.errors import CumpropError
 from cumprop.estimators import adaptive
 from cumprop.estimators.adaptive.check import agrees
-from cumprop.estimators.adaptive.error_laws import LADDER, Expansion, Rung
+from cumprop.estimators.adaptive.error_laws import CANDIDATES, Candidate, Expansion
 from cumprop.estimators.adaptive.search import Search
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.sampling import Replicates, replicates
@@ -134,9 +134,12 @@ class Fake(Estimator):
     ],
 )
 def test_bad_orders_are_found_out(monkeypatch, values, reason):
-    fakes = {json.dumps(rung.parameters): Fake(v) for rung, v in zip(LADDER, values, strict=True)}
+    fakes = {
+        json.dumps(candidate.parameters): Fake(v)
+        for candidate, v in zip(CANDIDATES, values, strict=True)
+    }
     monkeypatch.setattr(
-        Rung, "estimator", property(lambda rung: fakes[json.dumps(rung.parameters)])
+        Candidate, "estimator", property(lambda candidate: fakes[json.dumps(candidate.parameters)])
     )
     monkeypatch.setattr(Expansion, "why_not", lambda *state: None)
     network = cumprop.random_mlp(32, 3, 5)
@@ -171,9 +174,11 @@ def test_the_error_of_order_two_is_expected(activation, width, depth):
 def test_orders_without_hope_are_left_out(monkeypatch):
     """At 1e-4 order 2 of a ReLU network will not do; a near-linear network may surprise."""
     ran = []
-    estimator = Rung.estimator.fget
+    estimator = Candidate.estimator.fget
     monkeypatch.setattr(
-        Rung, "estimator", property(lambda rung: ran.append(rung.name) or estimator(rung))
+        Candidate,
+        "estimator",
+        property(lambda candidate: ran.append(candidate.name) or estimator(candidate)),
     )
     estimated(cumprop.random_mlp(128, 3, 0), 1e-3)
     assert ran[0] == "order 3"
@@ -214,9 +219,9 @@ def test_the_check_of_all_layers_sees_small_shifts(shift):
 def test_flops_of_rungs_are_known_beforehand(width, depth):
     """Within a factor of two, as the choice needs; ReLU, where Wick coefficients are cheap."""
     shape = cumprop.random_mlp(width, depth, 0).shape
-    for rung in LADDER[: 4 if width == 64 else 3]:
-        ratio = rung.flops(shape) / rung.estimator.predict_cost(shape).flops
-        assert 0.5 < ratio < 2.1, (rung.name, ratio)
+    for candidate in CANDIDATES[: 4 if width == 64 else 3]:
+        ratio = candidate.flops(shape) / candidate.estimator.predict_cost(shape).flops
+        assert 0.5 < ratio < 2.1, (candidate.name, ratio)
 
 
 @pytest.mark.parametrize("tolerance", [0.1, 0.03, 0.01])

@@ -18,7 +18,7 @@ from cumprop.sampling import FEWEST, block_size
 from ..blend.weights import CONFIDENCE
 from .answers import SAMPLED
 from .decision import SPREAD
-from .error_laws import LADDER, Expansion, effective_inputs
+from .error_laws import CANDIDATES, Expansion, effective_inputs
 from .search import Search
 
 TYPICAL_UNEXPLAINED = 0.2
@@ -92,12 +92,12 @@ class Adaptive(Estimator):
         sampling = self._typical_samples(shape).predict_cost(shape)
         shape = replace(shape, gaussian_input=False)
         expansion = Expansion(shape, effective_inputs(shape), nonlinearity)
-        error = expansion.error(LADDER[0])
-        for k, rung in expansion.rungs(self.tolerance):
+        error = expansion.error(CANDIDATES[0])
+        for k, candidate in expansion.candidates(self.tolerance):
             if expansion.why_not(k, error, self.tolerance, sampling.flops):
                 break
-            cost += rung.estimator.predict_cost(shape)
-            error = expansion.error(rung, error)
+            cost += candidate.estimator.predict_cost(shape)
+            error = expansion.error(candidate, error)
             if shape.depth <= 1 or SPREAD * error <= self.tolerance:
                 return cost
         return cost + sampling

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Rung:
+class Candidate:
     """A fixed choice, `parameters` of `cumulant`, with `law` for `Expansion.error`.
 
     Its FLOPs are about `work` · n^(3 + `power`) · (L - 1)^`growth`, and `moments` for each neuron
@@ -52,11 +52,11 @@ class Rung:
         return float(n_1**2 * n_0 + self.work * products + moments)
 
 
-LADDER = (
-    Rung("order 2", {"order": 2}, (0.50, 2, 1, 0), 4, 1, 12_000),
-    Rung("order 3", {"order": 3}, (0.82, 1.38, 0, 0.79), 6.9, 2, 28_000),
-    Rung("order 3 tree", {"order": 3, "kind": "tree"}, (0.83, 0.06, 0, 1.12), 9.3, 3, 32_000),
-    Rung("order 4", {"order": 4}, (0.49, 2.58, 0, 0.35), 8.7, 2, 32_000, 1),
+CANDIDATES = (
+    Candidate("order 2", {"order": 2}, (0.50, 2, 1, 0), 4, 1, 12_000),
+    Candidate("order 3", {"order": 3}, (0.82, 1.38, 0, 0.79), 6.9, 2, 28_000),
+    Candidate("order 3 tree", {"order": 3, "kind": "tree"}, (0.83, 0.06, 0, 1.12), 9.3, 3, 32_000),
+    Candidate("order 4", {"order": 4}, (0.49, 2.58, 0, 0.35), 8.7, 2, 32_000, 1),
 )
 """Order 1 has no place: behind one hidden layer it costs what order 2 does, elsewhere order 2 is
 better by far, and the change between them says little of the error of order 2."""
@@ -119,7 +119,7 @@ class Expansion:
     `inputs` are effective ones; `nonlinearity` ν sums over the layers what is `unexplained`.
 
     >>> wide, narrow = (Expansion(Shape((n,) * 4, ("relu",) * 2), n, 0.5) for n in (256, 32))
-    >>> round(narrow.error(LADDER[0]) / wide.error(LADDER[0]))
+    >>> round(narrow.error(CANDIDATES[0]) / wide.error(CANDIDATES[0]))
     8
     """
 
@@ -132,35 +132,35 @@ class Expansion:
         """The size of a step: q² = Σ 1/n_l over the layers 0 to L - 1."""
         return sqrt(sum(1 / n for n in (self.inputs, *self.shape.widths[1:-2])))
 
-    def error(self, rung: Rung, change: float = 1) -> float:
-        """RMS error to expect of a rung, in output s.d.: a · q^b · ν^c · change^d, its law.
+    def error(self, candidate: Candidate, change: float = 1) -> float:
+        """RMS error to expect of a candidate, in output s.d.: a · q^b · ν^c · change^d, its law.
 
-        `change` is that since the rung before, about the error of the latter; order 2 needs none.
+        `change` is that since the candidate before, about its error; order 2 needs none.
         """
-        a, b, c, d = rung.law
+        a, b, c, d = candidate.law
         return float(a * self.q**b * self.nonlinearity**c * change**d)
 
-    def rungs(self, tolerance: float) -> list[tuple[int, Rung]]:
+    def candidates(self, tolerance: float) -> list[tuple[int, Candidate]]:
         """Those to climb, numbered; near-linear networks may be better than expected by √ν."""
-        best = self.error(LADDER[0]) * sqrt(min(1.0, self.nonlinearity))
+        best = self.error(CANDIDATES[0]) * sqrt(min(1.0, self.nonlinearity))
         skipped = int(self.shape.depth > 1 and best > HOPELESS * tolerance)
-        return list(enumerate(LADDER))[skipped:]
+        return list(enumerate(CANDIDATES))[skipped:]
 
     def why_not(self, k: int, error: float, tolerance: float, sampling: float) -> str | None:
-        """Why not to run rung k, but to sample for so many FLOPs.
+        """Why not to run candidate k, but to sample for so many FLOPs.
 
-        `error` is that of the rung before.
+        `error` is that of the candidate before.
         """
         exact = self.shape.depth <= 1
         if (self.q > LARGEST or self.inputs < FEW_INPUTS) and not exact:
             return "too few inputs or neurons for an expansion"
-        if LADDER[k].flops(self.shape) > WORTH * sampling:
-            return f"{LADDER[k].name} takes more FLOPs"
-        if exact or LADDER[k].flops(self.shape) <= CHEAP * sampling:
+        if CANDIDATES[k].flops(self.shape) > WORTH * sampling:
+            return f"{CANDIDATES[k].name} takes more FLOPs"
+        if exact or CANDIDATES[k].flops(self.shape) <= CHEAP * sampling:
             return None
-        for rung in LADDER[k:]:
-            error = self.error(rung, error)
-            if error <= tolerance and rung.flops(self.shape) <= WORTH * sampling:
+        for candidate in CANDIDATES[k:]:
+            error = self.error(candidate, error)
+            if error <= tolerance and candidate.flops(self.shape) <= WORTH * sampling:
                 return None
         return "no order gets there for fewer FLOPs"
 

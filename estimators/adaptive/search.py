@@ -36,10 +36,10 @@ from .decision import (
     next_step,
 )
 from .error_laws import (
+    CANDIDATES,
     CHEAP,
-    LADDER,
+    Candidate,
     Expansion,
-    Rung,
     diverging,
     effective_inputs,
 )
@@ -90,8 +90,8 @@ class Search:
         inputs = effective_inputs(shape, cov)
         bent = [layer.unexplained for layer in self.sampler.samples.watched]
         self.expansion = Expansion(shape, inputs, shape.depth * float(np.mean(bent or [0])))
-        self.error = self.expansion.error(LADDER[0])
-        self.candidates = self.expansion.rungs(self.asked.tolerance)
+        self.error = self.expansion.error(CANDIDATES[0])
+        self.candidates = self.expansion.candidates(self.asked.tolerance)
         self.priced = self.exact
         self.changes = list[float]()
 
@@ -153,9 +153,9 @@ class Search:
 
     def against(self) -> str | None:
         """Why not to run the next candidate, but to sample."""
-        k, rung = self.candidates[0]
-        sampling, flops = self.price, rung.flops(self.sampler.network.shape)
-        if self.is_large(rung) and (why := rung.estimator.supports(self.sampler.network)):
+        k, candidate = self.candidates[0]
+        sampling, flops = self.price, candidate.flops(self.sampler.network.shape)
+        if self.is_large(candidate) and (why := candidate.estimator.supports(self.sampler.network)):
             return why
         if self.exact:
             return None
@@ -173,10 +173,10 @@ class Search:
         """Whether the network does not look random; first samples tell before an order has run."""
         return self.sampler.cancels if self.order is None else not self.order.looks_random
 
-    def run(self, rung: Rung) -> None:
+    def run(self, candidate: Candidate) -> None:
         """Run an order, and note what it says of itself."""
         known, exact_cov = self.known, self.sampler.cov and self.sampler.network.depth == 1
-        estimator = build("gaussian") if exact_cov else rung.estimator  # order 2 has it not
+        estimator = build("gaussian") if exact_cov else candidate.estimator  # order 2 has it not
         self.priced, self.stands = self.exact, None
         with counting() as flops, np.errstate(all="ignore"):
             try:
@@ -186,20 +186,20 @@ class Search:
         self.sampler.spent.append(flops if found is None else found.flops)
         self.on_orders += self.sampler.spent[-1].total
         if found is None or not is_finite(found):
-            self.order = Order(rung.name, inf, doubt=f"{rung.name} overflows")
+            self.order = Order(candidate.name, inf, doubt=f"{candidate.name} overflows")
             return
         self.found = found
         if self.exact:
-            self.order = Order(rung.name, 0.0, exact=True)
+            self.order = Order(candidate.name, 0.0, exact=True)
             return
         change = inf if known is None else self.sampler.in_units(found.mean - known.mean)
-        self.error = self.expansion.error(rung, self.error if known is None else change)
+        self.error = self.expansion.error(candidate, self.error if known is None else change)
         inputs = self.expansion.inputs
         if found.signs is not None and not looks_random(
             found.signs, self.sampler.network.widths, inputs
         ):
             error = inf if found.expected_error is None else found.expected_error
-            self.order = Order(rung.name, error, looks_random=False)
+            self.order = Order(candidate.name, error, looks_random=False)
             return
         self.error = max(self.error, SAME * (found.expected_error or 0.0))
         if change < inf:
@@ -209,15 +209,17 @@ class Search:
             self.changes, ROUNDING_ERRORS * self.sampler.in_units(self.sampler.rounding(found))
         ):
             doubt = (
-                f"the expansion does not converge: {rung.name} moves the means by "
+                f"the expansion does not converge: {candidate.name} moves the means by "
                 f"{self.changes[-1]:.1g} s.d., the order before it by {self.changes[-2]:.1g}"
             )
-        self.order = Order(rung.name, self.error, change=change, doubt=doubt)
+        self.order = Order(candidate.name, self.error, change=change, doubt=doubt)
 
-    def is_large(self, rung: Rung) -> bool:
-        """Whether memory must be predicted, which takes about as long as to run the rung."""
+    def is_large(self, candidate: Candidate) -> bool:
+        """Whether memory must be predicted, which takes about as long as to run the candidate."""
         n = max(self.sampler.network.widths)
-        return bool(rung.power) or MANY_BYTES * self.sampler.network.depth * n**2 > free_memory()
+        return (
+            bool(candidate.power) or MANY_BYTES * self.sampler.network.depth * n**2 > free_memory()
+        )
 
     @property
     def blended(self) -> Blended:

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import cumprop
 from cumprop.estimators.adaptive import Adaptive
-from cumprop.estimators.adaptive.error_laws import LADDER
+from cumprop.estimators.adaptive.error_laws import CANDIDATES
 from cumprop.estimators.blend import Blend
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import MonteCarlo
@@ -172,8 +172,8 @@ def fixed_choices(known):
         quantile = chdtri(draws.freedom, 0.05) / draws.freedom
         designs[design] = partial(passes_by_variance, gain * quantile / 1.2)
     orders = []
-    for fixed in (Cumulant(1), *(rung.estimator for rung in LADDER)):
-        if max(network.widths) > 64 and fixed == LADDER[-1].estimator:
+    for fixed in (Cumulant(1), *(candidate.estimator for candidate in CANDIDATES)):
+        if max(network.widths) > 64 and fixed == CANDIDATES[-1].estimator:
             continue
         estimate = fixed.estimate(network)
         orders.append((estimate.flops.total, known.vn_mse(estimate.mean)[1]))
