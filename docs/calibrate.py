@@ -4,7 +4,7 @@
     python docs/calibrate.py             # contract/laws.py and docs/calibration.md from it
 
 A law, scale · Π sign^power, is a least-squares fit of logarithms to the errors that stand out from
-the truth's noise. Its scale is then raised until 97% of the true errors are below twice the
+the truth's noise. Its scale is then raised until 98% of the true errors are below twice the
 expected ones on the kind of networks that was left out of the fit, each kind in turn.
 """
 
@@ -55,8 +55,9 @@ STDS = dict.fromkeys(ESTIMATORS, ("blur", "nonlinear", "spread")) | {
     "unscented": ("nonlinear", "spread"),
 }
 """The signs that a law reads; no sign shows what the one variance of order 1 leaves out."""
-MET = 0.97
-"""Of the true errors are below twice the expected ones."""
+MET = 0.98
+"""Of the true errors are below twice the expected ones. 97% are wanted elsewhere: that quantile of
+140 networks is known to 1.4%."""
 COVERED = 0.9
 """Of the networks have 95% of their outputs within the half widths."""
 
@@ -248,7 +249,7 @@ def page(table: pd.DataFrame, fits: dict[str, tuple[Fit, Fit]], quantile: float)
         lines += [
             f"## {title}",
             "",
-            "| estimate | law | networks | scatter | 97% below | largest |",
+            "| estimate | law | networks | scatter | 98% below | largest |",
         ]
         lines += ["|---|---|---|---|---|---|"]
         for estimator, pair in fits.items():
@@ -278,7 +279,7 @@ makes. The {networks} networks and inputs stand below; none of their kinds is am
 
 An expected error is scale · Π sign^power; the signs are those of `cumprop.contract.Signs`
 (docs/mathematics.md §11). The scatter is that of log(true / expected), the next columns are
-true errors over expected ones: 97% of them are below the first, none is above the second. All are
+true errors over expected ones: 98% of them are below the first, none is above the second. All are
 of networks whose kind was left out of the fit. Half widths are {quantile} expected errors.
 """
 

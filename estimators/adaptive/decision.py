@@ -9,7 +9,7 @@ SPREAD = 1.3
 """Of a network that looks random an order is accepted if so many times its expected RMS error are
 within the tolerance."""
 DOUBTED = 2.0
-"""Of any other network: 97% of the errors are below so many expected ones (docs/calibration.md)."""
+"""Of any other network: 98% of the errors are below so many expected ones (docs/calibration.md)."""
 SPENT = 0.04
 """Of what sampling takes may be spent on orders for a network that does not look random."""
 
