@@ -14,7 +14,7 @@ from cumprop.contract import Cost, Estimate, Estimator, phantom_network, registe
 from cumprop.flops import component, count, counted, counting, metering, phantom, plain
 from cumprop.networks import Shape
 
-from .cumulant.evidence import probes
+from .cumulant.neglected import probes
 from .cumulant.rough import compared
 from .cumulant.standardised import AffineMap, input_of
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import factorial, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -12,58 +11,14 @@ from numpy.typing import NDArray
 from cumprop.contract import Signs
 from cumprop.flops import component, counted, detached, has_numbers, not_counting, on_host, plain
 
+from .neglected import Detached, Layer, common_bends, like, probes, quotient, third_cumulants
 from .standardised import AffineMap, Coefficients, Standardised
 from .symmetric_tensors import diagonal
 
 Array = NDArray[Any]
 
-PROBES = 8
-"""Sums of outputs with random signs, whose variances tell the sum of all output variances."""
 FEW_DIRECTIONS = 10.0
 """With fewer, what the bends of a layer's neurons have in common is looked at."""
-PAIR_PROBES = 2
-"""Sums of pre-activations with random signs, for that."""
-NO_SLOPE = 1e-6
-"""A neuron whose linear part is a smaller share of its s.d. passes no covariance on."""
-
-
-@dataclass(frozen=True)
-class _Coefficients:
-    """w(k,p) without gradients, in the type of the weights."""
-
-    table: Coefficients
-    dtype: Any
-
-    @property
-    def size(self) -> float:
-        return self.table.size
-
-    def __call__(self, k: int, p: int) -> Array:
-        w: Array = detached(self.table(k, p)).astype(self.dtype)
-        return w
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A hidden layer: X̂ = centre + slope Ẑ + the rest, of `variance`, the rest's being `bent`.
-
-    `weight` is the map to Ẑ, `squares` are those of the map behind. `effect` is the shift of E[X̂]
-    by cumulants beyond the second, `scattered` its square were neurons independent, and `rounded`
-    the squared error that arithmetic is expected to have made of E[X̂]. `before` is
-    Cov[X̂_{l-1}], None for neurons that are `independent`, of these variances (None: 1).
-    """
-
-    w: _Coefficients
-    weight: Array
-    slope: Array
-    variance: Array
-    bent: Array
-    effect: Array
-    scattered: Array
-    rounded: Array
-    squares: Array
-    before: Array | None
-    independent: Array | None
 
 
 class Evidence:
@@ -89,7 +44,7 @@ class Evidence:
     ) -> None:
         self._maps, self._input, self._unit, self._leading = maps, input_cov, unit, leading
         self._diagonal = leading and not exact
-        self._last: _Layer | None = None
+        self._last: Layer | None = None
         self._participation, self._nonlinearity = list[float](), list[float]()
         self._cancellation, self._correction = list[float](), 0.0
         self._common, self._missed = list[float](), 0.0
@@ -114,7 +69,7 @@ class Evidence:
             if self._last is None and before is None:
                 before = self._input
             weight = detached(z.weight)
-            w = _Coefficients(table, weight.dtype)
+            w = Detached(table, weight.dtype)
             centre, slope = w(0, 1), w(1, 1)
             variance = np.maximum(w(0, 2) - centre * centre, 0)
             shift = detached(mean).astype(weight.dtype) - centre
@@ -129,7 +84,9 @@ class Evidence:
             share = _influence(squares, following.rows) * variance
             share = share * (1 / (float(share.max()) or 1.0))
             total = float(share.sum())
-            self._nonlinearity.append(_ratio(float((share * _over(bent, variance)).sum()), total))
+            self._nonlinearity.append(
+                _ratio(float((share * quotient(bent, variance)).sum()), total)
+            )
             common = 0.0
             if z.covariance is not None:
                 correlations = detached(z.C)
@@ -138,16 +95,16 @@ class Evidence:
                 self._participation.append(directions)
                 if directions < FEW_DIRECTIONS and has_numbers(correlations):
                     outward = detached(following.weight), squares @ variance
-                    common = _common(w, correlations, squares_of_C, *outward)
+                    common = common_bends(w, correlations, squares_of_C, *outward)
             self._common.append(common)
             own = variance
             if C is not None:
                 own = diagonal(detached(C), (2,)).copy()
-                changes = share * _over(np.abs(own - variance), variance)
+                changes = share * quotient(np.abs(own - variance), variance)
                 self._correction += _ratio(float(changes.sum()), total)
             self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
             independent = None if self._last is None else self._last.variance
-            self._last = _Layer(
+            self._last = Layer(
                 w, weight, slope, variance, bent, effect, scattered, rounded, squares, before,
                 independent,
             )  # fmt: skip
@@ -169,7 +126,7 @@ class Evidence:
         weight: Array,
         inward: Array | None,
         slope: Array,
-        w: _Coefficients,
+        w: Detached,
         shift: Array,
         before: Array | None,
         half: Array | None,
@@ -183,7 +140,7 @@ class Evidence:
             return np.zeros_like(shift), np.zeros_like(shift)
         self._cancellation.append(float((inward @ last.variance).sum()) / len(weight))
         if self._leading:
-            third = _third_cumulants(weight, inward, last, before, half)
+            third = third_cumulants(weight, inward, last, before, half)
             shift = third * w(3, 1) * (1 / 6)
             if self._missing():
                 shift = shift + 0.5 * self._missed * w(2, 1)
@@ -259,63 +216,6 @@ class Evidence:
         return max(float(spread.sum()) + own, 0.0) * share * largest * largest
 
 
-def like(array: Array, host: Array) -> Any:
-    """The numbers of `host` as an array of the kind, type and place of another."""
-    like = np.zeros_like(array, shape=host.shape)
-    return like + host.astype(array.dtype)
-
-
-def probes(n: int) -> tuple[Array, float]:
-    """Vectors g (n, m) of n outputs and a share, with Σ Var Y ≈ share · Σ_m Var[g_mᵀ Y].
-
-    All unit vectors where that takes no more than `PROBES`, else random signs.
-    """
-    if n <= PROBES:
-        return counted(np.eye(n)), 1.0
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), (n, PROBES))
-    return counted(signs), 1 / PROBES
-
-
-def _common(
-    w: _Coefficients, C: Array, squares: Array, outward: Array, independent: Array
-) -> float:
-    """What the bends of any two neurons have in common, of the variance of the next layer.
-
-    Cov[X_i, X_k] = w1 w1 C + w2 w2 C²/2 + w3 w3 C³/6 + …: the terms beyond the first, i ≠ k, add up
-    where few directions carry Ẑ. Their sum is relative to the variance of the next layer, were
-    neurons `independent`, on average over its neurons; `outward` are the weights to them. Cost:
-    about 25 n² FLOPs.
-    """
-    n = len(independent)
-    signs = counted(np.random.default_rng(0).choice((-1.0, 1.0), (n, PAIR_PROBES)))
-    rows = np.sqrt(_over(np.ones_like(independent), independent))[:, None]
-    v = outward.T @ (rows * like(outward, signs))
-    total = 0.0
-    for k, powers in ((2, squares), (3, squares * C)):
-        bends = w(k, 1)[:, None] * v
-        total += float((bends * (powers @ bends) - bends * bends).sum()) / factorial(k)
-    return total / (n * PAIR_PROBES)
-
-
-def _third_cumulants(
-    weight: Array, squares: Array, last: _Layer, before: Array | None, half: Array | None
-) -> Array:
-    """κ_iii of Ẑ, of weights W, from the nonlinearity that made X̂."""
-    first, second, third = (last.w(0, p) for p in (1, 2, 3))
-    cubes: Array = (squares * weight) @ (third - 3 * second * first + 2 * first**3)
-    if before is None:
-        return cubes
-    half = weight @ detached(before) if half is None else half
-    with not_counting():
-        linear = last.slope * last.slope > NO_SLOPE**2 * last.variance
-        inverse = np.where(linear, 1 / np.where(linear, last.slope, 1), 0)
-    A = (half - weight * diagonal(detached(before), (2,))) * inverse
-    tau = last.w(1, 2) - 2 * first * last.slope
-    pairs = (squares * tau + weight * (last.w(2, 1) * A)) * A
-    found: Array = cubes + 3 * pairs.sum(axis=1)
-    return found
-
-
 def _influence(squares: Array, rows: Array | None) -> Array:
     """Of each input of a map on its results together, relative: the sums over its columns."""
     sums: Array = squares.sum(axis=0)
@@ -325,12 +225,6 @@ def _influence(squares: Array, rows: Array | None) -> Array:
         relative = detached(rows) * (1 / float(detached(rows).max()))
         weighted: Array = (relative * relative) @ squares
         return weighted
-
-
-def _over(a: Array, b: Array) -> Array:
-    """a / b, and 0 where b is 0."""
-    quotient: Array = a / np.where(b > 0, b, np.inf)
-    return quotient
 
 
 def _ratio(a: float, b: float, otherwise: float = 0.0) -> float:

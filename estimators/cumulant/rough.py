@@ -13,7 +13,8 @@ from cumprop.contract import Signs
 from cumprop.flops import component, count, counted
 from cumprop.networks import MLP
 
-from .evidence import Evidence, like, probes
+from .evidence import Evidence
+from .neglected import like, probes
 from .standardised import AffineMap, expected, standard_input, standardised, wick_coefficients
 
 Array = NDArray[Any]
