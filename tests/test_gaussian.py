@@ -12,7 +12,8 @@ from cumprop import MLP, CumpropError, activations, estimate, random_mlp
 from cumprop.activations import Custom, HermiteSeries
 from cumprop.contract import build
 from cumprop.estimators.cumulant.standardised import AffineMap, Standardised
-from cumprop.estimators.gaussian import Gaussian, _Activated
+from cumprop.estimators.gaussian import Gaussian
+from cumprop.estimators.gaussian.activated import Activated
 from cumprop.flops import counted
 
 FORWARD = {
@@ -248,7 +249,7 @@ def test_covariances_of_strongly_correlated_neurons(activation, gain, nearly):
     mean = 0.3 * gain * rng.normal(size=8)
     c = w @ w.T
     z = Standardised(AffineMap(w, None), mean, np.sqrt(np.diag(c)), counted(c))
-    activated = _Activated(MLP([w, w.T], None, activation).activations[0], z, 1.0)
+    activated = Activated(MLP([w, w.T], None, activation).activations[0], z, 1.0)
     assert activated.unit == 1
     cov = activated.cov(z.C, 1e-10)
     sd, sigma = np.sqrt(np.diag(cov)), np.sqrt(np.diag(c))

@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from cumprop import activations, streams
-from cumprop.activations import Activation, unit_power
 from cumprop.contract import Cost, Estimate, Estimator, register
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, counting, plain
@@ -21,13 +20,13 @@ from cumprop.networks import MLP, Shape
 from cumprop.sampling import (
     SCRAMBLINGS,
     Base,
-    Batch,
-    Centring,
     Inputs,
     Passes,
     designs,
     keeping_digits,
 )
+
+from .sums import Moments, Of, Outputs, Sums
 
 Array = NDArray[Any]
 
@@ -95,7 +94,7 @@ class MonteCarlo(Estimator):
                 raise CumpropError("extrapolate gives no covariance: take extrapolate none")
             return self._extrapolated(network, rng)
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
-            sums = self._sums(network, rng, lambda base: _Outputs(network.widths[-1], cov, base))
+            sums = self._sums(network, rng, lambda base: Outputs(network.widths[-1], cov, base))
             with component("statistics"):
                 outputs = sums.outputs
                 estimate = Estimate(
@@ -112,7 +111,7 @@ class MonteCarlo(Estimator):
         """E[X_L] = w(0,1) and, of a third cumulant, κ_3/6 w(3,1); the means before it as ever."""
         body = network.prefix(network.depth - 1)
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
-            sums = self._sums(body, rng, lambda base: _Moments(body.widths[-1], base))
+            sums = self._sums(body, rng, lambda base: Moments(body.widths[-1], base))
             moments = sums.outputs
             with component("statistics"):
                 last = moments.expected(network.activations[-1], self.extrapolate == "cumulant")
@@ -131,11 +130,11 @@ class MonteCarlo(Estimator):
 
     def _sums(
         self, network: MLP, rng: np.random.Generator, start: Callable[[Array | None], Of]
-    ) -> _Sums[Of]:
+    ) -> Sums[Of]:
         """Take all forward passes; `start` makes the sums of outputs, given their base or None."""
 
-        def take(inputs: Inputs, passes: Passes, base: Base | None) -> _Sums[Of] | None:
-            sums = _Sums(network, base, start(None if base is None else base[-1][0]))
+        def take(inputs: Inputs, passes: Passes, base: Base | None) -> Sums[Of] | None:
+            sums = Sums(network, base, start(None if base is None else base[-1][0]))
             return sums if sums.add(inputs, rng, self.n_samples, passes) else None
 
         return keeping_digits(network, self.design, rng, take)
@@ -190,149 +189,6 @@ class MonteCarlo(Estimator):
         return Cost(plain_cost.flops + 4 * self.n_samples * n_last, plain_cost.bytes)
 
 
-class _OfOutputs(Protocol):
-    n_samples: int
-
-    def add(self, y: Array, batch: Batch, /) -> bool: ...
-
-
-Of = TypeVar("Of", bound=_OfOutputs)
-
-
-class _Sums(Generic[Of]):
-    """Sums over forward passes, of layers and by `outputs`; deviations from a `base`, if given."""
-
-    def __init__(self, network: MLP, base: Base | None, outputs: Of) -> None:
-        self.outputs, self._base = outputs, base
-        self._layers = [counted(np.zeros(n)) for n in network.widths[1:-1]]
-        self.second_moment = 1.0
-
-    def add(self, inputs: Inputs, rng: np.random.Generator, n_samples: int, passes: Passes) -> bool:
-        """Take all passes; False if the first batch shows that they lose their digits."""
-        self.second_moment = inputs.second_moment
-        for batch in inputs.batches(rng, n_samples):
-            with component("forward"):
-                for layer, (z, x) in enumerate(passes(counted(batch.x))):
-                    with component("statistics"):
-                        if x is not None:
-                            self._layers[layer] += _ones(x) @ x
-                        elif not self.outputs.add(z, batch):
-                            return False
-        return True
-
-    @property
-    def layer_means(self) -> list[Array]:
-        means = [total / self.outputs.n_samples for total in self._layers]
-        if self._base is None:
-            return means
-        hidden = [x for _, x in self._base if x is not None]
-        return [x + mean for x, mean in zip(hidden, means, strict=True)]
-
-
-class _Outputs:
-    """Moments of the outputs, summed over blocks in float64.
-
-    Outputs are centred on the mean of the first batch, so that float32 keeps their digits, or are
-    deviations from `base` already.
-    """
-
-    def __init__(self, width: int, cov: bool, base: Array | None) -> None:
-        self.n_samples = self.blocks = 0
-        self._centring = Centring(base)
-        self._open: Array | None = None  # sums of the blocks that go on
-        self._sum, self._squares = counted(np.zeros(width)), counted(np.zeros(width))
-        self._products = counted(np.zeros((width, width))) if cov else None
-
-    def add(self, y: Array, batch: Batch) -> bool:
-        """Add outputs (members * blocks, n) as the batch has them; y is changed.
-
-        False where the first of them lose their digits.
-        """
-        if not self._centring.apply(y):
-            return False
-        self.n_samples += len(y)
-        if self._products is not None:
-            self._products += y.T @ y
-        alone = batch.blocks == len(y) and self._open is None and batch.complete
-        members = y.reshape(-1, batch.blocks, y.shape[1])
-        sums = y if alone else np.add.reduce(members, axis=0, dtype=np.float64)
-        if self._open is not None:
-            sums += self._open
-        self._open = None if batch.complete else sums
-        if batch.complete:
-            self.blocks += batch.blocks
-            self._sum += _ones(sums) @ sums
-            np.square(sums, out=sums)
-            self._squares += np.add.reduce(sums, axis=0, dtype=np.float64)
-        return True
-
-    @property
-    def _offset(self) -> Array:
-        return np.divide(self._sum, self.n_samples / self._centring.unit)
-
-    @property
-    def mean(self) -> Array:
-        return np.add(self._offset, self._centring.shift)
-
-    @property
-    def stderr(self) -> Array | None:
-        """From the variance of block means; None for a single block."""
-        if self.blocks < 2:
-            return None
-        scatter = self._squares - self._sum * self._sum / self.blocks
-        size = self.n_samples / self.blocks / self._centring.unit
-        error: Array = np.sqrt(np.maximum(scatter, 0) / (self.blocks * (self.blocks - 1))) / size
-        return error
-
-    def cov(self, second_moment: float) -> Array:
-        """Cov[Y] over N (not N - 1) samples; `second_moment` as in `cumprop.sampling.Inputs`."""
-        offset, mean = self._offset[:, None], self.mean[:, None]
-        assert self._products is not None
-        unit = self._centring.unit
-        products = self._products / self.n_samples * unit * unit
-        centred: Array = products - offset @ offset.T
-        if second_moment != 1:
-            centred += (second_moment - 1) * (centred + mean @ mean.T)
-        return centred
-
-
-class _Moments:
-    """Sums of the first three powers, centred as `_Outputs`, in float64."""
-
-    def __init__(self, width: int, base: Array | None) -> None:
-        self.n_samples = 0
-        self._centring = Centring(base)
-        self._sums = [counted(np.zeros(width)) for _ in range(3)]
-
-    def add(self, z: Array, batch: Batch) -> bool:
-        """Add rows of z, shape (N, n); z is changed. False where the first lose their digits."""
-        if not self._centring.apply(z):
-            return False
-        self.n_samples += len(z)
-        powers = z
-        for i, total in enumerate(self._sums):
-            if i:
-                powers = powers * z
-            total += _ones(z) @ powers
-        return True
-
-    def expected(self, activation: Activation, third: bool) -> Array:
-        """E[φ(Z)] of a Gaussian Z of the sampled mean and variance, or beside it κ_3."""
-        unit, shift = self._centring.unit, self._centring.shift
-        m1, m2, m3 = (
-            total * (unit_power(unit, p) / self.n_samples)
-            for p, total in enumerate(self._sums, start=1)
-        )
-        mean, variance = m1 + shift, m2 - m1 * m1
-        constant = variance <= 0
-        w = activation.wick_table(mean, np.where(constant, 1.0, variance))
-        expected = w(0, 1)
-        if third:
-            kappa3 = m3 - 3 * m1 * m2 + 2 * m1 * m1 * m1
-            expected = expected + kappa3 / 6 * w(3, 1)
-        return np.where(constant, activation.forward(mean), expected)
-
-
 def _with_interval(estimate: Estimate, blocks: int) -> Estimate:
     """With half widths by Student's t of the block means, and the error that they expect."""
     if estimate.stderr is None:
@@ -352,10 +208,6 @@ def _finite(estimate: Estimate, network: MLP) -> Estimate:
             "rescale the weights or use float64"
         )
     return estimate
-
-
-def _ones(rows: Array) -> Array:
-    return np.ones(len(rows), rows.dtype)
 
 
 def _activation_flops(name: str) -> float:

@@ -1,13 +1,12 @@
-"""Backend `gaussian`: every pre-activation vector is taken as Gaussian (mathematics §3.5)."""
+"""Means and covariances behind an activation of Gaussian pre-activations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +24,13 @@ from cumprop.activations import (
     Sign,
     Step,
 )
-from cumprop.contract import Cost, Estimate, Estimator, build, phantom_network, register, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, counting, metering, plain
-from cumprop.networks import MLP, Shape
+from cumprop.flops import counted, counting, plain
 
-from .cumulant.evidence import Evidence
-from .cumulant.standardised import (
+from ..cumulant.standardised import (
     AffineMap,
     Standardised,
-    Wanted,
-    check_range,
     expected,
-    standard_input,
-    standardised_map,
     wick_coefficients,
 )
 
@@ -52,116 +44,7 @@ _TINY = float(np.finfo(np.float64).tiny)
 _PAIRS = 2**13  # integrated at a time: 4 MiB
 
 
-@register("gaussian")
-@dataclass(frozen=True)
-class Gaussian(Estimator):
-    """Moment matching: means and covariances of each layer, higher cumulants left out.
-
-    Covariances behind an activation are right to `series_tolerance` times the standard deviations
-    (to rounding in float32). Exact for linear networks, for the mean behind one hidden layer and,
-    to that tolerance, for its covariance.
-
-    >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                              # relu(3 x_1 + 4 x_2)
-    >>> estimate = Gaussian().estimate(network, cov=True)
-    >>> float(estimate.mean[0].round(6)), float(estimate.cov[0, 0].round(6))
-    (1.994711, 8.521126)
-    """
-
-    version: ClassVar[int] = 1
-    series_tolerance: float = 1e-10
-
-    def __post_init__(self) -> None:
-        if not 0 < self.series_tolerance < 1:
-            raise CumpropError(
-                f"gaussian: series_tolerance is {self.series_tolerance!r}; "
-                "give a number between 0 and 1"
-            )
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
-
-    def estimate(
-        self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
-    ) -> Estimate:
-        layer_means, precision, negative = list[Array](), 0.0, 0
-        with counting() as flops:
-            mean, C, unit = standard_input(network)
-            maps = [*map(AffineMap.in_range, map(counted, network.weights), network.biases)]
-            evidence, (*hidden, last) = Evidence(maps, C, unit, leading=True, exact=True), maps
-            for layer, affine in enumerate(hidden):
-                wanted: Wanted = "covariance" if cov or layer < network.depth - 1 else "mean"
-                with component("linear"):
-                    half = affine.half(C)
-                    z = standardised_map(affine, mean, C, half, wanted)
-                with component("nonlinear"):
-                    activated = _Activated(network.activations[layer], z, unit)
-                    w = activated.coefficients
-                    before, C = (
-                        C,
-                        (
-                            activated.cov(z.C, self._tolerance(network.dtype))
-                            if z.covariance is not None
-                            else None
-                        ),
-                    )
-                    mean, unit = activated.mean.astype(network.dtype), activated.unit
-                evidence.add(z, w, w(0, 1), None, before, half)
-                check_range(float(np.abs(plain(mean)).max()), network.dtype)
-                layer_means.append(plain(mean))
-                precision, negative = max(precision, activated.precision), negative + z.negative
-            with component("linear"):
-                covariance = last.covariance(last.half(C)) if cov else None
-                if covariance is not None:
-                    covariance = last.in_units(covariance, unit)
-                output = last.mean(mean)
-            signs = evidence.signs(output, mean, unit)
-        notes = []
-        if negative:
-            notes.append(f"the variances of {negative} neurons came out negative: taken as 0")
-        if precision:
-            notes.append(f"quadrature is stable to {precision:.1e} only")
-        return Estimate(
-            mean=plain(output),
-            layer_means=tuple(layer_means),
-            cov=plain(covariance),
-            flops=flops,
-            layer_variances=tuple(evidence.variances),
-            **vars(trust("gaussian", signs, plain(output), cov, notes)),
-        )
-
-    def _tolerance(self, dtype: Any) -> float:
-        return max(self.series_tolerance, float(np.finfo(dtype).eps))
-
-    def predict_cost(self, shape: Shape) -> Cost:
-        """Within about 5% on random networks: the terms depend on the largest correlation.
-
-        It is taken as that of independent weight rows, √(4 ln n / fan-in), and no pair of neurons
-        as so close to ±1 that it is integrated. Smooth functions of pre-activations of s.d. 6 take
-        up to 3 times as many in networks of few inputs, of s.d. 20 up to 11 times; if most pairs of
-        64 neurons are nearly the same, 16 and 110 times.
-        """
-        widths = shape.widths
-        flops = 2.0 * sum(a * b for a, b in pairwise(widths))
-        for layer, name in enumerate(shape.activations):
-            fan_in, n = widths[layer : layer + 2]
-            last = layer == shape.depth - 1
-            products = 2 * n * fan_in * (fan_in + (1 if last else n))
-            if layer == 0 and not shape.gaussian_input:
-                products = 2 * n * fan_in if last else (n + 1) * n * fan_in
-            rho = 0.0 if last else min(TYPICAL, math.sqrt(4 * math.log(max(n, 2)) / fan_in))
-            terms, per_neuron = _typical(name, rho, self._tolerance(shape.dtype))
-            flops += products + 2 * n * per_neuron + (0 if last else (3 * terms + 2) * n**2)
-        with metering():  # signs of errors are gathered as by order 2
-            likely = phantom_network(replace(shape, activations=("relu",) * shape.depth))
-            flops += build("cumulant", order=2).estimate(likely).flops["error"]
-        itemsize = np.dtype(shape.dtype).itemsize
-        peak = 10 * itemsize * max(widths) ** 2 + 1500 * max(widths)
-        return Cost(int(flops), peak)
-
-
-class _Activated:
+class Activated:
     """X = φ(Z) = E[X] + unit · X̂, one layer of standardised Z. Vectors are float64."""
 
     def __init__(self, activation: Activation, z: Standardised, unit: float) -> None:
@@ -394,7 +277,7 @@ class _Activated:
         return float(covariance if outer.centre is None else covariance + outer.centre[0])
 
 
-def _typical(name: str, rho: float, tolerance: float) -> tuple[int, float]:
+def typical_terms(name: str, rho: float, tolerance: float) -> tuple[int, float]:
     """Terms that correlations up to rho need, and FLOPs of the coefficients, where Z ~ N(0, 1)."""
     try:
         activation = activations.get(name)
@@ -404,6 +287,6 @@ def _typical(name: str, rho: float, tolerance: float) -> tuple[int, float]:
     with counting() as flops:
         mean, spread = counted(np.zeros(neurons)), counted(np.ones(neurons))
         z = Standardised(AffineMap(np.eye(neurons), None), mean, spread)
-        activated = _Activated(activation, z, 1.0)
+        activated = Activated(activation, z, 1.0)
         terms, _ = activated.series(rho, tolerance)
     return len(terms), flops.total / neurons
