@@ -1,7 +1,7 @@
 """Entrywise functions and their Gaussian expectations, the Wick coefficients."""
 
+from cumprop.activations.activation import Activation
 from cumprop.activations.functions import (
-    Activation,
     Custom,
     Heaviside,
     LeakyReLU,

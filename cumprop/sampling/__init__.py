@@ -1,5 +1,6 @@
 """Sets of inputs by design, group means of forward passes, and the stored truth."""
 
+from cumprop.sampling.absorbed_input import standardised
 from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size, covariance_root
 from cumprop.sampling.group_means import (
     FEWEST,
@@ -8,7 +9,6 @@ from cumprop.sampling.group_means import (
     Replicates,
     added,
     replicates,
-    standardised,
 )
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
 from cumprop.sampling.tails import TailSpec, TailTruth, tail_network, threshold

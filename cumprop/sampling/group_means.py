@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, component, counted, counting, plain
 from cumprop.networks import MLP
-from cumprop.sampling.designs import SCRAMBLINGS, Inputs, block_size, input_root, rounded
+from cumprop.sampling.designs import SCRAMBLINGS, Inputs, block_size, rounded
 from cumprop.sampling.passes import Base, Centring, Passes, keeping_digits
 
 Array = NDArray[Any]
@@ -292,48 +292,6 @@ class _Sums:
         return Replicates(
             design, self.sizes, groups, spread, tuple(layer_means), flops, watched, variances
         )
-
-
-def standardised(network: MLP) -> tuple[MLP, Flops]:
-    """The network of standard normal inputs with the same outputs, and what making it took.
-
-    x = μ + R u turns W_1 into W_1 R and b_1 into W_1 μ + b_1; u has as many entries as Σ0 has rank.
-    """
-    if not network.shape.gaussian_input:
-        return network, Flops()
-    mean = network.input_mean
-    first, bias = network.weights[0], network.biases[0]
-    with counting() as flops, component("input"):
-        if mean is not None:
-            shift = counted(first) @ mean
-            bias = plain(shift if bias is None else shift + bias)
-        root = input_root(network)
-        if root is not None:
-            kept = _spread(root, network.widths[0])
-            if root.ndim == 2:
-                first = plain(counted(first) @ root[:, kept])
-            else:
-                lengths = np.broadcast_to(root, kept.shape)
-                first = plain(counted(first[:, kept]) * lengths[kept])
-    weights, biases = [first, *network.weights[1:]], [bias, *network.biases[1:]]
-    found = network.replace(
-        weights=weights, biases=biases, input_mean=None, input_cov=None, init_scale=None
-    )
-    return found, flops
-
-
-def _spread(root: Array, n: int) -> Array:
-    """Which columns of a root are more than rounding, at least one.
-
-    Rows are scaled to one size before, since inputs may differ in unit.
-    """
-    if root.ndim == 2:
-        sizes = np.abs(root).max(axis=1, keepdims=True)
-        lengths = np.linalg.norm(root / np.where(sizes > 0, sizes, 1), axis=0)
-        kept: Array = lengths > math.sqrt(n * float(np.finfo(root.dtype).eps)) * lengths.max()
-    else:
-        kept = np.broadcast_to(root, (n,)) > 0
-    return kept if kept.any() else np.arange(n) == 0
 
 
 def added(*counts: Flops) -> Flops:
