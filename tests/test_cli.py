@@ -293,7 +293,7 @@ class TestEstimate:
     def test_json(self, run, net):
         code, out, _ = run("estimate", net, "--order", 2, "--cov", "--format", "json")
         report = json.loads(out)
-        expected = cumprop.estimate(cumprop.MLP.load(net), "cumulant", order=2, cov=True)
+        expected = cumprop.estimate(cumprop.load(net), "cumulant", order=2, cov=True)
         assert code == 0
         np.testing.assert_allclose(report["mean"], expected.mean, rtol=1e-12)
         np.testing.assert_allclose(report["cov"], expected.cov, rtol=1e-12)
@@ -317,7 +317,7 @@ class TestEstimate:
         assert code == 0
         assert lines[0].split() == ["output", "mean", "±", "95%", "s.d."]
         assert [line.split()[0] for line in lines[1:5]] == ["0", "1", "2", "3"]
-        expected = cumprop.estimate(cumprop.MLP.load(net), "cumulant", order=2, cov=True)
+        expected = cumprop.estimate(cumprop.load(net), "cumulant", order=2, cov=True)
         assert expected.status in out
 
     def test_long_tables_are_cut(self, run, tmp_path):

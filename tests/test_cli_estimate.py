@@ -83,7 +83,7 @@ def test_a_row_is_a_vector(as_json, linear, tmp_path):
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_degenerate_inputs_in_a_deep_network(as_json, net, order):
     """With next to no noise the mean is f(μ)."""
-    network = cumprop.MLP.load(net)
+    network = cumprop.load(net)
     words = (net, "--input-mean", 1.0, "--order", order)
     exact = network.forward(np.ones((1, 4)))[0]
     for cov in (0.0, 1e-14, 1e-10):
@@ -156,7 +156,7 @@ def test_quantiles_of_samples(as_json, net):
     """Those of the very inputs that the estimate draws: 10 lie above the 0.99 quantile of 1000."""
     words = (net, "--estimator", "monte_carlo", "--n-samples", 1000, "--seed", 3)
     found = as_json(*words, "--tail-quantiles", "0.99")
-    network = cumprop.MLP.load(net)
+    network = cumprop.load(net)
     inputs = Inputs(network).batches(streams.sampling(3, network.shape.width), 1000)
     y = np.sort(np.concatenate([network.forward(batch.x) for batch in inputs]), axis=0)
     sd = y.std(axis=0)
@@ -211,7 +211,7 @@ def test_tail_by_sampling(as_json, net):
     words = (net, "--tail", "y>0.2", "--estimator", "monte_carlo", "--n-samples", 20000)
     found = as_json(*words)
     x = np.random.default_rng(5).normal(size=(10**5, 4))
-    share = (cumprop.MLP.load(net).forward(x) > 0.2).mean(axis=0)
+    share = (cumprop.load(net).forward(x) > 0.2).mean(axis=0)
     allowed = 6 * np.hypot(found["above_stderr"], np.sqrt(share * (1 - share) / len(x)))
     assert (np.abs(np.array(found["above"]) - share) <= allowed).all()
     cumulant = as_json(net, "--tail", "y>0.2", "--order", 3)
@@ -229,7 +229,7 @@ def test_probabilities_stay_probabilities(as_json, net):
 
 
 def test_layers(as_json, net):
-    expected = cumprop.estimate(cumprop.MLP.load(net), "cumulant", order=3)
+    expected = cumprop.estimate(cumprop.load(net), "cumulant", order=3)
     found = as_json(net, "--layers", "--order", 3)["layer_means"]
     assert [len(means) for means in found] == [6, 5]
     for means, exact in zip(found, expected.layer_means, strict=True):

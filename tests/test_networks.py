@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+import cumprop
 from cumprop import estimate
 from cumprop.activations import Custom, get
 from cumprop.contract import build
@@ -142,7 +143,7 @@ def test_diagonal_covariances_take_no_matrix(tmp_path):
         tracemalloc.start()
         network = MLP([w], input_mean=0.5, input_cov=cov)
         network.save(tmp_path / "a.npz")
-        again = MLP.load(tmp_path / "a.npz").replace(input_mean=0.0)
+        again = cumprop.load(tmp_path / "a.npz").replace(input_mean=0.0)
         np.testing.assert_array_equal(again.input_variance, cov)
         standardised(network)
         estimate(network, "monte_carlo", n_samples=2)
@@ -322,7 +323,7 @@ def test_save_and_load(tmp_path, dtype):
         init_scale=[1, 2, 2],
     )
     network.save(tmp_path / "network.npz")
-    again = MLP.load(tmp_path / "network.npz")
+    again = cumprop.load(tmp_path / "network.npz")
     assert again.shape == network.shape and again.init_scale == network.init_scale
     np.testing.assert_array_equal(again.forward(X), network.forward(X))
     np.testing.assert_array_equal(again.input_mean, network.input_mean)
@@ -334,20 +335,20 @@ def test_files_with_a_matrix_for_every_covariance_are_read(tmp_path):
     path = tmp_path / "network.npz"
     for cov, variance in [(2 * np.eye(3), 2.0), (np.diag([1.0, 2, 3]), [1.0, 2, 3])]:
         np.savez(path, W0=W[0], input_cov=cov)
-        assert MLP.load(path).input_variance.tolist() == variance
+        assert cumprop.load(path).input_variance.tolist() == variance
     np.savez(path, W0=W[0], input_cov=np.eye(3) + 1)
-    np.testing.assert_array_equal(MLP.load(path).input_cov, np.eye(3) + 1)
+    np.testing.assert_array_equal(cumprop.load(path).input_cov, np.eye(3) + 1)
 
 
 def test_load_plain_files(tmp_path):
     path = tmp_path / "network.npz"
     np.savez(path, W0=W[0], W1=W[1], W2=W[2])
-    assert MLP.load(path).activations == (get("relu"),) * 2
+    assert cumprop.load(path).activations == (get("relu"),) * 2
     np.savez(path, W0=W[0], W1=W[1], W2=W[2], b1=np.ones(4), activations="tanh", note=1)
-    network = MLP.load(str(path))
+    network = cumprop.load(str(path))
     assert network.activations == (get("tanh"),) * 2 and network.biases[1].tolist() == [1.0] * 4
     MLP(W[:1]).save(path)
-    assert MLP.load(path).depth == 0
+    assert cumprop.load(path).depth == 0
 
 
 def test_custom_activations_are_not_saved(tmp_path):
@@ -376,15 +377,15 @@ def test_files_that_hold_no_network(tmp_path, arrays, message):
     path = tmp_path / "network.npz"
     np.savez(path, **arrays)
     with pytest.raises(CumpropError) as caught:
-        MLP.load(path)
+        cumprop.load(path)
     assert message in str(caught.value) and str(caught.value).startswith(str(path))
 
 
 def test_unreadable_files(tmp_path):
     with pytest.raises(CumpropError, match="No such file"):
-        MLP.load(tmp_path / "missing.npz")
+        cumprop.load(tmp_path / "missing.npz")
     with pytest.raises(CumpropError, match="directory"):
-        MLP.load(tmp_path)
+        cumprop.load(tmp_path)
     path = tmp_path / "network.npz"
     buffer = io.BytesIO()
     np.savez(buffer, W0=W[0], W1=W[1], W2=W[2])
@@ -396,8 +397,8 @@ def test_unreadable_files(tmp_path):
     for content in (b"", b"hello", whole[:100], whole[:-30], bytes(damaged), npy.getvalue()):
         path.write_bytes(content)
         with pytest.raises(CumpropError, match=r"network\.npz: damaged, or not an npz file"):
-            MLP.load(path)
+            cumprop.load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("W0.npy", b"no array")
     with pytest.raises(CumpropError):
-        MLP.load(path)
+        cumprop.load(path)

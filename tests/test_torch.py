@@ -8,10 +8,9 @@ import pytest
 from scipy.special import ndtr
 
 import cumprop
-from cumprop import flops
 from cumprop.activations import Custom
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, counting, plain
+from cumprop.flops import counted, counting, numpy_arrays, plain
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -25,7 +24,7 @@ ACTIVATIONS = ["relu", "gelu", "tanh", "square"]
 @pytest.fixture
 def full_products(monkeypatch):
     """NumPy's symmetric products count in full, as PyTorch's do."""
-    monkeypatch.setattr(flops, "_is_symmetric_product", lambda *_: False)
+    monkeypatch.setattr(numpy_arrays, "_is_symmetric_product", lambda *_: False)
 
 
 def parameters_of(widths=WIDTHS, seed=0, dtype=np.float64):
@@ -158,7 +157,7 @@ def test_a_network_of_tensors_in_one_line(tmp_path):
     network = cumprop.MLP([torch.ones(1, 2)], input_mean=torch.ones(2), input_cov=torch.tensor(0.5))
     assert repr(network) == "MLP(2 → 1, linear, 2 weights, x ~ N(1, 0.5 I), tensors)"
     network.save(tmp_path / "a.npz")
-    assert cumprop.MLP.load(tmp_path / "a.npz").input_variance == 0.5
+    assert cumprop.load(tmp_path / "a.npz").input_variance == 0.5
 
 
 def test_gradients_of_trees_are_finite_differences():
@@ -213,7 +212,7 @@ def test_forward_is_that_of_numpy(tmp_path):
     assert isinstance(found, torch.Tensor)
     assert np.allclose(found.numpy(), arrays.forward(x), rtol=1e-12)
     tensors.save(tmp_path / "network.npz")
-    loaded = cumprop.MLP.load(tmp_path / "network.npz")
+    loaded = cumprop.load(tmp_path / "network.npz")
     assert np.array_equal(loaded.weights[0], arrays.weights[0])
 
 

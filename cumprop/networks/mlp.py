@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from cumprop import activations as activation_functions
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, is_foreign, on_host, plain
+from cumprop.networks.checks import check_chain, numbers
 from cumprop.networks.covariances import Checked, compact, full
 from cumprop.networks.shape import Shape
 from cumprop.networks.summaries import summary
@@ -49,8 +50,8 @@ class MLP:
         cov = input_cov.cov if isinstance(input_cov, Checked) else input_cov
         given = (*weights, *(() if biases is None else biases), input_mean, cov)
         self._tensor = next(filter(is_foreign, given), None)
-        matrices = [_numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
-        _check_chain(matrices)
+        matrices = [numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
+        check_chain(matrices)
         self.dtype = np.result_type(np.float32, *(w.dtype for w in matrices))
         self.weights = tuple(map(self._kept, matrices))
         self.biases = self._check_biases(biases)
@@ -87,7 +88,7 @@ class MLP:
     def _check_mean(self, mean: ArrayLike | None) -> Array | None:
         if mean is None:
             return None
-        values = _numbers(mean, "input_mean")
+        values = numbers(mean, "input_mean")
         n = self.widths[0]
         return self._vector(values if values.ndim else values + np.zeros(n), "input_mean", n)
 
@@ -97,12 +98,12 @@ class MLP:
         n = self.widths[0]
         if checked and np.shape(cov) in ((), (n,), (n, n)):
             return self._kept(cov)
-        return self._kept(compact(_numbers(cov, "input_cov"), n, self.dtype))
+        return self._kept(compact(numbers(cov, "input_cov"), n, self.dtype))
 
     def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
         if scale is None:
             return None
-        values = _numbers(scale, "init_scale")
+        values = numbers(scale, "init_scale")
         if values.shape != (len(self.weights),) or (values < 0).any():
             raise CumpropError(
                 f"init_scale must be {len(self.weights)} numbers ≥ 0: weight variance · fan-in of "
@@ -111,7 +112,7 @@ class MLP:
         return tuple(float(c) for c in values)
 
     def _vector(self, values: ArrayLike, name: str, length: int) -> Array:
-        vector = _numbers(values, name)
+        vector = numbers(values, name)
         if vector.shape != (length,):
             raise CumpropError(f"{name} has shape {vector.shape}; give ({length},)")
         return self._kept(vector)
@@ -246,7 +247,7 @@ class MLP:
         0.1587
         """
         n = self.widths[-1]
-        shift = self._vector(_numbers(threshold, "threshold") + np.zeros(n), "threshold", n)
+        shift = self._vector(numbers(threshold, "threshold") + np.zeros(n), "threshold", n)
         last = self.biases[-1]
         return self.replace(
             weights=[*self.weights, np.eye(n, dtype=self.dtype)],
@@ -277,43 +278,3 @@ class MLP:
         arrays |= {key: array for key, array in others.items() if array is not None}
         with Path(path).open("wb") as file:
             np.savez(file, **{key: on_host(array) for key, array in arrays.items()})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read an npz file with W0, W1, … (out, in) and, where there are some, b0, b1, ….
-
-        Optional: `activations` (one name or L; default relu), `input_mean`, `input_cov`,
-        `init_scale`. Other keys are ignored. Raises CumpropError for a file that is none of this.
-        """
-        from cumprop.networks.importers import npz
-        from cumprop.networks.importers.parts import naming
-
-        with naming(path):
-            return cls(**npz.read(Path(path)).arguments)
-
-
-def _check_chain(matrices: Sequence[Array]) -> None:
-    if not matrices:
-        raise CumpropError("the network has no weights; give at least one matrix (out, in)")
-    for layer, w in enumerate(matrices):
-        if w.ndim != 2 or not w.size:
-            raise CumpropError(f"W{layer} has shape {w.shape}; give a matrix (out, in)")
-        if layer and w.shape[1] != len(matrices[layer - 1]):
-            raise CumpropError(
-                f"W{layer} has shape {w.shape} but W{layer - 1} gives {len(matrices[layer - 1])} "
-                "numbers; matrices are (out, in), so transpose those stored as (in, out)"
-            )
-
-
-def _numbers(values: ArrayLike, name: str) -> Array:
-    try:
-        array: Array = counted(values) if is_foreign(values) else np.asarray(values)
-    except ValueError:
-        raise CumpropError(f"{name} is ragged; give rows of equal length") from None
-    if array.dtype.kind not in "iuf":
-        raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
-    if array.dtype.kind != "f" or array.itemsize > 8:
-        array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
-    return array

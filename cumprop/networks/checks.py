@@ -1,0 +1,41 @@
+"""Checks of the arrays that a network is made of; errors count maps from W0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cumprop.errors import CumpropError
+from cumprop.flops import counted, is_foreign
+
+Array = NDArray[Any]
+
+
+def check_chain(matrices: Sequence[Array]) -> None:
+    if not matrices:
+        raise CumpropError("the network has no weights; give at least one matrix (out, in)")
+    for layer, w in enumerate(matrices):
+        if w.ndim != 2 or not w.size:
+            raise CumpropError(f"W{layer} has shape {w.shape}; give a matrix (out, in)")
+        if layer and w.shape[1] != len(matrices[layer - 1]):
+            raise CumpropError(
+                f"W{layer} has shape {w.shape} but W{layer - 1} gives {len(matrices[layer - 1])} "
+                "numbers; matrices are (out, in), so transpose those stored as (in, out)"
+            )
+
+
+def numbers(values: ArrayLike, name: str) -> Array:
+    try:
+        array: Array = counted(values) if is_foreign(values) else np.asarray(values)
+    except ValueError:
+        raise CumpropError(f"{name} is ragged; give rows of equal length") from None
+    if array.dtype.kind not in "iuf":
+        raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
+    if array.dtype.kind != "f" or array.itemsize > 8:
+        array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
+    return array
