@@ -221,8 +221,15 @@ def test_files_that_pages_name_are_there(page):
     starts = (root, root / "cumprop")
     text = (root / page).read_text(encoding="utf-8")
     named = set(re.findall(r"`(\.?[\w./*-]+(?:/|\.(?:py|yaml|toml)))`", text))
-    known = {
-        path.name for start in ("cumprop", "estimators") for path in (root / start).rglob("*.py")
-    }
+    rooms = (root / name for name in ("cumprop", "estimators", "tests"))
+    known = {path.name for room in rooms for path in room.rglob("*.py")}
     for path in named - {path for path in named if re.search(r"yours|^site/", path)}:
         assert path in known or any([*start.glob(path)] for start in starts), f"{page}: {path}"
+
+
+def test_code_names_of_the_notation_are_in_the_code():
+    table = (DOCS / "mathematics.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    names = re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\|.*\|(.*?)\|$", table, re.MULTILINE)))
+    sources = [p for room in ("cumprop", "estimators") for p in (DOCS.parent / room).rglob("*.py")]
+    words = {w for path in sources for w in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
+    assert len(names) > 40 and not [n for n in names if not {*n.split(".")} <= words]
