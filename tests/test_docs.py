@@ -128,9 +128,10 @@ def in_shell(block, _):
         command, _, shown = part.partition("\n")
         done = subprocess.run(
             ["bash", "-eu", "-c", command],
-            env=os.environ | {"PATH": path}, capture_output=True, text=True,
+            env=os.environ | {"PATH": path}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.returncode == 0, f"{command}\n{done.stdout}"
         yield command, shown, done.stdout
 
 
