@@ -11,19 +11,27 @@ EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
 NO_NUMBERS := bench cli config engines faults fuzz importers_fuzz limits memory packaging \
 	skips status store sweep_processes versions
 
-.PHONY: help install demo reproduce-all reference bench examples quick test test-kernels verify \
-	calibrate ci docs pins lint clean
+.PHONY: help install demo examples reproduce-all reference bench quick test lint verify \
+	test-kernels calibrate docs site pins ci clean
 
 help:  ## Print this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Set-up
 
 install: .venv/installed  ## Make the environment .venv and install cumprop into it
 
-demo: install  ## Width-256 sweep at laptop scale, then Figure 1 in figures/ (≤ 5 minutes)
+clean:  ## Remove the environment, caches and the site (results and figures stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build site
+
+##@ Experiments (SCALE=smoke, laptop or paper; laptop by default)
+
+demo: install  ## Sweep at width 256, then Figure 1 in figures/ (≤ 5 minutes)
 	$(BIN)/cumprop sweep configs/relu_w256.yaml --scale $(SCALE)
 	$(BIN)/cumprop plot results/relu_w256
 
-reproduce-all: install  ## Every experiment, figure and table at SCALE (laptop ≤ 75 minutes on 2 cores)
+reproduce-all: install  ## Every experiment, figure and table (laptop: ≤ 75 minutes on 2 cores)
 	$(BIN)/cumprop sweep $(EXPERIMENTS:%=configs/%.yaml) --scale $(SCALE)
 	@if $(BIN)/python -c "import torch" 2> /dev/null; \
 		then $(BIN)/cumprop distill configs/distill.yaml --scale $(SCALE); \
@@ -39,23 +47,28 @@ reference: install  ## Keep scores, figures and verdicts of results/ under versi
 	$(BIN)/cumprop plot results/reference --out figures/reference
 	$(BIN)/cumprop report results/reference --out results/reference/report.html --markdown docs/REPRODUCTION.md
 
-bench: install  ## Seconds of every order, of sampling to the same error, and of a sweep's overhead (about 4 minutes)
+bench: install  ## Seconds of estimators and of sampling to the same error (about 4 minutes)
 	$(BIN)/cumprop bench
 
 examples: .venv/installed-dev  ## Every estimator on three trained networks (2 minutes; needs scikit-learn)
 	$(BIN)/python examples/compare.py
 
+##@ Development
+
 quick: .venv/installed-dev  ## The tests that a change breaks first (≤ 1 minute)
 	$(BIN)/python -m pytest -m "not verify and not slow" -n 2 -q
 
-test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests of extras that are not installed skip and say so)
+test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests without their extra are skipped by name)
 	$(BIN)/python -m pytest -m "not verify" -n 2 -rs -q
+
+lint: .venv/installed-dev  ## Style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+verify: .venv/installed-dev  ## Acceptance tests: statistics and speed (over an hour); writes docs/VERIFIED.md
+	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
 test-kernels: .venv/installed-dev  ## The tests of numbers with the BLAS and SIMD of older x86 processors
 	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/test_%.py)
-
-verify: .venv/installed-dev  ## Slow acceptance: statistics at width 256; writes docs/VERIFIED.md
-	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
 calibrate: .venv/installed-dev  ## Fit the laws of expected errors to docs/calibration.csv
 	$(BIN)/python docs/calibrate.py
@@ -63,17 +76,14 @@ calibrate: .venv/installed-dev  ## Fit the laws of expected errors to docs/calib
 docs: .venv/installed-dev  ## Write docs/api.md and docs/cli.md from docstrings and --help
 	$(BIN)/python docs/generate.py
 
-pins: .venv/installed-dev  ## Write requirements*.txt from pyproject.toml
+site: .venv/installed-docs  ## The documentation as a site in site/ (a broken link is an error)
+	$(BIN)/python docs/site.py
+
+pins: .venv/installed-dev  ## Write the requirements files from pyproject.toml
 	$(BIN)/python .ci/versions.py pins
 
-lint: .venv/installed-dev  ## Style and types
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-
-ci:  ## What continuous integration runs
+ci:  ## Everything that continuous integration runs
 	bash .ci/run
-
-clean:  ## Remove the environment and caches (results and figures stay)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -88,4 +98,8 @@ clean:  ## Remove the environment and caches (results and figures stay)
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/installed-docs: docs/requirements.txt .venv/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r docs/requirements.txt
 	@touch $@

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = {
     "requirements.txt": ("core", "report"),
     "requirements-dev.txt": ("dev",),
+    "docs/requirements.txt": ("docs",),
     ".ci/requirements.txt": ("dask", "onnx", "query", "safetensors", "sklearn", "slurm", "torch"),
 }
 """Which parts of pyproject.toml each file pins."""
@@ -80,9 +81,9 @@ def floors():
     """The lowest version of each package that users install, as pip takes it.
 
     PyTorch's is not among them: of its old releases the index has builds for CUDA alone, gigabytes
-    large. The tools of `dev` are used at their pins.
+    large. The tools of `dev` and `docs` are used at their pins.
     """
-    parts = [packages for part, packages in requirements().items() if part != "dev"]
+    parts = [packages for part, packages in requirements().items() if part not in ("dev", "docs")]
     return [f"{name}=={low}" for part in parts for name, low in part.items() if name != "torch"]
 
 
