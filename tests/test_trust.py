@@ -199,6 +199,17 @@ def test_more_of_any_sign_is_more_error():
             assert law["scale"] > 0 and all(power >= 0 for power in law.values())
 
 
+def test_far_beyond_the_calibration_errors_are_no_smaller_than_what_cumulants_change():
+    """Deep sigmoid networks of one direction: orders whose cumulants double the variances."""
+    wild, mild = (trust("order 3", signs(correction=c), np.ones(4), std=True) for c in (1.2, 0.1))
+    assert wild.expected_std_error >= 1.2**4 / 2 and "standard deviations" in wild.status
+    assert mild.expected_std_error < 0.2 and mild.status == "ok"
+    one_direction = signs(participation=(1.0,), nonlinearity=(0.3, 0.3))
+    for name in ("order 2", "gaussian"):
+        found = trust(name, one_direction, np.ones(4), std=True)
+        assert found.expected_std_error >= 0.3
+
+
 def test_outputs_that_do_not_vary_are_as_exact_as_rounding():
     found = trust("order 2", signs(unit=0.0, rounding=1e-3), np.ones(4), std=True)
     assert (found.expected_error, found.expected_std_error, found.status) == (0, 0, "ok")

@@ -123,6 +123,16 @@ class Signs:
         """`correction` and `blur` together: 0 only where the covariance is exact."""
         return hypot(self.correction, self.blur)
 
+    @property
+    def unsettled(self) -> float:
+        """What is left of variances that change by `correction`²: about half the square of that."""
+        return self.correction**4 / 2
+
+    @property
+    def curved(self) -> float:
+        """Half of ν q²: how far few directions, bent layer after layer, are from Gaussian."""
+        return self.nonlinear * self.step**2 / 2
+
     def _transported(self, errors: Sequence[float], behind: int) -> float:
         return sqrt(
             sum(
@@ -180,6 +190,9 @@ def trust(
     rounding = signs.rounding / size if size > 0 else 0.0
     error = _expected(means, signs) + rounding if size > 0 else 0.0
     std_error = (_expected(stds, signs) + rounding if size > 0 else 0.0) if std else None
+    if std_error is not None and size > 0:
+        beyond = signs.curved if name in ("order 2", "gaussian") else signs.unsettled
+        std_error = max(std_error, beyond)  # where the laws were not calibrated
     reasons = [*notes]
     rough = name in ("linearized", "unscented")
     if rough and size > 0 and signs.nonlinear > NOTHING:
