@@ -32,11 +32,11 @@ RIVALS = [
 ]
 
 
-def scores(order=2, engine="auto", seeds=3, vn=1e-3, mse_se=1e-8, **changes):
+def scores(order=2, algorithm="auto", seeds=3, vn=1e-3, mse_se=1e-8, **changes):
     """Made-up scores of one estimator, spread over networks by a tenth."""
     parameters = json.dumps(
         {"order": order, "kind": "basic", "metric": "exact", "truncation": "corrected"}
-        | {"engine": engine}
+        | {"algorithm": algorithm}
     )
     row = dict.fromkeys(GROUP) | PROBLEM
     row |= {"estimator": "cumulant", "parameters": parameters, "truth_design": "orthogonal"}
@@ -128,8 +128,8 @@ class TestKnownErrors:
         for name, value in {"width": 9, "depth": 2, "readout": "pre", "init": "critical"}.items():
             assert errors.of(build("cumulant", order=2), PROBLEM | {name: value}) is None
 
-    def test_the_engine_does_not_matter(self, known):
-        errors = known(scores(engine="dense"))
+    def test_the_algorithm_does_not_matter(self, known):
+        errors = known(scores(algorithm="dense"))
         assert errors.of(build("cumulant", order=2), PROBLEM) is not None
 
     def test_most_networks_win(self, known):

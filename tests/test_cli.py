@@ -224,6 +224,7 @@ class TestErrors:
             (("estimate", "{net}", "--estimator", "nope"), 2, "unknown estimator 'nope'"),
             (("estimate", "{net}", "--order", "9"), 2, "order 9: choose 1 to"),
             (("estimate", "{net}", "--order", "x"), 2, "Usage: cumprop estimate"),
+            (("estimate", "{net}", "--set", "engine=dense"), 2, "parameter 'engine' of estimator "),
             (("estimate", "{net}", "--set", "odrer=2"), 2, "estimator cumulant has no parameter"),
             (("estimate", "{net}", "--set", "order"), 2, "--set order: write --set key=value"),
             (("estimate", "{net}", "--tolerance", "-1"), 2, "Usage"),

@@ -178,6 +178,7 @@ class TestLayers:
         ("[1, 2]", "ten", "ten", "estimators[0].order: order must be a whole number, got 'ten'"),
         ("order: [1, 2]", "tolerance: -1", "-1", "estimators[0].tolerance: must be greater than 0"),
         ("order", "ordre", "ordre", "estimators[0].ordre: unknown parameter (did you mean 'order'"),
+        ("kind: basic", "engine: dense", "engine", "estimators[0].engine: is called algorithm now"),
         ("kind: basic", "repeats: 2", "2}", "estimators[0].repeats: cumulant gives the same"),
         ("kind: basic", "tolerance: 1", "1}", "estimators[0].tolerance: tolerance decides what"),
         ("cumulant", "cumulent", "cumulent", "estimators[0].name: unknown estimator 'cumulent'"),

@@ -125,7 +125,8 @@ def test_unresolved_errors_are_upper_bounds():
 
 
 def test_what_is_unusual_about_cumulants_is_said():
-    text = words(drawn(mse_vs_flops, table(engine="dense", metric="exact", truncation="published")))
+    unusual = table(algorithm="dense", metric="exact", truncation="published")
+    text = words(drawn(mse_vs_flops, unusual))
     assert "K=3 dense published" in text
 
 

@@ -27,7 +27,7 @@ def scores(widths=(256,), depths=(4,), seeds=3, **changes):
         {"estimator": "monte_carlo", "design": "orthogonal", "n_samples": 5120, "vn": 0.2 / 5120,
          "seconds": 1.1 * PER_SAMPLE * 5120, "flops": 11 * 5120, "power": 2},
         {"estimator": "gaussian", "vn": 4e-5, "seconds": 1e-2, "flops": 12, "power": 3},
-        *({"estimator": "cumulant", "kind": "basic", "order": order, "engine": "auto",
+        *({"estimator": "cumulant", "kind": "basic", "order": order, "algorithm": "auto",
            "vn": 4e-5 * 80.0 ** (2 - order), "seconds": [1e-3, 5e-3, 4e-2, 7][order - 1],
            "flops": 20 * order, "power": order + (order == 1)} for order in (1, 2, 3, 4)),
     ]  # fmt: skip
@@ -164,9 +164,9 @@ class TestWidth:
         with pytest.raises(CumpropError, match=r"3 widths, here are \[64, 128\]"):
             flops_vs_width.draw(scores(widths=(64, 128)))
 
-    def test_other_engines_have_curves_of_their_own(self):
+    def test_other_algorithms_have_curves_of_their_own(self):
         auto = scores(widths=(64, 128, 256))
-        dense = auto[auto["order"] == 3].assign(engine="dense", flops=lambda t: 3 * t["flops"])
+        dense = auto[auto["order"] == 3].assign(algorithm="dense", flops=lambda t: 3 * t["flops"])
         figure = drawn(flops_vs_width, pd.concat([auto, dense]))
         assert "K=3 dense  3.00" in words(figure) and "K=3  3.00" in words(figure)
 

@@ -29,7 +29,7 @@ def rows(config, widths=(91, 128, 181, 256), depths=(4,), kind="basic", scale=1.
         dict.fromkeys(GROUP)
         | {"config": config, "width": n, "depth": depth, "readout": "output", "seed": seed}
         | {"activation": "relu", "init": "he", "dtype": "float32", "estimator": "cumulant"}
-        | {"order": order, "kind": kind, "engine": "auto", "metric": "exact", "repeat": 0}
+        | {"order": order, "kind": kind, "algorithm": "auto", "metric": "exact", "repeat": 0}
         | {"truncation": "corrected", "parameters": f'{{"order": {order}}}', "flops": COST[order]}
         | {"truth_design": "iid", "truth_n_samples": 10**6, "n_groups": 16, "truth_gain": 1.0}
         | {"flops_convention": "executed-1", "conditions": "here", "seconds": 1.0, "status": "ok"}

@@ -47,7 +47,7 @@ class TestRows:
         assert row["stderr"] is None
         assert (tmp_path / "truth" / f"{row['truth_key']}.npz").is_file()
         never_null = set(columns.SCHEMA.names) - {
-            "order", "kind", "engine", "metric", "truncation", "design", "stderr",
+            "order", "kind", "algorithm", "metric", "truncation", "design", "stderr",
             "half_width", "expected_error", "expected_std_error", "git_revision", "peak_bytes",
         }  # fmt: skip
         assert rows[sorted(never_null)].notna().all(axis=None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a column changes its meaning; rows of another version are not read."""
 
 SCHEMA = pa.schema(
@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
         ("estimator", pa.string()),
         ("order", pa.int64()),
         ("kind", pa.string()),
-        ("engine", pa.string()),
+        ("algorithm", pa.string()),
         ("metric", pa.string()),
         ("truncation", pa.string()),
         ("tolerance", pa.float64()),

@@ -42,7 +42,7 @@ SCHEMA_VERSION = 1
 DESIGNS = ("iid", "orthogonal")
 NETWORK_SEED = 0
 
-_COLUMNS = ("order", "kind", "engine", "metric", "truncation", "n_samples", "design")
+_COLUMNS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples", "design")
 
 
 def run(

@@ -60,7 +60,7 @@ class KnownErrors:
         return None
 
     def of(self, estimator: Estimator, problem: Problem) -> KnownError | None:
-        """The error over most networks; the engine is not looked at, it changes no numbers."""
+        """The error over most networks; the algorithm is not looked at, it changes no numbers."""
         wanted = _telling(asdict(estimator))
         usual = {field.name: field.default for field in fields(estimator)}  # of older rows
         found = [
@@ -91,7 +91,7 @@ def _records(table: Any) -> list[dict[str, Any]]:
 
 
 def _telling(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parameters.items() if key != "engine"}
+    return {key: value for key, value in parameters.items() if key != "algorithm"}
 
 
 def _agree(row: Mapping[str, Any], problem: Problem) -> bool:

@@ -30,7 +30,7 @@ PROBLEM = ["config", "width", "depth", "readout", "activation", "init", "dtype"]
 """Columns that say what was estimated; a panel of a figure holds one such problem."""
 
 GROUP = [
-    *PROBLEM, "estimator", "order", "kind", "engine", "metric", "truncation",
+    *PROBLEM, "estimator", "order", "kind", "algorithm", "metric", "truncation",
     "design", "tolerance", "n_samples", "parameters", "truth_design", "flops_convention",
 ]  # fmt: skip
 """Columns equal within a group: one point of a figure, averaged over seeds."""

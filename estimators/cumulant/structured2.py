@@ -1,6 +1,6 @@
 """Order 2, kind basic: means and covariances (§3.4), without the machinery of higher orders.
 
-The numbers are those of the dense engine. Cost: 2 products of n×n per layer, 5.5 in all at L=4.
+The numbers are those of the dense algorithm. Cost: 2 products of n×n per layer, 5.5 in all at L=4.
 """
 
 from __future__ import annotations

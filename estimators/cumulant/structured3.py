@@ -5,7 +5,8 @@ With r running over the neurons of all births so far,
     κ_3 = Sym Σ_r [3 w2_r P_r ⊗ U_r ⊗ U_r + D_r ⊗ P_r ⊗ P_r],
 
 and a layer acts on every leg P, U, D alike: W in a linear map, diag(w1) in an activation. The
-numbers are those of the dense engine. Cost: 6 products of n×n per birth and layer, about 30 at L=4.
+numbers are those of the dense algorithm. Cost: 6 products of n×n per birth and layer, about 30 at
+L=4.
 """
 
 from __future__ import annotations
