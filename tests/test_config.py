@@ -184,6 +184,7 @@ class TestLayers:
         ("cumulant", "cumulent", "cumulent", "estimators[0].name: unknown estimator 'cumulent'"),
         ("{name: cumulant,", "{", "{", "estimators[0].name: is missing; add it"),
         ("- {name: cumulant, order: [1, 2], kind: basic}", "- a", "a\n", "estimators[0]: must be"),
+        ("figures", "jobs: 1\nfigures", "jobs", "jobs: is called workers now; write workers"),
         ("[mse_vs_flops]", "3", "3\n", "figures: must be a list, got 3"),
         ("mse_vs_flops", "mse", "mse]", "figures[0]: unknown figure 'mse'; the known ones are"),
         ("truth:", "# truth:", "network", "truth: is missing; add it"),

@@ -107,7 +107,7 @@ class TestRuns:
         return path
 
     def run(self, path, *words):
-        return main(["distill", str(path), "--results", str(path.parent), "--jobs", "1", *words])
+        return main(["distill", str(path), "--results", str(path.parent), "--workers", "1", *words])
 
     def rows(self, path):
         from cumprop.training.runs import read

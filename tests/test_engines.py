@@ -1,4 +1,4 @@
-"""Engines: the same tables on all of them, and jobs that outlive their workers."""
+"""Engines: the same tables on all of them, and tasks that outlive their workers."""
 
 import socket
 import subprocess
@@ -136,24 +136,24 @@ def wait_for(port):
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     """What one process computes."""
-    return sweep(tmp_path_factory.mktemp("engines"), "expected", "--jobs", "1")
+    return sweep(tmp_path_factory.mktemp("engines"), "expected", "--workers", "1")
 
 
 class TestSameTables:
     """Of 20 cells and 4 truths of 3 blocks each."""
 
     def test_local(self, tmp_path, expected):
-        assert_same(sweep(tmp_path, "local", "--jobs", "2"), expected)
+        assert_same(sweep(tmp_path, "local", "--workers", "2"), expected)
 
     def test_shards(self, tmp_path, expected):
         for i in (3, 1, 4, 2):
-            results = sweep(tmp_path, "shards", "--jobs", "1", "--shard", f"{i}/4")
+            results = sweep(tmp_path, "shards", "--workers", "1", "--shard", f"{i}/4")
         assert_same(results, expected)
 
     def test_slurm(self, tmp_path, expected):
         """On submitit's local executor, where there is no Slurm."""
         pytest.importorskip("submitit")
-        results = sweep(tmp_path, "slurm", "--engine", "slurm", "--jobs", "2")
+        results = sweep(tmp_path, "slurm", "--engine", "slurm", "--workers", "2")
         assert_same(results, expected)
         assert not (results / ".slurm").exists()
 

@@ -35,7 +35,7 @@ def once(tmp_path_factory):
     """The results of a sweep of twelve cells, scored."""
     folder = tmp_path_factory.mktemp("once")
     (folder / "test.yaml").write_text(CONFIG)
-    main(["sweep", str(folder / "test.yaml"), "--results", str(folder / "r"), "--jobs", "1"])
+    main(["sweep", str(folder / "test.yaml"), "--results", str(folder / "r"), "--workers", "1"])
     return folder
 
 

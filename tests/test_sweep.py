@@ -108,7 +108,7 @@ class TestSharing:
         large = replace(experiment([{"name": "toy"}], "truth.n_samples=5e3"), name="large")
         merged = shared([one, deep, large])
         assert [len(plan.truths) for plan in merged] == [2, 0, 0]
-        assert {(job.spec.depth, job.n_samples) for job in merged[0].truths} == {(3, 5000)}
+        assert {(task.spec.depth, task.n_samples) for task in merged[0].truths} == {(3, 5000)}
 
     def test_cells_are_borrowed_under_the_same_conditions_only(self, experiment, tmp_path):
         one = experiment([{"name": "toy"}])
@@ -123,7 +123,7 @@ class TestSharing:
         assert borrow(cell, tmp_path / "third" / "parts", workers=1)
 
     def test_an_experiment_says_how_many_workers_its_cells_have(self, experiment, tmp_path):
-        one = experiment([{"name": "cumulant", "order": 1}], "jobs=1")
+        one = experiment([{"name": "cumulant", "order": 1}], "workers=1")
         run(one, tmp_path, Place(workers=2))
         assert set(store.read_rows(tmp_path)["workers"]) == {1}
 
@@ -138,13 +138,13 @@ class TestSharing:
         shards = [planned.shard(number, 3) for number in (1, 2, 3)]
         keys = [cell.key for shard in shards for cell in shard.cells]
         assert sorted(keys) == sorted(cell.key for cell in planned.cells)
-        blocks = [b for shard in shards for job in shard.truths for b in job.blocks(tmp_path)]
-        assert sorted(b.label for b in blocks) == sorted(job.label for job in planned.truths)
+        blocks = [b for shard in shards for task in shard.truths for b in task.blocks(tmp_path)]
+        assert sorted(b.label for b in blocks) == sorted(task.label for task in planned.truths)
 
     def test_an_overview_counts_shared_work_once(self, experiment):
         one = experiment([{"name": "toy"}])
         alone, again, serial = overview(
-            [one, replace(one, name="again"), replace(one, name="serial", jobs=1)], jobs=2
+            [one, replace(one, name="again"), replace(one, name="serial", workers=1)], workers=2
         )
         assert (alone["cells"], alone["truths"]) == (4, 2)
         assert (again["minutes"], again["truths"]) == (0, 0)
@@ -152,7 +152,7 @@ class TestSharing:
 
     def test_progress_follows_truths_in_their_files(self, experiment, tmp_path):
         one = experiment([{"name": "toy"}], "truth.n_samples=1e6")
-        first, second = (block for job in one.truths for block in job.blocks(tmp_path))
+        first, second = (block for task in one.truths for block in task.blocks(tmp_path))
         with Progress([first, second], one.cells, tmp_path) as progress:
             assert progress.bar.n == 0
             sample(tmp_path / "truth", replace(first.gap, chunks=1))

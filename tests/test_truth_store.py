@@ -24,7 +24,7 @@ from cumprop.sampling import (
     truth_store,
 )
 from cumprop.sampling.truth_store import load_or_extend, merge
-from cumprop.sweep.tasks import TruthJob
+from cumprop.sweep.tasks import TruthTask
 
 OLD = Path(__file__).parent / "goldens" / "truth"
 """Three chunks each, as the version before blocks stored them."""
@@ -183,12 +183,12 @@ def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
 @pytest.mark.parametrize("chunks", [1, 4, 6, 8, 23])
 def test_shards_have_each_block_once(tmp_path, count, chunks):
     """Also beside what is stored: a whole block, a block begun, one that does not follow."""
-    job = TruthJob(spec(), chunks * spec().chunk_samples)
+    task = TruthTask(spec(), chunks * spec().chunk_samples)
     sample(tmp_path / "truth", Gap(spec(), 0, min(chunks, 4)))
     merge(tmp_path / "truth", spec())
     for start, some in ((4, 1), (12, 4)):
         sample(tmp_path / "truth", Gap(spec(), start, some))
-    shards = [replace(job, shard=(i, count)) for i in range(count)]
+    shards = [replace(task, shard=(i, count)) for i in range(count)]
     blocks = [[block.gap for block in shard.blocks(tmp_path)] for shard in shards]
     starts = [gap.start for gaps in blocks for gap in gaps]
     assert sorted(starts) == [start for start in (4, 8, 16, 20) if start + (start == 4) < chunks]
@@ -199,10 +199,10 @@ def test_shards_have_each_block_once(tmp_path, count, chunks):
 
 def test_samples_without_number(tmp_path):
     """A forecast is a matter of arithmetic; a list of blocks has an end."""
-    job = TruthJob(spec(), 9 * 10**18)
-    assert job.remaining(tmp_path).n_samples >= 9 * 10**18
+    task = TruthTask(spec(), 9 * 10**18)
+    assert task.remaining(tmp_path).n_samples >= 9 * 10**18
     with pytest.raises(ConfigError, match="more than 1,000,000 blocks"):
-        job.blocks(tmp_path)
+        task.blocks(tmp_path)
 
 
 def test_blocks_that_do_not_follow_are_not_joined():
@@ -222,7 +222,7 @@ class TestCommands:
 
     def test_extend(self, tmp_path, config, capsys):
         results, n = tmp_path / "results", 2048
-        words = ["truth", "extend", "--jobs", "1", "--n-samples"]
+        words = ["truth", "extend", "--workers", "1", "--n-samples"]
         assert main([*words, "5000", str(config), "--results", str(results)]) == 0
         assert main([*words, "2e4", str(results)]) == 0
         for seed in range(2):

@@ -217,6 +217,10 @@ def _located(root: Node, error: Any, whole: type[BaseModel]) -> Problem:
         key += f"[{last}]" if isinstance(last, int) else f".{last}"
     node = below or node
     if error["type"] == "extra_forbidden":
+        now = getattr(model, "renamed", {}).get(last)
+        if now is not None:
+            message = f"is called {now} now; write {now}"
+            return Problem(node.key_mark or node.mark, key.lstrip("."), message)
         keys = [*model.model_fields, *(("extends", "scales") if model is whole else ())]
         message = f"unknown key{_hint(last, keys)}; known here: {', '.join(keys)}"
         return Problem(node.key_mark or node.mark, key.lstrip("."), message)

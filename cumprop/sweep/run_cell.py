@@ -94,7 +94,7 @@ def _stored(cell: Cell, parts: Path, workers: int, measured: dict[str, Any]) -> 
 
 def _described(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return "out of memory; use fewer --jobs or a smaller width"
+        return "out of memory; use fewer --workers or a smaller width"
     return f"{type(error).__name__}: {error}"
 
 

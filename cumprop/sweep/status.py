@@ -63,11 +63,11 @@ def status(folder: Path) -> Status:
 def _samples(truths: Row, directory: Path) -> tuple[float, float]:
     """FLOPs of the samples asked for, and of those not stored."""
     asked = left = 0.0
-    for key, job in truths.items():
+    for key, task in truths.items():
         spec = truth_store.stored_spec(directory, key)
         stored = 0 if spec is None else truth_store.samples_stored(directory, spec)
-        asked += job["n_samples"] * job["flops_per_sample"]
-        left += max(job["n_samples"] - stored, 0) * job["flops_per_sample"]
+        asked += task["n_samples"] * task["flops_per_sample"]
+        left += max(task["n_samples"] - stored, 0) * task["flops_per_sample"]
     return asked, left
 
 

@@ -38,7 +38,7 @@ FIGURES = ("loss_vs_flops",)
 """What draws runs, and nothing else does."""
 
 
-def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tuple[Run, str]]:
+def run_all(planned: Sequence[Run], folder: Path, workers: int = 1) -> Iterator[tuple[Run, str]]:
     """Compute the runs that `folder` does not hold yet; yields each with its status as it ends.
 
     Safe to kill and to repeat: a run that was interrupted leaves nothing and is run again.
@@ -50,8 +50,8 @@ def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tup
     files.remove_leftovers(parts)
     store.write_plan(folder, (run.key for run in planned), FIGURES)
     left = [run for run in planned if not is_stored(run, parts)]
-    pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    yield from pool(delayed(_run)(run, parts, jobs) for run in left)
+    pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+    yield from pool(delayed(_run)(run, parts, workers) for run in left)
 
 
 def is_stored(run: Run, parts: Path) -> bool:
