@@ -180,18 +180,18 @@ class TestSameTables:
 
 
 class TestLostWorkers:
-    def test_their_jobs_are_run_again(self, trouble, tmp_path):
+    def test_their_tasks_are_run_again(self, trouble, tmp_path):
         summary = trouble([{"kills": [1, 2]}, {"value": [1, 2, 3, 4, 5, 6]}])
         assert (summary.computed, summary.failed) == (8, [])
         assert len(list(tmp_path.glob("killed-*"))) == 3
 
-    def test_a_job_that_kills_every_worker_fails_alone(self, trouble, tmp_path):
+    def test_a_task_that_kills_every_worker_fails_alone(self, trouble, tmp_path):
         summary = trouble([{"kills": 9}, {"value": [1, 2, 3, 4]}])
         assert (summary.computed, len(summary.failed)) == (4, 1)
         assert len(list(tmp_path.glob("killed-*"))) == 4
         rows = store.read_rows(tmp_path)
-        (status,) = rows.loc[rows["mean"].isna(), "status"]
-        assert status.startswith("failed: its worker process was killed, 4 times; ")
+        (note,) = rows.loc[rows["outcome"] == "failed", "note"]
+        assert note.startswith("its worker process was killed, 4 times; ")
 
 
 class TestTimeLimit:

@@ -37,7 +37,8 @@ def scores(widths=(256,), depths=(4,), seeds=3, **changes):
         | {"activation": "relu", "init": "he", "dtype": "float32", "seed": seed}
         | {"truth_design": "orthogonal", "truth_n_samples": 4_000_000, "n_groups": 16}
         | {"truth_gain": 0.2, "flops_convention": "executed-1", "conditions": "here"}
-        | {"status": "ok", "variance": 0.3, "mse_se": 1e-12}
+        | {"outcome": "done", "note": None, "status": "ok", "variance": 0.3, "mse_se": 1e-12}
+        | dict.fromkeys(("expected_error", "noise_low", "noise_high", "resolved"), np.nan)
         | {"mse": 0.3 * e["vn"] * (1 + 0.1 * (seed - 1)), "parameters": json.dumps(e)}
         | {name: value for name, value in e.items() if name not in ("vn", "power")}
         | {"flops": float(e["flops"] * width ** e["power"])}
@@ -108,7 +109,7 @@ class TestTime:
         fourth = table["order"] == 4
         table.loc[fourth, "conditions"] = "there"
         table.loc[fourth, ["mse", "mse_se", "variance"]] = np.nan
-        table.loc[fourth, "status"] = "failed: needs 12 GB"
+        table.loc[fourth, ["outcome", "note"]] = ["failed", "needs 12 GB"]
         assert "K=4: 3 of 3 runs without a score" in words(drawn(mse_vs_time, table))
 
 

@@ -46,11 +46,11 @@ def distill(
     )
     failed = []
     with tqdm(total=len(planned) - kept, unit="run", disable=kept == len(planned)) as bar:
-        for run, status in runs.run_all(planned, folder, workers or cores()):
+        for run, reason in runs.run_all(planned, folder, workers or cores()):
             bar.set_postfix_str(run.label, refresh=False)
             bar.update()
-            if status.startswith("failed"):
-                failed.append(f"{run.label}: {status}")
+            if reason is not None:
+                failed.append(f"{run.label}: failed: {reason}")
     for line in failed:
         print(line, file=sys.stderr)
     print(text.table(runs.summary(runs.read(folder))))

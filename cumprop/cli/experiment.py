@@ -90,7 +90,7 @@ def sweep(
             file=sys.stderr,
         )
         for outcome in summary.failed:
-            print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
+            print(outcome, file=sys.stderr)
     failed = any(summary.failed for summary in summaries)
     if shard is not None:
         print(f"when all shards are done: cumprop score {results}", file=sys.stderr)
@@ -188,7 +188,7 @@ def status(directory: Path) -> None:
     print(text.table(rows))
     for one in found:
         for key, reason in sorted(one.failures.items()):
-            print(f"{one.config}/{key}: {reason}")
+            print(f"{one.config}/{key}: failed: {reason}")
 
 
 @click.command()

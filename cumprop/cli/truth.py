@@ -68,7 +68,7 @@ def extend(
     where = place(engine, workers, scheduler)
     failed = sample(specs, round(n_samples), results, where, debug)
     for outcome in failed:
-        print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
+        print(outcome, file=sys.stderr)
     print(f"scores: cumprop score {results}", file=sys.stderr)
     return 3 if failed else 0
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cumprop.experiments.columns import failed
 from cumprop.results import store
 from cumprop.sampling import truth_store
 from cumprop.sweep.rates import measured
@@ -43,7 +44,7 @@ def status(folder: Path) -> Status:
     matrix products here, which is a lower bound. Cost: reading all rows.
     """
     rows = store.read_folder(folder)
-    failures = {r["cell_key"]: r["status"] for r in rows if r["status"].startswith("failed")}
+    failures = {row["cell_key"]: row["note"] for row in rows if failed(row)}
     done = [row for row in rows if row["cell_key"] not in failures]
     planned, work = store.read_plan(folder), store.read_work(folder)
     left = None if planned is None else {*planned} - {row["cell_key"] for row in rows}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cumprop import files
 from cumprop.errors import CumpropError
+from cumprop.experiments.columns import failed
 from cumprop.experiments.grid import Cell, cells, truth_specs
 from cumprop.experiments.models import Config
 from cumprop.flops import TooLarge, at_most
@@ -167,12 +168,13 @@ def run_all(
             stages: list[tuple[Sequence[Task], int]] = [([*blocks, *left], place.workers)]
             if one.workers is not None:
                 stages = [(blocks, place.workers), (left, one.workers)]
-            failed = dict[str, Outcome]()
+            ended_badly = dict[str, tuple[Task, Outcome]]()
             for tasks, workers in stages:
                 there = replace(place, workers=workers)
-                failed |= _failures(tasks, work, there, one.name, progress)
-            lost = sum(outcome.is_cell for outcome in failed.values())
-            summaries.append(Summary(len(left) - lost, n - len(left), [*failed.values()]))
+                ended_badly |= _failures(tasks, work, there, one.name, progress)
+            lost = sum(isinstance(task, Cell) for task, _ in ended_badly.values())
+            outcomes = [outcome for _, outcome in ended_badly.values()]
+            summaries.append(Summary(len(left) - lost, n - len(left), outcomes))
     return summaries
 
 
@@ -184,7 +186,8 @@ def sample(
     blocks = _blocks([TruthTask(spec, n_samples) for spec in specs], results)
     place = replace(place, folder=results)
     with Progress(blocks, [], results) as progress:
-        return [*_failures(blocks, work, place, "truth", progress).values()]
+        ended_badly = _failures(blocks, work, place, "truth", progress)
+    return [outcome for _, outcome in ended_badly.values()]
 
 
 def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
@@ -199,24 +202,24 @@ def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
 
 def _failures(
     tasks: Sequence[Task], work: Work, place: Place, name: str, progress: Progress
-) -> dict[str, Outcome]:
-    """Run tasks, long ones first: all workers are busy to the end; what failed, each truth once.
+) -> dict[str, tuple[Task, Outcome]]:
+    """Run tasks, long ones first: all workers are busy to the end; what failed, by its label.
 
     The blocks of a truth are merged when all are sampled, and some at a time before.
     """
     ordered = sorted(tasks, key=lambda task: task.flops, reverse=True)
     left = Counter(task.gap.spec.key for task in tasks if isinstance(task, TruthBlock))
-    failed = dict[str, Outcome]()
+    found = dict[str, tuple[Task, Outcome]]()
     for task, outcome in engines.outcomes(ordered, work, place, work.give_up):
         progress.finish(name, task, outcome)
         if outcome.failed:
-            failed.setdefault(outcome.label, outcome)
+            found.setdefault(outcome.label, (task, outcome))
         if isinstance(task, TruthBlock):
             key = task.gap.spec.key
             left[key] -= 1
             if left[key] % _MERGED_AT_ONCE == 0 and not outcome.failed:
                 truth_store.merge(work.results / "truth", task.gap.spec)
-    return failed
+    return found
 
 
 def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
@@ -255,9 +258,9 @@ def _rows(plan: Plan, results: Path) -> Rows:
 def _stored(folder: Path) -> Rows:
     if not store.is_sweep(folder):
         raise CumpropError(f"{folder} holds results of another command; rename the config")
-    columns = ["cell_key", "status", "truth_key", "truth_design", "truth_n_samples"]
+    columns = ["cell_key", "outcome", "truth_key", "truth_design", "truth_n_samples"]
     rows = store.read_table(folder).select(columns).to_pylist()
-    return {row["cell_key"]: row for row in rows if not row["status"].startswith("failed")}
+    return {row["cell_key"]: row for row in rows if not failed(row)}
 
 
 def _split(plan: Plan, rows: Rows) -> tuple[list[Cell], list[Cell]]:

@@ -111,9 +111,7 @@ class Work:
             if isinstance(task, TruthBlock):
                 return self._sample(task)
             if self._stuck(task).exists():  # and has ended its worker
-                return Outcome(
-                    task.label, f"failed: {took_too_long(self.seconds or 0)}", task.flops
-                )
+                return Outcome(task.label, took_too_long(self.seconds or 0))
             limit = resource_limits.time_limit(self.seconds, lambda: self._leave(task, workers))
             return run_cell.run_cell(task, self.parts(task), workers, self.debug, limit)
 
@@ -125,7 +123,7 @@ class Work:
         """The outcome of a task that cannot be run; that of a cell is stored."""
         if isinstance(task, Cell):
             return run_cell.give_up(task, self.parts(task), workers, reason)
-        return Outcome(task.label, f"failed: {reason}", task.flops, is_cell=False)
+        return Outcome(task.label, reason)
 
     def _stuck(self, cell: Cell) -> Path:
         return self.parts(cell) / f".{cell.key}.{self.token}.tmp"
@@ -145,8 +143,8 @@ class Work:
         except Exception as error:
             if self.debug:
                 traceback.print_exc()
-            return Outcome(task.label, f"failed: {error}", task.flops, is_cell=False)
-        return Outcome(task.label, "ok", task.flops, is_cell=False)
+            return Outcome(task.label, str(error))
+        return Outcome(task.label)
 
 
 @lru_cache(maxsize=1)

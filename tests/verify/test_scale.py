@@ -58,7 +58,7 @@ def test_lost_workers(record, tmp_path, engine, module):
     process = sweep.start("--engine", engine, "--plugin", plugin, workers=2)
     said = harness.ended(process, timeout=500)
     table = harness.store.read_rows(sweep.results)
-    failed = table[table["status"].str.startswith("failed")]
+    failed = table[table["outcome"] == "failed"]
     n = len(table)
     record(
         f"engine {engine}: 2 cells that kill their worker once, 1 that always does, 3 others",

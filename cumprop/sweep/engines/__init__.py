@@ -36,16 +36,17 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task of a sweep ended: "ok", a note or "failed: reason"."""
+    """How a task of a sweep ended; `reason` says why it failed, None that it did not."""
 
     label: str
-    status: str
-    flops: int
-    is_cell: bool = True
+    reason: str | None = None
 
     @property
     def failed(self) -> bool:
-        return self.status.startswith("failed")
+        return self.reason is not None
+
+    def __str__(self) -> str:
+        return f"{self.label}: failed: {self.reason}" if self.failed else f"{self.label}: done"
 
 
 T = TypeVar("T", bound=Task)
