@@ -199,14 +199,14 @@ class TestTimeLimit:
     def test_a_slow_cell_fails_and_the_others_go_on(self, trouble, workers):
         summary = trouble([{"seconds": 90}, {"value": [2, 3]}], Place(workers=workers), 3)
         assert (summary.computed, len(summary.failed)) == (2, 1)
-        assert "took longer than 3 seconds" in summary.failed[0].status
+        assert "took longer than 3 seconds" in summary.failed[0].reason
 
     def test_a_cell_that_cannot_be_interrupted_ends_its_worker(self, trouble):
         start = time.monotonic()
         summary = trouble([{"seconds": 90, "stuck": True}, {"value": [2, 3]}], Place(), 3)
         assert time.monotonic() - start < 80
         assert (summary.computed, len(summary.failed)) == (2, 1)
-        assert "took longer than 3 seconds" in summary.failed[0].status
+        assert "took longer than 3 seconds" in summary.failed[0].reason
 
 
 class TestMistakes:
