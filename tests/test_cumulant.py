@@ -10,7 +10,7 @@ from scipy.stats import norm
 import cumprop
 from cumprop.contract import phantom_network
 from cumprop.errors import CumpropError
-from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant, structured4
+from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant, order4
 from cumprop.estimators.cumulant.kinds import KINDS, Scheme
 from cumprop.flops import shape_only
 
@@ -240,7 +240,7 @@ def test_two_passes_of_a_loop_tell_what_all_cost(activation, monkeypatch):
     shape = network_of([9, 12, 7, 10, 8], seed=0, activations=activation).shape
     found = []
     for loop in (shape_only.alike, range):
-        monkeypatch.setattr(structured4, "alike", loop)
+        monkeypatch.setattr(order4, "alike", loop)
         with shape_only.metering() as memory:
             flops = Cumulant(order=4).estimate(phantom_network(shape)).flops
         found.append((dict(flops), memory.peak, memory.work))

@@ -17,10 +17,10 @@ from cumprop.flops import counting, metering, plain
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
-from . import augmented3, dense, structured2, structured3, structured4, tree
+from . import augmented3, dense, order2, order3, order4, tree
 from .births import Window
-from .engine import Propagated
 from .kinds import KINDS, TRUNCATIONS, Scheme
+from .propagation import Propagated
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -31,10 +31,10 @@ CHOICES = {"kind": KINDS, "metric": METRICS, "truncation": TRUNCATIONS, "algorit
 MANY_BYTES = 1000
 """No algorithm takes more than so many bytes per n^order; below, memory need not be predicted."""
 STRUCTURED = {
-    (2, "basic"): structured2.run,
-    (3, "basic"): structured3.run,
+    (2, "basic"): order2.run,
+    (3, "basic"): order3.run,
     (3, "augmented_factorised"): augmented3.run,
-    (4, "basic"): structured4.run,
+    (4, "basic"): order4.run,
 }
 AUTO_WINDOWS = (8, (3, 6))
 """Deeper than this, `window: auto` is this window and response window (docs/tree.md)."""

@@ -23,9 +23,9 @@ from cumprop.networks import MLP
 
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
-from .engine import KnownSlices, Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .legs import Legs
+from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import (
     DiagonalMetric,

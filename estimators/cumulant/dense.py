@@ -24,9 +24,9 @@ from .diagrams import (
     partitions,
     support,
 )
-from .engine import Propagated, metric_scales
 from .evidence import Evidence
 from .kinds import Scheme
+from .propagation import Propagated, metric_scales
 from .standardised import (
     AffineMap,
     Coefficients,

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
+from .propagation import Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import diagonal, zero_coincidences
 

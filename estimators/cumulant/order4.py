@@ -27,8 +27,8 @@ from cumprop.networks import MLP
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .diagrams import Block
 from .edges import Edges
-from .engine import KnownSlices, Propagated, metric_scales, propagate
 from .kinds import Scheme
+from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import (
     TracePart,
