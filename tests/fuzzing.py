@@ -124,7 +124,7 @@ def experiments(draw):
         experiment["truth"]["design"] = draw(st.sampled_from(designs))
     extra = {
         "figures": ["mse_vs_flops"],
-        "jobs": 1,
+        "workers": 1,
         "most_bytes": 1e9,
         "scales": {"a": {"truth": {"n_samples": 9}}},
     }
@@ -224,9 +224,18 @@ class Places:
         self.folder = folder
         (folder / "test.yaml").write_text(
             "network: {width: 4, depth: 1}\ntruth: {n_samples: 100}\njobs: 1\n"
-            "estimators: [{name: cumulant, order: [1, 2]}]\nscales: {smoke: {jobs: 1}}\n"
+            "estimators: [{name: cumulant, order: [1, 2]}]\nscales: {smoke: {workers: 1}}\n"
         )
-        main(["sweep", str(folder / "test.yaml"), "--results", str(folder / "good"), "--jobs", "1"])
+        main(
+            [
+                "sweep",
+                str(folder / "test.yaml"),
+                "--results",
+                str(folder / "good"),
+                "--workers",
+                "1",
+            ]
+        )
         (folder / "empty").mkdir()
         (folder / "bad" / "test" / "parts").mkdir(parents=True)
         cumprop.random_mlp(width=4, depth=1, seed=0).save(folder / "net.npz")
@@ -285,7 +294,7 @@ def command_lines(draw, places):
             draw(st.sampled_from(["1", "2", "x"])),
         ]
     if words[0] in ("sweep", "distill"):  # in this process
-        words += ["--jobs", "1"]
+        words += ["--workers", "1"]
     for _ in range(draw(st.sampled_from([0, 0, 0, 1]))):
         words.insert(draw(st.integers(0, len(words))), draw(st.sampled_from(WORDS)))
     return words
@@ -350,7 +359,7 @@ def configurations_checked(folder, cases):
     def checked(content):
         path.write_bytes(content)
         valid = check(tally, ["validate", str(path)])
-        planned = check(tally, ["sweep", str(path), "--dry-run", "--jobs", "1"])
+        planned = check(tally, ["sweep", str(path), "--dry-run", "--workers", "1"])
         assert planned == valid or valid == 2, (valid, planned)  # a scale may be wrong
 
     with _elsewhere(folder):

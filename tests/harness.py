@@ -67,10 +67,10 @@ class Sweep:
         estimators = [{"name": "toy", "value": [*range(n // 2)]}]
         write_config(self.config, estimators, seeds=2, dtype="float64")
 
-    def start(self, *words, jobs=1, seconds=0.0):
+    def start(self, *words, workers=1, seconds=0.0):
         """The sweep in a process group of its own; each cell takes so many seconds."""
         command = [sys.executable, ROOT / "cli.py", "sweep", self.config, "--plugin", self.plugin]
-        command += ["--results", self.results, "--jobs", jobs, *words]
+        command += ["--results", self.results, "--workers", workers, *words]
         return started(command, TOY_SECONDS=str(seconds))
 
     def compact(self):
@@ -88,9 +88,9 @@ class Sweep:
             assert time.monotonic() < end, f"no {n} parts in {timeout} s"
             time.sleep(0.01)
 
-    def finish(self, *words, jobs=1):
+    def finish(self, *words, workers=1):
         """Run the sweep to its end; what it said."""
-        process = self.start(*words, jobs=jobs)
+        process = self.start(*words, workers=workers)
         said = ended(process)
         assert process.returncode == 0, said
         return said

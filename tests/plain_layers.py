@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cumprop.estimators.cumulant.dense import nonlinear
-from cumprop.estimators.cumulant.engine import metric_scales
+from cumprop.estimators.cumulant.propagation import metric_scales
 from cumprop.estimators.cumulant.standardised import TRUSTED_NODES, input_of
 from cumprop.estimators.cumulant.symmetric_tensors import (
     DiagonalMetric,

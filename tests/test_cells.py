@@ -26,7 +26,7 @@ class TestCells:
         assert len({cell.key for cell in planned.cells}) == len(planned.cells)
         assert {cell.parameters["n_samples"] for cell in planned.cells} == {100, 4}
         assert len(planned.truths) == 2 * 2
-        assert {job.spec.depth for job in planned.truths} == {2}
+        assert {task.spec.depth for task in planned.truths} == {2}
 
     def test_a_cell_listed_twice_runs_once(self, experiment):
         assert len(experiment([{"name": "toy"}, {"name": "toy", "value": 1}]).cells) == 4

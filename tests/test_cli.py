@@ -138,7 +138,7 @@ class TestHelp:
 class TestSweep:
     def test_from_config_to_figure(self, run, config, tmp_path):
         results = tmp_path / "results"
-        code, out, err = run("sweep", config, "--results", results, "--jobs", 1)
+        code, out, err = run("sweep", config, "--results", results, "--workers", 1)
         assert code == 0
         assert f"results go to {results / 'test' / 'parts'}" in err
         assert f"cumprop plot {results / 'test'} --figure mse_vs_flops" in err
@@ -158,7 +158,7 @@ class TestSweep:
         assert all(Path(line).stat().st_size > 0 for line in out.splitlines())
 
     def test_status_counts_what_is_left(self, run, config, tmp_path):
-        words = ("sweep", config, "--results", tmp_path, "--jobs", 1)
+        words = ("sweep", config, "--results", tmp_path, "--workers", 1)
         run(*words)
         next((tmp_path / "test" / "parts").glob("*.parquet")).unlink()
         assert run("status", tmp_path)[1].split()[-5:-1] == ["11", "0", "1", "100%"]
@@ -167,14 +167,21 @@ class TestSweep:
         assert "12 cells (11 already there)" in run(*words)[2]
 
     def test_dry_run_computes_nothing(self, run, config, tmp_path):
-        code, out, _ = run("sweep", config, "--results", tmp_path / "r", "--jobs", 3, "--dry-run")
+        code, out, _ = run(
+            "sweep", config, "--results", tmp_path / "r", "--workers", 3, "--dry-run"
+        )
         assert code == 0
         assert "12 cells, 2 truths" in out
         assert "with 3 workers" in out and "Minutes assume 3 free cores" in out
         assert not (tmp_path / "r").exists()
 
+    @pytest.mark.parametrize("option", ["-j", "--jobs", "--workers"])
+    def test_workers_by_all_their_names(self, run, config, tmp_path, option):
+        out = run("sweep", config, "--results", tmp_path / "r", option, 3, "--dry-run")[1]
+        assert "with 3 workers" in out
+
     def test_what_is_stored_is_not_left_out_but_of_shards(self, run, config, tmp_path):
-        words = ("sweep", config, "--results", tmp_path, "--jobs", 1)
+        words = ("sweep", config, "--results", tmp_path, "--workers", 1)
         run(*words)
         words = (*words, "--set", "most_bytes=1", "--dry-run")
         assert "12 cells are stored" in run(*words)[1]
@@ -192,7 +199,7 @@ class TestSweep:
         assert widths("--set", "network.width=[16, 32]") == {"16", "32"}
 
     def test_failed_cells_exit_with_3(self, run, config, plugin, tmp_path):
-        words = ("sweep", config, "--results", tmp_path, "--jobs", 1, "--plugin", plugin)
+        words = ("sweep", config, "--results", tmp_path, "--workers", 1, "--plugin", plugin)
         code, out, err = run(*words, "--set", "estimators.0={name: failing}")
         assert code == 3
         assert "failing width=4 depth=1 seed=0: failed: it never works; take another" in err
@@ -202,7 +209,7 @@ class TestSweep:
         assert out.count("failed: it never works; take another") == 4
 
     def test_nothing_but_failed_cells(self, run, config, plugin, tmp_path):
-        words = ("sweep", config, "--results", tmp_path, "--jobs", 1, "--plugin", plugin)
+        words = ("sweep", config, "--results", tmp_path, "--workers", 1, "--plugin", plugin)
         assert run(*words, "--set", "estimators=[{name: failing}]")[0] == 3
 
 
@@ -214,7 +221,7 @@ class TestErrors:
             (("sweep", "{config}", "--set", "network.width=0"), 2, "--set network.width=0"),
             (("sweep", "{config}", "--scale", "broken"), 2, "{config}:7:65 network.width: must be"),
             (("sweep", "{config}", "--scale", "big"), 2, "{config}: no scale 'big'; it has wide"),
-            (("sweep", "{config}", "--jobs", "0"), 2, "Usage: cumprop sweep"),
+            (("sweep", "{config}", "--workers", "0"), 2, "Usage: cumprop sweep"),
             (("sweep", "{config}", "--plugin", "nope.py"), 2, "--plugin "),
             (("sweeep",), 2, "Usage: cumprop"),
             (("score", "nowhere"), 1, "nowhere: no"),
@@ -224,6 +231,7 @@ class TestErrors:
             (("estimate", "{net}", "--estimator", "nope"), 2, "unknown estimator 'nope'"),
             (("estimate", "{net}", "--order", "9"), 2, "order 9: choose 1 to"),
             (("estimate", "{net}", "--order", "x"), 2, "Usage: cumprop estimate"),
+            (("estimate", "{net}", "--set", "engine=dense"), 2, "parameter 'engine' of estimator "),
             (("estimate", "{net}", "--set", "odrer=2"), 2, "estimator cumulant has no parameter"),
             (("estimate", "{net}", "--set", "order"), 2, "--set order: write --set key=value"),
             (("estimate", "{net}", "--tolerance", "-1"), 2, "Usage"),

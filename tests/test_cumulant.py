@@ -10,7 +10,7 @@ from scipy.stats import norm
 import cumprop
 from cumprop.contract import phantom_network
 from cumprop.errors import CumpropError
-from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant, structured4
+from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant, order4
 from cumprop.estimators.cumulant.kinds import KINDS, Scheme
 from cumprop.flops import shape_only
 
@@ -102,9 +102,9 @@ def test_structured_is_dense(widths, seed, activation, cov, variant, metric):
     network = network_of(widths, seed, activation)
     dense, structured = (
         cumprop.estimate(
-            network, "cumulant", cov=cov, order=order, kind=kind, engine=engine, metric=metric
+            network, "cumulant", cov=cov, order=order, kind=kind, algorithm=algorithm, metric=metric
         )
-        for engine in ("dense", "structured")
+        for algorithm in ("dense", "structured")
     )
     pairs = [(dense.mean, structured.mean)] + ([(dense.cov, structured.cov)] if cov else [])
     for a, b in [*pairs, *zip(dense.layer_means, structured.layer_means, strict=True)]:
@@ -240,7 +240,7 @@ def test_two_passes_of_a_loop_tell_what_all_cost(activation, monkeypatch):
     shape = network_of([9, 12, 7, 10, 8], seed=0, activations=activation).shape
     found = []
     for loop in (shape_only.alike, range):
-        monkeypatch.setattr(structured4, "alike", loop)
+        monkeypatch.setattr(order4, "alike", loop)
         with shape_only.metering() as memory:
             flops = Cumulant(order=4).estimate(phantom_network(shape)).flops
         found.append((dict(flops), memory.peak, memory.work))
@@ -292,8 +292,15 @@ def test_what_does_not_fit_is_refused_with_the_number():
         cumprop.estimate(network, "cumulant", order=4, kind="augmented")
 
 
-@pytest.mark.parametrize("parameters", [{"order": 2}, {"order": 3, "kind": "augmented"},
-                                        {"order": 4}, {"order": 4, "engine": "dense"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"order": 2},
+        {"order": 3, "kind": "augmented"},
+        {"order": 4},
+        {"order": 4, "algorithm": "dense"},
+    ],
+)
 def test_small_networks_need_no_prediction(parameters):
     """What `MANY_BYTES` promises, where arrays are most against n^order."""
     estimator = Cumulant(**parameters)

@@ -107,7 +107,7 @@ class TestRuns:
         return path
 
     def run(self, path, *words):
-        return main(["distill", str(path), "--results", str(path.parent), "--jobs", "1", *words])
+        return main(["distill", str(path), "--results", str(path.parent), "--workers", "1", *words])
 
     def rows(self, path):
         from cumprop.training.runs import read
@@ -233,6 +233,6 @@ def test_stored_rows_are_sound_and_of_the_version_that_computed_them():
 
 def test_a_changed_row_is_no_row_of_an_earlier_version():
     (row, *_) = store.read_folder(ROOT / "results" / "reference" / "distill")
-    assert list(verification._wrong(row, str)) == []
-    (problem,) = verification._wrong(row | {"lr": 0.7}, str)
+    assert list(verification._wrong(row, False, str)) == []
+    (problem,) = verification._wrong(row | {"lr": 0.7}, False, str)
     assert "its columns are those of" in problem

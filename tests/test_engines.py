@@ -1,4 +1,4 @@
-"""Engines: the same tables on all of them, and jobs that outlive their workers."""
+"""Engines: the same tables on all of them, and tasks that outlive their workers."""
 
 import socket
 import subprocess
@@ -136,24 +136,24 @@ def wait_for(port):
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     """What one process computes."""
-    return sweep(tmp_path_factory.mktemp("engines"), "expected", "--jobs", "1")
+    return sweep(tmp_path_factory.mktemp("engines"), "expected", "--workers", "1")
 
 
 class TestSameTables:
     """Of 20 cells and 4 truths of 3 blocks each."""
 
     def test_local(self, tmp_path, expected):
-        assert_same(sweep(tmp_path, "local", "--jobs", "2"), expected)
+        assert_same(sweep(tmp_path, "local", "--workers", "2"), expected)
 
     def test_shards(self, tmp_path, expected):
         for i in (3, 1, 4, 2):
-            results = sweep(tmp_path, "shards", "--jobs", "1", "--shard", f"{i}/4")
+            results = sweep(tmp_path, "shards", "--workers", "1", "--shard", f"{i}/4")
         assert_same(results, expected)
 
     def test_slurm(self, tmp_path, expected):
         """On submitit's local executor, where there is no Slurm."""
         pytest.importorskip("submitit")
-        results = sweep(tmp_path, "slurm", "--engine", "slurm", "--jobs", "2")
+        results = sweep(tmp_path, "slurm", "--engine", "slurm", "--workers", "2")
         assert_same(results, expected)
         assert not (results / ".slurm").exists()
 
@@ -180,18 +180,18 @@ class TestSameTables:
 
 
 class TestLostWorkers:
-    def test_their_jobs_are_run_again(self, trouble, tmp_path):
+    def test_their_tasks_are_run_again(self, trouble, tmp_path):
         summary = trouble([{"kills": [1, 2]}, {"value": [1, 2, 3, 4, 5, 6]}])
         assert (summary.computed, summary.failed) == (8, [])
         assert len(list(tmp_path.glob("killed-*"))) == 3
 
-    def test_a_job_that_kills_every_worker_fails_alone(self, trouble, tmp_path):
+    def test_a_task_that_kills_every_worker_fails_alone(self, trouble, tmp_path):
         summary = trouble([{"kills": 9}, {"value": [1, 2, 3, 4]}])
         assert (summary.computed, len(summary.failed)) == (4, 1)
         assert len(list(tmp_path.glob("killed-*"))) == 4
         rows = store.read_rows(tmp_path)
-        (status,) = rows.loc[rows["mean"].isna(), "status"]
-        assert status.startswith("failed: its worker process was killed, 4 times; ")
+        (note,) = rows.loc[rows["outcome"] == "failed", "note"]
+        assert note.startswith("its worker process was killed, 4 times; ")
 
 
 class TestTimeLimit:
@@ -199,14 +199,14 @@ class TestTimeLimit:
     def test_a_slow_cell_fails_and_the_others_go_on(self, trouble, workers):
         summary = trouble([{"seconds": 90}, {"value": [2, 3]}], Place(workers=workers), 3)
         assert (summary.computed, len(summary.failed)) == (2, 1)
-        assert "took longer than 3 seconds" in summary.failed[0].status
+        assert "took longer than 3 seconds" in summary.failed[0].reason
 
     def test_a_cell_that_cannot_be_interrupted_ends_its_worker(self, trouble):
         start = time.monotonic()
         summary = trouble([{"seconds": 90, "stuck": True}, {"value": [2, 3]}], Place(), 3)
         assert time.monotonic() - start < 80
         assert (summary.computed, len(summary.failed)) == (2, 1)
-        assert "took longer than 3 seconds" in summary.failed[0].status
+        assert "took longer than 3 seconds" in summary.failed[0].reason
 
 
 class TestMistakes:

@@ -55,7 +55,7 @@ def again(sweep, capsys):
     """Runs the command again; returns exit code and what it said."""
 
     def again():
-        words = ["sweep", sweep.config, "--results", sweep.results, "--jobs", 1]
+        words = ["sweep", sweep.config, "--results", sweep.results, "--workers", 1]
         code = main([str(word) for word in (*words, "--plugin", sweep.plugin)])
         return code, capsys.readouterr().err
 

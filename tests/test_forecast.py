@@ -14,7 +14,7 @@ from cumprop.sweep.rates import SECONDS_PER_CELL, Pace
 
 def test_forecast(experiment):
     planned = experiment([{"name": "toy", "bytes": 5}, {"name": "toy", "value": 2}])
-    rows = forecast(planned, jobs=2)
+    rows = forecast(planned, workers=2)
     assert [(row["what"], row["depth"], row["cells"], row["bytes"]) for row in rows] == [
         ("toy n_samples=3 bytes=5", 1, 2, 5),
         ("toy value=2.0 n_samples=3", 1, 2, 0),
@@ -33,10 +33,10 @@ def test_forecast_by_hand(experiment, monkeypatch):
     work = Work(calls=500, products=10**10, large=10**7)
     assert pace.seconds(Cost(10**10 + 10**7 + 10**8, 0, work)) == pytest.approx(0.5 + 1 + 1 + 1)
     planned = experiment([{"name": "toy"}])  # of 1e10 FLOPs, run once
-    rows = forecast(planned, jobs=2)
+    rows = forecast(planned, workers=2)
     assert rows[0]["minutes"] == pytest.approx(2 * (10 + SECONDS_PER_CELL) / 2 / 60)
-    truths = sum(job.flops for job in planned.truths) / 1e9
-    (row,) = overview([planned], jobs=2)
+    truths = sum(task.flops for task in planned.truths) / 1e9
+    (row,) = overview([planned], workers=2)
     expected = (4 * (10 + SECONDS_PER_CELL) + truths) / 2 / 60
     assert row["minutes"] == pytest.approx(expected)
     small = experiment([{"name": "cumulant", "order": 1}]).cells[0]

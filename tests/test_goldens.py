@@ -1,4 +1,4 @@
-"""The dense engine against the reference numbers: every variant, to 1e-9 of the output scale."""
+"""The dense algorithm against the reference numbers: every variant, to 1e-9 of the output scale."""
 
 import json
 import re
@@ -95,9 +95,9 @@ def test_structured_is_dense_on_every_golden(name):
     for order, kind, metric in (v for v in variants if v[:2] in STRUCTURED):
         dense, structured = (
             cumprop.estimate(
-                network, "cumulant", order=order, kind=kind, metric=metric, engine=engine
+                network, "cumulant", order=order, kind=kind, metric=metric, algorithm=algorithm
             )
-            for engine in ("dense", "structured")
+            for algorithm in ("dense", "structured")
         )
         for a, b in zip(dense.layer_means, structured.layer_means, strict=True):
             assert np.abs(a - b).max() <= 1e-10 * max(np.abs(a).max(), scale)

@@ -1,4 +1,4 @@
-"""Limits: jobs wait for memory that others hold, fail where there is none, and keep their time."""
+"""Limits: tasks wait for memory that others hold, fail where there is none, and keep their time."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def test_claims_together_fit_into_what_is_free():
-    """Of twelve jobs of 20 to 60 MB, those at work never take more than 100 MB."""
+    """Of twelve tasks of 20 to 60 MB, those at work never take more than 100 MB."""
     held, most, done = [], [], []
 
     def work(size):
@@ -59,7 +59,7 @@ def test_claims_together_fit_into_what_is_free():
 
 
 def test_what_can_never_fit_fails_with_the_numbers():
-    message = r"needs 0.2 GB, 0.1 GB are free; use fewer --jobs"
+    message = r"needs 0.2 GB, 0.1 GB are free; use fewer --workers"
     with pytest.raises(CumpropError, match=message), resource_limits.memory(200 * MB):
         pass
 
@@ -101,7 +101,7 @@ def test_an_owner_may_end_while_its_claim_is_read(monkeypatch):
         pass
 
 
-def test_small_jobs_leave_no_trace(tmp_path):
+def test_small_tasks_leave_no_trace(tmp_path):
     with resource_limits.memory(MB // 100):
         assert list(tmp_path.iterdir()) == []
 

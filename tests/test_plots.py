@@ -45,7 +45,11 @@ def table(seeds=5, depths=(4,), orders=(1, 2, 3), **changes):
                     | {"activation": "relu", "init": "he", "dtype": "float32", "seed": seed}
                     | {"truth_design": "orthogonal", "truth_n_samples": 4_000_000, "n_groups": 16}
                     | {"truth_gain": 0.2, "flops_convention": "executed-1", "conditions": "here"}
-                    | {"seconds": 1.0, "status": "ok", "mse": mse, "variance": variance}
+                    | {"seconds": 1.0, "outcome": "done", "note": None, "status": "ok"}
+                    | dict.fromkeys(
+                        ("expected_error", "noise_low", "noise_high", "resolved"), np.nan
+                    )
+                    | {"mse": mse, "variance": variance}
                     | {"mse_se": 0.3 * np.sqrt(variance * mse) * 1e-3}
                     | {name: value for name, value in estimator.items() if name != "vn"}
                 )
@@ -125,7 +129,8 @@ def test_unresolved_errors_are_upper_bounds():
 
 
 def test_what_is_unusual_about_cumulants_is_said():
-    text = words(drawn(mse_vs_flops, table(engine="dense", metric="exact", truncation="published")))
+    unusual = table(algorithm="dense", metric="exact", truncation="published")
+    text = words(drawn(mse_vs_flops, unusual))
     assert "K=3 dense published" in text
 
 
@@ -133,7 +138,7 @@ def test_failures_are_named():
     scores = table(orders=(1, 2, 3, 4))
     fourth = scores["order"] == 4
     scores.loc[fourth, ["mse", "mse_se", "variance"]] = np.nan
-    scores.loc[fourth, "status"] = "failed: needs 12 GB"
+    scores.loc[fourth, ["outcome", "note"]] = ["failed", "needs 12 GB"]
     text = words(drawn(mse_vs_flops, scores))
     assert "K=4: 5 of 5 runs without a score (needs 12 GB)" in text
     assert "Not run" not in text

@@ -27,7 +27,7 @@ def scores(widths=(256,), depths=(4,), seeds=3, **changes):
         {"estimator": "monte_carlo", "design": "orthogonal", "n_samples": 5120, "vn": 0.2 / 5120,
          "seconds": 1.1 * PER_SAMPLE * 5120, "flops": 11 * 5120, "power": 2},
         {"estimator": "gaussian", "vn": 4e-5, "seconds": 1e-2, "flops": 12, "power": 3},
-        *({"estimator": "cumulant", "kind": "basic", "order": order, "engine": "auto",
+        *({"estimator": "cumulant", "kind": "basic", "order": order, "algorithm": "auto",
            "vn": 4e-5 * 80.0 ** (2 - order), "seconds": [1e-3, 5e-3, 4e-2, 7][order - 1],
            "flops": 20 * order, "power": order + (order == 1)} for order in (1, 2, 3, 4)),
     ]  # fmt: skip
@@ -37,7 +37,8 @@ def scores(widths=(256,), depths=(4,), seeds=3, **changes):
         | {"activation": "relu", "init": "he", "dtype": "float32", "seed": seed}
         | {"truth_design": "orthogonal", "truth_n_samples": 4_000_000, "n_groups": 16}
         | {"truth_gain": 0.2, "flops_convention": "executed-1", "conditions": "here"}
-        | {"status": "ok", "variance": 0.3, "mse_se": 1e-12}
+        | {"outcome": "done", "note": None, "status": "ok", "variance": 0.3, "mse_se": 1e-12}
+        | dict.fromkeys(("expected_error", "noise_low", "noise_high", "resolved"), np.nan)
         | {"mse": 0.3 * e["vn"] * (1 + 0.1 * (seed - 1)), "parameters": json.dumps(e)}
         | {name: value for name, value in e.items() if name not in ("vn", "power")}
         | {"flops": float(e["flops"] * width ** e["power"])}
@@ -108,7 +109,7 @@ class TestTime:
         fourth = table["order"] == 4
         table.loc[fourth, "conditions"] = "there"
         table.loc[fourth, ["mse", "mse_se", "variance"]] = np.nan
-        table.loc[fourth, "status"] = "failed: needs 12 GB"
+        table.loc[fourth, ["outcome", "note"]] = ["failed", "needs 12 GB"]
         assert "K=4: 3 of 3 runs without a score" in words(drawn(mse_vs_time, table))
 
 
@@ -164,9 +165,9 @@ class TestWidth:
         with pytest.raises(CumpropError, match=r"3 widths, here are \[64, 128\]"):
             flops_vs_width.draw(scores(widths=(64, 128)))
 
-    def test_other_engines_have_curves_of_their_own(self):
+    def test_other_algorithms_have_curves_of_their_own(self):
         auto = scores(widths=(64, 128, 256))
-        dense = auto[auto["order"] == 3].assign(engine="dense", flops=lambda t: 3 * t["flops"])
+        dense = auto[auto["order"] == 3].assign(algorithm="dense", flops=lambda t: 3 * t["flops"])
         figure = drawn(flops_vs_width, pd.concat([auto, dense]))
         assert "K=3 dense  3.00" in words(figure) and "K=3  3.00" in words(figure)
 

@@ -29,10 +29,11 @@ def rows(config, widths=(91, 128, 181, 256), depths=(4,), kind="basic", scale=1.
         dict.fromkeys(GROUP)
         | {"config": config, "width": n, "depth": depth, "readout": "output", "seed": seed}
         | {"activation": "relu", "init": "he", "dtype": "float32", "estimator": "cumulant"}
-        | {"order": order, "kind": kind, "engine": "auto", "metric": "exact", "repeat": 0}
+        | {"order": order, "kind": kind, "algorithm": "auto", "metric": "exact", "repeat": 0}
         | {"truncation": "corrected", "parameters": f'{{"order": {order}}}', "flops": COST[order]}
         | {"truth_design": "iid", "truth_n_samples": 10**6, "n_groups": 16, "truth_gain": 1.0}
         | {"flops_convention": "executed-1", "conditions": "here", "seconds": 1.0, "status": "ok"}
+        | {"outcome": "done", "expected_error": np.nan}
         | {"cell_key": f"{config}{order}{n}{depth}{seed}", "truth_key": "k", "variance": 0.3}
         | {"mse": 0.3 * scale * n ** fall(order) * depth ** grow(order) * (1 + 0.02 * seed)}
         for order in (1, 2, 3, 4) for n in widths for depth in depths for seed in range(5)

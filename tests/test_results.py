@@ -35,7 +35,7 @@ def once(tmp_path_factory):
     """The results of a sweep of twelve cells, scored."""
     folder = tmp_path_factory.mktemp("once")
     (folder / "test.yaml").write_text(CONFIG)
-    main(["sweep", str(folder / "test.yaml"), "--results", str(folder / "r"), "--jobs", "1"])
+    main(["sweep", str(folder / "test.yaml"), "--results", str(folder / "r"), "--workers", "1"])
     return folder
 
 
@@ -110,14 +110,14 @@ class TestCompact:
     def test_failed_rows_stay_and_take_nothing_away(self, swept, planned):
         folder = swept / "test"
         keys = [row["cell_key"] for row in store.read_folder(folder)]
-        failed = {"status": "failed: for a test", "mean": None}
+        failed = {"outcome": "failed", "note": "for a test", "status": None, "mean": None}
         change(folder / "parts" / f"{keys[0]}.parquet", **failed)
         assert compaction.compact(folder) == compaction.Compaction("test", 11, 11, 1)
         row = store.read_cell(folder / "parts", keys[1])
         store.write_part(folder / "parts", row | failed)  # as a sweep beside might
-        statuses = {row["cell_key"]: row["status"] for row in store.read_folder(folder)}
-        assert [key for key, word in statuses.items() if word.startswith("failed")] == [keys[0]]
-        assert not store.read_cell(folder / "parts", keys[1])["status"].startswith("failed")
+        outcomes = {row["cell_key"]: row["outcome"] for row in store.read_folder(folder)}
+        assert [key for key, outcome in outcomes.items() if outcome == "failed"] == [keys[0]]
+        assert store.read_cell(folder / "parts", keys[1])["outcome"] == "done"
         assert run(planned, swept).computed == 1
         assert verification.verify(folder) == (12, [])
 
@@ -181,7 +181,7 @@ class TestVerify:
             ({"flops": -1}, "flops is -1"),
             ({"seconds": np.nan}, "seconds is nan"),
             ({"seconds": None}, "seconds is None"),
-            ({"status": "failed: why"}, "failed, and has a result"),
+            ({"outcome": "failed"}, "failed, and has a result"),
             ({"truth_n_samples": 10**6}, " of 1,000,000 samples"),
             ({"truth_key": "e" * 16}, f"{'e' * 16}.npz is not there, or of another version"),
             ({"depth": 3}, "its columns are those of "),
@@ -190,7 +190,7 @@ class TestVerify:
     @pytest.mark.parametrize("compacted", [False, True])
     def test_a_wrong_row_is_named(self, swept, cli_run, columns, reason, compacted):
         path = change(next((swept / "test" / "parts").glob("*.parquet")), **columns)
-        if compacted and not columns.get("status"):
+        if compacted and not columns.get("outcome"):
             compaction.compact(swept / "test")
             named = f"{swept / 'test' / store.COMPACTED}: {path.stem}: "
         else:

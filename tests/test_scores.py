@@ -131,6 +131,9 @@ def truths(monkeypatch):
     return known
 
 
+FAILED = {"outcome": "failed", "note": "x", "status": None}
+
+
 def write(folder: Path, mean=1.0, seed=0, **columns):
     """One part; `mean` is that of every output, or a list."""
     mean = [mean] * N if isinstance(mean, float) else mean
@@ -140,7 +143,7 @@ def write(folder: Path, mean=1.0, seed=0, **columns):
         "order": 2, "kind": "basic", "parameters": "{}", "estimator_version": 1,
         "truth_design": "orthogonal", "truth_key": f"truth{seed}", "truth_n_samples": 1600,
         "mean": mean, "flops": 1000, "flops_convention": "executed-1", "seconds": 0.5,
-        "status": "ok", "cpu": "cpu", "blas": "blas", "threads": 1, "workers": 2,
+        "outcome": "done", "status": "ok", "cpu": "cpu", "blas": "blas", "threads": 1, "workers": 2,
     } | columns  # fmt: skip
     key = "-".join(str(row[name]) for name in ("estimator", "parameters", "seed", "repeat"))
     store.write_part(folder / "parts", {"cell_key": f"{key}-{row['estimator_version']}"} | row)
@@ -187,15 +190,14 @@ def test_failed_rows_and_lost_truths_are_counted_not_scored(tmp_path, truths):
     for seed in range(3):
         write(tmp_path / "small", seed=seed)
     write(tmp_path / "small", seed=3)
-    write(tmp_path / "small", seed=4, truth_key="truth0", mean=None, flops=None, status="failed: x")
+    write(tmp_path / "small", seed=4, truth_key="truth0", mean=None, flops=None, **FAILED)
     table = score(tmp_path)
     (point,) = summary(table).to_dict("records")
     assert (point["n_seeds"], point["n_failed"]) == (3, 2)
     assert point["vn_mse"] == pytest.approx(0.5, rel=0.02)
-    assert sorted(table["status"][table["mse"].isna()]) == [
-        "failed: no truth truth3",
-        "failed: x",
-    ]
+    unscored = table[table["mse"].isna()]
+    assert set(unscored["outcome"]) == {"failed"}
+    assert sorted(unscored["note"]) == ["no truth truth3", "x"]
 
 
 def test_versions_of_an_estimator_are_not_mixed(tmp_path, truths):

@@ -53,7 +53,7 @@ def test_a_sweep_half_way(swept, tmp_path):
     assert left.truths[0].n_samples == left.truths[0].spec.chunk_samples
 
 
-def test_a_plan_of_an_older_version_says_less(swept, tmp_path):
+def test_a_plan_without_its_work_says_less(swept, tmp_path):
     store.write_plan(tmp_path / "test", ["a", *(cell.key for cell in swept.cells)])
     found = status(tmp_path / "test")
     assert (found.left, found.sampled, found.minutes) == (1, None, None)

@@ -14,7 +14,6 @@ from cumprop.errors import CumpropError
 from cumprop.experiments import columns
 from cumprop.results import compaction, part_files, store
 
-ERRORS = ("half_width", "expected_error", "expected_std_error")
 README = Path(__file__).parent.parent / "results" / "README.md"
 
 
@@ -28,6 +27,7 @@ def row(key="a" * 16, **columns):
         "estimator": "toy",
         "estimator_version": 1,
         "parameters": key,
+        "outcome": "done",
         "status": "ok",
         "mean": [0.1, 1e-300],
     }
@@ -49,23 +49,46 @@ def test_round_trip(parts):
     assert list(back) == columns.SCHEMA.names
 
 
-def test_rows_from_before_a_column_are_read_with_nulls(tmp_path, parts):
-    """Alone, beside newer ones, and compacted; digests are of the columns that were there."""
-    new = [columns.SCHEMA.get_field_index(name) for name in ERRORS]
-    old_schema = columns.SCHEMA
-    for place in sorted(new, reverse=True):
-        old_schema = old_schema.remove(place)
-    old = part_files.to_bytes(part_files.from_row(row("a" * 16), old_schema))
+@pytest.mark.parametrize("name", ["note", "mean"])
+def test_a_table_with_other_columns_is_foreign(parts, name, capsys):
+    fewer = columns.SCHEMA.remove(columns.SCHEMA.get_field_index(name))
+    content = {key: value for key, value in row().items() if key != name}
     parts.mkdir(parents=True)
-    (parts / f"{'a' * 16}.parquet").write_bytes(old)
-    store.write_part(parts, row("b" * 16, half_width=[0.5, 0.25], expected_error=0.125))
-    for _ in range(2):
-        rows = store.read_folder(tmp_path / "test")
-        assert [r["half_width"] for r in rows] == [None, [0.5, 0.25]]
-        assert [r["expected_error"] for r in rows] == [None, 0.125]
-        assert [r["expected_std_error"] for r in rows] == [None, None]
-        compaction.compact(tmp_path / "test")
-    assert not [*parts.iterdir()]
+    path = parts / f"{'a' * 16}.parquet"
+    path.write_bytes(part_files.to_bytes(part_files.from_row(content, fewer)))
+    assert store.read_part(path) is None
+    assert f", not {name} (" in capsys.readouterr().err
+    assert path.with_suffix(".foreign").exists()
+
+
+def test_the_kind_of_a_table_stands_in_its_file(tmp_path, parts):
+    """Not in its columns: a row of runs may lack a method."""
+    path = store.write_part(parts, row())
+    assert pq.read_schema(path).metadata[columns.KIND] == b"cells"
+    assert store.is_sweep(tmp_path / "test")
+    run = {"cell_key": "b" * 16, "config": "other", "outcome": "done"}
+    path = store.write_part(tmp_path / "other" / "parts", run, columns.RUN_SCHEMA)
+    assert pq.read_schema(path).metadata[columns.KIND] == b"runs"
+    assert not store.is_sweep(tmp_path / "other")
+    compaction.compact(tmp_path / "other")
+    assert not store.is_sweep(tmp_path / "other")
+
+
+def test_a_table_that_names_no_kind_is_foreign(parts, capsys):
+    path = store.write_part(parts, row())
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    assert store.read_part(path) is None
+    assert "its metadata name no kind" in capsys.readouterr().err
+
+
+def test_a_part_of_an_older_schema_is_set_aside_by_its_number(parts, capsys):
+    """Whatever its columns were."""
+    parts.mkdir(parents=True)
+    path = parts / f"{'a' * 16}.parquet"
+    pd.DataFrame({"schema_version": [1], "cell_key": ["a" * 16]}).to_parquet(path)
+    assert store.read_part(path) is None
+    assert "of schema 1, which is read no more; set aside as" in capsys.readouterr().err
+    assert path.with_suffix(".v1").exists()
 
 
 def test_an_unknown_column_is_refused(parts):

@@ -31,7 +31,9 @@ def swept(tmp_path_factory):
     (folder / "tiny.yaml").write_text(CONFIG)
     cumprop.random_mlp(width=3, depth=2, seed=0, dtype="float64").save(folder / "net.npz")
     results = folder / "results"
-    assert main(["sweep", str(folder / "tiny.yaml"), "--jobs", "1", "--results", str(results)]) == 0
+    assert (
+        main(["sweep", str(folder / "tiny.yaml"), "--workers", "1", "--results", str(results)]) == 0
+    )
     return folder
 
 
@@ -74,7 +76,7 @@ def test_an_installed_backend_stays(tmp_path):
         (["estimate", "fehlt-\udcc3\udcbc.npz"], "fehlt-\xc3\xbc.npz"),
         (["estimate", "keine-größe.npz"], "keine-gro?e.npz"),
         (["estimate", "net.npz", "--kind", "Σ→"], "sum ->"),
-        (["sweep", "tiny.yaml", "--jobs", "1"], "mse_vs_flops"),
+        (["sweep", "tiny.yaml", "--workers", "1"], "mse_vs_flops"),
         (["list"], "monte_carlo"),
         (["truth", "list"], "orthogonal"),
         (["status"], "tiny"),
@@ -97,14 +99,14 @@ def test_names_that_the_locale_lacks(tmp_path):
     """Where file names cannot have an umlaut, a sentence says what to do."""
     (tmp_path / "größe.yaml").write_text(CONFIG)
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    code, _, err = in_shell("$cumprop sweep größe.yaml --jobs 1", tmp_path, **plain)
+    code, _, err = in_shell("$cumprop sweep größe.yaml --workers 1", tmp_path, **plain)
     assert code == 1 and err.splitlines()[-1].endswith("set PYTHONUTF8=1, or take plain letters")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(swept, tmp_path, closed):
     """Rows are stored all the same, and nothing that is printed gets into a file."""
-    line = f"$cumprop sweep tiny.yaml --jobs 2 --results '{tmp_path}' {closed}"
+    line = f"$cumprop sweep tiny.yaml --workers 2 --results '{tmp_path}' {closed}"
     assert in_shell(line, swept)[0] == 0
     assert len(store.read_rows(tmp_path)) == 6
     assert main(["results", "verify", str(tmp_path)]) == 0
@@ -185,7 +187,7 @@ def test_names_of_240_bytes(run, tmp_path, monkeypatch, letter):
     names = [letter * (length - 1) + last for last in "ab"]
     for name in names:
         (tmp_path / f"{name}.yaml").write_text(CONFIG)
-        assert run("sweep", f"{name}.yaml", "--jobs", 1)[0] == 0
+        assert run("sweep", f"{name}.yaml", "--workers", 1)[0] == 0
     code, out, err = run("plot", "--out", "figures")
     assert (code, err) == (0, "")
     assert len(out.splitlines()) == len(list((tmp_path / "figures").iterdir())) == 6

@@ -47,8 +47,9 @@ class TestRows:
         assert row["stderr"] is None
         assert (tmp_path / "truth" / f"{row['truth_key']}.npz").is_file()
         never_null = set(columns.SCHEMA.names) - {
-            "order", "kind", "engine", "metric", "truncation", "design", "stderr",
+            "order", "kind", "algorithm", "metric", "truncation", "design", "stderr",
             "half_width", "expected_error", "expected_std_error", "git_revision", "peak_bytes",
+            "note",
         }  # fmt: skip
         assert rows[sorted(never_null)].notna().all(axis=None)
 
@@ -108,7 +109,7 @@ class TestSharing:
         large = replace(experiment([{"name": "toy"}], "truth.n_samples=5e3"), name="large")
         merged = shared([one, deep, large])
         assert [len(plan.truths) for plan in merged] == [2, 0, 0]
-        assert {(job.spec.depth, job.n_samples) for job in merged[0].truths} == {(3, 5000)}
+        assert {(task.spec.depth, task.n_samples) for task in merged[0].truths} == {(3, 5000)}
 
     def test_cells_are_borrowed_under_the_same_conditions_only(self, experiment, tmp_path):
         one = experiment([{"name": "toy"}])
@@ -123,7 +124,7 @@ class TestSharing:
         assert borrow(cell, tmp_path / "third" / "parts", workers=1)
 
     def test_an_experiment_says_how_many_workers_its_cells_have(self, experiment, tmp_path):
-        one = experiment([{"name": "cumulant", "order": 1}], "jobs=1")
+        one = experiment([{"name": "cumulant", "order": 1}], "workers=1")
         run(one, tmp_path, Place(workers=2))
         assert set(store.read_rows(tmp_path)["workers"]) == {1}
 
@@ -138,13 +139,13 @@ class TestSharing:
         shards = [planned.shard(number, 3) for number in (1, 2, 3)]
         keys = [cell.key for shard in shards for cell in shard.cells]
         assert sorted(keys) == sorted(cell.key for cell in planned.cells)
-        blocks = [b for shard in shards for job in shard.truths for b in job.blocks(tmp_path)]
-        assert sorted(b.label for b in blocks) == sorted(job.label for job in planned.truths)
+        blocks = [b for shard in shards for task in shard.truths for b in task.blocks(tmp_path)]
+        assert sorted(b.label for b in blocks) == sorted(task.label for task in planned.truths)
 
     def test_an_overview_counts_shared_work_once(self, experiment):
         one = experiment([{"name": "toy"}])
         alone, again, serial = overview(
-            [one, replace(one, name="again"), replace(one, name="serial", jobs=1)], jobs=2
+            [one, replace(one, name="again"), replace(one, name="serial", workers=1)], workers=2
         )
         assert (alone["cells"], alone["truths"]) == (4, 2)
         assert (again["minutes"], again["truths"]) == (0, 0)
@@ -152,15 +153,15 @@ class TestSharing:
 
     def test_progress_follows_truths_in_their_files(self, experiment, tmp_path):
         one = experiment([{"name": "toy"}], "truth.n_samples=1e6")
-        first, second = (block for job in one.truths for block in job.blocks(tmp_path))
+        first, second = (block for task in one.truths for block in task.blocks(tmp_path))
         with Progress([first, second], one.cells, tmp_path) as progress:
             assert progress.bar.n == 0
             sample(tmp_path / "truth", replace(first.gap, chunks=1))
             progress.follow()
             assert progress.bar.n == first.flops_of(1) == first.flops / 8
-            progress.finish("test", first, Outcome("truth", "ok", first.flops, is_cell=False))
+            progress.finish("test", first, Outcome("truth"))
             assert progress.bar.n == first.flops
-            progress.finish("test", one.cells[0], Outcome("cell", "ok", 10**10))
+            progress.finish("test", one.cells[0], Outcome("cell"))
             assert progress.bar.n == first.flops + 10**10
 
 
@@ -220,11 +221,11 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("parameters", "sets", "reason"),
         [
-            ({"value": -1}, (), "failed: ValueError: value is negative"),
-            ({}, ("network.width=7",), "failed: no toys for width 7; take 8"),
-            ({"bytes": 10**16}, (), "failed: needs 10000000.0 GB"),
-            ({"value": float("nan")}, (), "failed: 4 of 4 means are not finite"),
-            ({"value": float("inf")}, (), "failed: 4 of 4 means are not finite"),
+            ({"value": -1}, (), "ValueError: value is negative"),
+            ({}, ("network.width=7",), "no toys for width 7; take 8"),
+            ({"bytes": 10**16}, (), "needs 10000000.0 GB"),
+            ({"value": float("nan")}, (), "4 of 4 means are not finite"),
+            ({"value": float("inf")}, (), "4 of 4 means are not finite"),
         ],
     )
     def test_a_failing_cell_is_a_row_with_a_reason(
@@ -236,10 +237,13 @@ class TestFailures:
         summary = run(planned, tmp_path)
         assert (summary.computed, len(summary.failed)) == (4, 4)
         rows = store.read_rows(tmp_path).set_index("estimator")
-        assert all(status.startswith(reason) for status in rows.loc["toy", "status"])
+        assert all(note.startswith(reason) for note in rows.loc["toy", "note"])
+        assert set(rows.loc["toy", "outcome"]) == {"failed"}
+        assert rows.loc["toy", "status"].isna().all()
         assert rows.loc["toy", "mean"].isna().all()
         assert rows.loc["toy", "flops"].isna().all()
-        assert not rows.loc["cumulant", "status"].str.startswith("failed").any()
+        assert set(rows.loc["cumulant", "outcome"]) == {"done"}
+        assert rows.loc["cumulant", "note"].isna().all()
 
     def test_failed_cells_are_tried_again(self, experiment, tmp_path, monkeypatch):
         planned = experiment([{"name": "toy", "value": [1, -1]}])
@@ -253,7 +257,8 @@ class TestFailures:
         (tmp_path / "truth").write_text("a file where the folder should be")
         summary = run(experiment([{"name": "toy"}]), tmp_path)
         assert summary.computed == 4
-        assert [outcome.is_cell for outcome in summary.failed] == [False, False]
+        labels = [outcome.label for outcome in summary.failed]
+        assert len(labels) == 2 and all(label.startswith("truth width 4") for label in labels)
 
 
 class TestResuming:
@@ -290,5 +295,5 @@ class TestResuming:
         (cell, *_) = experiment([{"name": "toy"}]).cells
         run_cell(cell, tmp_path, workers=1)
         before = contents(tmp_path)
-        assert run_cell(cell, tmp_path, workers=1) == Outcome(cell.label, "ok", 10**10)
+        assert run_cell(cell, tmp_path, workers=1) == Outcome(cell.label)
         assert contents(tmp_path) == before

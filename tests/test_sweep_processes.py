@@ -22,8 +22,8 @@ def start(sweep):
     """Starts the sweep, slow, with so many workers; nothing outlives the test."""
     processes = []
 
-    def start(jobs):
-        processes.append(sweep.start(jobs=jobs, seconds=0.4))
+    def start(workers):
+        processes.append(sweep.start(workers=workers, seconds=0.4))
         return processes[-1]
 
     yield start
@@ -44,15 +44,15 @@ def assert_complete(sweep):
     assert (rows["status"] == "ok").all()
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_kill_9_then_rerun(sweep, start, jobs):
-    process = start(jobs)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kill_9_then_rerun(sweep, start, workers):
+    process = start(workers)
     sweep.wait_for(2, process, timeout=30)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     before = contents(sweep)
     assert 2 <= len(before) < 8
-    process = start(jobs)
+    process = start(workers)
     said = harness.ended(process, timeout=60)
     assert process.returncode == 0, said
     assert f"8 cells ({len(before)} already there)" in said
@@ -77,9 +77,9 @@ def test_two_at_once(sweep, start):
     assert not list(sweep.parts.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_ctrl_c(sweep, start, jobs):
-    process = start(jobs)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c(sweep, start, workers):
+    process = start(workers)
     sweep.wait_for(2, process, timeout=30)
     os.killpg(process.pid, signal.SIGINT)
     said = harness.ended(process, timeout=60)

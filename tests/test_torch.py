@@ -16,8 +16,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 WIDTHS = (4, 6, 5, 6, 3)
-ENGINES = [(1, "dense"), (2, "dense"), (3, "dense"), (3, "structured"), (4, "structured")]
-DIFFERENTIABLE = [variant for variant in ENGINES if variant[0] < 4]
+ALGORITHMS = [(1, "dense"), (2, "dense"), (3, "dense"), (3, "structured"), (4, "structured")]
+DIFFERENTIABLE = [variant for variant in ALGORITHMS if variant[0] < 4]
 ACTIVATIONS = ["relu", "gelu", "tanh", "square"]
 
 
@@ -59,10 +59,10 @@ def outputs(estimate):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("order", "engine"), [*ENGINES, (4, "dense")])
+@pytest.mark.parametrize(("order", "algorithm"), [*ALGORITHMS, (4, "dense")])
 @pytest.mark.parametrize("metric", ["exact", "average"])
-def test_numbers_and_flops_are_those_of_numpy(full_products, activation, order, engine, metric):
-    parameters = {"order": order, "engine": engine, "metric": metric, "cov": order > 1}
+def test_numbers_and_flops_are_those_of_numpy(full_products, activation, order, algorithm, metric):
+    parameters = {"order": order, "algorithm": algorithm, "metric": metric, "cov": order > 1}
     wanted, found = (
         cumprop.estimate(network, "cumulant", **parameters) for network in networks(activation)
     )
@@ -96,19 +96,20 @@ def test_trees_too(full_products, windows):
 def test_standard_input_without_biases(full_products):
     network = cumprop.random_mlp(width=8, depth=3, seed=0, dtype="float64")
     tensors = cumprop.MLP([torch.tensor(np.array(w)) for w in network.weights])
-    for order, engine in ENGINES:
+    for order, algorithm in ALGORITHMS:
         wanted, found = (
-            cumprop.estimate(n, "cumulant", order=order, engine=engine) for n in (network, tensors)
+            cumprop.estimate(n, "cumulant", order=order, algorithm=algorithm)
+            for n in (network, tensors)
         )
         assert np.allclose(found.mean.numpy(), wanted.mean, rtol=1e-12, atol=1e-12)
         assert dict(found.flops) == dict(wanted.flops)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("order", "engine"), ENGINES)
-def test_float32_stays_float32(full_products, activation, order, engine):
+@pytest.mark.parametrize(("order", "algorithm"), ALGORITHMS)
+def test_float32_stays_float32(full_products, activation, order, algorithm):
     wanted, found = (
-        cumprop.estimate(n, "cumulant", order=order, engine=engine, cov=order > 1)
+        cumprop.estimate(n, "cumulant", order=order, algorithm=algorithm, cov=order > 1)
         for n in networks(activation, dtype=np.float32)
     )
     for a, b in zip(outputs(wanted), outputs(found), strict=True):
@@ -118,8 +119,8 @@ def test_float32_stays_float32(full_products, activation, order, engine):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("order", "engine"), DIFFERENTIABLE)
-def test_gradients_are_finite_differences(activation, order, engine):
+@pytest.mark.parametrize(("order", "algorithm"), DIFFERENTIABLE)
+def test_gradients_are_finite_differences(activation, order, algorithm):
     """With respect to all parameters of all outputs; input_cov = root rootᵀ stays symmetric."""
     weights, biases, mean, root = parameters_of((2, 3, 3, 2))
     inputs = [torch.tensor(a, requires_grad=True) for a in (*weights, *biases, mean, root)]
@@ -128,7 +129,9 @@ def test_gradients_are_finite_differences(activation, order, engine):
         *maps, mean, root = tensors
         weights, biases = maps[: len(maps) // 2], maps[len(maps) // 2 :]
         network = cumprop.MLP(weights, biases, activation, mean, root @ root.T)
-        estimate = cumprop.estimate(network, "cumulant", order=order, engine=engine, cov=order > 1)
+        estimate = cumprop.estimate(
+            network, "cumulant", order=order, algorithm=algorithm, cov=order > 1
+        )
         return tuple(outputs(estimate))
 
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
@@ -310,11 +313,11 @@ def test_torch_is_imported_only_when_used():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize(("order", "engine"), ENGINES)
-def test_gpu(full_products, order, engine):
+@pytest.mark.parametrize(("order", "algorithm"), ALGORITHMS)
+def test_gpu(full_products, order, algorithm):
     arrays, tensors = networks("gelu", device="cuda")
     wanted, found = (
-        cumprop.estimate(n, "cumulant", order=order, engine=engine) for n in (arrays, tensors)
+        cumprop.estimate(n, "cumulant", order=order, algorithm=algorithm) for n in (arrays, tensors)
     )
     assert found.mean.device.type == "cuda"
     assert np.allclose(found.mean.cpu().numpy(), wanted.mean, rtol=1e-10, atol=1e-10)

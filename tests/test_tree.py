@@ -128,11 +128,11 @@ class TestEdgeworth:
             assert np.abs(expected).max() > 1e-4
             assert np.allclose(with_it - without, expected, rtol=1e-8, atol=1e-14)
 
-    def test_both_engines_of_order_four_have_it(self):
+    def test_both_algorithms_of_order_four_have_it(self):
         network = cumprop.random_mlp(6, 4, 1, dtype="float64")
         one, other = (
-            Cumulant(4, edgeworth=True, engine=engine).estimate(network, cov=True)
-            for engine in ("dense", "structured")
+            Cumulant(4, edgeworth=True, algorithm=algorithm).estimate(network, cov=True)
+            for algorithm in ("dense", "structured")
         )
         assert np.allclose(one.mean, other.mean, rtol=1e-10)
         assert np.allclose(one.cov, other.cov, rtol=1e-9, atol=1e-12)
@@ -181,7 +181,7 @@ def test_the_automatic_window_depends_on_the_depth(depth, windows):
 def test_windows_and_terms_are_checked():
     for parameters, message in [
         ({"order": 4, "kind": "tree"}, "exists for order 3"),
-        ({"kind": "tree", "engine": "dense"}, "engine dense has no order 3 tree"),
+        ({"kind": "tree", "algorithm": "dense"}, "algorithm dense has no order 3 tree"),
         ({"kind": "tree", "window": 0}, "choose 1 or more"),
         ({"kind": "tree", "response_window": 3}, "choose more than window"),
         ({"kind": "tree", "window": 3, "response_window": 3}, "choose more than window"),
@@ -193,7 +193,7 @@ def test_windows_and_terms_are_checked():
 
 
 def test_trace_part_of_the_core_is_read_like_any_other():
-    """Sym(B ⊗ M) in the next layer, from the same class that the dense engine uses."""
+    """Sym(B ⊗ M) in the next layer, from the same class that the dense algorithm uses."""
     network = cumprop.random_mlp(8, 4, 0, dtype="float64")
     window = births.Window(1)
     _, (*_, second), (*_, z, _), _ = layers(network, window)

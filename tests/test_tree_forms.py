@@ -12,9 +12,9 @@ from trees import SCHEME, layers
 import cumprop
 from cumprop.estimators.cumulant import births
 from cumprop.estimators.cumulant.dense import PowerCumulants, slice_of_x
-from cumprop.estimators.cumulant.engine import KnownSlices
 from cumprop.estimators.cumulant.legs import Legs
 from cumprop.estimators.cumulant.pairs import SlicesOfX
+from cumprop.estimators.cumulant.propagation import KnownSlices
 from cumprop.estimators.cumulant.quartic import Quartic, Reading, Squares
 from cumprop.estimators.cumulant.symmetric_tensors import TracePart, diagonal
 from cumprop.flops import plain

@@ -103,11 +103,11 @@ def test_the_sum_of_variances_is_that_of_order_two():
 
 
 @pytest.mark.parametrize(("order", "kind"), [(2, "basic"), (3, "basic"), (4, "basic")])
-def test_engines_show_the_same_signs(order, kind):
+def test_algorithms_show_the_same_signs(order, kind):
     network = cumprop.random_mlp(9, 3, 2, "gelu", dtype="float64")
     one, other = (
-        signs_of(network, order=order, kind=kind, engine=engine, cov=True)
-        for engine in ("dense", "structured")
+        signs_of(network, order=order, kind=kind, algorithm=algorithm, cov=True)
+        for algorithm in ("dense", "structured")
     )
     for name in ("participation", "nonlinearity", "cancellation", "common"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-7)

@@ -122,6 +122,8 @@ def _estimator(word: str) -> Estimator:
 
 def as_text(report: dict[str, Any]) -> str:
     """The report as people read it: conditions, then sampling and estimators of each shape."""
+    from cumprop.experiments.columns import failed
+
     parts = [_conditions(report)]
     by_shape = groupby(report["estimators"], key=lambda entry: (entry["width"], entry["depth"]))
     for (width, depth), entries in by_shape:
@@ -131,7 +133,8 @@ def as_text(report: dict[str, Any]) -> str:
             f"width {width}, depth {depth}",
             text.table([_rival(rival) for rival in rivals]),
             text.table([_line(entry) for entry in table]),
-            *(f"{e['label']}: {e['status']}" for e in table if e["status"] != "ok"),
+            *(f"{e['label']}: failed: {e['note']}" for e in table if failed(e)),
+            *(f"{e['label']}: {e['status']}" for e in table if e["status"] not in (None, "ok")),
         ]
     if "overhead" in report:
         parts.append(_overhead(report["overhead"]))

@@ -8,17 +8,17 @@ from pathlib import Path
 import click
 
 from cumprop import text
-from cumprop.cli.options import FILE, jobs_option, results_option, scale_option, set_option
+from cumprop.cli.options import FILE, results_option, scale_option, set_option, workers_option
 
 
 @click.command()
 @click.argument("config", type=FILE)
 @results_option
-@jobs_option
+@workers_option
 @scale_option
 @set_option
 def distill(
-    config: Path, results: Path, jobs: int | None, scale: str | None, sets: tuple[str, ...]
+    config: Path, results: Path, workers: int | None, scale: str | None, sets: tuple[str, ...]
 ) -> int:
     """Distil networks without samples.
 
@@ -46,11 +46,11 @@ def distill(
     )
     failed = []
     with tqdm(total=len(planned) - kept, unit="run", disable=kept == len(planned)) as bar:
-        for run, status in runs.run_all(planned, folder, jobs or cores()):
+        for run, reason in runs.run_all(planned, folder, workers or cores()):
             bar.set_postfix_str(run.label, refresh=False)
             bar.update()
-            if status.startswith("failed"):
-                failed.append(f"{run.label}: {status}")
+            if reason is not None:
+                failed.append(f"{run.label}: failed: {reason}")
     for line in failed:
         print(line, file=sys.stderr)
     print(text.table(runs.summary(runs.read(folder))))

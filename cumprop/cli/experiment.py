@@ -46,7 +46,7 @@ def sweep(
     debug: bool,
     configs: tuple[Path, ...],
     results: Path,
-    jobs: int | None,
+    workers: int | None,
     engine: str,
     scheduler: str | None,
     scale: str | None,
@@ -59,7 +59,7 @@ def sweep(
     """Run the experiments CONFIGS.
 
     What is already there, or another experiment has computed, is not computed again. The minutes
-    of --dry-run assume as many free cores as --jobs, and the pace of workers side by side, which
+    of --dry-run assume as many free cores as --workers, and the pace of workers side by side, which
     is measured on this machine in seconds. Exits with 3 if cells failed.
 
     \b
@@ -71,11 +71,11 @@ def sweep(
     from cumprop.sweep.sweep import plan, run_all, shared
 
     load_plugins(plugins)
-    where = place(engine, jobs, scheduler)
+    where = place(engine, workers, scheduler)
     plans = []
     for config in configs:
         one = plan(checked(config, scale, sets), config.stem, None if shard else results)
-        plans.append(one if jobs is None else replace(one, jobs=jobs))
+        plans.append(one if workers is None else replace(one, workers=workers))
     plans = shared(plans)
     if shard is not None:
         plans = [one.shard(*shard) for one in plans]
@@ -90,7 +90,7 @@ def sweep(
             file=sys.stderr,
         )
         for outcome in summary.failed:
-            print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
+            print(outcome, file=sys.stderr)
     failed = any(summary.failed for summary in summaries)
     if shard is not None:
         print(f"when all shards are done: cumprop score {results}", file=sys.stderr)
@@ -188,7 +188,7 @@ def status(directory: Path) -> None:
     print(text.table(rows))
     for one in found:
         for key, reason in sorted(one.failures.items()):
-            print(f"{one.config}/{key}: {reason}")
+            print(f"{one.config}/{key}: failed: {reason}")
 
 
 @click.command()
@@ -239,7 +239,7 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     plans = remaining(asked, results)
     stored = sum(len(one.cells) for one in asked) - sum(len(one.cells) for one in plans)
     if len(plans) == 1:
-        rows = forecast(plans[0], plans[0].jobs or workers)
+        rows = forecast(plans[0], plans[0].workers or workers)
         note = "flops and bytes are of one cell; minutes are of all cells of a line"
     else:
         rows = overview(plans, workers)

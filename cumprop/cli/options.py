@@ -33,9 +33,10 @@ directory_argument = click.argument("directory", type=DIRECTORY, default=Path("r
 results_option = click.option(
     "--results", type=DIRECTORY, default=Path("results"), show_default=True
 )
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(min=1), help="Workers; all cores by default."
-)
+workers_option = click.option(
+    "-j", "--workers", "--jobs", "workers", type=click.IntRange(min=1),
+    help="Processes side by side; all cores by default.",
+)  # fmt: skip
 engine_option = click.option(
     "--engine", type=click.Choice(ENGINES), default="local", show_default=True,
     help="Processes of this machine, a dask cluster, or Slurm job arrays.",
@@ -71,20 +72,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 def run_options(command: F) -> F:
     """Those of a command that computes what a config asks for, on any engine."""
     for option in (
-        set_option, scale_option, scheduler_option, engine_option, jobs_option, results_option,
+        set_option, scale_option, scheduler_option, engine_option, workers_option, results_option,
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-def place(engine: str, jobs: int | None, scheduler: str | None) -> Place:
-    """Where the options say that jobs run."""
+def place(engine: str, workers: int | None, scheduler: str | None) -> Place:
+    """Where the options say that tasks run."""
     from cumprop.results.provenance import cores
     from cumprop.sweep.engines import Place
 
     if scheduler is not None and engine != "dask":
         raise ConfigError(f"--scheduler goes with --engine dask, not {engine}")
-    return Place(engine, jobs or cores(), scheduler)
+    return Place(engine, workers or cores(), scheduler)
 
 
 def load_plugins(plugins: tuple[Path, ...]) -> None:

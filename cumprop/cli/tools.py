@@ -68,7 +68,7 @@ def doctor(results: Path) -> int:
         complaints.append(f"{results} cannot be written; choose another with --results")
     print(f"{'results':<16}{results.resolve()}")
     if memory.free_memory() < 2e9:
-        complaints.append("less than 2 GB of memory are free; keep to --jobs 1 and small widths")
+        complaints.append("less than 2 GB of memory are free; keep to --workers 1 and small widths")
     print("\n" + ("\n".join(complaints) or "all is well"))
     return 1 if complaints else 0
 

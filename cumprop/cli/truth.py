@@ -36,7 +36,7 @@ def extend(
     source: Path,
     n_samples: float,
     results: Path,
-    jobs: int | None,
+    workers: int | None,
     engine: str,
     scheduler: str | None,
     scale: str | None,
@@ -50,7 +50,7 @@ def extend(
     \b
     Example:
       cumprop truth extend configs/relu_w256.yaml --n-samples 1e9
-      cumprop truth extend results/ --n-samples 1e8 --engine slurm --jobs 64
+      cumprop truth extend results/ --n-samples 1e8 --engine slurm --workers 64
     """
     from cumprop.sweep.sweep import sample
 
@@ -65,10 +65,10 @@ def extend(
 
         config = checked(source, scale, sets)
         specs = [*{spec.key: spec for spec in truth_specs(config).values()}.values()]
-    where = place(engine, jobs, scheduler)
+    where = place(engine, workers, scheduler)
     failed = sample(specs, round(n_samples), results, where, debug)
     for outcome in failed:
-        print(f"{outcome.label}: {outcome.status}", file=sys.stderr)
+        print(outcome, file=sys.stderr)
     print(f"scores: cumprop score {results}", file=sys.stderr)
     return 3 if failed else 0
 

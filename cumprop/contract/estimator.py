@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
@@ -119,6 +120,8 @@ class Estimator(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int]
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Names that parameters had before, and those they have now, for the error of the old one."""
 
     def supports(self, network: MLP) -> str | None:
         """Why this network cannot be estimated, with the remedy; None where it can."""

@@ -149,6 +149,10 @@ def build_for(name: str, tolerance: float, shape: Shape, /, **parameters: Any) -
 def _check_names(cls: type[Estimator], parameters: Mapping[str, Any]) -> None:
     valid = [f.name for f in fields(cls)]
     for key in parameters:
+        if key in cls.renamed:
+            raise CumpropError(
+                f"parameter {key!r} of estimator {cls.name} is called {cls.renamed[key]} now"
+            )
         if key not in valid:
             raise CumpropError(
                 f"estimator {cls.name} has no parameter {key!r}; it takes {', '.join(valid)}"

@@ -5,10 +5,19 @@ They are described in results/README.md, which a test compares with them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a column changes its meaning; rows of another version are not read."""
+
+DONE, FAILED = "done", "failed"
+"""Values of the column `outcome`; of what failed, the column `note` says why."""
+
+KIND = b"cumprop_table"
+"""The metadata of a parquet file that say which table it is: a key of `SCHEMAS`."""
 
 SCHEMA = pa.schema(
     [
@@ -26,7 +35,7 @@ SCHEMA = pa.schema(
         ("estimator", pa.string()),
         ("order", pa.int64()),
         ("kind", pa.string()),
-        ("engine", pa.string()),
+        ("algorithm", pa.string()),
         ("metric", pa.string()),
         ("truncation", pa.string()),
         ("tolerance", pa.float64()),
@@ -47,6 +56,8 @@ SCHEMA = pa.schema(
         ("flops_convention", pa.string()),
         ("seconds", pa.float64()),
         ("peak_bytes", pa.int64()),
+        ("outcome", pa.string()),
+        ("note", pa.string()),
         ("status", pa.string()),
         ("cumprop_version", pa.string()),
         ("numpy_version", pa.string()),
@@ -58,7 +69,8 @@ SCHEMA = pa.schema(
         ("workers", pa.int64()),
         ("git_revision", pa.string()),
         ("created", pa.string()),
-    ]
+    ],
+    metadata={KIND: b"cells"},
 )
 
 _PROVENANCE = [*SCHEMA][SCHEMA.get_field_index("cumprop_version") :]
@@ -79,6 +91,7 @@ RUN_SCHEMA = pa.schema(
         ("lr", pa.float64()),
         ("n_steps", pa.int64()),
         ("n_samples", pa.int64()),
+        ("run_version", pa.int64()),
         ("batch", pa.int64()),
         ("step", pa.list_(pa.int64())),
         ("flops", pa.list_(pa.int64())),
@@ -88,8 +101,24 @@ RUN_SCHEMA = pa.schema(
         ("teacher_variance", pa.float64()),
         ("flops_convention", pa.string()),
         ("seconds", pa.float64()),
+        ("outcome", pa.string()),
+        ("note", pa.string()),
         ("status", pa.string()),
         ("torch_version", pa.string()),
         *((field.name, field.type) for field in _PROVENANCE),
-    ]
+    ],
+    metadata={KIND: b"runs"},
 )
+
+SCHEMAS = {schema.metadata[KIND]: schema for schema in (SCHEMA, RUN_SCHEMA)}
+"""The columns of each kind of table."""
+
+
+def failed(row: Mapping[str, Any]) -> bool:
+    """Whether a stored row, or a score, is of what could not be computed."""
+    return bool(row["outcome"] == FAILED)
+
+
+def failure(reason: str) -> dict[str, str]:
+    """The columns of a row that failed, its reason in one line."""
+    return {"outcome": FAILED, "note": " ".join(reason.split())}

@@ -159,7 +159,8 @@ def _entry_problems(entry: Node, name: str, network: Network | None) -> Iterator
     if not isinstance(given, dict) or not isinstance(backend := given.get("name"), str):
         return  # reported with the whole configuration
     try:
-        valid = [f.name for f in fields(get(backend))]
+        cls = get(backend)
+        valid = [f.name for f in fields(cls)]
     except CumpropError as error:
         yield problem(f"{error}{_hint(backend, available())}", "name")
         return
@@ -169,6 +170,8 @@ def _entry_problems(entry: Node, name: str, network: Network | None) -> Iterator
     for key in (key for key in given if key not in EstimatorGrid.model_fields):
         if key not in valid:
             message = f"unknown parameter{_hint(key, valid)}; {backend} takes {', '.join(valid)}"
+            if key in cls.renamed:
+                message = f"is called {cls.renamed[key]} now; write {cls.renamed[key]}"
             alone.append(problem(message, key, key=True))
             continue
         for i, value in enumerate(listed(given[key])):
@@ -214,6 +217,10 @@ def _located(root: Node, error: Any, whole: type[BaseModel]) -> Problem:
         key += f"[{last}]" if isinstance(last, int) else f".{last}"
     node = below or node
     if error["type"] == "extra_forbidden":
+        now = getattr(model, "renamed", {}).get(last)
+        if now is not None:
+            message = f"is called {now} now; write {now}"
+            return Problem(node.key_mark or node.mark, key.lstrip("."), message)
         keys = [*model.model_fields, *(("extends", "scales") if model is whole else ())]
         message = f"unknown key{_hint(last, keys)}; known here: {', '.join(keys)}"
         return Problem(node.key_mark or node.mark, key.lstrip("."), message)

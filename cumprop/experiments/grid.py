@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cumprop.networks import MLP
     from cumprop.sampling import TruthSpec
 
-_COLUMNS = ("order", "kind", "engine", "metric", "truncation", "n_samples", "design")
+_COLUMNS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples", "design")
 """Estimator fields that have a column of their own."""
 
 _TELLING = ("order", "n_samples")

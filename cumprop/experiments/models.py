@@ -6,10 +6,10 @@ These models are the YAML of `configs/`, key by key; `experiments.config` reads 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -112,6 +112,8 @@ Seeds = Annotated[
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Names that keys had before, and those they have now, for the error of the old one."""
 
 
 def _form(value: Any) -> str:
@@ -234,16 +236,17 @@ class EstimatorGrid(BaseModel):
 class Config(_Model):
     """One experiment, as a file of `configs/` declares it.
 
-    Cells predicted to need more than `most_bytes` are left out, unless they are stored. `jobs` are
-    the workers of its cells where none are asked for: 1 where seconds are what is measured.
+    Cells predicted to need more than `most_bytes` are left out, unless they are stored. `workers`
+    are those of its cells where none are asked for: 1 where seconds are what is measured.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"jobs": "workers"}
     network: Network
     truth: Truth
     estimators: Annotated[list[EstimatorGrid], Field(min_length=1)]
     figures: list[str] = Field(default_factory=list)
     most_bytes: Positive | None = None
-    jobs: Positive | None = None
+    workers: Positive | None = None
 
     @field_validator("truth")
     @classmethod

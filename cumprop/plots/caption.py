@@ -61,7 +61,7 @@ def missing(scores: pd.DataFrame) -> str:
     for name, rows in scores.groupby(order.fillna(scores["estimator"])):
         failed = rows[rows["mse"].isna()]
         if len(failed):
-            reason = failed["status"].iloc[0].removeprefix("failed: ")
+            reason = failed["note"].iloc[0]
             sentences.append(
                 f"{name}: {len(failed)} of {len(rows)} runs without a score ({reason})."
             )

@@ -56,8 +56,6 @@ def draw(scores: pd.DataFrame) -> Figure:
 
 def _points(scores: pd.DataFrame) -> pd.DataFrame:
     """Rows with a score and an expected error, and the ends of the true error's interval."""
-    if "expected_error" not in scores:
-        return pd.DataFrame()
     known = scores["mse"].notna() & (scores["expected_error"] > 0)
     points = scores[known]
     low, high = (points[f"noise_{end}"].clip(lower=0) ** 0.5 for end in ("low", "high"))

@@ -13,7 +13,7 @@ from cumprop.plots import style
 from cumprop.plots.caption import words
 from cumprop.results.flop_polynomials import PAPER, Polynomial
 
-_CURVE = ["order", "kind", "engine"]
+_CURVE = ["order", "kind", "algorithm"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Line:
 
     @property
     def fastest(self) -> bool:
-        """Whether no other engine computes the same with a lower power of n."""
+        """Whether no other algorithm computes the same with a lower power of n."""
         return self.structured or self.order < 3
 
     @property
@@ -54,13 +54,13 @@ def lines(scores: pd.DataFrame) -> list[Line]:
     )
     found = []
     for _, rows in scores[plain].groupby(_CURVE):
-        order, kind, engine = rows[_CURVE].iloc[0]
+        order, kind, algorithm = rows[_CURVE].iloc[0]
         counts = {
             (int(n), int(depth)): int(flops)
             for n, depth, flops in rows[["width", "depth", "flops"]].to_numpy()
         }
         polynomial = Polynomial.through(counts, degree=int(order) + 1)
-        structured = engine != "dense" and polynomial.degree <= order and order > 2
+        structured = algorithm != "dense" and polynomial.degree <= order and order > 2
         found.append(Line(int(order), str(kind), structured, polynomial))
     if not found:
         raise CumpropError("no FLOPs of cumulants on ReLU networks; sweep configs/flops.yaml")
@@ -70,7 +70,7 @@ def lines(scores: pd.DataFrame) -> list[Line]:
 def draw(scores: pd.DataFrame) -> Figure:
     """The table of `lines` as a figure; raises CumpropError as it does."""
     found = lines(scores)
-    head = ("estimator", "engine", "FLOPs as executed, leading terms", "the paper's convention")
+    head = ("estimator", "algorithm", "FLOPs as executed, leading terms", "the paper's convention")
     body = [
         (
             line.name,

@@ -18,7 +18,7 @@ from cumprop.results.power_laws import PowerLaw
 LEAST_WIDTHS = 3
 
 _PANEL = ["depth", "readout", "activation", "init", "dtype"]
-_CURVE = ["estimator", "order", "kind", "engine", "metric", "truncation", "design", "variant"]
+_CURVE = ["estimator", "order", "kind", "algorithm", "metric", "truncation", "design", "variant"]
 
 
 def draw(rows: pd.DataFrame) -> Figure:

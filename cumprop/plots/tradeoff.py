@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from cumprop.plots import caption, style
 from cumprop.results.scores import PROBLEM, summary
 
-_USUAL = {"engine": "auto", "metric": "exact", "truncation": "corrected"}
+_USUAL = {"algorithm": "auto", "metric": "exact", "truncation": "corrected"}
 
 Point = dict[str, Any]
 

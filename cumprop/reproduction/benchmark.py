@@ -17,6 +17,7 @@ import numpy as np
 
 from cumprop import files
 from cumprop.contract import Estimator
+from cumprop.experiments.columns import DONE, failure
 from cumprop.flops import CONVENTION
 from cumprop.memory import traced_peak
 from cumprop.networks import MLP, random_mlp
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the JSON file; raised when a key changes its meaning."""
 
 DESIGNS = ("iid", "orthogonal")
 NETWORK_SEED = 0
 
-_COLUMNS = ("order", "kind", "engine", "metric", "truncation", "n_samples", "design")
+_COLUMNS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples", "design")
 
 
 def run(
@@ -111,7 +112,7 @@ def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
     """Median seconds, FLOPs and memory of one estimate, predicted and measured.
 
     The first run traces the memory and warms up; the times are of the runs after it. What cannot
-    run has its reason as `status` and null numbers.
+    run has the outcome "failed", its reason as `note`, and null numbers.
     """
     parameters = asdict(estimator)
     entry: Entry = {
@@ -123,12 +124,13 @@ def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
         **{name: parameters.get(name) for name in _COLUMNS},
         **dict.fromkeys(["seconds", "seconds_low", "seconds_high", "flops", "peak_bytes"]),
         "repeats": 0,
+        **dict.fromkeys(["outcome", "note", "status"]),
     }
     cost = estimator.predict_cost(network.shape)
     entry |= {"flops_predicted": cost.flops, "bytes_predicted": cost.bytes}
     reason = estimator.supports(network)
     if reason is not None:
-        return entry | {"status": f"failed: {reason}"}
+        return entry | failure(reason)
     estimates = []
     peak = traced_peak(lambda: estimates.append(estimator.estimate(network)))
     times = repeated(lambda: estimator.estimate(network), effort)
@@ -140,6 +142,7 @@ def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
         "repeats": len(times),
         "flops": estimates[0].flops.total,
         "peak_bytes": peak,
+        "outcome": DONE,
         "status": estimates[0].status,
     }
 

@@ -24,13 +24,13 @@ ACTIVATIONS = {
 }
 
 
-CHEAPER = "Our engines need fewer FLOPs than the paper's: compare the saving at Table 1's."
+CHEAPER = "Our algorithms need fewer FLOPs than the paper's: compare the saving at Table 1's."
 
 EXACT_AT_ONE = (
     "One hidden layer is exact at every order, so that shallow errors rise faster in L than deep "
     "ones will."
 )
-PRODUCTS = "Our engines spend their time in matrix products, at the speed of those of sampling."
+PRODUCTS = "Our algorithms spend their time in matrix products, at the speed of those of sampling."
 
 
 @dataclass(frozen=True)

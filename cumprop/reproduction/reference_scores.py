@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,14 +60,13 @@ class KnownErrors:
         return None
 
     def of(self, estimator: Estimator, problem: Problem) -> KnownError | None:
-        """The error over most networks; the engine is not looked at, it changes no numbers."""
+        """The error over most networks; the algorithm is not looked at, it changes no numbers."""
         wanted = _telling(asdict(estimator))
-        usual = {field.name: field.default for field in fields(estimator)}  # of older rows
         found = [
             point
             for point in self.points
             if point["estimator"] == estimator.name
-            and _telling(usual | json.loads(point["parameters"])) == wanted
+            and _telling(json.loads(point["parameters"])) == wanted
             and _agree(point, problem)
         ]
         if not found:
@@ -91,7 +90,7 @@ def _records(table: Any) -> list[dict[str, Any]]:
 
 
 def _telling(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parameters.items() if key != "engine"}
+    return {key: value for key, value in parameters.items() if key != "algorithm"}
 
 
 def _agree(row: Mapping[str, Any], problem: Problem) -> bool:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = [
-    "width", "depth", "activation", "estimator", "order", "kind", "engine", "truncation", "design",
-    "tolerance", "n_samples", "n_seeds", "vn_mse", "total_low", "total_high", "resolved",
+    "width", "depth", "activation", "estimator", "order", "kind", "algorithm", "truncation",
+    "design", "tolerance", "n_samples", "n_seeds", "vn_mse", "total_low", "total_high", "resolved",
     "expected_error", "n_unreliable", "flops", "seconds",
 ]  # fmt: skip
 """Columns of `cumprop.results.scores.summary` that a report shows."""

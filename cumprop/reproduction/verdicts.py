@@ -28,7 +28,7 @@ FLAT = 0.3
 TELLING = 1.0
 """An exponent with a half-width from here on cannot tell one order from the next."""
 
-USUAL = {"kind": "basic", "engine": "auto", "metric": "exact", "truncation": "corrected"}
+USUAL = {"kind": "basic", "algorithm": "auto", "metric": "exact", "truncation": "corrected"}
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from secrets import token_hex
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cumprop import files
 from cumprop.errors import CumpropError
+from cumprop.experiments.columns import failed
 from cumprop.results import part_files, store
 
 
@@ -65,7 +65,7 @@ def _parts(
 
 
 def _failed(part: pa.Table) -> bool:
-    return bool(pc.starts_with(part["status"], "failed")[0].as_py())
+    return failed(part.select(["outcome"]).to_pylist()[0])
 
 
 def _delete(part: Path, seen: part_files.Identity | None) -> None:

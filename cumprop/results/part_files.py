@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -18,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cumprop.experiments.columns import RUN_SCHEMA, SCHEMA, SCHEMA_VERSION
+from cumprop.experiments.columns import KIND, SCHEMA_VERSION, SCHEMAS
 
 _DIGEST = b"cumprop_digest"
 Identity = tuple[int, int, int]
 
-_REQUIRED = ("schema_version", "cell_key", "config", "status")
+_REQUIRED = ("schema_version", "cell_key", "config", "outcome")
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Fault:
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """A parquet file with the digest of the table's values in its metadata."""
-    return plain_bytes(table.replace_schema_metadata({_DIGEST: _digest(table)}))
+    """A parquet file with the digest of the table's values beside its kind in the metadata."""
+    metadata = {**(table.schema.metadata or {}), _DIGEST: _digest(table)}
+    return plain_bytes(table.replace_schema_metadata(metadata))
 
 
 def plain_bytes(table: pa.Table) -> bytes:
@@ -48,9 +50,8 @@ def plain_bytes(table: pa.Table) -> bytes:
 
 
 def read(path: Path) -> pa.Table | Fault | None:
-    """The rows in a file, all columns of their schema; None if it is gone.
+    """The rows in a file, of a schema of `experiments.columns`; None if it is gone.
 
-    Any schema of `experiments.columns` is read; columns that an earlier release lacked are null.
     OSError where the operating system does not let it be read: that says nothing about the file.
     """
     try:
@@ -65,7 +66,7 @@ def read(path: Path) -> pa.Table | Fault | None:
         fault = _fault(table)
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
         return Fault("corrupt", f"damaged ({_first_line(error)})")
-    return fault or _complete(table, schema_of(table.schema))
+    return fault or pa.Table.from_arrays(table.columns, schema=schema_of(table.schema))
 
 
 def read_part(path: Path) -> pa.Table | Fault | None:
@@ -116,9 +117,9 @@ def set_aside(path: Path, fault: Fault) -> None:
     print(line, file=sys.stderr)
 
 
-def schema_of(schema: pa.Schema) -> pa.Schema:
-    """The schema of `cumprop.experiments.columns` that a table with these columns has."""
-    return RUN_SCHEMA if "method" in schema.names else SCHEMA
+def schema_of(schema: pa.Schema) -> pa.Schema | None:
+    """The schema of `experiments.columns` of the kind that metadata name; None where none."""
+    return SCHEMAS.get((schema.metadata or {}).get(KIND))
 
 
 def from_row(row: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
@@ -132,23 +133,30 @@ def _first_line(error: Exception) -> str:
 
 
 def _fault(table: pa.Table) -> Fault | None:
-    missing = [name for name in _REQUIRED if name not in table.column_names]
-    if missing:
-        return Fault("foreign", f"no table of cumprop (no {', '.join(missing)})")
+    if "schema_version" not in table.column_names:
+        return Fault("foreign", "no table of cumprop (no schema_version)")
     stored = (table.schema.metadata or {}).get(_DIGEST)
-    if stored is not None and stored != _digest(table):  # what was written before has none
+    if stored is not None and stored != _digest(table):
         return Fault("corrupt", "damaged (its values are not those that were written)")
     versions = set(table["schema_version"].to_pylist())
     if versions != {SCHEMA_VERSION}:
         return _outdated(versions)
     schema = schema_of(table.schema)
-    for column in table.schema:
-        if column.name not in schema.names:
-            return Fault("foreign", f"an unknown column {column.name}")
-        if column.type != schema.field(column.name).type:
-            return Fault("foreign", f"column {column.name} is {column.type}")
+    if schema is None or stored is None:
+        return Fault("foreign", "no table of cumprop (its metadata name no kind and digest)")
+    for found, wanted in zip_longest(_columns(table.schema), _columns(schema)):
+        if found != wanted:  # lists are equal whatever their items are called
+            return Fault("foreign", f"its columns differ: {_words(found)}, not {_words(wanted)}")
     nulls = [name for name in _REQUIRED if table[name].null_count]
     return Fault("foreign", f"{', '.join(nulls)} not given") if nulls else None
+
+
+def _columns(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    return [(column.name, column.type) for column in schema]
+
+
+def _words(column: tuple[str, pa.DataType] | None) -> str:
+    return "none" if column is None else f"{column[0]} ({column[1]})"
 
 
 def _outdated(versions: set[Any]) -> Fault:
@@ -158,14 +166,6 @@ def _outdated(versions: set[Any]) -> Fault:
     if version > SCHEMA_VERSION:
         return Fault(None, f"of schema {version}; a newer cumprop reads it")
     return Fault(f"v{version}", f"of schema {version}, which is read no more")
-
-
-def _complete(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    n, there = table.num_rows, {*table.column_names}
-    columns = [
-        table[field.name] if field.name in there else pa.nulls(n, field.type) for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _digest(table: pa.Table) -> bytes:

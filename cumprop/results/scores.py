@@ -6,7 +6,7 @@ score everything again when a truth has grown (mathematics §7).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
+from cumprop.experiments.columns import failed, failure
 from cumprop.results import store
 from cumprop.results.tail_scores import COLUMNS as BUCKET_COLUMNS
 from cumprop.results.tail_scores import bucket_columns
@@ -30,7 +31,7 @@ PROBLEM = ["config", "width", "depth", "readout", "activation", "init", "dtype"]
 """Columns that say what was estimated; a panel of a figure holds one such problem."""
 
 GROUP = [
-    *PROBLEM, "estimator", "order", "kind", "engine", "metric", "truncation",
+    *PROBLEM, "estimator", "order", "kind", "algorithm", "metric", "truncation",
     "design", "tolerance", "n_samples", "parameters", "truth_design", "flops_convention",
 ]  # fmt: skip
 """Columns equal within a group: one point of a figure, averaged over seeds."""
@@ -113,10 +114,10 @@ def score(results: Path) -> pd.DataFrame:
     (variance per sample of the truth's design in units of the iid one), for tails the columns of
     `results.tail_scores`, null for others, 95% intervals in units of vn_mse, `noise_low` and
     `noise_high` of the row, `total_low` and `total_high` of its group over seeds, and `resolved`
-    (the noise interval is above zero). Failed rows, and rows whose truth is not there, keep the
-    reason in `status` and have null scores. Of an estimator's versions only the newest is scored.
-    Writes `scores.parquet` into each configuration's folder; a folder without rows is read from it.
-    Raises CumpropError where nothing can be scored. Source: mathematics §7.
+    (the noise interval is above zero). Failed rows, and rows whose truth is not there, have outcome
+    "failed", the reason as `note` and null scores. Of an estimator's versions only the newest is
+    scored. Writes `scores.parquet` into each configuration's folder; a folder without rows is read
+    from it. Raises CumpropError where nothing can be scored. Source: mathematics §7.
     """
     tables = [_score_config(folder) for folder in config_folders(Path(results))]
     if not tables:
@@ -146,7 +147,7 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
     point: dict[str, Any] = {
         "n_seeds": len(seeds),
         "n_failed": len(group) - len(scored),
-        "n_unreliable": int(group["status"].map(is_unreliable).sum()),
+        "n_unreliable": sum(map(is_unreliable, scored["status"])),
         "expected_error": _root_mean_square(group),
         "flops": scored["flops"].median(),
         "seconds": scored["seconds"].median(),
@@ -167,8 +168,7 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def _root_mean_square(group: pd.DataFrame) -> float:
-    """Of expected errors; scores of releases before these have no such column."""
-    known = group.get("expected_error", pd.Series(dtype=float)).astype(float).dropna()
+    known = group["expected_error"].astype(float).dropna()
     return float(np.sqrt(np.mean(known**2))) if len(known) else np.nan
 
 
@@ -202,7 +202,7 @@ def _score_config(folder: Path) -> pd.DataFrame:
     rows = rows[rows["estimator_version"] == newest]
     scores = pd.DataFrame(_score_rows(rows, store.truth_folder(folder)))
     if scores["mse"].isna().all():
-        reason = scores["status"].iloc[0].removeprefix("failed: ")
+        reason = scores["note"].iloc[0]
         raise CumpropError(f"{folder}: nothing to score ({reason}); run its sweep again")
     for _, group in scores.groupby(GROUP, dropna=False):
         seeds = by_seed(group)
@@ -216,22 +216,23 @@ def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
     for _, alike in rows.groupby(["truth_key", "readout", "depth"], sort=False):
         key, readout, depth = alike[["truth_key", "readout", "depth"]].iloc[0]
         try:
-            answer, problem = _Answer.of(load(truths, key), readout, depth), None
+            answer, problem = _Answer.of(load(truths, key), readout, depth), {}
         except CumpropError as error:
-            answer, problem = None, f"failed: {error}"
+            answer, problem = None, failure(str(error))
         for row in alike.to_dict("records"):
-            yield _score_row(row, answer, problem or row["status"])
+            yield _score_row({**row, **problem}, answer)
 
 
-def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) -> dict[str, Any]:
+def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
     scored = {name: row[name] for name in _COPIED}
     scored |= {"expected_error": row["expected_error"], "conditions": _conditions(row)}
-    scored |= {"status": status, "truth_n_samples": 0, "n_groups": 0, "resolved": False}
+    scored |= {name: row[name] for name in ("outcome", "note", "status")}
+    scored |= {"truth_n_samples": 0, "n_groups": 0, "resolved": False}
     scored |= dict.fromkeys(BUCKET_COLUMNS)
     scored |= dict.fromkeys(
         ["mse", "mse_se", "variance", "vn_mse", "truth_gain", *_INTERVALS], np.nan
     )
-    if answer is None or status.startswith("failed"):
+    if answer is None or failed(row):
         return scored
     mse, mse_se = mse_between(row["mean"], answer.groups)
     n_groups = answer.groups.shape[1]
@@ -252,7 +253,7 @@ def _score_row(row: dict[Hashable, Any], answer: _Answer | None, status: str) ->
     }
 
 
-def _conditions(row: dict[Hashable, Any]) -> str:
+def _conditions(row: dict[Any, Any]) -> str:
     return f"{row['cpu']}, {row['blas']}, threads {row['threads']}, workers {row['workers']}"
 
 

@@ -24,6 +24,7 @@ from cumprop import files
 from cumprop.errors import CumpropError
 from cumprop.experiments.columns import SCHEMA as SCHEMA
 from cumprop.experiments.columns import SCHEMA_VERSION as SCHEMA_VERSION
+from cumprop.experiments.columns import failed
 from cumprop.results import part_files
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def read_part(path: Path) -> dict[str, Any] | None:
 def read_cell(parts: Path, key: str) -> dict[str, Any] | None:
     """The row of one cell, from its part or from what was compacted; None if there is none."""
     row = read_part(parts / f"{key}.parquet")
-    if row is None or row["status"].startswith("failed"):  # by another sweep, in spite of a result
+    if row is None or failed(row):  # by another sweep, in spite of a result
         row = compacted(parts.parent).row(key) or row
     return row
 
@@ -81,9 +82,9 @@ def schema_of(folder: Path) -> pa.Schema:
     """The columns of a configuration's parts: commands have tables of their own."""
     for path in (folder / COMPACTED, *sorted((folder / "parts").glob("*.parquet"))):
         with suppress(pa.ArrowException, OSError, ValueError):  # damaged or gone
-            found = pq.read_schema(path)
-            if "cell_key" in found.names:
-                return part_files.schema_of(found)
+            found = part_files.schema_of(pq.read_schema(path))
+            if found is not None:
+                return found
     return SCHEMA
 
 
@@ -120,10 +121,9 @@ def merged(parts: Sequence[pa.Table], compacted: pa.Table | None, schema: pa.Sch
     tables = [*([] if compacted is None else [compacted]), *parts]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
     places: dict[str, int] = {}
-    words = zip(table["cell_key"].to_pylist(), table["status"].to_pylist(), strict=True)
-    for place, (key, status) in enumerate(words):
-        if key not in places or not status.startswith("failed"):
-            places[key] = place
+    for place, row in enumerate(table.select(["cell_key", "outcome"]).to_pylist()):
+        if row["cell_key"] not in places or not failed(row):
+            places[row["cell_key"]] = place
     return table.take(pa.array([places[key] for key in sorted(places)], pa.int64()))
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from cumprop.errors import CumpropError
-from cumprop.experiments.distillation_config import VERSION, Run
+from cumprop.experiments.columns import failed
+from cumprop.experiments.distillation_config import Run
 from cumprop.experiments.grid import Cell
 from cumprop.networks import Shape
 from cumprop.results import part_files, store
@@ -48,11 +49,12 @@ def verify(folder: Path) -> tuple[int, list[Problem]]:
     """
     stored = [*_stored(folder)]
     problems = [one for one in stored if isinstance(one, Problem)]
+    is_sweep = store.is_sweep(folder)
     rows = [one for one in stored if not isinstance(one, Problem)]
     truth = cache(partial(_truth, store.truth_folder(folder)))
     for path, row in rows:
-        problems += [Problem(path, reason) for reason in _wrong(row, truth)]
-    problems += _doubles(folder, rows)
+        problems += [Problem(path, reason) for reason in _wrong(row, is_sweep, truth)]
+    problems += _doubles(folder, rows, is_sweep)
     return len({row["cell_key"] for _, row in rows}), problems
 
 
@@ -69,7 +71,7 @@ def _stored(folder: Path) -> Iterator[tuple[Path, Row] | Problem]:
             yield from ((path, row) for row in found.to_pylist())
 
 
-def _doubles(folder: Path, rows: list[tuple[Path, Row]]) -> Iterator[Problem]:
+def _doubles(folder: Path, rows: list[tuple[Path, Row]], is_sweep: bool) -> Iterator[Problem]:
     """Keys that are twice in what was compacted, cells that have two keys.
 
     A part beside the compacted row of its key is none: it is the newer one.
@@ -79,18 +81,17 @@ def _doubles(folder: Path, rows: list[tuple[Path, Row]]) -> Iterator[Problem]:
     for key in (key for key, n in keys.items() if n > 1):
         yield Problem(path, f"{key} is there {keys[key]} times")
     cells = defaultdict[tuple[Any, ...], set[str]](set)
-    for _, row in rows:
-        if "estimator" in row:
-            identity = (*(row[name] for name in store.IDENTITY), row["estimator_version"])
-            cells[identity].add(row["cell_key"])
+    for _, row in rows if is_sweep else ():
+        identity = (*(row[name] for name in store.IDENTITY), row["estimator_version"])
+        cells[identity].add(row["cell_key"])
     for alike in cells.values():
         if len(alike) > 1:
             yield Problem(folder, f"one cell under several keys: {', '.join(sorted(alike))}")
 
 
-def _wrong(row: Row, truth: Callable[[str], Truth | str]) -> Iterator[str]:
+def _wrong(row: Row, is_cell: bool, truth: Callable[[str], Truth | str]) -> Iterator[str]:
     """What is wrong with one row, each in words that name it."""
-    key, is_cell = row["cell_key"], "estimator" in row
+    key = row["cell_key"]
     try:
         own = _cell_key(row) if is_cell else _run_key(row)
     except (TypeError, ValueError, KeyError) as error:
@@ -98,7 +99,7 @@ def _wrong(row: Row, truth: Callable[[str], Truth | str]) -> Iterator[str]:
         return
     if own != key:
         yield f"{key}: its columns are those of {own}"
-    if row["status"].startswith("failed"):
+    if failed(row):
         if row.get("mean") is not None:
             yield f"{key}: failed, and has a result"
         return
@@ -119,10 +120,8 @@ def _init(text: str) -> Any:
 
 
 def _run_key(row: Row) -> str:
-    """That of the version which the row is from; rows do not name it."""
     run = Run(**{f.name: row[f.name] for f in fields(Run)})
-    earlier = map(run.key_of, range(1, VERSION))
-    return row["cell_key"] if row["cell_key"] in earlier else run.key
+    return run.key_of(row["run_version"])
 
 
 def _numbers(row: Row) -> Iterator[str]:

@@ -72,8 +72,13 @@ def write(path: Path, truth: Truth, rest: Truth | None = None) -> None:
     files.write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-def read(path: Path, spec: TruthSpec, start: int = 0, prefix: str = "") -> Truth:
-    """What a file holds of `spec`; nothing where there is none or one of another depth."""
+def read(
+    path: Path, spec: TruthSpec, start: int = 0, prefix: str = "", multiple_of: int = 1
+) -> Truth:
+    """What a file holds of `spec`; nothing where there is none or one of another depth.
+
+    One whose chunks are no multiple of so many is set aside, as one that is damaged.
+    """
     empty = replace(spec.empty, start=start)
     try:
         # zip checks a CRC of every array
@@ -84,6 +89,8 @@ def read(path: Path, spec: TruthSpec, start: int = 0, prefix: str = "") -> Truth
             if described["depth"] != spec.depth or f"{prefix}chunks" not in file:
                 return empty
             chunks = int(file[f"{prefix}chunks"])
+            if chunks % multiple_of:
+                raise ValueError(f"its {chunks} chunks are no whole blocks")
             sums, squares = file[f"{prefix}sums"], file[f"{prefix}squares"]
         if (sums.shape, squares.shape) != (empty.sums.shape, empty.squares.shape):
             raise ValueError("its arrays have the wrong shape")

@@ -6,7 +6,7 @@ truth/<truth_key>/<depth>-<start>.npz      a block that is not merged yet
 A block holds the chunks from its start to the next multiple of `BLOCK`, added up in their order. A
 truth is the sum of its blocks in their order: its numbers, to the last bit, depend on the number of
 chunks, not on who sampled which of them when. The file keeps a last block that is not whole by
-itself. A file of an older version is one sum; the block after it begins where it ends.
+itself.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def _parts(directory: Path, spec: TruthSpec) -> tuple[Truth, Truth | None]:
     path = directory / f"{spec.key}.npz"
     while True:
         version = truth_files.version(path)
-        whole = truth_files.read(path, spec)
+        whole = truth_files.read(path, spec, multiple_of=BLOCK)
         while (block := _begun(directory, spec, whole.end)).end == block_end(whole.end):
             whole = whole.joined(block)
         if truth_files.version(path) == version:  # else blocks were merged and deleted
@@ -272,7 +272,7 @@ def _stored(directory: Path, spec: TruthSpec) -> tuple[int, dict[int, int]]:
     for path in (directory / spec.key).glob(f"{spec.depth}-*.npz"):
         _, start = truth_files.place(path)
         block = truth_files.header(path)
-        if block and (start == end or (start > end and start % BLOCK == 0)):
+        if block and start >= end and start % BLOCK == 0:
             stored[start] = max(stored.get(start, 0), block["chunks"])
     return end, stored
 

@@ -11,21 +11,21 @@ from cumprop.sweep.rates import measured
 from cumprop.sweep.sweep import Plan, shared
 
 
-def forecast(plan: Plan, jobs: int) -> list[dict[str, Any]]:
+def forecast(plan: Plan, workers: int) -> list[dict[str, Any]]:
     """What a sweep takes: one row per estimator, width and depth.
 
     Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
-    `jobs` workers at the pace that `sweep.rates` measures on this machine now; waiting for memory
+    `workers` at the pace that `sweep.rates` measures on this machine now; waiting for memory
     and for other programs comes on top. The truths follow the cells.
     """
-    pace = measured(_dtype([plan]), jobs)
+    pace = measured(_dtype([plan]), workers)
     alike = defaultdict[tuple[str, int, int], list[tuple[int, int | None, float]]](list)
     for cell in plan.cells:
         what = (cell.description, cell.width, cell.depth)
         alike[what].append((cell.flops, cell.bytes, pace.cell_seconds(cell)))
-    for job in plan.truths:
-        what = (f"truth n_samples={job.n_samples}", job.spec.width, job.spec.depth)
-        alike[what].append((job.flops, None, job.flops / pace.sampling))
+    for task in plan.truths:
+        what = (f"truth n_samples={task.n_samples}", task.spec.width, task.spec.depth)
+        alike[what].append((task.flops, None, task.flops / pace.sampling))
     return [
         {
             "what": what,
@@ -34,13 +34,13 @@ def forecast(plan: Plan, jobs: int) -> list[dict[str, Any]]:
             "cells": len(costs),
             "flops": costs[0][0],
             "bytes": costs[0][1],
-            "minutes": sum(seconds for *_, seconds in costs) / jobs / 60,
+            "minutes": sum(seconds for *_, seconds in costs) / workers / 60,
         }
         for (what, width, depth), costs in alike.items()
     ]
 
 
-def overview(plans: Sequence[Plan], jobs: int) -> list[dict[str, Any]]:
+def overview(plans: Sequence[Plan], workers: int) -> list[dict[str, Any]]:
     """What each of several sweeps takes: one row per experiment.
 
     Minutes are those of `forecast`; a truth or cell that several experiments share counts in the
@@ -50,19 +50,19 @@ def overview(plans: Sequence[Plan], jobs: int) -> list[dict[str, Any]]:
     rows = []
     seen = set[tuple[str, int]]()
     for plan in shared(plans):
-        workers = plan.jobs or jobs
-        pace = measured(dtype, workers)
-        own = {c.key: pace.cell_seconds(c) for c in plan.cells if (c.key, workers) not in seen}
-        seen |= {(key, workers) for key in own}
-        sampling = sum(job.flops for job in plan.truths) / measured(dtype, jobs).sampling
+        at_once = plan.workers or workers
+        pace = measured(dtype, at_once)
+        own = {c.key: pace.cell_seconds(c) for c in plan.cells if (c.key, at_once) not in seen}
+        seen |= {(key, at_once) for key in own}
+        sampling = sum(task.flops for task in plan.truths) / measured(dtype, workers).sampling
         rows.append(
             {
                 "experiment": plan.name,
                 "cells": len(plan.cells),
                 "left_out": plan.left_out,
                 "truths": len(plan.truths),
-                "bytes": max((cell.cost.bytes for cell in plan.cells), default=0) * workers,
-                "minutes": (sum(own.values()) / workers + sampling / jobs) / 60,
+                "bytes": max((cell.cost.bytes for cell in plan.cells), default=0) * at_once,
+                "minutes": (sum(own.values()) / at_once + sampling / workers) / 60,
             }
         )
     return rows
@@ -71,5 +71,5 @@ def overview(plans: Sequence[Plan], jobs: int) -> list[dict[str, Any]]:
 def _dtype(plans: Sequence[Plan]) -> str:
     """The number format of the first work there is."""
     cells = (cell.dtype for plan in plans for cell in plan.cells)
-    truths = (job.spec.dtype for plan in plans for job in plan.truths)
+    truths = (task.spec.dtype for plan in plans for task in plan.truths)
     return next(chain(cells, truths), "float32")

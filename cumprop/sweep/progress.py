@@ -13,14 +13,14 @@ from typing import Self
 from cumprop.experiments.grid import Cell
 from cumprop.sampling import chunks_stored
 from cumprop.sweep.engines import Outcome
-from cumprop.sweep.tasks import Job, TruthBlock
+from cumprop.sweep.tasks import Task, TruthBlock
 
 _LAYOUT = "{l_bar}{bar}| {n_fmt}/{total_fmt}FLOP [{elapsed}<{remaining}] {postfix}"
 _SECONDS = 5.0
 
 
 class Progress:
-    """A bar that weighs each job by its predicted FLOPs.
+    """A bar that weighs each task by its predicted FLOPs.
 
     Cells count when they are finished. Blocks of truths may take minutes, so their files are looked
     at every five seconds; workers write them every twenty.
@@ -34,13 +34,13 @@ class Progress:
         for block in blocks:
             self.blocks[block.gap.spec.key][block.gap.start] = block
         self.counted = defaultdict[tuple[str, int], int](int)
-        jobs: list[Job] = [*blocks, *cells]
+        tasks: list[Task] = [*blocks, *cells]
         self.bar = tqdm(
-            total=sum(job.flops for job in jobs),
+            total=sum(task.flops for task in tasks),
             unit_scale=True,
             bar_format=_LAYOUT,
             mininterval=0.1 if sys.stderr.isatty() else 10.0,
-            smoothing=0,  # jobs differ too much for anything but the average speed
+            smoothing=0,  # tasks differ too much for anything but the average speed
         )
         self.lock, self.done = threading.Lock(), threading.Event()
         self.watcher = threading.Thread(target=self._watch, daemon=True)
@@ -63,16 +63,16 @@ class Progress:
         """Print a line above the bar."""
         self.bar.write(line, file=sys.stderr)
 
-    def finish(self, experiment: str, job: Job, outcome: Outcome) -> None:
-        """Count a job that has ended."""
+    def finish(self, experiment: str, task: Task, outcome: Outcome) -> None:
+        """Count a task that has ended."""
         with self.lock:
             self.bar.set_postfix_str(f"{experiment}: {outcome.label}", refresh=False)
-            if isinstance(job, TruthBlock):
-                key, start = job.gap.spec.key, job.gap.start
+            if isinstance(task, TruthBlock):
+                key, start = task.gap.spec.key, task.gap.start
                 del self.blocks[key][start]
-                self.bar.update(job.flops - self.counted[key, start])
+                self.bar.update(task.flops - self.counted[key, start])
             else:
-                self.bar.update(job.flops)
+                self.bar.update(task.flops)
 
     def _watch(self) -> None:
         while not self.done.wait(_SECONDS):

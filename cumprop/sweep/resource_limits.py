@@ -1,4 +1,4 @@
-"""What a job may take of a machine: memory that is free, and no more time than allowed."""
+"""What a task may take of a machine: memory that is free, and no more time than allowed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _GRACE_SECONDS = 2.0
 
 @contextmanager
 def memory(n_bytes: int) -> Iterator[None]:
-    """Hold so much of this machine's memory; waits for it while other jobs hold some.
+    """Hold so much of this machine's memory; waits for it while other tasks hold some.
 
-    Jobs of all engines and sweeps of a user go by this: what those that run are still to allocate
-    fits into what is free. Raises CumpropError with the numbers where no job runs and it does not.
+    Tasks of all engines and sweeps of a user go by this: what those that run are still to allocate
+    fits into what is free. Raises CumpropError with the numbers where no task runs and it does not.
     Cost: some file operations, none below a thousandth of what is free.
     """
     if n_bytes < _NEGLIGIBLE * free_memory():
@@ -56,7 +56,7 @@ def _claim(folder: Path, n_bytes: int) -> TextIO | None:
                 return None
             raise CumpropError(
                 f"needs {n_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-                "use fewer --jobs, a smaller width or a lower order"
+                "use fewer --workers, a smaller width or a lower order"
             )
         claim = (folder / f"{token_hex(8)}.claim").open("w")
         fcntl.flock(claim, fcntl.LOCK_EX)
@@ -82,7 +82,7 @@ def _to_come(path: Path) -> int | None:
 
 
 class TookTooLongError(BaseException):
-    """The time of a job is over; no `except Exception` on the way stops it."""
+    """The time of a task is over; no `except Exception` on the way stops it."""
 
 
 @contextmanager

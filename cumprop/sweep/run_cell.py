@@ -14,6 +14,7 @@ import numpy as np
 from cumprop.contract import Estimate, printing
 from cumprop.contract.probabilities import judged
 from cumprop.errors import CumpropError
+from cumprop.experiments.columns import DONE, failed, failure
 from cumprop.experiments.grid import Cell
 from cumprop.memory import traced_peak, with_resident_peak
 from cumprop.results import store
@@ -36,7 +37,7 @@ def borrow(cell: Cell, parts: Path, workers: int) -> bool:
     """
     now = provenance(1, workers)
     for row in store.rows_of(parts.parent.parent, cell.key):
-        if row["status"].startswith("failed"):
+        if failed(row):
             continue
         if all(row[name] == now[name] for name in CONDITIONS):
             store.write_part(parts, row | {"config": cell.config} | cell.truth_columns)
@@ -50,7 +51,7 @@ def is_stored(cell: Cell, parts: Path) -> bool:
     A row that is to be compared with another truth by now is moved on to it.
     """
     stored = store.read_cell(parts, cell.key)
-    if stored is None or stored["status"].startswith("failed"):
+    if stored is None or failed(stored):
         return False
     if not cell.truth_columns.items() <= stored.items():
         store.write_part(parts, stored | cell.truth_columns)
@@ -70,7 +71,7 @@ def run_cell(
     for a row that another sweep or experiment has stored.
     """
     if is_stored(cell, parts) or borrow(cell, parts, workers):
-        return Outcome(cell.label, "ok", cell.flops)
+        return Outcome(cell.label)
     try:
         with resource_limits.memory(cell.bytes), time_limit or nullcontext():
             measured = _measure(cell)
@@ -79,22 +80,24 @@ def run_cell(
             traceback.print_exc()
         reason = str(error) if isinstance(error, CumpropError) else _described(error)
         return give_up(cell, parts, workers, reason)
-    return _stored(cell, parts, workers, measured)
+    _store(cell, parts, workers, measured)
+    return Outcome(cell.label)
 
 
 def give_up(cell: Cell, parts: Path, workers: int, reason: str) -> Outcome:
     """Store the row of a cell that cannot be computed."""
-    return _stored(cell, parts, workers, {"status": "failed: " + " ".join(reason.split())})
+    why = failure(reason)
+    _store(cell, parts, workers, why)
+    return Outcome(cell.label, why["note"])
 
 
-def _stored(cell: Cell, parts: Path, workers: int, measured: dict[str, Any]) -> Outcome:
+def _store(cell: Cell, parts: Path, workers: int, measured: dict[str, Any]) -> None:
     store.write_part(parts, cell.columns() | measured | provenance(1, workers))
-    return Outcome(cell.label, measured["status"], cell.flops)
 
 
 def _described(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return "out of memory; use fewer --jobs or a smaller width"
+        return "out of memory; use fewer --workers or a smaller width"
     return f"{type(error).__name__}: {error}"
 
 
@@ -134,6 +137,7 @@ def _measure(cell: Cell) -> dict[str, Any]:
             "flops_components": json.dumps(dict(estimate.flops)),
             "seconds": seconds,
             "peak_bytes": peak,
+            "outcome": DONE,
             "status": estimate.status,
         }
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cumprop.experiments.columns import failed
 from cumprop.results import store
 from cumprop.sampling import truth_store
 from cumprop.sweep.rates import measured
@@ -43,7 +44,7 @@ def status(folder: Path) -> Status:
     matrix products here, which is a lower bound. Cost: reading all rows.
     """
     rows = store.read_folder(folder)
-    failures = {r["cell_key"]: r["status"] for r in rows if r["status"].startswith("failed")}
+    failures = {row["cell_key"]: row["note"] for row in rows if failed(row)}
     done = [row for row in rows if row["cell_key"] not in failures]
     planned, work = store.read_plan(folder), store.read_work(folder)
     left = None if planned is None else {*planned} - {row["cell_key"] for row in rows}
@@ -63,11 +64,11 @@ def status(folder: Path) -> Status:
 def _samples(truths: Row, directory: Path) -> tuple[float, float]:
     """FLOPs of the samples asked for, and of those not stored."""
     asked = left = 0.0
-    for key, job in truths.items():
+    for key, task in truths.items():
         spec = truth_store.stored_spec(directory, key)
         stored = 0 if spec is None else truth_store.samples_stored(directory, spec)
-        asked += job["n_samples"] * job["flops_per_sample"]
-        left += max(job["n_samples"] - stored, 0) * job["flops_per_sample"]
+        asked += task["n_samples"] * task["flops_per_sample"]
+        left += max(task["n_samples"] - stored, 0) * task["flops_per_sample"]
     return asked, left
 
 

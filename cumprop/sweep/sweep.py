@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cumprop import files
 from cumprop.errors import CumpropError
+from cumprop.experiments.columns import failed
 from cumprop.experiments.grid import Cell, cells, truth_specs
 from cumprop.experiments.models import Config
 from cumprop.flops import TooLarge, at_most
@@ -22,7 +23,7 @@ from cumprop.sweep import engines
 from cumprop.sweep.engines import Outcome, Place
 from cumprop.sweep.progress import Progress
 from cumprop.sweep.run_cell import is_stored
-from cumprop.sweep.tasks import Job, TruthBlock, TruthJob, Work
+from cumprop.sweep.tasks import Task, TruthBlock, TruthTask, Work
 
 if TYPE_CHECKING:
     from cumprop.sampling import TruthSpec
@@ -38,15 +39,15 @@ _MERGED_AT_ONCE = 16
 class Plan:
     """What a sweep is to compute.
 
-    `jobs` are the workers of its cells where the experiment says; `left_out` cells are too large; a
+    `workers` are those of its cells where the experiment says; `left_out` cells are too large; a
     shard is a part of the `whole`. `stored` are the rows that it was made with, where it looked.
     """
 
     name: str
     cells: list[Cell]
-    truths: list[TruthJob]
+    truths: list[TruthTask]
     figures: list[str] = field(default_factory=list)
-    jobs: int | None = None
+    workers: int | None = None
     left_out: int = 0
     whole: Plan | None = None
     stored: Rows | None = field(default=None, repr=False)
@@ -55,8 +56,8 @@ class Plan:
         """The part `number` of `count` (from 1) that one of several machines takes."""
         cells = sorted(self.cells, key=lambda cell: cell.flops, reverse=True)
         truths = [
-            replace(job, shard=((number - 1 + i) % count, count))
-            for i, job in enumerate(self.truths)
+            replace(task, shard=((number - 1 + i) % count, count))
+            for i, task in enumerate(self.truths)
         ]
         return replace(self, cells=cells[number - 1 :: count], truths=truths, whole=self)
 
@@ -77,13 +78,13 @@ def plan(config: Config, name: str, results: Path | None = None) -> Plan:
     without being asked: shards of one plan, which must be of the same cells, do not look there.
     """
     specs = {spec.key: spec for spec in truth_specs(config).values()}
-    truths = [TruthJob(spec, config.truth.n_samples) for spec in specs.values()]
+    truths = [TruthTask(spec, config.truth.n_samples) for spec in specs.values()]
     stored = None if results is None else _stored(results / name)
     wanted = cells(config, name)
     asked = [cell for cell in wanted if cell.key not in (stored or {})]
     large = set() if config.most_bytes is None else _large(asked, config.most_bytes)
     kept = [cell for cell in wanted if cell.key not in large]
-    return Plan(name, kept, truths, config.figures, config.jobs, len(large), stored=stored)
+    return Plan(name, kept, truths, config.figures, config.workers, len(large), stored=stored)
 
 
 def _large(cells: Sequence[Cell], most: int) -> set[str]:
@@ -104,18 +105,18 @@ def _large(cells: Sequence[Cell], most: int) -> set[str]:
 
 def shared(plans: Sequence[Plan]) -> list[Plan]:
     """The plans with every truth only once, as deep and as large as the most demanding asks."""
-    alike = defaultdict[str, list[TruthJob]](list)
-    for job in (job for one in plans for job in one.truths):
-        alike[job.spec.key].append(job)
+    alike = defaultdict[str, list[TruthTask]](list)
+    for task in (task for one in plans for task in one.truths):
+        alike[task.spec.key].append(task)
     merged = {
-        key: TruthJob(
-            max((job.spec for job in jobs), key=lambda spec: spec.depth),
-            max(job.n_samples for job in jobs),
+        key: TruthTask(
+            max((task.spec for task in tasks), key=lambda spec: spec.depth),
+            max(task.n_samples for task in tasks),
         )
-        for key, jobs in alike.items()
+        for key, tasks in alike.items()
     }
     return [
-        replace(one, truths=[t for job in one.truths if (t := merged.pop(job.spec.key, None))])
+        replace(one, truths=[t for task in one.truths if (t := merged.pop(task.spec.key, None))])
         for one in plans
     ]
 
@@ -126,7 +127,7 @@ def remaining(plans: Sequence[Plan], results: Path) -> list[Plan]:
         replace(
             one,
             cells=_split(one, _rows(one, results))[0],
-            truths=[left for job in one.truths if (left := job.remaining(results)).n_samples],
+            truths=[left for task in one.truths if (left := task.remaining(results)).n_samples],
         )
         for one in plans
     ]
@@ -148,9 +149,9 @@ def run_all(
 ) -> list[Summary]:
     """Compute what is not there yet, each cell a parquet part in `results/<name>/parts`.
 
-    Safe to kill, to repeat and to run twice at once. Every job uses one BLAS thread; as many run at
-    a time as `place` has workers, cells as many as their plan says. Failed cells, also those that
-    take more than `seconds`, become rows with a reason and are tried again by the next run.
+    Safe to kill, to repeat and to run twice at once. Every task uses one BLAS thread; as many run
+    at a time as `place` has workers, cells as many as their plan says. Failed cells, also those
+    that take more than `seconds`, become rows with a reason and are tried again by the next run.
     """
     place = replace(place or Place(), folder=results, apart=seconds is not None)
     work = Work(results.absolute(), tuple(path.absolute() for path in plugins), debug, seconds)
@@ -164,15 +165,16 @@ def run_all(
                 f"{one.name}: {n} cells ({n - len(left)} already there), {len(one.truths)} truths; "
                 f"results go to {results / one.name / 'parts'}"
             )
-            stages: list[tuple[Sequence[Job], int]] = [([*blocks, *left], place.workers)]
-            if one.jobs is not None:
-                stages = [(blocks, place.workers), (left, one.jobs)]
-            failed = dict[str, Outcome]()
-            for jobs, workers in stages:
+            stages: list[tuple[Sequence[Task], int]] = [([*blocks, *left], place.workers)]
+            if one.workers is not None:
+                stages = [(blocks, place.workers), (left, one.workers)]
+            ended_badly = dict[str, tuple[Task, Outcome]]()
+            for tasks, workers in stages:
                 there = replace(place, workers=workers)
-                failed |= _failures(jobs, work, there, one.name, progress)
-            lost = sum(outcome.is_cell for outcome in failed.values())
-            summaries.append(Summary(len(left) - lost, n - len(left), [*failed.values()]))
+                ended_badly |= _failures(tasks, work, there, one.name, progress)
+            lost = sum(isinstance(task, Cell) for task, _ in ended_badly.values())
+            outcomes = [outcome for _, outcome in ended_badly.values()]
+            summaries.append(Summary(len(left) - lost, n - len(left), outcomes))
     return summaries
 
 
@@ -181,42 +183,43 @@ def sample(
 ) -> list[Outcome]:
     """Extend truths below `results` to `n_samples`; what failed, each truth once."""
     work = Work(results.absolute(), debug=debug)
-    blocks = _blocks([TruthJob(spec, n_samples) for spec in specs], results)
+    blocks = _blocks([TruthTask(spec, n_samples) for spec in specs], results)
     place = replace(place, folder=results)
     with Progress(blocks, [], results) as progress:
-        return [*_failures(blocks, work, place, "truth", progress).values()]
+        ended_badly = _failures(blocks, work, place, "truth", progress)
+    return [outcome for _, outcome in ended_badly.values()]
 
 
-def _blocks(truths: Sequence[TruthJob], results: Path) -> list[TruthBlock]:
+def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
     """What is to be sampled for truths, once what others have sampled is merged."""
     blocks = list[TruthBlock]()
-    for job in truths:
+    for task in truths:
         with suppress(OSError):  # which its blocks will report
-            truth_store.merge(results / "truth", job.spec)
-        blocks += job.blocks(results)
+            truth_store.merge(results / "truth", task.spec)
+        blocks += task.blocks(results)
     return blocks
 
 
 def _failures(
-    jobs: Sequence[Job], work: Work, place: Place, name: str, progress: Progress
-) -> dict[str, Outcome]:
-    """Run jobs, long ones first: all workers are busy to the end; what failed, each truth once.
+    tasks: Sequence[Task], work: Work, place: Place, name: str, progress: Progress
+) -> dict[str, tuple[Task, Outcome]]:
+    """Run tasks, long ones first: all workers are busy to the end; what failed, by its label.
 
     The blocks of a truth are merged when all are sampled, and some at a time before.
     """
-    ordered = sorted(jobs, key=lambda job: job.flops, reverse=True)
-    left = Counter(job.gap.spec.key for job in jobs if isinstance(job, TruthBlock))
-    failed = dict[str, Outcome]()
-    for job, outcome in engines.outcomes(ordered, work, place, work.give_up):
-        progress.finish(name, job, outcome)
+    ordered = sorted(tasks, key=lambda task: task.flops, reverse=True)
+    left = Counter(task.gap.spec.key for task in tasks if isinstance(task, TruthBlock))
+    found = dict[str, tuple[Task, Outcome]]()
+    for task, outcome in engines.outcomes(ordered, work, place, work.give_up):
+        progress.finish(name, task, outcome)
         if outcome.failed:
-            failed.setdefault(outcome.label, outcome)
-        if isinstance(job, TruthBlock):
-            key = job.gap.spec.key
+            found.setdefault(outcome.label, (task, outcome))
+        if isinstance(task, TruthBlock):
+            key = task.gap.spec.key
             left[key] -= 1
             if left[key] % _MERGED_AT_ONCE == 0 and not outcome.failed:
-                truth_store.merge(work.results / "truth", job.gap.spec)
-    return failed
+                truth_store.merge(work.results / "truth", task.gap.spec)
+    return found
 
 
 def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
@@ -238,11 +241,11 @@ def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
 def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
     """What a plan asks for, as `sweep.status` reads it; FLOPs are predicted where not known."""
     return {
-        "workers": plan.jobs or workers,
+        "workers": plan.workers or workers,
         "flops": {cell.key: known.get(cell.key) or cell.flops for cell in plan.cells},
         "truths": {
-            job.spec.key: {"n_samples": job.n_samples, "flops_per_sample": job.flops_of(1)}
-            for job in plan.truths
+            task.spec.key: {"n_samples": task.n_samples, "flops_per_sample": task.flops_of(1)}
+            for task in plan.truths
         },
     }
 
@@ -255,9 +258,9 @@ def _rows(plan: Plan, results: Path) -> Rows:
 def _stored(folder: Path) -> Rows:
     if not store.is_sweep(folder):
         raise CumpropError(f"{folder} holds results of another command; rename the config")
-    columns = ["cell_key", "status", "truth_key", "truth_design", "truth_n_samples"]
+    columns = ["cell_key", "outcome", "truth_key", "truth_design", "truth_n_samples"]
     rows = store.read_table(folder).select(columns).to_pylist()
-    return {row["cell_key"]: row for row in rows if not row["status"].startswith("failed")}
+    return {row["cell_key"]: row for row in rows if not failed(row)}
 
 
 def _split(plan: Plan, rows: Rows) -> tuple[list[Cell], list[Cell]]:

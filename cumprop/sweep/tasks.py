@@ -1,4 +1,4 @@
-"""Jobs: cells and blocks of truths, run alike in whatever process an engine has for them."""
+"""Tasks: cells and blocks of truths, run alike in whatever process an engine has for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TruthJob:
+class TruthTask:
     """The sampling that one network is compared with.
 
     Of a `shard` (i, n) it is the blocks whose number is i modulo n.
@@ -48,7 +48,7 @@ class TruthJob:
         """Those of so many samples."""
         return n_samples * self.spec.passes * forward_flops(self.spec.width, self.spec.depth)
 
-    def remaining(self, results: Path) -> TruthJob:
+    def remaining(self, results: Path) -> TruthTask:
         """What is still to be sampled, in whole chunks."""
         from cumprop.sampling import missing_chunks
 
@@ -56,7 +56,7 @@ class TruthJob:
         return replace(self, n_samples=chunks * self.spec.chunk_samples)
 
     def blocks(self, results: Path) -> list[TruthBlock]:
-        """The jobs that sample what is not stored yet."""
+        """The tasks that sample what is not stored yet."""
         from cumprop.sampling import gaps
 
         found = gaps(results / "truth", self.spec, self.n_samples, self.shard)
@@ -71,7 +71,7 @@ class TruthBlock:
 
     @property
     def label(self) -> str:
-        return TruthJob(self.gap.spec, 0).label
+        return TruthTask(self.gap.spec, 0).label
 
     @property
     def flops(self) -> int:
@@ -80,19 +80,19 @@ class TruthBlock:
     def flops_of(self, chunks: int) -> int:
         """FLOPs of the first so many chunks of the block, but for what was there before."""
         spec, new = self.gap.spec, max(min(chunks, self.gap.chunks) - self.gap.stored, 0)
-        return TruthJob(spec, new * spec.chunk_samples).flops
+        return TruthTask(spec, new * spec.chunk_samples).flops
 
     @property
     def bytes(self) -> int:
         return self.gap.spec.bytes
 
 
-Job = Cell | TruthBlock
+Task = Cell | TruthBlock
 
 
 @dataclass(frozen=True)
 class Work:
-    """How jobs are run; called in the process that runs one.
+    """How tasks are run; called in the process that runs one.
 
     `seconds` is the time limit of a cell, `token` tells one run of sweeps from all others.
     """
@@ -103,27 +103,27 @@ class Work:
     seconds: float | None = None
     token: str = field(default_factory=lambda: token_hex(4))
 
-    def __call__(self, job: Job, workers: int) -> Outcome:
-        """Run a job on one BLAS thread, one of `workers` side by side; what fails is an outcome."""
+    def __call__(self, task: Task, workers: int) -> Outcome:
+        """Run a task on one BLAS thread, one of `workers` side by side; a failure is an outcome."""
         for plugin in self.plugins:
             load_plugin(plugin)
         with _libraries(len(sys.modules)).limit(limits=1):
-            if isinstance(job, TruthBlock):
-                return self._sample(job)
-            if self._stuck(job).exists():  # and has ended its worker
-                return Outcome(job.label, f"failed: {took_too_long(self.seconds or 0)}", job.flops)
-            limit = resource_limits.time_limit(self.seconds, lambda: self._leave(job, workers))
-            return run_cell.run_cell(job, self.parts(job), workers, self.debug, limit)
+            if isinstance(task, TruthBlock):
+                return self._sample(task)
+            if self._stuck(task).exists():  # and has ended its worker
+                return Outcome(task.label, took_too_long(self.seconds or 0))
+            limit = resource_limits.time_limit(self.seconds, lambda: self._leave(task, workers))
+            return run_cell.run_cell(task, self.parts(task), workers, self.debug, limit)
 
     def parts(self, cell: Cell) -> Path:
         """Where the row of a cell is stored."""
         return self.results / cell.config / "parts"
 
-    def give_up(self, job: Job, workers: int, reason: str) -> Outcome:
-        """The outcome of a job that cannot be run; that of a cell is stored."""
-        if isinstance(job, Cell):
-            return run_cell.give_up(job, self.parts(job), workers, reason)
-        return Outcome(job.label, f"failed: {reason}", job.flops, is_cell=False)
+    def give_up(self, task: Task, workers: int, reason: str) -> Outcome:
+        """The outcome of a task that cannot be run; that of a cell is stored."""
+        if isinstance(task, Cell):
+            return run_cell.give_up(task, self.parts(task), workers, reason)
+        return Outcome(task.label, reason)
 
     def _stuck(self, cell: Cell) -> Path:
         return self.parts(cell) / f".{cell.key}.{self.token}.tmp"
@@ -134,17 +134,17 @@ class Work:
         self._stuck(cell).touch()
         os._exit(1)
 
-    def _sample(self, job: TruthBlock) -> Outcome:
+    def _sample(self, task: TruthBlock) -> Outcome:
         from cumprop.sampling import sample
 
         try:
-            with resource_limits.memory(job.bytes):
-                sample(self.results / "truth", job.gap)
+            with resource_limits.memory(task.bytes):
+                sample(self.results / "truth", task.gap)
         except Exception as error:
             if self.debug:
                 traceback.print_exc()
-            return Outcome(job.label, f"failed: {error}", job.flops, is_cell=False)
-        return Outcome(job.label, "ok", job.flops, is_cell=False)
+            return Outcome(task.label, str(error))
+        return Outcome(task.label)
 
 
 @lru_cache(maxsize=1)

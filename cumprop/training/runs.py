@@ -17,8 +17,8 @@ import numpy as np
 
 from cumprop import files, streams
 from cumprop.errors import CumpropError
-from cumprop.experiments.columns import RUN_SCHEMA
-from cumprop.experiments.distillation_config import Run
+from cumprop.experiments.columns import DONE, RUN_SCHEMA, failed, failure
+from cumprop.experiments.distillation_config import VERSION, Run
 from cumprop.flops import CONVENTION
 from cumprop.networks import random_mlp
 from cumprop.results import store
@@ -38,8 +38,10 @@ FIGURES = ("loss_vs_flops",)
 """What draws runs, and nothing else does."""
 
 
-def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tuple[Run, str]]:
-    """Compute the runs that `folder` does not hold yet; yields each with its status as it ends.
+def run_all(
+    planned: Sequence[Run], folder: Path, workers: int = 1
+) -> Iterator[tuple[Run, str | None]]:
+    """Compute the runs that `folder` does not hold yet; each as it ends, with why it failed.
 
     Safe to kill and to repeat: a run that was interrupted leaves nothing and is run again.
     """
@@ -50,17 +52,17 @@ def run_all(planned: Sequence[Run], folder: Path, jobs: int = 1) -> Iterator[tup
     files.remove_leftovers(parts)
     store.write_plan(folder, (run.key for run in planned), FIGURES)
     left = [run for run in planned if not is_stored(run, parts)]
-    pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    yield from pool(delayed(_run)(run, parts, jobs) for run in left)
+    pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+    yield from pool(delayed(_run)(run, parts, workers) for run in left)
 
 
 def is_stored(run: Run, parts: Path) -> bool:
     """Whether the row of a run is there, and no failed one."""
     row = store.read_cell(parts, run.key)
-    return row is not None and not row["status"].startswith("failed")
+    return row is not None and not failed(row)
 
 
-def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str]:
+def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str | None]:
     """Compute a run and store its row; what cannot be computed becomes a failed row."""
     import torch
 
@@ -71,20 +73,21 @@ def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str]:
     torch.set_num_threads(1)
     start = time.perf_counter()
     try:
-        measured = trajectory(run)
+        measured = {"outcome": DONE, **trajectory(run)}
     except CumpropError as error:
-        measured = {"status": f"failed: {error}"}
+        measured = {**failure(str(error))}
     finally:
         torch.set_num_threads(threads)
     about = {
         "cell_key": run.key,
+        "run_version": VERSION,
         "flops_convention": CONVENTION,
         "seconds": time.perf_counter() - start,
         "torch_version": version("torch"),
     }
     row = asdict(run) | measured | about | provenance(1, workers)
     store.write_part(parts, row, RUN_SCHEMA)
-    return run, str(measured["status"])
+    return run, measured.get("note")
 
 
 def trajectory(run: Run) -> dict[str, Any]:
@@ -156,7 +159,7 @@ def read(folder: Path) -> list[Row]:
     rows: list[Row] = [
         row
         for row in store.read_folder(folder)
-        if not row["status"].startswith("failed") and (plan is None or row["cell_key"] in plan)
+        if not failed(row) and (plan is None or row["cell_key"] in plan)
     ]
     if not rows:
         raise CumpropError(f"{folder}: no finished runs; run `cumprop distill CONFIG` again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from math import log
@@ -16,24 +17,24 @@ from cumprop.flops import counting, metering, plain
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
-from . import augmented3, dense, structured2, structured3, structured4, tree
+from . import augmented3, dense, order2, order3, order4, tree
 from .births import Window
-from .engine import Propagated
 from .kinds import KINDS, TRUNCATIONS, Scheme
+from .propagation import Propagated
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
 
 METRICS = ("exact", "average")
-ENGINES = ("auto", "dense", "structured")
-CHOICES = {"kind": KINDS, "metric": METRICS, "truncation": TRUNCATIONS, "engine": ENGINES}
+ALGORITHMS = ("auto", "dense", "structured")
+CHOICES = {"kind": KINDS, "metric": METRICS, "truncation": TRUNCATIONS, "algorithm": ALGORITHMS}
 MANY_BYTES = 1000
-"""No engine takes more than so many bytes per n^order; below, memory need not be predicted."""
+"""No algorithm takes more than so many bytes per n^order; below, memory need not be predicted."""
 STRUCTURED = {
-    (2, "basic"): structured2.run,
-    (3, "basic"): structured3.run,
+    (2, "basic"): order2.run,
+    (3, "basic"): order3.run,
     (3, "augmented_factorised"): augmented3.run,
-    (4, "basic"): structured4.run,
+    (4, "basic"): order4.run,
 }
 AUTO_WINDOWS = (8, (3, 6))
 """Deeper than this, `window: auto` is this window and response window (docs/tree.md)."""
@@ -50,8 +51,8 @@ class Cumulant(Estimator):
     """Cumulant propagation of order K (mathematics §3): error ~ n^-K at width n.
 
     `kind` is what is tracked beside κ_1..κ_K, `truncation` which diagrams are kept, `metric`
-    whether radial parts use W Wᵀ or its design value (needs `MLP.init_scale`), `engine` the way to
-    the numbers: `dense` (all) or `structured` (orders 2 to 4 basic, order 3
+    whether radial parts use W Wᵀ or its design value (needs `MLP.init_scale`), `algorithm` the way
+    to the numbers: `dense` (all) or `structured` (orders 2 to 4 basic, order 3
     augmented_factorised), `auto` the cheaper one.
     Order 3, kind `tree` comes to 2.5 times the error of order 4 at n³ (docs/tree.md). `edgeworth`
     adds terms of κ_3² (None: for trees only; order 4 may have them); `mixed` keeps a small dear
@@ -67,11 +68,12 @@ class Cumulant(Estimator):
     """
 
     version: ClassVar[int] = 1
+    renamed: ClassVar[Mapping[str, str]] = {"engine": "algorithm"}
     order: int = 3
     kind: str = "basic"
     metric: str = "exact"
     truncation: str = "corrected"
-    engine: str = "auto"
+    algorithm: str = "auto"
     edgeworth: bool | None = None
     mixed: bool = True
     window: int | Literal["auto"] | None = None
@@ -85,9 +87,10 @@ class Cumulant(Estimator):
                 raise CumpropError(
                     f"{field} {getattr(self, field)!r}: choose one of {', '.join(choices)}"
                 )
-        if self.engine != "auto" and self.engine not in self._engines:
+        if self.algorithm != "auto" and self.algorithm not in self._algorithms:
             raise CumpropError(
-                f"engine {self.engine} has no order {self.order} {self.kind}: use engine auto"
+                f"algorithm {self.algorithm} has no order {self.order} {self.kind}: "
+                "use algorithm auto"
             )
         if self.kind == "tree":
             self._check_tree()
@@ -156,7 +159,7 @@ class Cumulant(Estimator):
         if self.kind == "tree":
             window = Window(*self._windows(network.depth), self.mixed)
             return tree.run(network, self.scheme, self.metric, cov, window)
-        if self.engine == "dense" or "structured" not in self._engines:
+        if self.algorithm == "dense" or "structured" not in self._algorithms:
             return dense.run(network, self.scheme, self.metric, cov)
         return STRUCTURED[self.order, self.kind](network, self.scheme, self.metric, cov)
 
@@ -167,7 +170,7 @@ class Cumulant(Estimator):
         return windows if depth > deepest else (None, None)
 
     @property
-    def _engines(self) -> tuple[str, ...]:
+    def _algorithms(self) -> tuple[str, ...]:
         """Those that have this order and kind."""
         if self.kind == "tree":
             return ("structured",)
@@ -176,7 +179,7 @@ class Cumulant(Estimator):
 
     @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
-        """By running the engine on arrays without numbers; quadrature is taken as converged."""
+        """By running the algorithm on arrays without numbers; quadrature is taken as converged."""
         with metering() as memory:
             flops = self.estimate(phantom_network(shape)).flops.total
         return Cost(flops, memory.peak, memory.work)
@@ -196,7 +199,7 @@ class Cumulant(Estimator):
 
 
 def _notes(found: Propagated) -> list[str]:
-    """Reasons not to believe what an engine found."""
+    """Reasons not to believe what an algorithm found."""
     notes = []
     if found.negative:
         notes.append(f"the variances of {found.negative} neurons came out negative: taken as 0")

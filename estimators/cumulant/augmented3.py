@@ -5,7 +5,7 @@ The diagrams this kind keeps are those with O(n)-rank forms (§4.3), so κ_3 rem
     κ_3 = Sym Σ_r [3 P_r ⊗ U_r ⊗ Y_r + D_r ⊗ P_r ⊗ P_r],
 
 to which every layer adds four families: its chains, and three ways to hang the slice (2,1,1) of
-Sym(A ⊗ M) on its neurons. The numbers are those of the dense engine. Cost: about 30 products of
+Sym(A ⊗ M) on its neurons. The numbers are those of the dense algorithm. Cost: about 30 products of
 n×n per earlier layer and layer.
 """
 
@@ -23,9 +23,9 @@ from cumprop.networks import MLP
 
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
-from .engine import KnownSlices, Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .legs import Legs
+from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import (
     DiagonalMetric,

@@ -1,6 +1,7 @@
-"""The dense engine: every tracked cumulant as a full tensor, any order, kind and activation.
+"""The dense algorithm: every tracked cumulant as a full tensor, any order, kind and activation.
 
-This is the definition of the method (mathematics §3) in code; faster engines give the same numbers.
+This is the definition of the method (mathematics §3) in code; faster algorithms give the same
+numbers.
 Cost: 2 d n^(d+1) FLOPs per layer for κ_d, d = order, and n^order numbers of memory.
 """
 
@@ -23,9 +24,9 @@ from .diagrams import (
     partitions,
     support,
 )
-from .engine import Propagated, metric_scales
 from .evidence import Evidence
 from .kinds import Scheme
+from .propagation import Propagated, metric_scales
 from .standardised import (
     AffineMap,
     Coefficients,

@@ -22,7 +22,7 @@ FEW_DIRECTIONS = 10.0
 
 
 class Evidence:
-    """Gathers signs; X̂, Ẑ and w(k,p) are those of `engine.propagate`.
+    """Gathers signs; X̂, Ẑ and w(k,p) are those of `propagation.propagate`.
 
     `leading` says that cumulants beyond the second are left out, so that their effect is computed
     here, from the κ_3 of each layer's own nonlinearity: with A = W diag(w1) C°, the w's of the

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from .dense import PowerCumulants, evaluate, slice_of_x
 from .diagrams import Block
-from .engine import KnownSlices
 from .kinds import Scheme
+from .propagation import KnownSlices
 from .standardised import Coefficients
 from .symmetric_tensors import Slices, lookup, zero_coincidences
 

@@ -20,10 +20,10 @@ from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .births import Birth, Read, Window, contraction, read_births
-from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
 from .legs import Legs
 from .pairs import SlicesOfX
+from .propagation import Propagated, metric_scales, propagate
 from .quartic import Quartic, Reading
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import (

@@ -1,4 +1,4 @@
-"""FLOPs, memory and agreement of the engines at full size."""
+"""FLOPs, memory and agreement of the algorithms at full size."""
 
 import time
 
@@ -22,8 +22,8 @@ def shape(width, depth=4):
 def test_structured_order_three_is_dense_at_width_256(record, kind, limit):
     network = cumprop.random_mlp(256, 4, 0, dtype="float64")
     dense, structured = (
-        Cumulant(3, kind, engine=engine).estimate(network).mean
-        for engine in ("dense", "structured")
+        Cumulant(3, kind, algorithm=algorithm).estimate(network).mean
+        for algorithm in ("dense", "structured")
     )
     error = np.abs(dense - structured).max() / np.abs(dense).max()
     record(f"structured = dense, order 3 {kind}, n=256, L=4, float64", f"{error:.0e}",

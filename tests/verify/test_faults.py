@@ -64,21 +64,21 @@ def survives(tmp_path, undisturbed, record):
     return survives
 
 
-@pytest.mark.parametrize(("jobs", "seeds"), [(1, SEEDS), (2, 6)])
-def test_kill_9_of_the_parent(survives, jobs, seeds):
+@pytest.mark.parametrize(("workers", "seeds"), [(1, SEEDS), (2, 6)])
+def test_kill_9_of_the_parent(survives, workers, seeds):
     def disturb(sweep, rng):
-        process = sweep.start(jobs=jobs, seconds=SECONDS)
+        process = sweep.start(workers=workers, seconds=SECONDS)
         sweep.wait_for(rng.randrange(CELLS), process)
         time.sleep(rng.uniform(0, SECONDS))
         harness.kill(process, "parent", rng)
         process.communicate()  # the pipes close when the last worker has ended
 
-    survives(f"kill -9 of the parent, {jobs} jobs", disturb, seeds)
+    survives(f"kill -9 of the parent, {workers} workers", disturb, seeds)
 
 
 def test_kill_9_of_a_worker(survives):
     def disturb(sweep, rng):
-        process = sweep.start(jobs=2, seconds=SECONDS)
+        process = sweep.start(workers=2, seconds=SECONDS)
         sweep.wait_for(1 + rng.randrange(CELLS // 2), process)
         harness.kill(process, "worker", rng)
         said = harness.ended(process)
@@ -124,7 +124,7 @@ def test_kill_9_of_a_dask_worker(survives, tmp_path):
 
 def test_ctrl_c(survives):
     def disturb(sweep, rng):
-        process = sweep.start(jobs=1, seconds=SECONDS)
+        process = sweep.start(workers=1, seconds=SECONDS)
         sweep.wait_for(1 + rng.randrange(CELLS - 2), process)
         os.killpg(process.pid, signal.SIGINT)
         assert "what is finished is kept" in harness.ended(process)
@@ -241,7 +241,7 @@ def test_soak(tmp_path, record, undisturbed):
     rng, n = random.Random(0), 2000
     sweep = harness.Sweep(tmp_path, n)
     start, kills = time.monotonic(), {"parent": 0, "worker": 0, "compact": 0}
-    process = sweep.start(jobs=2)
+    process = sweep.start(workers=2)
     while sum(kills.values()) < 15:
         sweep.wait_for(sweep.n_stored() + rng.randrange(20, 150), process)
         if process.poll() is not None:
@@ -258,7 +258,7 @@ def test_soak(tmp_path, record, undisturbed):
             kills["compact"] += compaction.poll() is None
             compaction.kill()
             compaction.communicate()
-        process = sweep.start(jobs=2)
+        process = sweep.start(workers=2)
     harness.ended(process)
     sweep.finish()
     minutes = (time.monotonic() - start) / 60

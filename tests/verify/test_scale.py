@@ -55,10 +55,10 @@ def test_lost_workers(record, tmp_path, engine, module):
     config["estimators"].append({"name": "killer", "value": [0, 1, 2]})
     config["network"]["seeds"] = 1
     sweep.config.write_text(json.dumps(config))
-    process = sweep.start("--engine", engine, "--plugin", plugin, jobs=2)
+    process = sweep.start("--engine", engine, "--plugin", plugin, workers=2)
     said = harness.ended(process, timeout=500)
     table = harness.store.read_rows(sweep.results)
-    failed = table[table["status"].str.startswith("failed")]
+    failed = table[table["outcome"] == "failed"]
     n = len(table)
     record(
         f"engine {engine}: 2 cells that kill their worker once, 1 that always does, 3 others",
@@ -73,7 +73,7 @@ def test_ctrl_c(record, tmp_path, engine, module):
     """Exit code 130, no traceback of any process, and none left."""
     pytest.importorskip(module)
     sweep = harness.Sweep(tmp_path, 8)
-    process = sweep.start("--engine", engine, jobs=2, seconds=3)
+    process = sweep.start("--engine", engine, workers=2, seconds=3)
     sweep.wait_for(1, process, timeout=120)
     os.killpg(process.pid, signal.SIGINT)
     said = harness.ended(process)  # the pipes close when the last process has ended
@@ -104,7 +104,7 @@ def test_truth_extended_and_killed(record, tmp_path):
         return samples_stored(tmp_path / "truth", spec) / wanted
 
     words = [sys.executable, harness.ROOT / "cli.py", "truth", "extend", path]
-    words += ["--results", tmp_path, "--jobs", 2, "--n-samples", wanted]
+    words += ["--results", tmp_path, "--workers", 2, "--n-samples", wanted]
     for _ in range(5):
         process, before = harness.started(words), share()
         while share() == before:  # until a block more is there

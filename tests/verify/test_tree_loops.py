@@ -7,7 +7,7 @@ import pytest
 from trees import as_it_is
 
 import cumprop
-from cumprop.estimators.cumulant import structured4, tree
+from cumprop.estimators.cumulant import order4, tree
 from cumprop.estimators.cumulant.births import Window, total
 from cumprop.estimators.cumulant.kinds import Scheme
 from cumprop.estimators.cumulant.legs import Legs
@@ -109,7 +109,7 @@ def test_loops_are_what_order_four_has_beyond_trees(record):
     for seed in SEEDS:
         network = cumprop.random_mlp(96, 4, seed, dtype="float64")
         trees = cumprop.estimate(network, "cumulant", order=3, kind="tree").mean
-        four = structured4.run(network, FourWithPairs(4), "exact", False).mean
+        four = order4.run(network, FourWithPairs(4), "exact", False).mean
         left.append(np.sum((four - with_loops(network)) ** 2))
         apart.append(np.sum((four - trees) ** 2))
     ratio = np.sum(left) / np.sum(apart)

@@ -1,8 +1,8 @@
-"""Engines: where the jobs of a sweep run, chosen by name; one file each.
+"""Engines: where the tasks of a sweep run, chosen by name; one file each.
 
-An engine is a generator `outcomes(jobs, run, place)`. It calls `run(job, workers)` for every job
-somewhere, `workers` of them side by side, and yields each job with its outcome as it ends, or with
-`Lost` where its worker died. Jobs, `run` and outcomes are small and plain, so that any process can
+An engine is a generator `outcomes(tasks, run, place)`. It calls `run(task, workers)` for every task
+somewhere, `workers` of them side by side, and yields each task with its outcome as it ends, or with
+`Lost` where its worker died. Tasks, `run` and outcomes are small and plain, so that any process can
 take them; results go into the shared folder, not through the engine.
 """
 
@@ -20,11 +20,11 @@ ENGINES = ("local", "dask", "slurm")
 """The names; each is a module of this package, and an extra where it needs one."""
 
 RETRIES = 3
-"""How often a job is run again that lost its worker."""
+"""How often a task is run again that lost its worker."""
 
 
-class Job(Protocol):
-    """What an engine knows of a job: its words, and what it is predicted to take."""
+class Task(Protocol):
+    """What an engine knows of a task: its words, and what it is predicted to take."""
 
     @property
     def label(self) -> str: ...
@@ -36,35 +36,36 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job of a sweep ended: "ok", a note or "failed: reason"."""
+    """How a task of a sweep ended; `reason` says why it failed, None that it did not."""
 
     label: str
-    status: str
-    flops: int
-    is_cell: bool = True
+    reason: str | None = None
 
     @property
     def failed(self) -> bool:
-        return self.status.startswith("failed")
+        return self.reason is not None
+
+    def __str__(self) -> str:
+        return f"{self.label}: failed: {self.reason}" if self.failed else f"{self.label}: done"
 
 
-J = TypeVar("J", bound=Job)
-Run = Callable[[J, int], Outcome]
+T = TypeVar("T", bound=Task)
+Run = Callable[[T, int], Outcome]
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A job's worker has died; `reason` says how."""
+    """A task's worker has died; `reason` says how."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where jobs run: an engine, `workers` side by side, and a `folder` for an engine's own files.
+    """Where tasks run: an engine, `workers` side by side, and a `folder` for an engine's own files.
 
-    `scheduler` is the address of a dask scheduler. In an `apart` place no job runs in this process.
-    Jobs of an `alone` place may kill their worker: none is to take another with it.
+    `scheduler` is the address of a dask scheduler. In an `apart` place no task runs in this
+    process. Tasks of an `alone` place may kill their worker: none is to take another with it.
     """
 
     engine: str = "local"
@@ -76,40 +77,40 @@ class Place:
 
 
 def outcomes(
-    jobs: Sequence[J], run: Run[J], place: Place, give_up: Callable[[J, int, str], Outcome]
-) -> Iterator[tuple[J, Outcome]]:
-    """All jobs and their outcomes as they end.
+    tasks: Sequence[T], run: Run[T], place: Place, give_up: Callable[[T, int, str], Outcome]
+) -> Iterator[tuple[T, Outcome]]:
+    """All tasks and their outcomes as they end.
 
-    A job whose worker dies is run again, alone, three times; then `give_up(job, workers, reason)`
+    A task whose worker dies is run again, alone, three times; then `give_up(task, workers, reason)`
     makes its outcome. Raises ConfigError where the engine is unknown or its packages are missing.
     """
     engine = _engine(place.engine)
-    left, lost = list(jobs), list[tuple[J, Lost]]()
+    left, lost = list(tasks), list[tuple[T, Lost]]()
     for attempt in range(1 + RETRIES):
         if not left:
             return
         lost = []
-        ends: Iterator[tuple[J, Outcome | Lost]]
+        ends: Iterator[tuple[T, Outcome | Lost]]
         ends = engine(left, run, replace(place, alone=attempt > 0))
-        for job, ended in ends:
+        for task, ended in ends:
             if isinstance(ended, Lost):
-                lost.append((job, ended))
+                lost.append((task, ended))
             else:
-                yield job, ended
-        left = [job for job, _ in lost]
-    for job, last in lost:
+                yield task, ended
+        left = [task for task, _ in lost]
+    for task, last in lost:
         yield (
-            job,
+            task,
             give_up(
-                job,
+                task,
                 place.workers,
-                f"{last.reason}, {1 + RETRIES} times; give it more memory (fewer --jobs), "
+                f"{last.reason}, {1 + RETRIES} times; give it more memory (fewer --workers), "
                 "a smaller width or a lower order",
             ),
         )
 
 
-def _engine(name: str) -> Callable[..., Iterator[tuple[J, Outcome | Lost]]]:
+def _engine(name: str) -> Callable[..., Iterator[tuple[T, Outcome | Lost]]]:
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {name!r}; choose one of {', '.join(ENGINES)}")
     try:
@@ -118,5 +119,5 @@ def _engine(name: str) -> Callable[..., Iterator[tuple[J, Outcome | Lost]]]:
         raise ConfigError(
             f"--engine {name} needs {error.name or name}: pip install 'cumprop[{name}]'"
         ) from None
-    found: Callable[..., Iterator[tuple[J, Outcome | Lost]]] = module.outcomes
+    found: Callable[..., Iterator[tuple[T, Outcome | Lost]]] = module.outcomes
     return found

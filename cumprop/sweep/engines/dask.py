@@ -11,7 +11,7 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from cumprop.errors import CumpropError
-from cumprop.sweep.engines import J, Lost, Outcome, Place, Run
+from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 from cumprop.sweep.engines.local import deaf_children
 
 _CONNECT_SECONDS = 30
@@ -19,15 +19,15 @@ _WORKERS_SECONDS = 120
 """They may just be starting."""
 
 
-def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
-    """Run `jobs` on the workers of `place.scheduler`; without one, on `place.workers` started here.
+def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
+    """Run `tasks` on the workers of `place.scheduler`; without one, `place.workers` start here.
 
     Workers come and go as dask lets them. All must see the results under the same path.
     """
     with ExitStack() as stack:
         client = stack.enter_context(_client(place, stack))
         workers = _workers(client)
-        for some in [[job] for job in jobs] if place.alone else [jobs]:
+        for some in [[task] for task in tasks] if place.alone else [tasks]:
             futures = client.map(run, some, [workers] * len(some), pure=False, batch_size=100)
             stack.callback(client.cancel, futures)
             jobs_of = dict(zip(futures, some, strict=True))
@@ -37,13 +37,13 @@ def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, 
 
 def _client(place: Place, stack: ExitStack) -> Client:
     if place.scheduler is None:
-        # here a lost job is run again by us, alone
+        # here a lost task is run again by us, alone
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
         with deaf_children():
             cluster = LocalCluster(
                 n_workers=place.workers,
                 threads_per_worker=1,
-                memory_limit=0,  # a job waits for memory by itself
+                memory_limit=0,  # a task waits for memory by itself
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
             )

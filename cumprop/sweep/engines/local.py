@@ -19,21 +19,21 @@ from typing import Any
 from joblib.externals.loky import get_reusable_executor
 
 from cumprop.memory import oom_kills
-from cumprop.sweep.engines import J, Lost, Outcome, Place, Run
+from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 
 _IDLE_SECONDS = 300
 
 
-def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
-    """Run `jobs`; the death of a worker loses what runs, not what waits.
+def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
+    """Run `tasks`; the death of a worker loses what runs, not what waits.
 
     The pool is then made anew, with one worker fewer if the operating system ran out of memory.
     """
     if place.workers == 1 and not (place.apart or place.alone):
-        for job in jobs:
-            yield job, run(job, 1)
+        for task in tasks:
+            yield task, run(task, 1)
         return
-    waiting, workers = deque(jobs), 1 if place.alone else place.workers
+    waiting, workers = deque(tasks), 1 if place.alone else place.workers
     try:
         while waiting:
             kills = oom_kills()
@@ -55,11 +55,11 @@ def pool(workers: int) -> Any:
 
 
 def _until_broken(
-    waiting: deque[J], run: Run[J], side_by_side: int, workers: int
-) -> Iterator[tuple[J, Outcome | Lost]]:
-    """Take jobs from `waiting` until there are none, or until a worker has died."""
+    waiting: deque[T], run: Run[T], side_by_side: int, workers: int
+) -> Iterator[tuple[T, Outcome | Lost]]:
+    """Take tasks from `waiting` until there are none, or until a worker has died."""
     executor = pool(workers)
-    running = dict[Future[Outcome], J]()
+    running = dict[Future[Outcome], T]()
     whole = True
     while running or (waiting and whole):
         while whole and waiting and len(running) < workers:
@@ -70,12 +70,12 @@ def _until_broken(
             else:
                 waiting.popleft()
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            job = running.pop(future)
+            task = running.pop(future)
             try:
-                yield job, future.result()
+                yield task, future.result()
             except BrokenProcessPool:
                 whole = False
-                yield job, Lost("its worker process was killed")
+                yield task, Lost("its worker process was killed")
 
 
 @contextmanager

@@ -13,18 +13,18 @@ from secrets import token_hex
 import submitit
 from submitit.core.utils import UncompletedJobError
 
-from cumprop.sweep.engines import J, Lost, Outcome, Place, Run
+from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 from cumprop.sweep.engines.local import deaf_children, end_with
 
 _BATCHES = 4
-"""Array tasks per worker: each does many jobs, and the shares of slow ones even out."""
+"""Array tasks per worker: each does many tasks, and the shares of slow ones even out."""
 _WORKER_BYTES = 5e8
 _MINUTES = 24 * 60
 _POLL_SECONDS = 0.5
 
 
-def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, Outcome | Lost]]:
-    """Run `jobs` in array tasks of one core and the predicted memory, `place.workers` at a time.
+def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
+    """Run `tasks` in array tasks of one core and the predicted memory, `place.workers` at a time.
 
     What submitit writes for its tasks lies in `place.folder/.slurm` until they end. Partition,
     account and time limit are those of SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT.
@@ -32,9 +32,9 @@ def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, 
     folder = place.folder / ".slurm" / token_hex(4)
     executor = submitit.AutoExecutor(folder)
     at_once = place.workers * (1 if executor.cluster == "local" else _BATCHES)
-    size = 1 if place.alone else math.ceil(len(jobs) / at_once)
-    n_batches = math.ceil(len(jobs) / size)
-    batches = [jobs[i::n_batches] for i in range(n_batches)]
+    size = 1 if place.alone else math.ceil(len(tasks) / at_once)
+    n_batches = math.ceil(len(tasks) / size)
+    batches = [tasks[i::n_batches] for i in range(n_batches)]
     at_once = at_once if executor.cluster == "local" else n_batches
     try:
         for i in range(0, n_batches, at_once):
@@ -46,9 +46,9 @@ def outcomes(jobs: Sequence[J], run: Run[J], place: Place) -> Iterator[tuple[J, 
 
 
 def _finished(
-    executor: submitit.AutoExecutor, batches: Sequence[Sequence[J]], run: Run[J], workers: int
-) -> Iterator[tuple[J, Outcome | Lost]]:
-    most = max(job.bytes for batch in batches for job in batch)
+    executor: submitit.AutoExecutor, batches: Sequence[Sequence[T]], run: Run[T], workers: int
+) -> Iterator[tuple[T, Outcome | Lost]]:
+    most = max(task.bytes for batch in batches for task in batch)
     executor.update_parameters(
         name="cumprop",
         timeout_min=_MINUTES,
@@ -77,10 +77,10 @@ def _finished(
                 os.kill(int(task.job_id), signal.SIGKILL)  # its task follows
 
 
-def _run_batch(batch: Sequence[J], run: Run[J], workers: int) -> list[Outcome] | Exception:
+def _run_batch(batch: Sequence[T], run: Run[T], workers: int) -> list[Outcome] | Exception:
     if os.environ.get("SUBMITIT_EXECUTOR") == "local":
         end_with(os.getppid())
     try:
-        return [run(job, workers) for job in batch]
+        return [run(task, workers) for task in batch]
     except Exception as error:  # the results cannot be stored
         return error

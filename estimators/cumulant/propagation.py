@@ -1,4 +1,4 @@
-"""What the engines share: an engine is a way to the same numbers, never to different ones."""
+"""What the algorithms share: an algorithm is a way to the same numbers, never to different ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Propagated:
-    """What an engine reports: E[Y], E[X_1]..E[X_L], Cov[Y] where asked for, and its caveats.
+    """What an algorithm reports: E[Y], E[X_1]..E[X_L], Cov[Y] where asked for, and its caveats.
 
     `negative` counts the pre-activations whose variance came out below 0; `signs` tell of errors,
     None while autograd records: a training step does without them.
@@ -48,7 +48,7 @@ class Propagated:
 
 
 class Tracked(Protocol):
-    """What every engine tracks of X̂_l, beside its own."""
+    """What every algorithm tracks of X̂_l, beside its own."""
 
     @property
     def mean(self) -> Array: ...
@@ -69,7 +69,7 @@ def propagate(
     cov: bool,
     leading: bool = False,
 ) -> Propagated:
-    """Take the steps of an engine through all layers, then the output map.
+    """Take the steps of an algorithm through all layers, then the output map.
 
     `first` makes X̂_0 of mean and covariance; `leading` says that no cumulant beyond the second is
     tracked.

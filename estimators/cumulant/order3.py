@@ -5,7 +5,8 @@ With r running over the neurons of all births so far,
     κ_3 = Sym Σ_r [3 w2_r P_r ⊗ U_r ⊗ U_r + D_r ⊗ P_r ⊗ P_r],
 
 and a layer acts on every leg P, U, D alike: W in a linear map, diag(w1) in an activation. The
-numbers are those of the dense engine. Cost: 6 products of n×n per birth and layer, about 30 at L=4.
+numbers are those of the dense algorithm. Cost: 6 products of n×n per birth and layer, about 30 at
+L=4.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
+from .propagation import Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import diagonal, zero_coincidences
 

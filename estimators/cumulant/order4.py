@@ -6,8 +6,8 @@
 
 with a symmetric matrix B1_r and B2_r for every r. Only the slice T_ijk = κ_4[i,i,j,k] is ever
 formed; at all indices, so that it holds the slices (4), (3,1) and (2,2) too. Everything n³ is done
-one n×n slab at a time. The numbers are those of the dense engine. Cost: 16 n⁴ FLOPs per birth and
-layer, about 80 n⁴ at L=4; memory: two n³ arrays per birth and some five more.
+one n×n slab at a time. The numbers are those of the dense algorithm. Cost: 16 n⁴ FLOPs per birth
+and layer, about 80 n⁴ at L=4; memory: two n³ arrays per birth and some five more.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from cumprop.networks import MLP
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .diagrams import Block
 from .edges import Edges
-from .engine import KnownSlices, Propagated, metric_scales, propagate
 from .kinds import Scheme
+from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import (
     TracePart,

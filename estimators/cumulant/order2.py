@@ -1,6 +1,6 @@
 """Order 2, kind basic: means and covariances (§3.4), without the machinery of higher orders.
 
-The numbers are those of the dense engine. Cost: 2 products of n×n per layer, 5.5 in all at L=4.
+The numbers are those of the dense algorithm. Cost: 2 products of n×n per layer, 5.5 in all at L=4.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .engine import Propagated, metric_scales, propagate
 from .kinds import Scheme
+from .propagation import Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import diagonal
 
