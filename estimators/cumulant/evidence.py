@@ -19,6 +19,8 @@ Array = NDArray[Any]
 
 FEW_DIRECTIONS = 10.0
 """With fewer, what the bends of a layer's neurons have in common is looked at."""
+TRAINED = 0.6
+"""Of the directions of random weights no random network has so few."""
 
 
 class Evidence:
@@ -93,7 +95,7 @@ class Evidence:
                 squares_of_C = correlations * correlations
                 directions = _ratio(total * total, float(share @ (squares_of_C @ share)), 1.0)
                 self._participation.append(directions)
-                if directions < FEW_DIRECTIONS and has_numbers(correlations):
+                if self._few(directions, has_numbers(correlations)):
                     outward = detached(following.weight), squares @ variance
                     common = common_bends(w, correlations, squares_of_C, *outward)
             self._common.append(common)
@@ -142,21 +144,31 @@ class Evidence:
         if self._leading:
             third = third_cumulants(weight, inward, last, before, half)
             shift = third * w(3, 1) * (1 / 6)
-            if self._missing():
-                shift = shift + 0.5 * self._missed * w(2, 1)
+            if self._diagonal:
+                shift = shift + 0.5 * self._missing() * w(2, 1)
         effect = shift + slope * (weight @ last.effect)
         scattered = shift * shift + slope * slope * (inward @ last.scattered)
         return effect, scattered
 
-    def _missing(self) -> bool:
-        """Whether variances of the next layer lack a share, then `_missed`, of what is `common`.
+    def _few(self, directions: float, known: bool) -> bool:
+        """Whether the layer has few directions: as the shape of the network makes likely, or as is
+        no accident of random weights, so that FLOPs of these depend on their shape alone."""
+        fan_in = [affine.weight.shape[1] for affine in self._maps[:-1]]
+        layer, random = len(self._nonlinearity), 1 / sum(1 / n for n in fan_in)
+        here = 1 / sum(1 / n for n in fan_in[:layer])
+        return random < FEW_DIRECTIONS or (
+            known and directions < min(FEW_DIRECTIONS, TRAINED * here)
+        )
+
+    def _missing(self) -> float:
+        """The share that variances of the next layer lack of what is `common`.
 
         Where maps reinforce, they reinforce it by more than the rest: by the root is a compromise.
         """
         cancellation = self._cancellation[-1]
-        if self._diagonal and cancellation > 0:
+        if cancellation > 0:
             self._missed = self._missed / sqrt(cancellation) + self._common[-1] * cancellation
-        return self._missed != 0
+        return self._missed
 
     def signs(self, mean: Array, layer_mean: Array, unit: float) -> Signs:
         """Of the whole, given E[Y], E[X_L] and the unit of X̂_L."""
@@ -184,8 +196,8 @@ class Evidence:
             cancellation = (*self._cancellation, _ratio(float(independent.sum()), total, 1.0))
             common = [abs(s * c) for s, c in zip(self._common, cancellation, strict=True)]
             self._cancellation.append(cancellation[-1])
-            if self._missing():
-                self._correction += abs(self._missed)
+            if self._diagonal:
+                self._correction += abs(self._missing())
             return Signs(
                 tuple(self._participation),
                 tuple(self._nonlinearity),
