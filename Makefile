@@ -8,8 +8,8 @@ EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 
 # Tests of processes, files and words, where no processor's numbers matter.
-NO_NUMBERS := bench cli config engines faults fuzz importers_fuzz limits memory packaging \
-	skips status store sweep_processes versions
+NO_NUMBERS := cli experiments faults sweep networks/test_importers_fuzz.py results/test_store.py \
+	reproduction/test_benchmark.py test_memory.py test_packaging.py test_skips.py test_versions.py
 
 .PHONY: help install demo examples reproduce-all reference bench quick test lint verify \
 	test-kernels calibrate docs site pins ci clean
@@ -68,7 +68,7 @@ verify: .venv/installed-dev  ## Acceptance tests: statistics and speed (over an 
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
 test-kernels: .venv/installed-dev  ## The tests of numbers with the BLAS and SIMD of older x86 processors
-	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/test_%.py)
+	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%)
 
 calibrate: .venv/installed-dev  ## Fit the laws of expected errors to docs/calibration.csv
 	$(BIN)/python docs/calibrate.py

@@ -28,7 +28,7 @@ def random_specs():
 
     Every other one has biases. Nothing was calibrated on their seeds.
     """
-    from specs import dealt_out
+    from helpers.specs import dealt_out
 
     activations, widths = ("relu", "gelu", "tanh", "sigmoid"), (32, 48, 64, 96, 128, 256)
     return dealt_out(activations, widths, 2000)
@@ -103,7 +103,7 @@ def trained():
 @pytest.fixture
 def toy(tmp_path):
     """A plugin file with an estimator, registered for this test only."""
-    from harness import TOY
+    from helpers.harness import TOY
 
     path = tmp_path / "toy.py"
     path.write_text(TOY)
@@ -116,7 +116,7 @@ def toy(tmp_path):
 def experiment(tmp_path, toy):
     """Builds a plan from the estimators of an experiment and further settings."""
 
-    from harness import write_config
+    from helpers.harness import write_config
 
     def experiment(estimators, *sets):
         path = tmp_path / "test.yaml"

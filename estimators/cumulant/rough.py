@@ -57,7 +57,7 @@ def run(network: MLP, root: Array | None = None) -> tuple[Array, Signs]:
         output = maps[-1].mean(mean)
         _, variance = _through(maps[-1], tangent, share, bent)
         scale = unit if maps[-1].rows is None else maps[-1].rows.astype(np.float64) * unit
-        total = float((variance * scale * scale).sum())
+        total = float((variance.astype(np.float64) * scale * scale).sum())
     return output, replace(evidence.signs(output, mean, unit), unit=total)
 
 

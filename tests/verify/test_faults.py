@@ -10,10 +10,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import harness
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers import harness
 
 from cumprop.contract import load_plugin
 from cumprop.contract.plugins import temporary_plugins

@@ -1,7 +1,7 @@
 """10,000 configurations and command lines of all kinds; what is drawn is in tests/fuzzing.py."""
 
-import fuzzing
 import pytest
+from helpers import fuzzing
 from hypothesis import settings
 
 pytestmark = pytest.mark.verify

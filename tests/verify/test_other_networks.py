@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from specs import dealt_out
+from helpers.specs import dealt_out
 from verify.test_adaptive import TOLERANCES, bound, fixed_choices, of_samples, of_truth, searched
 
 import cumprop

@@ -7,9 +7,9 @@ import signal
 import sys
 import time
 
-import harness
 import numpy as np
 import pytest
+from helpers import harness
 
 from cumprop.reproduction import sweep_overhead
 from cumprop.sampling import TruthSpec, load, samples_stored

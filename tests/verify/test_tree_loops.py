@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from trees import as_it_is
+from helpers.trees import as_it_is
 
 import cumprop
 from cumprop.estimators.cumulant import order4, tree

@@ -1,0 +1,184 @@
+"""Networks from files and objects of other libraries, written by those libraries."""
+
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.sources import export, refusal
+
+import cumprop
+from cumprop.cli import main
+from cumprop.errors import CumpropError
+from cumprop.networks.importers.parts import chained
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
+safetensors = pytest.importorskip("safetensors.torch", reason="pip install safetensors")
+neural_network = pytest.importorskip("sklearn.neural_network", reason="pip install scikit-learn")
+nn = torch.nn
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 5)).astype(np.float32)
+Y = np.stack([X[:, 0] * X[:, 1], np.abs(X[:, 2]), X[:, 3] - X[:, 4]], axis=1)
+
+
+def fitted(cls=neural_network.MLPRegressor, y=Y, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # five steps do not converge
+        return cls(hidden_layer_sizes=(8, 7), max_iter=5, random_state=0, **options).fit(X, y)
+
+
+def sequential(model):
+    """The fitted scikit-learn network as PyTorch has it."""
+    layers = []
+    for coefs, intercept in zip(model.coefs_, model.intercepts_, strict=True):
+        linear = nn.Linear(*coefs.shape)
+        linear.weight.data = torch.tensor(coefs.T).contiguous()
+        linear.bias.data = torch.tensor(intercept)
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+# --- every format ------------------------------------------------------------------------------
+
+
+def test_every_format_gives_the_same_estimate(tmp_path):
+    """To 1e-6 of the output scale, with what scikit-learn itself computes as the forward pass."""
+    model = fitted()
+    module = sequential(model)
+    weights, biases = [c.T for c in model.coefs_], model.intercepts_
+    cumprop.MLP(weights, biases, "relu").save(tmp_path / "a.npz")
+    safetensors.save_file(module.state_dict(), tmp_path / "a.safetensors")
+    torch.save(module.state_dict(), tmp_path / "a.pt")
+    export(module, tmp_path / "a.onnx")
+    loaded = {
+        "sklearn": cumprop.load(model),
+        "module": cumprop.load(module),
+        "state_dict": cumprop.load(module.state_dict(), activations="relu"),
+        "npz": cumprop.load(tmp_path / "a.npz"),
+        "safetensors": cumprop.load(tmp_path / "a.safetensors", activations=["relu", "relu"]),
+        "torch": cumprop.load(str(tmp_path / "a.pt"), activations="relu"),
+        "onnx": cumprop.load(tmp_path / "a.onnx"),
+    }
+    expected = cumprop.estimate(loaded["sklearn"], "cumulant", order=3, cov=True)
+    scale = np.sqrt(np.diag(expected.cov)).max()
+    for name, network in loaded.items():
+        assert network.shape == loaded["sklearn"].shape, name
+        found = cumprop.estimate(network, "cumulant", order=3)
+        np.testing.assert_allclose(found.mean, expected.mean, rtol=0, atol=1e-6 * scale)
+        np.testing.assert_allclose(network.forward(X), model.predict(X), rtol=0, atol=1e-5 * scale)
+
+
+def test_the_input_is_given_beside_the_network(tmp_path):
+    path = tmp_path / "a.npz"
+    cumprop.MLP([np.eye(3)], input_mean=5.0).save(path)
+    assert cumprop.load(path).input_mean.tolist() == [5.0] * 3
+    network = cumprop.load(path, input_mean=[1, 2, 3], input_cov=[1, 0, 4])
+    assert network.input_mean.tolist() == [1, 2, 3]
+    assert network.input_cov.tolist() == np.diag([1.0, 0, 4]).tolist()
+
+
+# --- scikit-learn ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+def test_classifiers_give_logits(activation):
+    classes = np.argmax(Y, axis=1)
+    three = fitted(neural_network.MLPClassifier, classes, activation=activation)
+    logits = cumprop.load(three).forward(X)
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax, three.predict_proba(X), atol=1e-6)
+    two = fitted(neural_network.MLPClassifier, classes == 0, activation=activation)
+    logistic = 1 / (1 + np.exp(-cumprop.load(two).forward(X)))
+    np.testing.assert_allclose(logistic[:, 0], two.predict_proba(X)[:, 1], atol=1e-6)
+
+
+def test_estimators_that_are_refused():
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+
+    assert "not fitted" in refusal(neural_network.MLPRegressor())
+    assert "only MLPRegressor and MLPClassifier" in refusal(LinearRegression())
+    assert "give the last step" in refusal(make_pipeline(fitted()))
+    poisson = fitted(y=np.abs(Y[:, 0]), loss="poisson")
+    assert "end with exp, which cannot be read" in refusal(poisson)
+    model = fitted()
+    model.coefs_[1][0, 0] = np.nan
+    assert refusal(model) == "MLPRegressor: W1 contains NaN or infinite entries; replace them"
+
+
+# --- the documentation -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_documented_examples_run(tmp_path, monkeypatch, capsys):
+    """The code of docs/networks.md, Python first, then the shell, in one folder."""
+    text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL)
+    python, shell = (
+        "".join(block for language, block in blocks if language == wanted)
+        for wanted in ("python", "sh")
+    )
+    assert python and shell
+    subprocess.run([sys.executable, "-c", f"import cumprop, torch\n{python}"], check=True)
+    for line in shell.splitlines():
+        program, *words = shlex.split(line, comments=True)
+        assert (program, main(words)) == ("cumprop", 0), capsys.readouterr().err
+
+
+# --- everything else ---------------------------------------------------------------------------
+
+
+def test_sources_that_are_none(tmp_path):
+    assert refusal(tmp_path / "a.h5").endswith(
+        "suffix '.h5' is not known; the known ones are .npz, .safetensors, .pt, .pth, .onnx"
+    )
+    assert "give a path, a state dict" in refusal(42)
+    for suffix in (".npz", ".safetensors", ".pt", ".onnx"):
+        assert "No such file" in refusal(tmp_path / f"missing{suffix}")
+        (tmp_path / f"folder{suffix}").mkdir()
+        assert "directory" in refusal(tmp_path / f"folder{suffix}")
+    path = tmp_path / "a.npz"
+    cumprop.MLP([np.eye(3)]).save(path)
+    assert "names its activations itself" in refusal(path, activations="relu")
+    assert "input_cov is not symmetric" in refusal(path, input_cov=np.triu(np.ones((3, 3))))
+
+
+def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    model = fitted()
+    torch.save(sequential(model).state_dict(), tmp_path / "a.pt")
+    safetensors.save_file(sequential(model).state_dict(), tmp_path / "a.safetensors")
+    cumprop.load(model).save(tmp_path / "a.npz")
+    export(sequential(model), tmp_path / "a.onnx")
+    monkeypatch.setattr("cumprop.networks.importers.parts.free_memory", lambda: 1000)
+    for path in tmp_path.iterdir():
+        assert "GB are free" in refusal(path)
+    with pytest.raises(CumpropError, match="GB are free"):
+        chained([(np.ones((30, 1)), None), "relu"])
+    assert "GB are free" in refusal({"w": np.ones((1, 6))}, input_cov=np.ones((6, 6)))
+
+
+def test_a_missing_library_is_named(tmp_path):
+    for suffix, package in ((".onnx", "onnx"), (".safetensors", "safetensors"), (".pt", "torch")):
+        path = tmp_path / f"a{suffix}"
+        path.touch()
+        code = (
+            f"import sys; sys.modules[{package!r}] = None; import cumprop\n"
+            f"try: cumprop.load({str(path)!r})\nexcept cumprop.CumpropError as e: print(e)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == f"{path}: {package} is not installed: pip install {package}\n"
+
+
+def test_loading_npz_needs_no_other_library(tmp_path):
+    cumprop.MLP([np.eye(3)]).save(tmp_path / "a.npz")
+    code = f"import sys, cumprop; cumprop.load({str(tmp_path / 'a.npz')!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "numpy" in loaded and not loaded & {"torch", "onnx", "sklearn", "safetensors"}

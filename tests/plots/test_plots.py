@@ -1,0 +1,195 @@
+"""Figures: everything stated, nothing hidden, nothing overlapping, the same bytes every time."""
+
+import subprocess
+import sys
+from pkgutil import iter_modules
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.pictures import assert_legible, drawn, words
+from matplotlib.figure import Figure
+
+from cumprop import estimators
+from cumprop.errors import CumpropError
+from cumprop.plots import available, mse_vs_flops, plot, style
+from cumprop.results import scores as scores_module
+from cumprop.results.scores import GROUP
+
+pytestmark = pytest.mark.slow
+
+
+def table(seeds=5, depths=(4,), orders=(1, 2, 3), **changes):
+    """Made-up scores of the right order of magnitude: one row per estimator and seed."""
+    rng = np.random.default_rng(0)
+    estimators = [
+        *({"estimator": "monte_carlo", "design": "iid", "n_samples": n, "vn": 1 / n,
+           "flops": 660_000 * n} for n in (11, 111, 1111, 11111)),
+        *({"estimator": "monte_carlo", "design": "orthogonal", "n_samples": n, "vn": 0.2 / n,
+           "flops": 860_000 * n} for n in (512, 5120)),
+        {"estimator": "gaussian", "vn": 4e-5, "flops": 3e9},
+        *({"estimator": "cumulant", "kind": "basic", "order": order,
+           "vn": 4e-5 * 80.0 ** (2 - order), "flops": [1e6, 2e8, 1e9, 3e11][order - 1]}
+          for order in orders),
+        {"estimator": "cumulant", "kind": "augmented", "order": 2, "vn": 1.1e-5, "flops": 8e8},
+    ]  # fmt: skip
+    rows = []
+    for depth in depths:
+        for seed in range(seeds):
+            for estimator in estimators:
+                variance, vn = 0.3 * np.exp(rng.normal(0, 0.1)), estimator["vn"]
+                mse = vn * variance * np.exp(rng.normal(0, 0.2))
+                rows.append(
+                    dict.fromkeys(GROUP)
+                    | {"config": "made_up", "width": 256, "depth": depth, "readout": "output"}
+                    | {"activation": "relu", "init": "he", "dtype": "float32", "seed": seed}
+                    | {"truth_design": "orthogonal", "truth_n_samples": 4_000_000, "n_groups": 16}
+                    | {"truth_gain": 0.2, "flops_convention": "executed-1", "conditions": "here"}
+                    | {"seconds": 1.0, "outcome": "done", "note": None, "status": "ok"}
+                    | dict.fromkeys(
+                        ("expected_error", "noise_low", "noise_high", "resolved"), np.nan
+                    )
+                    | {"mse": mse, "variance": variance}
+                    | {"mse_se": 0.3 * np.sqrt(variance * mse) * 1e-3}
+                    | {name: value for name, value in estimator.items() if name != "vn"}
+                )
+    return pd.DataFrame(rows).assign(**changes).astype({"order": float, "n_samples": float})
+
+
+def test_every_estimator_has_its_own_look():
+    looks = list(style._LOOKS.values())
+    assert len({look.label for look in looks}) == len(looks)
+    assert len({look.marker for look in looks}) == len(looks)
+    assert {name for name, _ in style._LOOKS} == {m.name for m in iter_modules(estimators.__path__)}
+    single = [look.colour for (_, variant), look in style._LOOKS.items() if variant is None]
+    assert len(set(single)) == len(single)
+    new = style.look({"estimator": "somebody_elses"})
+    assert new == style.look({"estimator": "somebody_elses", "kind": "basic"})
+    assert new.label == "somebody_elses"
+
+
+@pytest.mark.parametrize("depths", [(4,), (1, 2, 4, 8, 16)])
+def test_text_is_legible_and_inside_and_overlaps_nothing(depths):
+    figure = drawn(mse_vs_flops, table(depths=depths))
+    assert figure.get_figwidth() == (style.COLUMN if len(depths) == 1 else style.PAGE)
+    assert_legible(figure)
+    (legend,) = figure.legends
+    (caption,) = figure.texts
+    for text in (legend, caption):
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 + 1
+    assert len(figure.axes) == len(depths)
+    for axes in figure.axes:
+        around = axes.get_tightbbox()
+        assert caption.get_window_extent().y1 <= around.y0
+        assert around.y1 <= legend.get_window_extent().y0
+
+
+def test_caption_says_what_the_figure_rests_on():
+    text = words(drawn(mse_vs_flops, table()))
+    for fact in [
+        "ReLU MLPs of width 256 and depth 4, He init, float32", "5 networks (seeds 0–4)",
+        "4·10⁶ passes (orthogonal)", "95% intervals, networks and truth noise", "executed-1",
+        "Run on here", "0.2/N", "Not run: K=4",
+    ]:  # fmt: skip
+        assert fact in text
+    assert "upper bound" not in text
+    assert "truth noise only (one network)" in words(drawn(mse_vs_flops, table(seeds=1)))
+
+
+def test_sampling_lines_pass_through_measured_points():
+    (axes,) = drawn(mse_vs_flops, table()).axes
+    solid, dashed = axes.lines[:2]
+    for line, product in ((solid, 660_000), (dashed, 0.2 * 860_000)):
+        assert np.prod(line.get_xydata(), axis=1) == pytest.approx(product, rel=1e-9)
+
+
+def test_saving_is_flops_of_sampling_over_flops_at_equal_error():
+    scores = table()
+    best = scores[(scores["order"] == 3)]
+    vn_mse = best["mse"].mean() / best["variance"].mean()
+    times = float(f"{660_000 / vn_mse / 1e9:.2g}")
+    assert f"K=3: {times:,.10g}× fewer FLOPs" in words(drawn(mse_vs_flops, scores))
+
+
+def test_unresolved_errors_are_upper_bounds():
+    scores = table()
+    third = scores["order"] == 3
+    scores.loc[third, "mse_se"] = 1e-6
+    scores.loc[third & (scores["seed"] < 4), "mse"] = -1e-8
+    figure = drawn(mse_vs_flops, scores)
+    (axes,) = figure.axes
+    (bound,) = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    point = scores_module.summary(scores).query("order == 3").iloc[0]
+    lift = max(0, -point["vn_mse"])
+    assert bound.get_ydata()[0] == pytest.approx(point["total_high"] + lift)
+    assert "upper bound, error not resolved from zero" in words(figure)
+    assert "K=3:" not in words(figure)  # the saving is that of a resolved point
+
+
+def test_what_is_unusual_about_cumulants_is_said():
+    unusual = table(algorithm="dense", metric="exact", truncation="published")
+    text = words(drawn(mse_vs_flops, unusual))
+    assert "K=3 dense published" in text
+
+
+def test_failures_are_named():
+    scores = table(orders=(1, 2, 3, 4))
+    fourth = scores["order"] == 4
+    scores.loc[fourth, ["mse", "mse_se", "variance"]] = np.nan
+    scores.loc[fourth, ["outcome", "note"]] = ["failed", "needs 12 GB"]
+    text = words(drawn(mse_vs_flops, scores))
+    assert "K=4: 5 of 5 runs without a score (needs 12 GB)" in text
+    assert "Not run" not in text
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    monkeypatch.setattr(scores_module, "score", lambda results: table())
+
+
+def test_three_formats_and_the_same_bytes_every_time(tmp_path, scored):
+    first = plot(tmp_path, tmp_path / "a", ["mse_vs_flops"])
+    assert [path.name for path in first] == [
+        f"made_up_mse_vs_flops.{kind}" for kind in ("pdf", "svg", "png")
+    ]
+    for path in first:
+        again = tmp_path / "b" / path.name
+        if not again.exists():
+            plot(tmp_path, tmp_path / "b")
+        assert path.read_bytes() == again.read_bytes()
+
+
+def test_unknown_figures_and_empty_results_say_what_to_do(tmp_path):
+    with pytest.raises(CumpropError, match=r"'mse'; the known ones are .*mse_vs_flops"):
+        plot(tmp_path, tmp_path, ["mse"])
+    with pytest.raises(CumpropError, match="cumprop sweep"):
+        plot(tmp_path, tmp_path)
+    assert available() == [
+        "error_vs_expected", "flop_table", "flops_vs_width", "loss_vs_flops",
+        "mse_vs_depth", "mse_vs_flops", "mse_vs_time", "mse_vs_width",
+        "relative_error_vs_probability",
+    ]  # fmt: skip
+
+
+def test_matplotlib_waits_until_something_is_drawn():
+    code = "import sys, cumprop.plots; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_interrupted_figure_leaves_nothing_behind(tmp_path, monkeypatch):
+    """Neither half a file nor an open one: the figure that was there before stays."""
+    figure = Figure()
+    style.save_one(figure, tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def interrupted(self, file, **options):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        style.save_one(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
