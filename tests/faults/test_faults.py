@@ -109,7 +109,7 @@ class TestFiles:
         assert code == 0
         assert f"{paths[0]}: a folder; set aside as {paths[0].stem}.foreign\n" in said
         assert f"{paths[1]}: damaged (" in said
-        assert f"{paths[2]}: no table of cumprop (no schema_version, config, status); " in said
+        assert f"{paths[2]}: no table of cumprop (no schema_version); " in said
         assert f"{'0' * 16}.parquet: the row of {paths[3].stem}; set aside as 00" in said
         assert f"{'1' * 16}.parquet: of schema 0, which is read no more; set aside as 11" in said
         swept.assert_is(undisturbed)
