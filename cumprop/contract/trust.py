@@ -190,6 +190,8 @@ def trust(
     rounding = signs.rounding / size if size > 0 else 0.0
     error = _expected(means, signs) + rounding if size > 0 else 0.0
     std_error = (_expected(stds, signs) + rounding if size > 0 else 0.0) if std else None
+    if name == "gaussian" and size > 0:  # variances that are off move means by the next bend
+        error = max(error, signs.curved * sqrt(signs.nonlinear) / 2)
     if std_error is not None and size > 0:
         beyond = signs.curved if name in ("order 2", "gaussian") else signs.unsettled
         std_error = max(std_error, beyond)  # where the laws were not calibrated

@@ -208,6 +208,7 @@ def test_far_beyond_the_calibration_errors_are_no_smaller_than_what_cumulants_ch
     for name in ("order 2", "gaussian"):
         found = trust(name, one_direction, np.ones(4), std=True)
         assert found.expected_std_error >= 0.3
+        assert (found.expected_error >= 0.3 * np.sqrt(0.6) / 2) == (name == "gaussian")
 
 
 def test_outputs_that_do_not_vary_are_as_exact_as_rounding():
