@@ -12,11 +12,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import harness
+
 from cumprop.contract import load_plugin
 from cumprop.experiments.config import load
 from cumprop.results import compaction
 from cumprop.sweep.sweep import plan, run
-import harness
 
 STEPS = ("fsync", "replace", "rename", "unlink", "link", "mkdir")
 
