@@ -19,6 +19,7 @@ class Cost:
 
     `work` tells the FLOPs apart, for forecasts of time; without it they take as long as sampling's.
 
+    >>> from cumprop.contract import build
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
     >>> f"{build('cumulant', order=2).predict_cost(shape).flops:.1e}"
     '2.0e+08'

@@ -59,13 +59,13 @@ class Estimate:
     >>> found.mean.shape, len(found.layer_means), found.cov.shape, found.stderr, found.status
     ((64,), 2, (64, 64), None, 'ok')
     >>> f"{found.expected_error:.1g}"                              # output standard deviations
-    '0.005'
+    '0.004'
     >>> cumprop.estimate(cumprop.MLP([[[3.0, 4.0]], [[1.0]]]), "gaussian", cov=True)
     ... # doctest: +ELLIPSIS
     Estimate of 1 output after 1 hidden layer
     output  mean ± 95%         s.d.
     0       1.99471 ± ...e-15  2.9191
-    118 FLOPs
+    164 FLOPs
     expected error ...e-16 output s.d., of the s.d. ...e-14%
     status: ok
     """

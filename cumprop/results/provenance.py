@@ -64,7 +64,7 @@ def blas() -> str:
 @cache
 def git_revision() -> str | None:
     """The commit of the source checkout, "+" added where it has changes; None if installed."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

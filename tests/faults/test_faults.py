@@ -63,14 +63,9 @@ def again(sweep, capsys):
 @pytest.mark.parametrize(("what", "cells"), [("sweep", 2), ("compact", 4)])
 def test_killed_at_every_step_on_disk(what, cells, tmp_path):
     """kill -9 before every fsync, rename, unlink, link and mkdir; then the same again."""
-    words = [
-        sys.executable,
-        Path(harness.__file__).with_name("every_step.py"),
-        what,
-        tmp_path / "f",
-        cells,
-    ]
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True)
+    words = [sys.executable, "-m", "helpers.every_step", what, tmp_path / "f", cells]
+    tests = Path(harness.__file__).parents[1]
+    done = subprocess.run([*map(str, words)], cwd=tests, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 3 * cells
 

@@ -1,6 +1,6 @@
 """Kill a sweep or a compaction at its first step on disk, at its second, and so on to the end.
 
-    python tests/helpers/every_step.py sweep|compact FOLDER CELLS
+    cd tests; python -m helpers.every_step sweep|compact FOLDER CELLS
 
 Each time the process is a fork that ends without a word, as by kill -9. Prints how many there were.
 """
@@ -12,12 +12,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import harness
-
 from cumprop.contract import load_plugin
 from cumprop.experiments.config import load
 from cumprop.results import compaction
 from cumprop.sweep.sweep import plan, run
+from helpers import harness
 
 STEPS = ("fsync", "replace", "rename", "unlink", "link", "mkdir")
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.made_up_scores import table
 from helpers.pictures import assert_legible, drawn, words
-from test_plots import table
 
 from cumprop.errors import CumpropError
 from cumprop.plots import error_vs_expected

@@ -151,9 +151,9 @@ def test_two_sweeps_and_a_compaction_at_once(survives):
 
 @pytest.mark.parametrize(("what", "cells"), [("sweep", 8), ("compact", 16)])
 def test_kill_9_at_every_step_on_disk(tmp_path, record, what, cells):
-    script = Path(harness.__file__).with_name("every_step.py")
-    words = [sys.executable, script, what, tmp_path / "f", cells]
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True)
+    words = [sys.executable, "-m", "helpers.every_step", what, tmp_path / "f", cells]
+    tests = Path(harness.__file__).parents[1]
+    done = subprocess.run([*map(str, words)], cwd=tests, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     claim = f"kill -9 of {what} ({cells} cells) before every fsync, rename, unlink, link, mkdir"
     record(claim, f"{done.stdout.strip()} kills", TABLE_IS, int(done.stdout) > 2 * cells)

@@ -81,6 +81,8 @@ def _read(source: Any, prefixes: list[str]) -> tuple[str, Parts]:
         path = Path(source)
         suffix = path.suffix.lower()
         with naming(str(path)):
+            if path.is_dir():
+                raise CumpropError("is a directory; give a file")
             if not prefixes:
                 return str(path), _reader(suffix).read(path)
             if FILES.get(suffix) in ("torch", "safetensors"):

@@ -16,12 +16,13 @@ from functools import cache
 from multiprocessing import parent_process
 from typing import Any
 
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 
 from cumprop.memory import oom_kills
 from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 
 _IDLE_SECONDS = 300
+_pools = dict[int, ProcessPoolExecutor]()
 
 
 def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
@@ -41,17 +42,27 @@ def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T,
             if oom_kills() > kills:
                 workers = max(workers - 1, 1)
     except BaseException:  # interrupted: what runs is of no use any more
-        pool(workers).shutdown(kill_workers=True)
+        _end_pools()
         raise
 
 
 def pool(workers: int) -> Any:
-    """That of the calls before, if it is as large and whole.
+    """The pool of the calls before, if it is as large and whole; not the one that joblib shares.
 
     Its workers end, and others take their place, when they have been idle or have grown large.
     """
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-    return get_reusable_executor(workers, timeout=_IDLE_SECONDS, initializer=follow_parent)
+    if workers not in _pools:
+        _end_pools()
+        _pools[workers] = ProcessPoolExecutor(
+            workers, timeout=_IDLE_SECONDS, initializer=follow_parent
+        )
+    return _pools[workers]
+
+
+def _end_pools() -> None:
+    while _pools:
+        _pools.popitem()[1].shutdown(kill_workers=True)
 
 
 def _until_broken(
@@ -76,6 +87,8 @@ def _until_broken(
             except BrokenProcessPool:
                 whole = False
                 yield task, Lost("its worker process was killed")
+    if not whole:
+        _end_pools()
 
 
 @contextmanager
