@@ -1,6 +1,7 @@
 """Signs of errors: what they are on networks where it is known, and what becomes of them."""
 
 import runpy
+from math import factorial
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,24 @@ def test_third_cumulants_of_independent_neurons_are_exact():
     found = signs_of(network, order=2)
     moved = abs((w**3).sum() * third * bend / 6)
     assert found.neglected * np.sqrt(found.unit) == pytest.approx(np.sqrt(2) * moved, rel=1e-6)
+
+
+def test_common_bends_are_terms_of_the_covariance():
+    """Of two inputs into tanh, and one neuron behind: by quadrature, from the Hermite series."""
+    rng = np.random.default_rng(3)
+    inward, outward = 0.4 * rng.normal(size=(20, 2)), rng.normal(size=(1, 20))
+    found = signs_of(cumprop.MLP([inward, outward, [[1.0]]], None, "tanh"), order=2)
+    sizes = np.linalg.norm(inward, axis=1)
+    rho = inward @ inward.T / np.outer(sizes, sizes)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    x, weights = np.tanh(sizes[:, None] * nodes), weights / weights.sum()
+    series = [x * np.polynomial.hermite_e.hermeval(nodes, np.eye(4)[k]) @ weights for k in range(4)]
+    terms = [np.outer(a, a) * rho**k / factorial(k) for k, a in enumerate(series)]
+    bends, tracked = terms[2] + terms[3], terms[1].copy()
+    np.fill_diagonal(bends, 0)
+    np.fill_diagonal(tracked, x**2 @ weights - series[0] ** 2)
+    share = (outward @ bends @ outward.T / (outward @ tracked @ outward.T)).item()
+    assert found.common[0] == pytest.approx(abs(share), rel=1e-6)  # quadrature
 
 
 def test_the_sum_of_variances_is_that_of_order_two():
