@@ -20,46 +20,6 @@ CONTRADICTION = 1e-3
 """Samples so improbable, were an estimate right, refute it."""
 APART = 3.0
 """Output variances that differ by such a factor from those of an order's refute it."""
-SHARE = 0.05
-"""Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
-SAME = 0.25
-"""Of its own expected error an order has at least, whatever the law of random networks says."""
-SOBOL_INPUTS = 8
-"""With so few a Sobol sequence is better than orthogonal inputs."""
-MANY_BYTES = 1000
-"""Orders up to trees take no more bytes per n² and layer."""
-ENOUGH, CONFIRMED = 64, 2**12
-"""Passes before which none are believed to be enough, 3/tolerance between these: the pairs of
-fewer agree by chance, or miss what happens to one of them."""
-STILL = 2**20
-"""Passes in which no output varies before a search for variation ends."""
-SAMPLED = "sampled"
-"""The first word of a status where samples were taken."""
-LOST = 1e-4
-"""Of an output's s.d.: rounding that is more at the output may be much in the layers before it."""
-ROUNDING_ERRORS = 10
-"""A change of the means by fewer of them says nothing of the expansion."""
-APART = 3.0
-"""Output variances that differ by such a factor from those of an order's refute it."""
-SHARE = 0.05
-"""Of an order's FLOPs go into samples that check it, or that show what sampling would take."""
-SAME = 0.25
-"""Of its own expected error an order has at least, whatever the law of random networks says."""
-SOBOL_INPUTS = 8
-"""With so few a Sobol sequence is better than orthogonal inputs."""
-MANY_BYTES = 1000
-"""Orders up to trees take no more bytes per n² and layer."""
-ENOUGH, CONFIRMED = 64, 2**12
-"""Passes before which none are believed to be enough, 3/tolerance between these: the pairs of
-fewer agree by chance, or miss what happens to one of them."""
-STILL = 2**20
-"""Passes in which no output varies before a search for variation ends."""
-SAMPLED = "sampled"
-"""The first word of a status where samples were taken."""
-LOST = 1e-4
-"""Of an output's s.d.: rounding that is more at the output may be much in the layers before it."""
-ROUNDING_ERRORS = 10
-"""A change of the means by fewer of them says nothing of the expansion."""
 CHECKING = 0.05
 """Of what has been spent goes into samples that check an order."""
 

@@ -30,26 +30,13 @@ Array = NDArray[Any]
 
 SOBOL_INPUTS = 8
 """With so few a Sobol sequence is better than orthogonal inputs."""
-MANY_BYTES = 1000
-"""Orders up to trees take no more bytes per n² and layer."""
-ENOUGH, CONFIRMED = 64, 2**12
-"""Passes before which none are believed to be enough, 3/tolerance between these: the pairs of
-fewer agree by chance, or miss what happens to one of them."""
-STILL = 2**20
-"""Passes in which no output varies before a search for variation ends."""
-SAMPLED = "sampled"
-"""The first word of a status where samples were taken."""
-LOST = 1e-4
-"""Of an output's s.d.: rounding that is more at the output may be much in the layers before it."""
-ROUNDING_ERRORS = 10
-"""A change of the means by fewer of them says nothing of the expansion."""
 
 
 class Sampler:
     """Draws forward passes of a network; all FLOPs, orders included, are noted in `spent`.
 
-    `samples` are those of the best design so far; `first` are its antithetic ones with what they
-    show of the layers, `screen` / 2 of them.
+    `samples` are those of the best design so far; `first` are the antithetic ones, half a `screen`
+    until `look_closer`, that keep what they show of the layers.
     """
 
     def __init__(self, network: MLP, cov: bool, rng: np.random.Generator, screen: int) -> None:
@@ -131,7 +118,7 @@ class Sampler:
 
     @cached_property
     def rough(self) -> Signs | None:
-        """Signs of independent neurons, which take n² FLOPs; None where they overflow."""
+        """Signs of the rough second opinion, which take n² FLOPs; None where they overflow."""
         with counting() as flops:
             try:
                 _, signs = rough.run(self.network)

@@ -15,9 +15,7 @@ from cumprop.errors import CumpropError
 from cumprop.flops import counting
 from cumprop.memory import free_memory
 from cumprop.networks import MLP
-from cumprop.sampling import (
-    UNSEEN,
-)
+from cumprop.sampling import UNSEEN
 
 from ..blend.weights import CONFIDENCE, Blended, is_finite
 from .answers import accepted, sampled

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 PROBES = 8
 """Sums of outputs with random signs, whose variances tell the sum of all output variances."""
 PAIR_PROBES = 2
-"""Sums of pre-activations with random signs, for that."""
+"""Sums of pre-activations with random signs, whose variances tell what neurons bend alike."""
 NO_SLOPE = 1e-6
 """A neuron whose linear part is a smaller share of its s.d. passes no covariance on."""
 
