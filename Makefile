@@ -8,8 +8,10 @@ EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 
 # Tests of processes, files and words, where no processor's numbers matter.
-NO_NUMBERS := cli experiments faults sweep networks/test_importers_fuzz.py results/test_store.py \
-	reproduction/test_benchmark.py test_memory.py test_packaging.py test_skips.py test_versions.py
+NO_NUMBERS := cli/test_cli experiments/test_config faults/test_faults faults/test_fuzz \
+	networks/test_importers_fuzz reproduction/test_benchmark results/test_store \
+	sweep/test_engines sweep/test_resource_limits sweep/test_status sweep/test_sweep_processes \
+	test_memory test_packaging test_skips test_versions
 
 .PHONY: help install demo examples reproduce-all reference bench quick test lint verify \
 	test-kernels calibrate docs site pins ci clean
@@ -68,7 +70,7 @@ verify: .venv/installed-dev  ## Acceptance tests: statistics and speed (over an 
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
 test-kernels: .venv/installed-dev  ## The tests of numbers with the BLAS and SIMD of older x86 processors
-	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%)
+	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%.py)
 
 calibrate: .venv/installed-dev  ## Fit the laws of expected errors to docs/calibration.csv
 	$(BIN)/python docs/calibrate.py
