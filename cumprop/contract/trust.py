@@ -158,9 +158,19 @@ def looks_random(signs: Signs, widths: Sequence[int], inputs: float) -> bool:
     *hidden, last = signs.cancellation or (1.0,)
     return (
         all(ratio >= DIRECTIONS for ratio in ratios)
-        and all(CANCELLATION[0] <= c <= CANCELLATION[1] for c in hidden)
-        and LAST_CANCELLATION[0] <= last <= LAST_CANCELLATION[1]
+        and all(is_usual(c, CANCELLATION) for c in hidden)
+        and is_usual(last, LAST_CANCELLATION)
     )
+
+
+def is_usual(cancellation: float, limits: tuple[float, float], error: float = 1.0) -> bool:
+    """Whether a cancellation, known but for a factor of `error`, may be one of random weights.
+
+    >>> is_usual(0.8, CANCELLATION), is_usual(0.8, CANCELLATION, error=1.25)
+    (False, True)
+    """
+    least, most = limits
+    return least / error <= cancellation <= most * error
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,12 @@ DONE, FAILED = "done", "failed"
 KIND = b"cumprop_table"
 """The metadata of a parquet file that say which table it is: a key of `SCHEMAS`."""
 
+PARAMETERS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples", "design")
+"""Parameters of estimators that have a column of their own."""
+
+USUAL = {"kind": "basic", "algorithm": "auto", "metric": "exact", "truncation": "corrected"}
+"""Their values where nothing is said of them."""
+
 SCHEMA = pa.schema(
     [
         ("schema_version", pa.int32()),

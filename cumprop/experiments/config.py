@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -170,8 +170,7 @@ def _entry_problems(entry: Node, name: str, network: Network | None) -> Iterator
     for key in (key for key in given if key not in EstimatorGrid.model_fields):
         if key not in valid:
             message = f"unknown parameter{_hint(key, valid)}; {backend} takes {', '.join(valid)}"
-            if key in cls.renamed:
-                message = f"is called {cls.renamed[key]} now; write {cls.renamed[key]}"
+            message = _renamed(cls.renamed, key) or message
             alone.append(problem(message, key, key=True))
             continue
         for i, value in enumerate(listed(given[key])):
@@ -197,6 +196,12 @@ def _shapes(network: Network | None) -> list[Shape]:
     return [network.shape(width, depth) for width in network.width for depth in network.depth]
 
 
+def _renamed(names: Mapping[str, str], key: Any) -> str | None:
+    """The error of a key that has another name now."""
+    now = names.get(key)
+    return None if now is None else f"is called {now} now; write {now}"
+
+
 def _hint(word: str, choices: Sequence[str]) -> str:
     """The spelling that was probably meant, or nothing."""
     close = get_close_matches(word, choices, n=1)
@@ -217,12 +222,9 @@ def _located(root: Node, error: Any, whole: type[BaseModel]) -> Problem:
         key += f"[{last}]" if isinstance(last, int) else f".{last}"
     node = below or node
     if error["type"] == "extra_forbidden":
-        now = getattr(model, "renamed", {}).get(last)
-        if now is not None:
-            message = f"is called {now} now; write {now}"
-            return Problem(node.key_mark or node.mark, key.lstrip("."), message)
         keys = [*model.model_fields, *(("extends", "scales") if model is whole else ())]
         message = f"unknown key{_hint(last, keys)}; known here: {', '.join(keys)}"
+        message = _renamed(getattr(model, "renamed", {}), last) or message
         return Problem(node.key_mark or node.mark, key.lstrip("."), message)
     return Problem(node.mark, key.lstrip("."), _message(error))
 

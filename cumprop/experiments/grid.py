@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cumprop import files
 from cumprop.contract import Cost, Estimator, build, get
 from cumprop.experiments import columns
+from cumprop.experiments.columns import PARAMETERS
 from cumprop.experiments.models import Config
 from cumprop.flops import CONVENTION
 from cumprop.networks import Shape
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from cumprop.networks import MLP
     from cumprop.sampling import TruthSpec
 
-_COLUMNS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples", "design")
-"""Estimator fields that have a column of their own."""
 
 _TELLING = ("order", "n_samples")
 """Fields worth showing even where they have their default."""
@@ -126,7 +125,7 @@ class Cell:
         """The columns known before the cell has run."""
         columns = asdict(self)
         del columns["deepest"], columns["shape"]
-        columns |= {k: self.parameters[k] for k in _COLUMNS if k in self.parameters}
+        columns |= {k: self.parameters[k] for k in PARAMETERS if k in self.parameters}
         columns["init"] = self.init if isinstance(self.init, str) else json.dumps(self.init)
         columns["parameters"] = json.dumps(self.parameters, sort_keys=True)
         return columns | {"cell_key": self.key, "flops_convention": CONVENTION}

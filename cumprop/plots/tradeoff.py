@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cumprop.experiments.columns import USUAL
 from cumprop.plots import caption, style
 from cumprop.results.scores import PROBLEM, summary
-
-_USUAL = {"algorithm": "auto", "metric": "exact", "truncation": "corrected"}
 
 Point = dict[str, Any]
 
@@ -157,8 +156,8 @@ def bounds(points: Iterable[Point]) -> str:
 
 def label(point: Point) -> str:
     """The order K of cumulants, and what is not as usual about them."""
-    said = {name: point[name] for name in _USUAL if isinstance(point[name], str)}
-    unusual = [value for name, value in said.items() if value != _USUAL[name]]
+    said = {name: point[name] for name in USUAL if isinstance(point[name], str)}
+    unusual = [v for name, v in said.items() if name != "kind" and v != USUAL[name]]
     return " ".join([f"K={point['order']:.0f}", *unusual])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from cumprop import files
 from cumprop.contract import Estimator
-from cumprop.experiments.columns import DONE, failure
+from cumprop.experiments.columns import DONE, PARAMETERS, failure
 from cumprop.flops import CONVENTION
 from cumprop.memory import traced_peak
 from cumprop.networks import MLP, random_mlp
@@ -42,8 +42,6 @@ SCHEMA_VERSION = 2
 
 DESIGNS = ("iid", "orthogonal")
 NETWORK_SEED = 0
-
-_COLUMNS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples", "design")
 
 
 def run(
@@ -121,7 +119,7 @@ def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
         "label": described(estimator),
         "parameters": json.dumps(parameters, sort_keys=True),
         "seed": NETWORK_SEED,
-        **{name: parameters.get(name) for name in _COLUMNS},
+        **{name: parameters.get(name) for name in PARAMETERS},
         **dict.fromkeys(["seconds", "seconds_low", "seconds_high", "flops", "peak_bytes"]),
         "repeats": 0,
         **dict.fromkeys(["outcome", "note", "status"]),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN, USUAL, Measurement, named
+from cumprop.experiments.columns import USUAL
+from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN, Measurement, named
 from cumprop.results.scores import GROUP
 from cumprop.results.tail_scores import relative_errors
 

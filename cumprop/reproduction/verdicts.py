@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cumprop.experiments.columns import USUAL
 from cumprop.results.flop_polynomials import PAPER
 from cumprop.results.power_laws import ASYMPTOTIC, PowerLaw, error_law
 
@@ -27,8 +28,6 @@ EXPONENT_TOLERANCE = 0.25
 FLAT = 0.3
 TELLING = 1.0
 """An exponent with a half-width from here on cannot tell one order from the next."""
-
-USUAL = {"kind": "basic", "algorithm": "auto", "metric": "exact", "truncation": "corrected"}
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.contract.trust import CANCELLATION, LAST_CANCELLATION
+from cumprop.contract.trust import CANCELLATION, LAST_CANCELLATION, is_usual
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
 
@@ -46,11 +47,12 @@ def cancels(network: MLP, batches: Sequence[Scatter], outputs: float) -> bool:
     after = [np.mean([b.after for b in batches[k::depth]], axis=0) for k in range(depth)]
     limits = [*[CANCELLATION] * (depth - 1), LAST_CANCELLATION]
     with component("error"):
-        for (least, most), weights, variances, total in zip(
+        for usual, weights, variances, total in zip(
             limits, network.weights[1:], after, (*before[1:], outputs), strict=True
         ):
             independent = float(((counted(weights) * weights) @ variances).sum())
-            if not least * total <= SURE * independent <= SURE**2 * most * total:
+            found = independent / total if total > 0 else inf
+            if independent > 0 and not is_usual(found, usual, SURE):
                 return True
     return False
 
