@@ -63,16 +63,6 @@ class Legs(Columns):
         P, U, Y, D = self
         return Legs(U * Y + D * P * (2 / 3), P * Y, P * U, P * P * (1 / 3))
 
-    def hessian(self, v: Legs) -> Legs:
-        """Half the derivative of the gradient along v: κ_iv·."""
-        P, U, Y, D = self
-        return Legs(
-            (v.U * Y + v.Y * U) * 0.5 + (v.D * P + v.P * D) * (1 / 3),
-            (v.P * Y + v.Y * P) * 0.5,
-            (v.P * U + v.U * P) * 0.5,
-            v.P * P * (1 / 3),
-        )
-
     def joined(self, other: Legs) -> Legs:
         return Legs(*(np.hstack(pair) for pair in zip(self, other, strict=True)))
 

@@ -14,10 +14,11 @@ SCHEME = Scheme(3, "tree", edgeworth=True)
 
 
 class Layer(NamedTuple):
-    """Z_l with its variances and Wick coefficients, and X_l."""
+    """Z_l with its variances and Wick coefficients, X_{l-1} and X_l."""
 
     variance: Any
     w: WickTable
+    before: tree.Tracked
     z: tree.PreActivation
     x: tree.Tracked
 
@@ -31,14 +32,14 @@ def as_it_is(affine, x, wanted="all"):
     return Standardised(affine, mean, np.ones_like(mean), known), variance
 
 
-def layers(network, window):
+def layers(network, rank_one=tree.RANK_ONE):
     """Z_l and X_l, l = 1..L, all slices of pairs included; the last layer is one of the others."""
     x = tree.Tracked(*input_of(network))
     for weight, bias, phi in zip(
         network.weights, network.biases, network.activations, strict=False
     ):
         standard, variance = as_it_is(AffineMap(counted(weight), bias), x)
-        z = tree.linear(x, standard, window, "all")
+        z = tree.linear(x, standard, "all")
         w = phi.wick_table(standard.mean, variance)
-        x = tree.nonlinear(z, w, SCHEME, window, "all")
-        yield Layer(variance, w, z, x)
+        before, x = x, tree.nonlinear(x, standard, z, w, "all", SCHEME, rank_one)
+        yield Layer(variance, w, before, z, x)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from .dense import PowerCumulants, evaluate, slice_of_x
-from .diagrams import Block
-from .kinds import Scheme
-from .propagation import KnownSlices
-from .standardised import Coefficients
-from .symmetric_tensors import Slices, lookup, zero_coincidences
+from ..dense import PowerCumulants, evaluate, slice_of_x
+from ..diagrams import Block
+from ..kinds import Scheme
+from ..propagation import KnownSlices
+from ..standardised import Coefficients
+from ..symmetric_tensors import Slices, lookup, zero_coincidences
 
 Array = NDArray[Any]
 DERIVATIVES = range(6)
@@ -24,8 +24,8 @@ DERIVATIVES = range(6)
 class SlicesOfX:
     """From the slices of Z as far as `known`: (3,), (4,), and of pairs (1,1), (2,1), (3,1), (2,2).
 
-    Joint cumulants of powers of X_i and X_j are those of polynomials in both: `value`, `square` and
-    `cube` below give the slices with one, two and three of X_i. Pairs are zero on the diagonal.
+    Joint cumulants of powers of X_i and X_j are those of polynomials in both: `value` and `square` below
+    give the slices with one and two of X_i. Pairs are zero on the diagonal.
     """
 
     def __init__(self, known: Slices, w: Coefficients, scheme: Scheme) -> None:
@@ -49,15 +49,6 @@ class SlicesOfX:
     @property
     def k21(self) -> Array:
         return covariance(self._square, self._value)
-
-    @property
-    def k31(self) -> Array:
-        least = 3 * (self.mean * self.mean - self.own(2))
-        cube = [
-            self._w(k, 3) - 3 * self.mean * self._w(k, 2) + least * self._w(k, 1)
-            for k in DERIVATIVES
-        ]
-        return covariance(self._joint.polynomial(cube), self._value)
 
     @property
     def k22(self) -> Array:

@@ -1,0 +1,167 @@
+"""Slices of κ_3 and κ_4 of Z_t from all sources, in one sweep down and one up (docs/tree.md §3).
+
+κ_4 of the sources is made of paths between pairs of neurons, which pass through any number of
+layers, and of stars. All sources older than m reach Z_m through the same maps, and all younger ones
+are read at X_m through one matrix, so that sums over pairs of sources are two recursions over m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import iadd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..symmetric_tensors import Slices, diagonal, zero_coincidences
+from .profiles import through_profiles
+from .sources import Reading, times_transpose, values
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A source in Z_t and the paths through it, matrices [i in Z_t, r in the layer of the source].
+
+    `A` is what κ_ii changes with the mean of X_r through younger sources, None of the youngest;
+    `a` what it changes with the mean of Z_r, and `K` = κ(Z_i, Z_i, Z_r) by all sources, without the
+    terms that repeat r.
+    """
+
+    reading: Reading
+    A: Array | None
+    a: Array
+    K: Array
+
+
+def sweep(readings: Sequence[Reading], first_covariance: Array) -> Sequence[Swept]:
+    """All sources, the oldest first, given Cov Z_1: a^m = Q^m + A^m w1, A^{m-1} = a^m W_m, then
+
+    K^m + a^m σ² = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ, and for m = 1 it is a^1 Cov Z_1.
+    """
+    downs: list[tuple[Reading, Array | None, Array]] = []
+    A = None
+    for reading in reversed(readings):
+        a = reading.Q if A is None else reading.Q + A * reading.own.w1
+        downs.append((reading, A, a))
+        A = None if reading is readings[0] else a @ reading.own.weight
+    swept = list[Swept]()
+    for reading, A, a in reversed(downs):
+        if swept:
+            older = swept[-1]
+            assert older.A is not None
+            own = older.reading.own
+            K = older.K * own.w1 + older.reading.SP + older.A * own.variance_x
+            K = K @ reading.own.weight.T
+        else:
+            K = a @ first_covariance
+        swept.append(Swept(reading, A, a, K - a * reading.own.variance_z))
+    return swept
+
+
+def third_slices(readings: Sequence[Reading], pairs: bool) -> Slices:
+    """κ_iii, and κ_iij where pairs are wanted."""
+    if not pairs:
+        return {(3,): _sum(map(_third_alone, readings))}
+    k21 = _sum(map(_third_of_pairs, readings))
+    return {(3,): diagonal(k21, (2,)).copy(), (2, 1): zero_coincidences(k21)}
+
+
+def _third_of_pairs(reading: Reading) -> Array:
+    """κ_iij of one source: the derivative of κ_iii in every leg times its rows at j."""
+    source = reading.source
+    k21: Array = reading.SP @ reading.P.T
+    k21 += reading.SU @ reading.U.T
+    k21 += times_transpose(2 * reading.G, source.V)
+    k21 += (reading.P2 * (1 / 3)) @ source.D.T
+    if source.S is not None:
+        k21 += times_transpose(reading.U2, source.S)
+    return k21
+
+
+def _third_alone(reading: Reading) -> Array:
+    """κ_iii of one source."""
+    source = reading.source
+    k3: Array = np.vecdot(reading.SP, reading.P) + np.vecdot(reading.SU, reading.U)
+    k3 += 2 * np.vecdot(reading.G, values(source.V))
+    k3 += np.vecdot(reading.P2, source.D) * (1 / 3)
+    if source.S is not None:
+        k3 += np.vecdot(reading.U2, values(source.S))
+    return k3
+
+
+def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
+    """κ_iiii, and where pairs are wanted κ_iiij and the tree half of κ_iijj."""
+    oldest = sources[0]
+    K = oldest.K + oldest.a * oldest.reading.own.variance_z
+    k4 = 3 * np.vecdot(K, oldest.a) + _sum(map(_fourth_alone, sources))
+    if not pairs:
+        return {(4,): k4}
+    half = (0.5 * K) @ oldest.a.T
+    half += _sum(map(_half_of_two_and_two, sources))
+    k31 = _sum(map(_three_and_one, sources))
+    return {(4,): k4, (3, 1): zero_coincidences(k31), (2, 2): zero_coincidences(half + half.T)}
+
+
+def _fourth_alone(source: Swept) -> Array:
+    """κ_iiii of one source, and of the paths from it to younger ones."""
+    reading, A, a = source.reading, source.A, source.a
+    own, G, P2, U2 = reading.own, reading.G, reading.P2, reading.U2
+    k4: Array = np.vecdot(U2 * (6 * own.rho) + G * (4 * own.delta) + P2 * own.d4, P2)
+    k4 += np.vecdot(U2 * (4 * own.w3), G) + 3 * np.vecdot(reading.R22.matrix(), P2)
+    k4 -= 3 * np.vecdot(a * own.variance_z, a)
+    if A is not None:
+        k4 += 3 * np.vecdot(A * own.variance_x + 2 * reading.SP, A)
+    return k4
+
+
+def _half_of_two_and_two(source: Swept) -> Array:
+    """Z of one source, κ_iijj = Z + Zᵀ: its stars, and the paths from it to younger ones."""
+    half = _stars(source.reading)
+    if source.A is not None:
+        own, A = source.reading.own, source.A
+        ends = A * (0.5 * own.variance_x) + source.reading.SP
+        ends -= (source.reading.Q + A * (0.5 * own.w1)) * (own.w1 * own.variance_z)
+        half += ends @ A.T
+    return half
+
+
+def _stars(reading: Reading) -> Array:
+    """Trees about one neuron of the source: exact at first, through profiles from then on."""
+    own, G, P2, U2 = reading.own, reading.G, reading.P2, reading.U2
+    if reading.is_new:
+        repeated = reading.Q * own.variance_z
+        stars = (G * (2 * own.rho) + U2 * (2 * own.w3) - repeated * own.w2) @ G.T
+        squares = U2 * own.rho + P2 * (0.5 * own.d4) + G * (2 * own.delta)
+        squares += 0.5 * (reading.R22.matrix() - repeated * own.tau)
+        stars += squares @ P2.T
+    else:
+        stars = through_profiles(U2, own.rho, P2) + 0.5 * reading.R22.times_transpose()
+        alone = 0.5 * (own.d4 - own.tau * own.tau * own.variance_z)
+        stars += through_profiles(P2, alone, P2)
+    return stars
+
+
+def _three_and_one(source: Swept) -> Array:
+    """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
+    reading, A, K = source.reading, source.A, source.K
+    own, P, U, G, P2, U2 = (
+        reading.own, reading.P, reading.U, reading.G, reading.P2, reading.U2,
+    )  # fmt: skip
+    in_p = U2 * (3 * own.rho) + G * (3 * own.delta) + P2 * own.d4 + 3 * reading.R22.matrix()
+    in_p = P * in_p + U * (U2 * own.w3) + 3 * (K * (U * own.w2 + P * own.tau))
+    in_u = P * (K * (3 * own.w2) + G * (3 * own.rho) + U2 * (3 * own.w3) + P2 * own.delta)
+    if A is not None:
+        in_p += 3 * (A * (U * own.tau + P * own.d3))
+        in_u += 3 * (A * (U * own.w2 + P * own.tau))
+    k31: Array = in_p @ P.T
+    k31 += in_u @ U.T
+    return k31
+
+
+def _sum(parts: Iterable[Array]) -> Array:
+    return reduce(iadd, parts)
