@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import cached_property, reduce
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from operator import iadd
 from typing import Any, NamedTuple
 
@@ -14,55 +14,36 @@ from ..dense import PowerCumulants, evaluate, slice_of_x
 from ..diagrams import Block
 from ..kinds import Scheme
 from ..propagation import KnownSlices
-from ..standardised import Coefficients
+from ..standardised import Wanted
 from ..symmetric_tensors import Slices, lookup, zero_coincidences
 
 Array = NDArray[Any]
+Powers = Callable[[int, int], Array]
+"""w(k,p), the Wick coefficients."""
 DERIVATIVES = range(6)
 
 
-class SlicesOfX:
-    """From the slices of Z as far as `known`: (3,), (4,), and of pairs (1,1), (2,1), (3,1), (2,2).
+def slices_of_x(known: Slices, w: Powers, scheme: Scheme, wanted: Wanted) -> Slices:
+    """κ(X) of one neuron, (1,) to (4,), and of pairs, (1,1), (2,1), (2,2), as far as `wanted`.
 
-    Joint cumulants of powers of X_i and X_j are those of polynomials in both: `value` and `square` below
-    give the slices with one and two of X_i. Pairs are zero on the diagonal.
+    `known` are slices of Z: (3,), (4,), and of pairs (1,1), (2,1), (3,1), (2,2). Joint cumulants of
+    powers of X_i and X_j are those of polynomials in both: `value` and `square` below give the
+    slices with one and two of X_i. Pairs are zero on the diagonal.
     """
-
-    def __init__(self, known: Slices, w: Coefficients, scheme: Scheme) -> None:
-        z = {sum(u): KnownSlices(known) for u in known}
-        self._power = PowerCumulants(z, w, scheme)
-        self._joint = Expansion(known, scheme)
-        self._w = w
-
-    @cached_property
-    def mean(self) -> Array:
-        return self._power[(1,)]
-
-    def own(self, p: int) -> Array:
-        """κ_i…i, p times."""
-        return slice_of_x(self._power, (p,))
-
-    @cached_property
-    def C(self) -> Array:
-        return covariance(self._value, self._value)
-
-    @property
-    def k21(self) -> Array:
-        return covariance(self._square, self._value)
-
-    @property
-    def k22(self) -> Array:
-        k22: Array = covariance(self._square, self._square) - 2 * (self.C * self.C)
-        return k22
-
-    @cached_property
-    def _value(self) -> Polynomial:
-        return self._joint.polynomial([self._w(k, 1) for k in DERIVATIVES])
-
-    @cached_property
-    def _square(self) -> Polynomial:
-        square = [self._w(k, 2) - 2 * self.mean * self._w(k, 1) for k in DERIVATIVES]
-        return self._joint.polynomial(square)
+    power = PowerCumulants({sum(u): KnownSlices(known) for u in known}, w, scheme)
+    mean = power[(1,)]
+    if wanted == "mean":
+        return {(1,): mean}
+    expansion = Expansion(known, scheme)
+    value = expansion.polynomial([w(k, 1) for k in DERIVATIVES])
+    C = covariance(value, value)
+    own: dict[Block, Array] = {(1,): mean, (2,): slice_of_x(power, (2,)), (1, 1): C}
+    if wanted == "covariance":
+        return own
+    square = expansion.polynomial([w(k, 2) - 2 * mean * w(k, 1) for k in DERIVATIVES])
+    k22 = covariance(square, square) - 2 * (C * C)
+    own |= {(p,): slice_of_x(power, (p,)) for p in (3, 4)}
+    return own | {(2, 1): covariance(square, value), (2, 2): k22}
 
 
 class Polynomial(NamedTuple):

@@ -18,10 +18,14 @@ Array = NDArray[Any]
 
 def profile(squares: Array) -> Array:
     """The mean row (R,) of a matrix (n, R), normalised; zeros stay zeros."""
-    mean = squares.mean(axis=0)
-    square = mean @ mean
-    row: Array = mean / np.sqrt(np.where(square > 0, square, np.inf))
-    return row
+    return normalised(squares.sum(axis=0))
+
+
+def normalised(vector: Array) -> Array:
+    """A vector over its length; zeros stay zeros."""
+    square = vector @ vector
+    unit: Array = vector / np.sqrt(np.where(square > 0, square, np.inf))
+    return unit
 
 
 def outer(column: Array, row: Array) -> Array:

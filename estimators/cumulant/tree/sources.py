@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from .profiles import ThroughProfile, outer, profile
+from .profiles import ThroughProfile, normalised, outer, profile
 
 Array = NDArray[Any]
 
@@ -32,10 +31,7 @@ class RankOne:
     @classmethod
     def along(cls, leg: Array, squares: Array) -> RankOne:
         """`leg` where it passes through what it makes of the profile of `squares`."""
-        image = leg @ profile(squares)
-        row = leg.T @ image
-        square = row @ row
-        row = row / np.sqrt(np.where(square > 0, square, np.inf))
+        row = normalised(leg.T @ (leg @ profile(squares)))
         return cls(leg @ row, row)
 
 
@@ -76,8 +72,8 @@ class Own:
 
     `tau`, `rho`, `delta` are the responses of Var X_r, to first and second order, and of κ_rrr(X)
     to the mean of Z_r; `variance_z` and `variance_x` those of Z_r and X_r; `d3`, `d4`, `d22` are
-    the exact slices of κ(X) less those that all sources carry there. `weight` is the map to Z_m from
-    the layer before, None in the first, before which there is no source.
+    the exact slices of κ(X) less those that all sources carry there. `weight` is the map to Z_m
+    from the layer before, None in the first, before which there is no source.
     """
 
     weight: Array | None
@@ -144,7 +140,7 @@ class Reading:
         """Whether its layer is the one before: age 1."""
         return self.source.S is None
 
-    @cached_property
+    @property
     def SU(self) -> Array:
         SU = self.Q + 2 * (self.P * values(self.source.V))
         return SU if self.source.S is None else SU + 2 * (self.U * values(self.source.S))
@@ -154,18 +150,17 @@ class Reading:
         return ThroughProfile.of(self.P2, self.own.d22)
 
     def activate(
-        self, w1: Array, w2: Array, A: Array | None, K: Array, rank_one: frozenset[str]
+        self, w1: Array, w2: Array, A: Array | None, K: Array | None, rank_one: frozenset[str]
     ) -> Source:
         """Legs in X_t: diag(w1), and what ½ w2_a κ_aa·· adds to κ_3 (docs/tree.md §5).
 
         The legs named in `rank_one` are compressed in the first activation after birth.
         """
+        assert K is not None
         own, source, half = self.own, self.source, (0.5 * w2)[:, None]
         rows = w2[:, None]
         P = w1[:, None] * self.P
-        V = rows * (
-            self.G * own.rho + self.U2 * (0.5 * own.w3) + self.P2 * (0.5 * own.delta)
-        )
+        V = rows * (self.G * own.rho + self.U2 * (0.5 * own.w3) + self.P2 * (0.5 * own.delta))
         D = (1.5 * w2)[:, None] * (
             self.U2 * own.rho + self.P2 * own.d4 + self.G * (2 * own.delta) + self.R22.matrix()
         )

@@ -8,7 +8,7 @@ are read at X_m through one matrix, so that sums over pairs of sources are two r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import iadd
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import through_profiles
-from .sources import Reading, times_transpose, values
+from .sources import Own, Reading, times_transpose, values
 
 Array = NDArray[Any]
 
@@ -29,38 +29,51 @@ class Swept:
 
     `A` is what κ_ii changes with the mean of X_r through younger sources, None of the youngest;
     `a` what it changes with the mean of Z_r, and `K` = κ(Z_i, Z_i, Z_r) by all sources, without the
-    terms that repeat r.
+    terms that repeat r (None where it is not wanted).
     """
 
     reading: Reading
     A: Array | None
     a: Array
-    K: Array
+    K: Array | None = None
 
 
-def sweep(readings: Sequence[Reading], first_covariance: Array) -> Sequence[Swept]:
-    """All sources, the oldest first, given Cov Z_1: a^m = Q^m + A^m w1, A^{m-1} = a^m W_m, then
+def sweep(readings: Sequence[Reading], first_covariance: Array, pairs: bool) -> Sequence[Swept]:
+    """All sources, the oldest first, from Cov Z_1; K of the oldest alone unless pairs are wanted.
 
-    K^m + a^m σ² = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ, and for m = 1 it is a^1 Cov Z_1.
+    Cost: 2 M products of n×n for M sources.
     """
-    downs: list[tuple[Reading, Array | None, Array]] = []
-    A = None
-    for reading in reversed(readings):
-        a = reading.Q if A is None else reading.Q + A * reading.own.w1
-        downs.append((reading, A, a))
-        A = None if reading is readings[0] else a @ reading.own.weight
-    swept = list[Swept]()
-    for reading, A, a in reversed(downs):
-        if swept:
-            older = swept[-1]
-            assert older.A is not None
-            own = older.reading.own
-            K = older.K * own.w1 + older.reading.SP + older.A * own.variance_x
-            K = K @ reading.own.weight.T
-        else:
-            K = a @ first_covariance
-        swept.append(Swept(reading, A, a, K - a * reading.own.variance_z))
+    oldest, *younger = _down(readings)
+    K = oldest.a @ first_covariance - oldest.a * oldest.reading.own.variance_z
+    swept = [replace(oldest, K=K)]
+    for source in younger:
+        swept.append(replace(source, K=_up(swept[-1], source)) if pairs else source)
     return swept
+
+
+def _down(readings: Sequence[Reading]) -> Sequence[Swept]:
+    """a^m = Q^m + A^m w1 and A^{m-1} = a^m W_m, from the youngest source to the oldest."""
+    swept = [Swept(readings[-1], None, readings[-1].Q)]
+    for reading in readings[-2::-1]:
+        A = swept[-1].a @ swept[-1].reading.own.weight
+        swept.append(Swept(reading, A, reading.Q + A * reading.own.w1))
+    return swept[::-1]
+
+
+def _up(older: Swept, source: Swept) -> Array:
+    """K^m = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ − a^m σ²."""
+    assert older.K is not None
+    assert older.A is not None
+    before, own = older.reading.own, source.reading.own
+    K = older.K * before.w1 + older.reading.SP + by_fresh_noise(older.A, before)
+    repeated: Array = source.a * own.variance_z
+    return K @ own.weight.T - repeated
+
+
+def by_fresh_noise(A: Array, own: Own) -> Array:
+    """A diag(v): edges through what of X_m no Z_m explains, taken as independent neurons."""
+    edges: Array = A * own.variance_x
+    return edges
 
 
 def third_slices(readings: Sequence[Reading], pairs: bool) -> Slices:
@@ -97,6 +110,7 @@ def _third_alone(reading: Reading) -> Array:
 def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     """κ_iiii, and where pairs are wanted κ_iiij and the tree half of κ_iijj."""
     oldest = sources[0]
+    assert oldest.K is not None
     K = oldest.K + oldest.a * oldest.reading.own.variance_z
     k4 = 3 * np.vecdot(K, oldest.a) + _sum(map(_fourth_alone, sources))
     if not pairs:
@@ -115,7 +129,7 @@ def _fourth_alone(source: Swept) -> Array:
     k4 += np.vecdot(U2 * (4 * own.w3), G) + 3 * np.vecdot(reading.R22.matrix(), P2)
     k4 -= 3 * np.vecdot(a * own.variance_z, a)
     if A is not None:
-        k4 += 3 * np.vecdot(A * own.variance_x + 2 * reading.SP, A)
+        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * reading.SP, A)
     return k4
 
 
@@ -124,7 +138,7 @@ def _half_of_two_and_two(source: Swept) -> Array:
     half = _stars(source.reading)
     if source.A is not None:
         own, A = source.reading.own, source.A
-        ends = A * (0.5 * own.variance_x) + source.reading.SP
+        ends = 0.5 * by_fresh_noise(A, own) + source.reading.SP
         ends -= (source.reading.Q + A * (0.5 * own.w1)) * (own.w1 * own.variance_z)
         half += ends @ A.T
     return half
@@ -149,6 +163,7 @@ def _stars(reading: Reading) -> Array:
 def _three_and_one(source: Swept) -> Array:
     """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
     reading, A, K = source.reading, source.A, source.K
+    assert K is not None
     own, P, U, G, P2, U2 = (
         reading.own, reading.P, reading.U, reading.G, reading.P2, reading.U2,
     )  # fmt: skip

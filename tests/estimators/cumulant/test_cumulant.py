@@ -319,7 +319,7 @@ def test_untracked_covariance_is_refused():
 def test_predicted_flops_are_those_counted(variant, activation):
     order, kind = variant
     network = cumprop.random_mlp(12, 5, 0, activation)
-    estimator = Cumulant(order, kind, window=2 if kind == "tree" else None)
+    estimator = Cumulant(order, kind)
     predicted = estimator.predict_cost(network.shape).flops
     counted = estimator.estimate(network).flops.total
     # phantoms take quadrature as converged at once
