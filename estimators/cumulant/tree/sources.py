@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .profiles import ThroughProfile, normalised, outer, profile
@@ -43,7 +44,7 @@ def values(leg: Leg) -> Array:
     return outer(leg.column, leg.row) if isinstance(leg, RankOne) else leg
 
 
-def from_left(map_: Array, leg: Leg) -> Leg:
+def from_left(map_: Array, leg: Any) -> Any:
     """A matrix, or the diagonal of one, times the leg."""
     if isinstance(leg, RankOne):
         column = map_ @ leg.column if map_.ndim == 2 else map_ * leg.column
@@ -59,7 +60,13 @@ def times_transpose(matrix: Array, leg: Leg) -> Array:
     return product
 
 
-def plus(leg: Leg, change: Array) -> Leg:
+def row_products(matrix: Array, leg: Leg) -> Array:
+    """The diagonal of matrix · legᵀ, at n²."""
+    products: Array = np.vecdot(matrix, values(leg))
+    return products
+
+
+def plus(leg: Any, change: Array) -> Any:
     """The sum, of which a leg of rank one keeps what lies along its row."""
     if isinstance(leg, RankOne):
         return replace(leg, column=leg.column + change @ leg.row)
@@ -76,7 +83,7 @@ class Own:
     from the layer before, None in the first, before which there is no source.
     """
 
-    weight: Array | None
+    weight: Any
     w1: Array
     w2: Array
     w3: Array
@@ -95,11 +102,11 @@ class Source:
     """The legs in X_t or Z_t, and what is fixed; P is None for I at birth, S for 0 until set."""
 
     own: Own
-    P: Array | None
+    P: Any
     U: Array
     V: Leg
     D: Array
-    S: Leg | None = None
+    S: Any = None
 
     def transform(self, weight: Array) -> Source:
         """W on every leg."""
@@ -121,19 +128,12 @@ class Reading:
     """
 
     def __init__(self, source: Source) -> None:
-        assert source.P is not None
-        self.source, own = source, source.own
-        P, U = source.P, source.U
-        self.P, self.U, self.own = P, U, own
-        self.G, self.P2, self.U2 = P * U, P * P, U * U
+        self.source, self.own = source, source.own
+        self.P, self.U, own = source.P, source.U, source.own
+        self.G, self.P2, self.U2 = self.P * self.U, self.P * self.P, self.U * self.U
         self.Q = self.G * (2 * own.w2) + self.P2 * own.tau
-        self.SP = (
-            self.U2 * own.w2
-            + self.G * (2 * own.tau)
-            + self.P2 * own.d3
-            + 2 * (U * values(source.V))
-            + (2 / 3) * (P * source.D)
-        )
+        self.SP = self.U2 * own.w2 + self.G * (2 * own.tau) + self.P2 * own.d3
+        self.SP += 2 * (self.U * values(source.V)) + (2 / 3) * (self.P * source.D)
 
     @property
     def is_new(self) -> bool:
@@ -142,42 +142,37 @@ class Reading:
 
     @property
     def SU(self) -> Array:
-        SU = self.Q + 2 * (self.P * values(self.source.V))
-        return SU if self.source.S is None else SU + 2 * (self.U * values(self.source.S))
+        SU: Array = self.Q + 2 * (self.P * values(self.source.V))
+        return SU if self.is_new else SU + 2 * (self.U * values(self.source.S))
 
     @cached_property
     def R22(self) -> ThroughProfile:
         return ThroughProfile.of(self.P2, self.own.d22)
 
     def activate(
-        self, w1: Array, w2: Array, A: Array | None, K: Array | None, rank_one: frozenset[str]
+        self, w1: Array, w2: Array, A: Array | None, K: Any, rank_one: frozenset[str]
     ) -> Source:
         """Legs in X_t: diag(w1), and what ½ w2_a κ_aa·· adds to κ_3 (docs/tree.md §5).
 
         The legs named in `rank_one` are compressed in the first activation after birth.
         """
-        assert K is not None
-        own, source, half = self.own, self.source, (0.5 * w2)[:, None]
-        rows = w2[:, None]
-        P = w1[:, None] * self.P
-        V = rows * (self.G * own.rho + self.U2 * (0.5 * own.w3) + self.P2 * (0.5 * own.delta))
-        D = (1.5 * w2)[:, None] * (
-            self.U2 * own.rho + self.P2 * own.d4 + self.G * (2 * own.delta) + self.R22.matrix()
-        )
-        S = rows * (self.P2 * (0.5 * own.rho) + self.G * own.w3)
-        new = Source(
+        own, source = self.own, self.source
+        once, half = w2[:, None], (0.5 * w2)[:, None]
+        in_V = self.G * own.rho + self.U2 * (0.5 * own.w3) + self.P2 * (0.5 * own.delta)
+        in_D = self.U2 * own.rho + self.P2 * own.d4 + self.G * (2 * own.delta) + self.R22.matrix()
+        in_S = self.P2 * (0.5 * own.rho) + self.G * own.w3
+        P, V, S = from_left(w1, self.P), plus(from_left(w1, source.V), once * in_V), once * in_S
+        if source.S is not None:
+            S = plus(from_left(w1, source.S), S)
+        elif "S" in rank_one:
+            S = RankOne.along(S, self.P2)
+        if source.S is None and "V" in rank_one:
+            V = RankOne.along(V, self.U2)
+        return Source(
             own,
             P=P if A is None else P + half * A,
-            U=w1[:, None] * self.U + half * K,
-            V=plus(from_left(w1, source.V), V),
-            D=w1[:, None] * source.D + D,
-            S=S if source.S is None else plus(from_left(w1, source.S), S),
+            U=from_left(w1, self.U) + half * K,
+            V=V,
+            D=from_left(w1, source.D) + 3 * half * in_D,
+            S=S,
         )
-        if not self.is_new:
-            return new
-        compressed = {
-            name: RankOne.along(values(getattr(new, name)), squares)
-            for name, squares in (("V", self.U2), ("S", self.P2))
-            if name in rank_one
-        }
-        return replace(new, **compressed)

@@ -7,7 +7,7 @@ are read at X_m through one matrix, so that sums over pairs of sources are two r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import iadd
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import through_profiles
-from .sources import Own, Reading, times_transpose, values
+from .sources import Leg, Own, Reading, row_products, times_transpose
 
 Array = NDArray[Any]
 
@@ -33,9 +33,9 @@ class Swept:
     """
 
     reading: Reading
-    A: Array | None
+    A: Any
     a: Array
-    K: Array | None = None
+    K: Any = None
 
 
 def sweep(readings: Sequence[Reading], first_covariance: Array, pairs: bool) -> Sequence[Swept]:
@@ -60,14 +60,11 @@ def _down(readings: Sequence[Reading]) -> Sequence[Swept]:
     return swept[::-1]
 
 
-def _up(older: Swept, source: Swept) -> Array:
+def _up(older: Swept, source: Swept) -> Any:
     """K^m = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ − a^m σ²."""
-    assert older.K is not None
-    assert older.A is not None
     before, own = older.reading.own, source.reading.own
     K = older.K * before.w1 + older.reading.SP + by_fresh_noise(older.A, before)
-    repeated: Array = source.a * own.variance_z
-    return K @ own.weight.T - repeated
+    return K @ own.weight.T - source.a * own.variance_z
 
 
 def by_fresh_noise(A: Array, own: Own) -> Array:
@@ -77,40 +74,28 @@ def by_fresh_noise(A: Array, own: Own) -> Array:
 
 
 def third_slices(readings: Sequence[Reading], pairs: bool) -> Slices:
-    """κ_iii, and κ_iij where pairs are wanted."""
+    """κ_iii, and κ_iij where pairs are wanted: the derivative of κ_iii in every leg times the leg
+    at j."""
     if not pairs:
-        return {(3,): _sum(map(_third_alone, readings))}
-    k21 = _sum(map(_third_of_pairs, readings))
+        return {(3,): _sum(_third(reading, row_products) for reading in readings)}
+    k21 = _sum(_third(reading, times_transpose) for reading in readings)
     return {(3,): diagonal(k21, (2,)).copy(), (2, 1): zero_coincidences(k21)}
 
 
-def _third_of_pairs(reading: Reading) -> Array:
-    """κ_iij of one source: the derivative of κ_iii in every leg times its rows at j."""
+def _third(reading: Reading, times: Callable[[Array, Leg], Array]) -> Array:
     source = reading.source
-    k21: Array = reading.SP @ reading.P.T
-    k21 += reading.SU @ reading.U.T
-    k21 += times_transpose(2 * reading.G, source.V)
-    k21 += (reading.P2 * (1 / 3)) @ source.D.T
+    k21 = times(reading.SP, reading.P)
+    k21 += times(reading.SU, reading.U)
+    k21 += times(2 * reading.G, source.V)
+    k21 += times(reading.P2 * (1 / 3), source.D)
     if source.S is not None:
-        k21 += times_transpose(reading.U2, source.S)
+        k21 += times(reading.U2, source.S)
     return k21
-
-
-def _third_alone(reading: Reading) -> Array:
-    """κ_iii of one source."""
-    source = reading.source
-    k3: Array = np.vecdot(reading.SP, reading.P) + np.vecdot(reading.SU, reading.U)
-    k3 += 2 * np.vecdot(reading.G, values(source.V))
-    k3 += np.vecdot(reading.P2, source.D) * (1 / 3)
-    if source.S is not None:
-        k3 += np.vecdot(reading.U2, values(source.S))
-    return k3
 
 
 def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     """κ_iiii, and where pairs are wanted κ_iiij and the tree half of κ_iijj."""
     oldest = sources[0]
-    assert oldest.K is not None
     K = oldest.K + oldest.a * oldest.reading.own.variance_z
     k4 = 3 * np.vecdot(K, oldest.a) + _sum(map(_fourth_alone, sources))
     if not pairs:
@@ -133,7 +118,7 @@ def _fourth_alone(source: Swept) -> Array:
     return k4
 
 
-def _half_of_two_and_two(source: Swept) -> Array:
+def _half_of_two_and_two(source: Swept) -> Any:
     """Z of one source, κ_iijj = Z + Zᵀ: its stars, and the paths from it to younger ones."""
     half = _stars(source.reading)
     if source.A is not None:
@@ -144,7 +129,7 @@ def _half_of_two_and_two(source: Swept) -> Array:
     return half
 
 
-def _stars(reading: Reading) -> Array:
+def _stars(reading: Reading) -> Any:
     """Trees about one neuron of the source: exact at first, through profiles from then on."""
     own, G, P2, U2 = reading.own, reading.G, reading.P2, reading.U2
     if reading.is_new:
@@ -163,7 +148,6 @@ def _stars(reading: Reading) -> Array:
 def _three_and_one(source: Swept) -> Array:
     """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
     reading, A, K = source.reading, source.A, source.K
-    assert K is not None
     own, P, U, G, P2, U2 = (
         reading.own, reading.P, reading.U, reading.G, reading.P2, reading.U2,
     )  # fmt: skip
