@@ -11,8 +11,15 @@ from cumprop.sampling.group_means import (
     replicates,
 )
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
-from cumprop.sampling.tails import TailSpec, TailTruth, tail_network, threshold
-from cumprop.sampling.truth import GROUPS, Truth, TruthSpec
+from cumprop.sampling.tails import (
+    BUCKET_COLUMNS,
+    WORST,
+    TailSpec,
+    TailTruth,
+    tail_network,
+    threshold,
+)
+from cumprop.sampling.truth import GROUPS, MeanSpec, MeanTruth, Truth, TruthSpec
 from cumprop.sampling.truth_store import (
     Gap,
     chunks_stored,
@@ -25,17 +32,21 @@ from cumprop.sampling.truth_store import (
 )
 
 __all__ = [
+    "BUCKET_COLUMNS",
     "FEWEST",
     "GROUPS",
     "MOST_GROUPS",
     "SCRAMBLINGS",
     "UNSEEN",
+    "WORST",
     "Around",
     "Base",
     "Batch",
     "Centring",
     "Gap",
     "Inputs",
+    "MeanSpec",
+    "MeanTruth",
     "Passes",
     "Replicates",
     "TailSpec",

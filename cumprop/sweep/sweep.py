@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 Rows = dict[str, dict[str, Any]]
 """The columns of stored rows that say what they are compared with, by cell."""
-
-_MERGED_AT_ONCE = 16
-"""Blocks of a truth between two merges."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +188,11 @@ def sample(
 
 
 def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
-    """What is to be sampled for truths, once what others have sampled is merged."""
+    """The blocks of truths that are to be sampled, once damaged files are set aside."""
     blocks = list[TruthBlock]()
     for task in truths:
         with suppress(OSError):  # which its blocks will report
-            truth_store.merge(results / "truth", task.spec)
+            truth_store.put_together(results / "truth", task.spec)
         blocks += task.blocks(results)
     return blocks
 
@@ -203,22 +200,13 @@ def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
 def _failures(
     tasks: Sequence[Task], work: Work, place: Place, name: str, progress: Progress
 ) -> dict[str, tuple[Task, Outcome]]:
-    """Run tasks, long ones first: all workers are busy to the end; what failed, by its label.
-
-    The blocks of a truth are merged when all are sampled, and some at a time before.
-    """
+    """Run tasks, long ones first: all workers are busy to the end; what failed, by its label."""
     ordered = sorted(tasks, key=lambda task: task.flops, reverse=True)
-    left = Counter(task.gap.spec.key for task in tasks if isinstance(task, TruthBlock))
     found = dict[str, tuple[Task, Outcome]]()
     for task, outcome in engines.outcomes(ordered, work, place, work.give_up):
         progress.finish(name, task, outcome)
         if outcome.failed:
             found.setdefault(outcome.label, (task, outcome))
-        if isinstance(task, TruthBlock):
-            key = task.gap.spec.key
-            left[key] -= 1
-            if left[key] % _MERGED_AT_ONCE == 0 and not outcome.failed:
-                truth_store.merge(work.results / "truth", task.gap.spec)
     return found
 
 
