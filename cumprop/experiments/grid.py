@@ -197,8 +197,3 @@ def _grid(config: Config) -> Iterator[tuple[int, int, Shape, float | None, Estim
         for entry in config.estimators:
             for tolerance, estimator in entry.estimators(shape):
                 yield width, depth, shape, tolerance, estimator, entry.repeats
-
-
-def forward_flops(width: int, depth: int) -> int:
-    """FLOPs of one forward pass through all linear maps and activations."""
-    return (depth + 1) * 2 * width**2 + depth * width

@@ -21,11 +21,12 @@ from cumprop.sampling.tails import (
 )
 from cumprop.sampling.truth import GROUPS, MeanSpec, MeanTruth, Truth, TruthSpec
 from cumprop.sampling.truth_store import (
-    Gap,
+    TruthBlock,
     chunks_stored,
     gaps,
     load,
     missing_chunks,
+    put_together,
     sample,
     samples_stored,
     stored_specs,
@@ -43,7 +44,6 @@ __all__ = [
     "Base",
     "Batch",
     "Centring",
-    "Gap",
     "Inputs",
     "MeanSpec",
     "MeanTruth",
@@ -52,6 +52,7 @@ __all__ = [
     "TailSpec",
     "TailTruth",
     "Truth",
+    "TruthBlock",
     "TruthSpec",
     "added",
     "block_size",
@@ -61,6 +62,7 @@ __all__ = [
     "keeping_digits",
     "load",
     "missing_chunks",
+    "put_together",
     "replicates",
     "sample",
     "samples_stored",

@@ -111,8 +111,9 @@ class TailSpec(TruthSpec):
         return TailTruth(self, 0, np.zeros((2, GROUPS, 1, self.width)), np.zeros((2, self.width)))
 
     @property
-    def passes(self) -> int:
-        return self.width
+    def flops(self) -> int:
+        """FLOPs of a sample, one forward pass for each neuron."""
+        return self.width * super().flops
 
     @property
     def bytes(self) -> int:
@@ -179,10 +180,10 @@ class TailTruth(Truth):
         sums = ([term[part].sum().item() for part in inside] for term in terms)
         return dict(zip(BUCKET_COLUMNS, (found, *sums), strict=True))
 
-    def _add_chunk(self, sums: Array, squares: Array) -> None:
+    def _sample(self, sums: Array, squares: Array) -> None:
         spec = self.spec
         for half in range(2):
-            rng = streams.tail_truth(spec.seed, spec.width, half, self.end)
+            rng = streams.tail_truth(spec.seed, spec.width, half, self.start)
             for i, tilt in enumerate(spec.tilts):
                 samples = tilt.sample(rng, GROUPS * spec.group_samples, spec.network.dtype)
                 weights = tilt.weights(samples, spec.network, i, spec.threshold)

@@ -68,9 +68,9 @@ class TruthSpec(ABC):
         """A truth without samples."""
 
     @property
-    def passes(self) -> int:
-        """Forward passes that a sample takes."""
-        return 1
+    def flops(self) -> int:
+        """FLOPs of a sample: one forward pass through all linear maps and activations."""
+        return (self.depth + 1) * 2 * self.width**2 + self.depth * self.width
 
     @property
     def bytes(self) -> int:
@@ -209,23 +209,21 @@ class Truth(ABC):
         """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
 
         Every chunk adds as many inputs to each group as to any other. Raises CumpropError where
-        forward passes overflow. Cost: `spec.chunk_samples * spec.passes` forward passes.
+        forward passes overflow. Cost: `spec.chunk_samples * spec.flops` FLOPs.
         """
-        sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
+        chunk = replace(self.spec.empty, start=self.end, chunks=1)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._add_chunk(sums, squares)
-        if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
+            chunk._sample(chunk.sums, chunk.squares)
+        if not (np.isfinite(chunk.sums).all() and np.isfinite(chunk.squares).all()):
             raise CumpropError(
                 f"truth {self.spec.key}: forward passes overflow {self.spec.dtype}; "
                 "use dtype float64 or another init"
             )
-        return replace(
-            self, chunks=self.chunks + 1, sums=self.sums + sums, squares=self.squares + squares
-        )
+        return self.joined(chunk)
 
     @abstractmethod
-    def _add_chunk(self, sums: Array, squares: Array) -> None:
-        """Add the inputs of the chunk that comes next to sums and squares."""
+    def _sample(self, sums: Array, squares: Array) -> None:
+        """Add the inputs of chunk `start` to sums and squares."""
 
     @abstractmethod
     def _layer(self, readout: str, depth: int) -> int:
@@ -252,11 +250,11 @@ class MeanTruth(Truth):
         square = self.squares[self._layer(readout, depth)] / (self.n_samples * self.spec.width)
         return float(square * self.spec.inputs.second_moment - first @ second / self.spec.width)
 
-    def _add_chunk(self, sums: Array, squares: Array) -> None:
+    def _sample(self, sums: Array, squares: Array) -> None:
         network, inputs = self.spec.network, self.spec.inputs
         ones = np.ones(inputs.rows, network.dtype)
         for half in range(2):
-            rng = streams.truth(self.spec.seed, self.spec.width, half, self.end)
+            rng = streams.truth(self.spec.seed, self.spec.width, half, self.start)
             for group in range(GROUPS):
                 for batch in inputs.batches(rng, self.spec.group_samples):
                     for layer, (z, x) in enumerate(network.layers(batch.x)):

@@ -27,7 +27,7 @@ _MOST_BLOCKS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Gap:
+class TruthBlock:
     """Work on a truth: its block from chunk `start` on, until that holds `chunks` chunks.
 
     `stored` of them are there.
@@ -37,6 +37,23 @@ class Gap:
     start: int
     chunks: int
     stored: int = 0
+
+    @property
+    def label(self) -> str:
+        return f"truth width {self.spec.width} depth {self.spec.depth} seed {self.spec.seed}"
+
+    @property
+    def flops(self) -> int:
+        return self.flops_of(self.chunks)
+
+    def flops_of(self, chunks: int) -> int:
+        """FLOPs of the first so many chunks of the block, but for what was there before."""
+        new = max(min(chunks, self.chunks) - self.stored, 0)
+        return new * self.spec.chunk_samples * self.spec.flops
+
+    @property
+    def bytes(self) -> int:
+        return self.spec.bytes
 
 
 def load(directory: Path, key: str) -> Truth:
@@ -76,7 +93,7 @@ def chunks_stored(directory: Path, spec: TruthSpec) -> dict[int, int]:
 
 def gaps(
     directory: Path, spec: TruthSpec, n_samples: float, shard: tuple[int, int] = (0, 1)
-) -> list[Gap]:
+) -> list[TruthBlock]:
     """What is to be sampled for `n_samples`, block by block, as deep as what is stored.
 
     A stored truth that is not deep enough is sampled anew, at least as large. Of a shard (i, n) it
@@ -92,7 +109,7 @@ def gaps(
     for start in (number * BLOCK for number in numbers):
         chunks, done = min(BLOCK, wanted - start), stored.get(start, 0)
         if done < chunks:
-            missing.append(Gap(spec, start, chunks, done))
+            missing.append(TruthBlock(spec, start, chunks, done))
     return missing
 
 
@@ -118,21 +135,21 @@ def _asked(
     return chunks_stored(directory, spec), wanted, range(number, -(-wanted // BLOCK), count)
 
 
-def sample(directory: Path, gap: Gap) -> None:
+def sample(directory: Path, work: TruthBlock) -> None:
     """Sample a block chunk by chunk, from where it was left.
 
     It is stored every 20 seconds and when the work ends or is interrupted; a whole block is put
     together with those before it. Memory: 4 copies of the sums and one batch of activations.
     """
-    spec, start = gap.spec, gap.start
+    spec, start = work.spec, work.start
     stored = _blocks(directory, spec.key, spec.depth).get(start, 0)
-    if stored >= gap.chunks:  # by another process
+    if stored >= work.chunks:  # by another process
         return
     part = Part(spec.depth, start, start + stored)
     block = truth_files.read(directory, spec, part) or replace(spec.empty, start=start)
     stored, last_save = block.chunks, time.monotonic()
     try:
-        while block.chunks < gap.chunks:
+        while block.chunks < work.chunks:
             block = block.extended()
             if time.monotonic() - last_save > _SAVE_SECONDS:
                 truth_files.write(directory, block)

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from cumprop.experiments.grid import Cell
-from cumprop.sampling import chunks_stored
+from cumprop.sampling import TruthBlock, chunks_stored
 from cumprop.sweep.engines import Outcome
-from cumprop.sweep.tasks import Task, TruthBlock
+from cumprop.sweep.tasks import Task
 
 _LAYOUT = "{l_bar}{bar}| {n_fmt}/{total_fmt}FLOP [{elapsed}<{remaining}] {postfix}"
 _SECONDS = 5.0
@@ -32,7 +32,7 @@ class Progress:
         self.folder = results / "truth"
         self.blocks = defaultdict[str, dict[int, TruthBlock]](dict)
         for block in blocks:
-            self.blocks[block.gap.spec.key][block.gap.start] = block
+            self.blocks[block.spec.key][block.start] = block
         self.counted = defaultdict[tuple[str, int], int](int)
         tasks: list[Task] = [*blocks, *cells]
         self.bar = tqdm(
@@ -68,7 +68,7 @@ class Progress:
         with self.lock:
             self.bar.set_postfix_str(f"{experiment}: {outcome.label}", refresh=False)
             if isinstance(task, TruthBlock):
-                key, start = task.gap.spec.key, task.gap.start
+                key, start = task.spec.key, task.start
                 del self.blocks[key][start]
                 self.bar.update(task.flops - self.counted[key, start])
             else:
@@ -83,7 +83,7 @@ class Progress:
         """Move the bar by what blocks have grown, and its clock."""
         for key, blocks in self.blocks.items():
             if blocks:
-                stored = chunks_stored(self.folder, next(iter(blocks.values())).gap.spec)
+                stored = chunks_stored(self.folder, next(iter(blocks.values())).spec)
                 for start, block in blocks.items():
                     sampled = block.flops_of(stored.get(start, 0))
                     self.bar.update(sampled - self.counted[key, start])

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cumprop import files
 from cumprop.errors import CumpropError
@@ -18,15 +18,12 @@ from cumprop.experiments.models import Config
 from cumprop.flops import TooLarge, at_most
 from cumprop.networks import Shape
 from cumprop.results import store
-from cumprop.sampling import truth_store
+from cumprop.sampling import TruthBlock, TruthSpec, put_together
 from cumprop.sweep import engines
 from cumprop.sweep.engines import Outcome, Place
 from cumprop.sweep.progress import Progress
 from cumprop.sweep.run_cell import is_stored
-from cumprop.sweep.tasks import Task, TruthBlock, TruthTask, Work
-
-if TYPE_CHECKING:
-    from cumprop.sampling import TruthSpec
+from cumprop.sweep.tasks import Task, TruthTask, Work
 
 Rows = dict[str, dict[str, Any]]
 """The columns of stored rows that say what they are compared with, by cell."""
@@ -192,7 +189,7 @@ def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
     blocks = list[TruthBlock]()
     for task in truths:
         with suppress(OSError):  # which its blocks will report
-            truth_store.put_together(results / "truth", task.spec)
+            put_together(results / "truth", task.spec)
         blocks += task.blocks(results)
     return blocks
 
@@ -232,7 +229,7 @@ def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
         "workers": plan.workers or workers,
         "flops": {cell.key: known.get(cell.key) or cell.flops for cell in plan.cells},
         "truths": {
-            task.spec.key: {"n_samples": task.n_samples, "flops_per_sample": task.flops_of(1)}
+            task.spec.key: {"n_samples": task.n_samples, "flops_per_sample": task.spec.flops}
             for task in plan.truths
         },
     }

@@ -1,7 +1,6 @@
 """Truths sampled in this process, as a sweep samples them."""
 
-from cumprop.sampling import gaps, load, sample
-from cumprop.sampling.truth_store import put_together
+from cumprop.sampling import gaps, load, put_together, sample
 
 
 def load_or_extend(directory, spec, n_samples):

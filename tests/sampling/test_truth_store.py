@@ -14,10 +14,10 @@ from cumprop import CumpropError
 from cumprop.cli import main
 from cumprop.errors import ConfigError
 from cumprop.sampling import (
-    Gap,
     MeanSpec,
     TailSpec,
     TailTruth,
+    TruthBlock,
     gaps,
     load,
     sample,
@@ -109,7 +109,7 @@ def test_killed_at_every_step_on_disk(tmp_path, step, chunks):
     killed = True
     while killed:
         folder, left, killed = tmp_path / str(kill_at), kill_at, False
-        sample(folder, Gap(s, 0, 2))
+        sample(folder, TruthBlock(s, 0, 2))
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(os, step, step_or_kill)
             try:
@@ -128,13 +128,13 @@ def test_killed_at_every_step_on_disk(tmp_path, step, chunks):
 def test_a_reader_sees_no_gap_while_files_are_put_together(tmp_path, monkeypatch):
     """Another process takes a file away between the reader's look and its read."""
     s = spec()
-    for gap in (Gap(s, 4, 4), Gap(s, 0, 3)):
+    for gap in (TruthBlock(s, 4, 4), TruthBlock(s, 0, 3)):
         sample(tmp_path, gap)
     read = truth_files.read
 
     def overtaken(directory, *words):
         monkeypatch.setattr(truth_files, "read", read)
-        sample(tmp_path, Gap(s, 0, 4))
+        sample(tmp_path, TruthBlock(s, 0, 4))
         assert names(tmp_path, s) == ["2-0-8.npz"]
         return read(directory, *words)
 
@@ -196,11 +196,11 @@ def test_less_never_replaces_more(tmp_path, monkeypatch):
 
     def overtaken(truth):
         monkeypatch.setattr(TailTruth, "extended", extended)
-        sample(tmp_path, Gap(s, 0, 3))
+        sample(tmp_path, TruthBlock(s, 0, 3))
         return extended(truth)
 
     monkeypatch.setattr(TailTruth, "extended", overtaken)
-    sample(tmp_path, Gap(s, 0, 1))
+    sample(tmp_path, TruthBlock(s, 0, 1))
     assert_same(load(tmp_path, s.key), expected(s, 3))
 
 
@@ -222,12 +222,12 @@ def test_a_deeper_truth_waits_until_it_is_as_large(tmp_path):
 def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
     s = spec()
     for start in (4, 0):
-        sample(tmp_path, Gap(s, start, 3))
+        sample(tmp_path, TruthBlock(s, start, 3))
     block = tmp_path / s.key / "2-4-7.npz"
     content = block.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    sample(tmp_path / "other", Gap(spec(seed=1), 0, 1))
+    sample(tmp_path / "other", TruthBlock(spec(seed=1), 0, 1))
     (foreign,) = (tmp_path / "other").glob("*/*.npz")
     damaged = {"truncated": content[:middle], "flipped": flipped, "empty": b""}
     block.write_bytes(damaged.get(damage) or foreign.read_bytes() * (damage == "foreign"))
@@ -242,11 +242,11 @@ def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
 def test_shards_have_each_block_once(tmp_path, count, chunks):
     """Also beside what is stored: a whole block, a block begun, one that does not follow."""
     task = TruthTask(spec(), chunks * spec().chunk_samples)
-    sample(tmp_path / "truth", Gap(spec(), 0, min(chunks, 4)))
+    sample(tmp_path / "truth", TruthBlock(spec(), 0, min(chunks, 4)))
     for start, some in ((4, 1), (12, 4)):
-        sample(tmp_path / "truth", Gap(spec(), start, some))
+        sample(tmp_path / "truth", TruthBlock(spec(), start, some))
     shards = [replace(task, shard=(i, count)) for i in range(count)]
-    blocks = [[block.gap for block in shard.blocks(tmp_path)] for shard in shards]
+    blocks = [shard.blocks(tmp_path) for shard in shards]
     starts = [gap.start for gaps in blocks for gap in gaps]
     assert sorted(starts) == [start for start in (4, 8, 16, 20) if start + (start == 4) < chunks]
     for shard, some in zip(shards, blocks, strict=True):
