@@ -19,7 +19,7 @@ from cumprop.sampling.tails import (
     tail_network,
     threshold,
 )
-from cumprop.sampling.truth import GROUPS, MeanSpec, MeanTruth, Truth, TruthSpec
+from cumprop.sampling.truth import MeanSpec, MeanTruth, Truth, TruthSpec
 from cumprop.sampling.truth_store import (
     TruthBlock,
     chunks_stored,
@@ -35,7 +35,6 @@ from cumprop.sampling.truth_store import (
 __all__ = [
     "BUCKET_COLUMNS",
     "FEWEST",
-    "GROUPS",
     "MOST_GROUPS",
     "SCRAMBLINGS",
     "UNSEEN",

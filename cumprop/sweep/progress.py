@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,7 +34,6 @@ class Progress:
         self.blocks = defaultdict[str, dict[int, TruthBlock]](dict)
         for block in blocks:
             self.blocks[block.spec.key][block.start] = block
-        self.counted = defaultdict[tuple[str, int], int](int)
         tasks: list[Task] = [*blocks, *cells]
         self.bar = tqdm(
             total=sum(task.flops for task in tasks),
@@ -68,11 +68,8 @@ class Progress:
         with self.lock:
             self.bar.set_postfix_str(f"{experiment}: {outcome.label}", refresh=False)
             if isinstance(task, TruthBlock):
-                key, start = task.spec.key, task.start
-                del self.blocks[key][start]
-                self.bar.update(task.flops - self.counted[key, start])
-            else:
-                self.bar.update(task.flops)
+                task = self.blocks[task.spec.key].pop(task.start)
+            self.bar.update(task.flops)
 
     def _watch(self) -> None:
         while not self.done.wait(_SECONDS):
@@ -81,11 +78,11 @@ class Progress:
 
     def follow(self) -> None:
         """Move the bar by what blocks have grown, and its clock."""
-        for key, blocks in self.blocks.items():
+        for blocks in self.blocks.values():
             if blocks:
                 stored = chunks_stored(self.folder, next(iter(blocks.values())).spec)
                 for start, block in blocks.items():
-                    sampled = block.flops_of(stored.get(start, 0))
-                    self.bar.update(sampled - self.counted[key, start])
-                    self.counted[key, start] = sampled
+                    chunks = max(stored.get(start, 0), block.stored)
+                    self.bar.update(block.flops_of(chunks))
+                    blocks[start] = replace(block, stored=chunks)
         self.bar.update(0)

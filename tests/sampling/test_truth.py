@@ -9,8 +9,8 @@ import pytest
 from helpers.truths import load_or_extend
 
 from cumprop import CumpropError, streams
-from cumprop.sampling import GROUPS, MeanSpec, MeanTruth, load
-from cumprop.sampling.truth import READOUTS
+from cumprop.sampling import MeanSpec, MeanTruth, load
+from cumprop.sampling.truth import GROUPS, READOUTS
 
 
 def spec(**changes):
