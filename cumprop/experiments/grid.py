@@ -136,7 +136,7 @@ def truth_specs(config: Config) -> dict[tuple[int, int, int], TruthSpec]:
 
     The deepest network's is that of all depths, but for tails, which are sampled each on its own.
     """
-    from cumprop.sampling import TailSpec, TruthSpec, threshold
+    from cumprop.sampling import MeanSpec, TailSpec, threshold
 
     network, deepest = config.network, max(config.network.depth)
     t = threshold(network.readout)
@@ -151,7 +151,7 @@ def truth_specs(config: Config) -> dict[tuple[int, int, int], TruthSpec]:
             "design": config.truth.design,
         }
         specs[width, depth, seed] = (
-            TruthSpec(depth=deepest, **common)
+            MeanSpec(depth=deepest, **common)
             if t is None
             else TailSpec(depth=depth, threshold=t, **common)
         )
@@ -197,8 +197,3 @@ def _grid(config: Config) -> Iterator[tuple[int, int, Shape, float | None, Estim
         for entry in config.estimators:
             for tolerance, estimator in entry.estimators(shape):
                 yield width, depth, shape, tolerance, estimator, entry.repeats
-
-
-def forward_flops(width: int, depth: int) -> int:
-    """FLOPs of one forward pass through all linear maps and activations."""
-    return (depth + 1) * 2 * width**2 + depth * width

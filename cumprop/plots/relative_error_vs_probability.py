@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
 from cumprop.results.scores import GROUP, PROBLEM
-from cumprop.results.tail_scores import WORST, relative_errors
+from cumprop.results.tail_scores import relative_errors
+from cumprop.sampling import WORST
 
 _HIGHEST = 30.0
 """Relative errors above are of no use to anybody: curves leave the figure there."""

@@ -20,9 +20,7 @@ from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.experiments.columns import failed, failure
 from cumprop.results import store
-from cumprop.results.tail_scores import COLUMNS as BUCKET_COLUMNS
-from cumprop.results.tail_scores import bucket_columns
-from cumprop.sampling import TailTruth, Truth, load
+from cumprop.sampling import BUCKET_COLUMNS, Truth, load
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -237,10 +235,9 @@ def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
     mse, mse_se = mse_between(row["mean"], answer.groups)
     n_groups = answer.groups.shape[1]
     low, high = noise_interval([mse], [mse_se], n_groups)
-    if isinstance(answer.truth, TailTruth):
-        scored |= bucket_columns(row["mean"], answer.truth)
+    scored |= answer.truth.buckets(row["mean"])
     return scored | {
-        "truth_n_samples": answer.n_samples,
+        "truth_n_samples": answer.truth.n_samples,
         "n_groups": n_groups,
         "mse": mse,
         "mse_se": mse_se,
@@ -264,7 +261,6 @@ class _Answer:
     truth: Truth
     groups: Array
     variance: float
-    n_samples: int
     gain: float
 
     @classmethod
@@ -272,4 +268,4 @@ class _Answer:
         groups, variance = truth.groups(readout, depth), truth.variance(readout, depth)
         per_group = truth.n_samples / (2 * groups.shape[1])
         gain = float(groups.var(axis=1, ddof=1).mean()) * per_group / variance
-        return cls(truth, groups, variance, truth.n_samples, gain)
+        return cls(truth, groups, variance, gain)

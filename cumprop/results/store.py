@@ -4,7 +4,7 @@ results/<config>/parts/<cell_key>.parquet    an estimate, columns in results/REA
 results/<config>/parts.parquet               those that `cumprop results compact` has put together
 results/<config>/plan.json                   the cells and figures the last sweep was asked for
 results/<config>/scores.parquet              scores, recomputed from parts and truth
-results/truth/<truth_key>.npz                sampled truth, shared by all configurations
+results/truth/<truth_key>/*.npz              sampled truth, shared by all configurations
 """
 
 from __future__ import annotations

@@ -6,48 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 
-from cumprop.sampling import TailTruth
-
-Array = NDArray[Any]
-
-WORST = 0.2
-"""Neurons whose truth has a larger estimated relative standard error are dropped, and counted."""
-
-_SUMS = ["bucket_neurons", "bucket_dropped", "bucket_squares", "bucket_zero", "bucket_relative"]
-
-COLUMNS = ("buckets", *_SUMS)
-"""Columns of a score, lists of one length; null where the readout is no tail."""
+from cumprop.sampling import BUCKET_COLUMNS
 
 RESAMPLINGS = 2000
 
 _POINT = ["neurons", "dropped", "networks", "relative_error", "per_neuron", "low", "high"]
-
-
-def bucket_columns(estimate: ArrayLike, truth: TailTruth) -> dict[str, list[Any]]:
-    """Squared errors of an estimate, shape (n,), summed by bucket of the true probability.
-
-    The first half of the truth, p_0, only chooses: the bucket k, [10^(k-½), 10^(k+½)), and the
-    neurons that are kept. The groups of the second half, taken by turns, give independent p_1 and
-    p_2. `bucket_squares` sums (e − p_1)(e − p_2), unbiased for (e − p)², `bucket_zero` p_1 p_2, the
-    same of the estimate 0, and `bucket_relative` (e − p_1)(e − p_2)/p_0².
-    """
-    readout, depth = truth.spec.readout, truth.spec.depth
-    choosing = truth.mean(readout, depth)[0]
-    groups = truth.groups(readout, depth)[1]
-    first, second = groups[::2].mean(axis=0), groups[1::2].mean(axis=0)
-    e = np.asarray(estimate, dtype=np.float64)
-    seen = choosing > 0
-    kept = truth.relative_error[0] <= WORST
-    safe = np.where(seen, choosing, 1.0)
-    bucket = np.floor(np.log10(safe) + 0.5).astype(int)
-    squares = (e - first) * (e - second)
-    terms = (kept, seen & ~kept, squares * kept, first * second * kept, squares / safe**2 * kept)
-    found = sorted(set(bucket[seen].tolist()), reverse=True)
-    inside = [seen & (bucket == k) for k in found]
-    sums = ([term[part].sum().item() for part in inside] for term in terms)
-    return {"buckets": found, **dict(zip(_SUMS, sums, strict=True))}
 
 
 def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
@@ -62,7 +26,7 @@ def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
     tails = scores[scores["buckets"].notna()] if "buckets" in scores else scores[:0]
     rows = []
     for key, found in tails.groupby(group, dropna=False):
-        long = found[["seed", *COLUMNS]].explode(list(COLUMNS)).dropna()
+        long = found[["seed", *BUCKET_COLUMNS]].explode(list(BUCKET_COLUMNS)).dropna()
         per_network = long.astype(float).groupby(["buckets", "seed"]).mean()
         for bucket in sorted(set(long["buckets"]), reverse=True):
             table = per_network.loc[bucket].reindex(sorted(set(found["seed"])), fill_value=0.0)
@@ -73,7 +37,9 @@ def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
 
 def _point(table: pd.DataFrame) -> dict[str, Any]:
     """One bucket of one estimator from its sums by network."""
-    neurons, dropped, squares, zero, relative = (table[name].to_numpy() for name in _SUMS)
+    neurons, dropped, squares, zero, relative = (
+        table[name].to_numpy() for name in BUCKET_COLUMNS[1:]
+    )
     point: dict[str, Any] = {
         "neurons": int(neurons.sum()),
         "dropped": int(dropped.sum()),

@@ -160,9 +160,9 @@ def _truth_problem(row: Row, found: Truth | str) -> str | None:
 
 def _truth(truths: Path, key: str) -> Truth | str:
     """A truth, or what is wrong with it; a damaged file stays where it is."""
-    paths = [truths / f"{key}.npz", *(truths / key).glob("*.npz")]
+    folder = truths / key
     try:
-        for path in filter(Path.exists, paths):
+        for path in folder.glob("*.npz"):
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     return f"its truth {path} is damaged"
@@ -170,6 +170,6 @@ def _truth(truths: Path, key: str) -> Truth | str:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         return f"its truth {path} is damaged"
     except CumpropError:
-        return f"its truth {paths[0]} is not there, or of another version"
+        return f"its truth {folder} is not there, or of another version"
     sound = np.isfinite(truth.sums).all() and np.isfinite(truth.squares).all()
-    return truth if sound else f"its truth {paths[0]} has sums that are not finite"
+    return truth if sound else f"its truth {folder} has sums that are not finite"

@@ -11,36 +11,47 @@ from cumprop.sampling.group_means import (
     replicates,
 )
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
-from cumprop.sampling.tails import TailSpec, TailTruth, tail_network, threshold
-from cumprop.sampling.truth import GROUPS, Truth, TruthSpec
+from cumprop.sampling.tails import (
+    BUCKET_COLUMNS,
+    WORST,
+    TailSpec,
+    TailTruth,
+    tail_network,
+    threshold,
+)
+from cumprop.sampling.truth import MeanSpec, MeanTruth, Truth, TruthSpec
 from cumprop.sampling.truth_store import (
-    Gap,
+    TruthBlock,
     chunks_stored,
     gaps,
     load,
     missing_chunks,
+    put_together,
     sample,
     samples_stored,
     stored_specs,
 )
 
 __all__ = [
+    "BUCKET_COLUMNS",
     "FEWEST",
-    "GROUPS",
     "MOST_GROUPS",
     "SCRAMBLINGS",
     "UNSEEN",
+    "WORST",
     "Around",
     "Base",
     "Batch",
     "Centring",
-    "Gap",
     "Inputs",
+    "MeanSpec",
+    "MeanTruth",
     "Passes",
     "Replicates",
     "TailSpec",
     "TailTruth",
     "Truth",
+    "TruthBlock",
     "TruthSpec",
     "added",
     "block_size",
@@ -50,6 +61,7 @@ __all__ = [
     "keeping_digits",
     "load",
     "missing_chunks",
+    "put_together",
     "replicates",
     "sample",
     "samples_stored",

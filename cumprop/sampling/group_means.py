@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import fdtrc, fdtri, stdtrit
 
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, component, counted, counting, plain
@@ -149,10 +150,8 @@ class Replicates:
 
     def quantile(self, level: float) -> float:
         """Of |mean - E[Y]|² over the sum of `noise`, by Fisher's F."""
-        from scipy.stats import f
-
         freedom = self.freedom
-        return float(f.ppf(level, freedom, freedom * (len(self.groups) - 1)))
+        return float(fdtri(freedom, freedom * (len(self.groups) - 1), level))
 
     def upper(self, level: float) -> float:
         """What |mean - E[Y]|² stays below with probability `level`."""
@@ -160,14 +159,12 @@ class Replicates:
 
     def chance(self, estimate: Array) -> float:
         """Probability of a `mean` further from `estimate` than this one, were it E[Y]."""
-        from scipy.stats import f
-
         distance, noise = float(np.sum((self.mean - estimate) ** 2)), float(self.noise.sum())
         if not noise > 0:
             size = float(np.sum(self.mean**2 + self.variance))
             return float(distance <= _ROUNDING**2 * size)
         freedom = self.freedom
-        return float(f.sf(distance / noise, freedom, freedom * (len(self.groups) - 1)))
+        return float(fdtrc(freedom, freedom * (len(self.groups) - 1), distance / noise))
 
 
 def _residuals(groups: Array, sizes: Array) -> Array:
@@ -257,13 +254,11 @@ class _Sums:
                 if not self.centring.apply(z):
                     return False
                 self.second += z.T @ z if self.cov else np.add.reduce(z * z, axis=0)
-                of_blocks = plain(z).reshape(-1, batch.blocks, n).sum(axis=0, dtype=np.float64)
-                dealt = self.group_of[first : first + batch.blocks] == numbers
-                self.sums += dealt.astype(np.float64) @ of_blocks
+                dealt = (self.group_of[first : first + batch.blocks] == numbers).astype(np.float64)
+                blocks = plain(z).reshape(-1, batch.blocks, n)
+                self.sums += dealt @ blocks.sum(axis=0, dtype=np.float64)
                 if self.squares is not None:
-                    squares = np.square(plain(z), dtype=np.float64)
-                    of_blocks = squares.reshape(-1, batch.blocks, n).sum(axis=0)
-                    self.squares += dealt.astype(np.float64) @ of_blocks
+                    self.squares += dealt @ np.square(blocks, dtype=np.float64).sum(axis=0)
             first += batch.blocks if batch.complete else 0
         return True
 
@@ -296,8 +291,5 @@ class _Sums:
 
 def added(*counts: Flops) -> Flops:
     """FLOPs of several estimates together, by component."""
-    components: dict[str, int] = {}
-    for flops in counts:
-        for name, n in flops.items():
-            components[name] = components.get(name, 0) + n
-    return Flops(components)
+    names = dict.fromkeys(chain(*counts))
+    return Flops({name: sum(flops.get(name, 0) for flops in counts) for name in names})

@@ -7,14 +7,14 @@ draws each neuron's inputs where its own tail is likely and weighs them, without
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from cumprop import files, streams
+from cumprop import streams
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP
 from cumprop.sampling.designs import normals
@@ -24,6 +24,13 @@ Array = NDArray[Any]
 
 PILOT = 2**14
 """Plain samples that place the tilts; they enter no probability."""
+WORST = 0.2
+"""Neurons whose truth has a larger estimated relative standard error are dropped, and counted."""
+BUCKET_COLUMNS = (
+    "buckets", "bucket_neurons", "bucket_dropped",
+    "bucket_squares", "bucket_zero", "bucket_relative",
+)  # fmt: skip
+"""Columns of a score, lists of one length; null where the readout is no tail."""
 
 _GROUP_SAMPLES = 64
 _TINY = 1e-10  # least variance of a neuron, relative to its layer's mean variance or absolute
@@ -72,11 +79,15 @@ def tail_network(network: MLP, t: float) -> MLP:
 
 @dataclass(frozen=True)
 class TailSpec(TruthSpec):
-    """What the numbers of P(Y > threshold) depend on, beside how many samples there are.
+    """What a `TailTruth`, P(Y > threshold) of a network, depends on; one depth serves no other.
+
+    Raises CumpropError for a design other than importance.
 
     >>> TailSpec(width=8, depth=2, activation="relu", init="he", seed=0, threshold=3.0).key
     'c9a579d95d82b5a2'
     """
+
+    kind: ClassVar[str] = "tail"
 
     design: str = "importance"
     threshold: float = 0.0
@@ -84,11 +95,6 @@ class TailSpec(TruthSpec):
     def __post_init__(self) -> None:
         if self.design != "importance":
             raise CumpropError(f"a tail's truth is sampled by design importance, not {self.design}")
-
-    @property
-    def key(self) -> str:
-        """Hash of everything: the tail of one depth says nothing of another's."""
-        return files.content_hash(self.canonical)
 
     @property
     def readout(self) -> str:
@@ -105,8 +111,9 @@ class TailSpec(TruthSpec):
         return TailTruth(self, 0, np.zeros((2, GROUPS, 1, self.width)), np.zeros((2, self.width)))
 
     @property
-    def passes(self) -> int:
-        return self.width
+    def flops(self) -> int:
+        """FLOPs of a sample, one forward pass for each neuron."""
+        return self.width * super().flops
 
     @property
     def bytes(self) -> int:
@@ -121,6 +128,7 @@ class TailTruth(Truth):
     """Weights of the inputs with Y > threshold: sums, shape (2, 16, 1, n), squares (2, n).
 
     Every sample is one input for each neuron, drawn by its own tilt; n_samples counts both halves.
+    Half h of chunk i draws from `streams.tail_truth(seed, width, h, i)`.
     """
 
     spec: TailSpec
@@ -142,24 +150,45 @@ class TailTruth(Truth):
         first, second = self.mean(readout, depth)
         return float(np.mean((first + second) / 2 - first * second))
 
-    def extended(self) -> Self:
-        """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
+    def buckets(self, estimate: ArrayLike) -> dict[str, list[Any]]:
+        """Squared errors of an estimate, shape (n,), summed by bucket of the true probability.
 
-        Half h of chunk i draws from `streams.tail_truth(seed, width, h, i)`. Cost:
-        `spec.chunk_samples` forward passes for every neuron.
+        The first half of the truth, p_0, only chooses: the bucket k, [10^(k-½), 10^(k+½)), and the
+        neurons that are kept, those with a relative error of p_0 up to `WORST`. The groups of the
+        second half, taken by turns, give independent p_1 and p_2. The columns are `BUCKET_COLUMNS`:
+        the buckets, their neurons kept and dropped, and the sums of (e − p_1)(e − p_2), unbiased
+        for (e − p)², of p_1 p_2, the same of the estimate 0, and of (e − p_1)(e − p_2)/p_0².
         """
+        choosing = self.mean(self.spec.readout, self.spec.depth)[0]
+        groups = self.groups(self.spec.readout, self.spec.depth)[1]
+        first, second = groups[::2].mean(axis=0), groups[1::2].mean(axis=0)
+        e = np.asarray(estimate, dtype=np.float64)
+        seen = choosing > 0
+        kept = self.relative_error[0] <= WORST
+        safe = np.where(seen, choosing, 1.0)
+        bucket = np.floor(np.log10(safe) + 0.5).astype(int)
+        squares = (e - first) * (e - second)
+        terms = (
+            kept,
+            seen & ~kept,
+            squares * kept,
+            first * second * kept,
+            squares / safe**2 * kept,
+        )
+        found = sorted(set(bucket[seen].tolist()), reverse=True)
+        inside = [seen & (bucket == k) for k in found]
+        sums = ([term[part].sum().item() for part in inside] for term in terms)
+        return dict(zip(BUCKET_COLUMNS, (found, *sums), strict=True))
+
+    def _sample(self, sums: Array, squares: Array) -> None:
         spec = self.spec
-        sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
         for half in range(2):
-            rng = streams.tail_truth(spec.seed, spec.width, half, self.end)
+            rng = streams.tail_truth(spec.seed, spec.width, half, self.start)
             for i, tilt in enumerate(spec.tilts):
                 samples = tilt.sample(rng, GROUPS * spec.group_samples, spec.network.dtype)
                 weights = tilt.weights(samples, spec.network, i, spec.threshold)
                 sums[half, :, 0, i] = weights.reshape(GROUPS, -1).sum(axis=1)
                 squares[half, i] = weights @ weights
-        return replace(
-            self, chunks=self.chunks + 1, sums=self.sums + sums, squares=self.squares + squares
-        )
 
     def _layer(self, readout: str, depth: int) -> int:
         if (threshold(readout), depth) != (self.spec.threshold, self.spec.depth):

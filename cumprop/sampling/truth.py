@@ -1,19 +1,21 @@
-"""Truth: the expected activations of one random network, sampled in two independent halves.
+"""Truth: what a random network does on average, sampled in two independent halves.
 
 For an estimate e fixed beforehand, (e - m1)·(e - m2) of the two half means is an unbiased |e - m|²
-(mathematics §7). One pass through the deepest network of a seed serves every depth.
+(mathematics §7). `MeanTruth` holds expected activations, `tails.TailTruth` tail probabilities. One
+pass through the deepest network of a seed serves the means of every depth.
 """
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cumprop import files, streams
 from cumprop.errors import CumpropError
@@ -32,14 +34,11 @@ READOUTS = ("output", "pre", "post")
 
 
 @dataclass(frozen=True)
-class TruthSpec:
-    """What the numbers of a truth depend on, beside how many samples there are.
+class TruthSpec(ABC):
+    """Everything but the number of samples that the numbers of a truth depend on."""
 
-    `depth` is that of the deepest network; `design` iid, antithetic or orthogonal.
-
-    >>> TruthSpec(width=8, depth=2, activation="relu", init="he", seed=0).key
-    '64ca4a49437e4047'
-    """
+    kind: ClassVar[str]
+    """The name of this sort of truth in stored files."""
 
     width: int
     depth: int
@@ -47,14 +46,7 @@ class TruthSpec:
     init: str | Mapping[str, Any]
     seed: int
     dtype: str = "float32"
-    design: str = "orthogonal"
-
-    def __post_init__(self) -> None:
-        check_design(self.design)
-        if self.design == "sobol":
-            raise CumpropError(
-                "truth cannot grow by Sobol points; choose iid, antithetic or orthogonal"
-            )
+    design: str = ""
 
     @property
     def canonical(self) -> str:
@@ -63,30 +55,22 @@ class TruthSpec:
 
     @property
     def key(self) -> str:
-        """Hash of all but the depth, 16 hexadecimal digits: a deeper truth serves shallower ones.
-
-        That the numbers of a layer do not depend on the layers above it makes this right.
-        """
-        return files.content_hash(replace(self, depth=0).canonical)
+        """The name of the truth: a hash of all fields, 16 hexadecimal digits."""
+        return files.content_hash(self.canonical)
 
     @cached_property
     def network(self) -> MLP:
         return random_mlp(self.width, self.depth, self.seed, self.activation, self.init, self.dtype)
 
-    @cached_property
-    def inputs(self) -> Inputs:
-        return Inputs(self.network, self.design, BATCH_ELEMENTS)
-
     @property
+    @abstractmethod
     def empty(self) -> Truth:
-        """Nothing sampled yet."""
-        layers = 2 * self.depth + 1
-        return Truth(self, 0, np.zeros((2, GROUPS, layers, self.width)), np.zeros(layers))
+        """A truth without samples."""
 
     @property
-    def passes(self) -> int:
-        """Forward passes that a sample takes."""
-        return 1
+    def flops(self) -> int:
+        """FLOPs of a sample: one forward pass through all linear maps and activations."""
+        return (self.depth + 1) * 2 * self.width**2 + self.depth * self.width
 
     @property
     def bytes(self) -> int:
@@ -99,12 +83,9 @@ class TruthSpec:
         )
 
     @property
+    @abstractmethod
     def group_samples(self) -> int:
-        """Inputs that a chunk adds to each group of a half: one batch of whole blocks."""
-        n = self.width
-        shape = Shape((n,) * (self.depth + 2), (self.activation,) * self.depth)
-        rows = batch_rows(shape, self.design, BATCH_ELEMENTS)
-        return rows * (2 if self.design in MIRRORED else 1)
+        """Inputs that a chunk adds to each group of a half."""
 
     @property
     def chunk_samples(self) -> int:
@@ -112,13 +93,59 @@ class TruthSpec:
         return 2 * GROUPS * self.group_samples
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """Sums of Z_1, X_1, Z_2, …, X_L, Z_{L+1} over `chunks` chunks of inputs, in float64.
+@dataclass(frozen=True)
+class MeanSpec(TruthSpec):
+    """What a `MeanTruth` depends on: `depth` of the deepest network, `design` of its inputs.
 
-    `sums` has shape (2, 16, 2L + 1, n): half, group, layer, neuron. `squares`, shape (2L + 1,),
-    sums Z² or X² over all inputs and neurons. Those from chunk `start` on: 0 but in a block, which
-    is a part of a truth.
+    Raises CumpropError for a design other than iid, antithetic or orthogonal.
+
+    >>> MeanSpec(width=8, depth=2, activation="relu", init="he", seed=0).key
+    '64ca4a49437e4047'
+    """
+
+    kind: ClassVar[str] = "mean"
+
+    design: str = "orthogonal"
+
+    def __post_init__(self) -> None:
+        check_design(self.design)
+        if self.design == "sobol":
+            raise CumpropError(
+                "truth cannot grow by Sobol points; choose iid, antithetic or orthogonal"
+            )
+
+    @property
+    def key(self) -> str:
+        """Hash of all fields but the depth, since a deeper truth serves shallower networks.
+
+        The numbers of a layer do not depend on the layers above it, which makes this right.
+        """
+        return files.content_hash(replace(self, depth=0).canonical)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        return Inputs(self.network, self.design, BATCH_ELEMENTS)
+
+    @property
+    def empty(self) -> MeanTruth:
+        layers = 2 * self.depth + 1
+        return MeanTruth(self, 0, np.zeros((2, GROUPS, layers, self.width)), np.zeros(layers))
+
+    @property
+    def group_samples(self) -> int:
+        """One batch of whole blocks of the design."""
+        n = self.width
+        shape = Shape((n,) * (self.depth + 2), (self.activation,) * self.depth)
+        rows = batch_rows(shape, self.design, BATCH_ELEMENTS)
+        return rows * (2 if self.design in MIRRORED else 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth(ABC):
+    """Sums over `chunks` chunks of inputs in float64, from chunk `start` on.
+
+    `sums` has shape (2, 16, layers, n): half, group, layer, neuron. `squares` are the sums of
+    squares that variances need. `start` is 0 but in a part of a truth.
     """
 
     spec: TruthSpec
@@ -134,13 +161,13 @@ class Truth:
 
     @property
     def n_samples(self) -> int:
-        """Forward passes, both halves together."""
+        """Inputs, both halves together."""
         return self.chunks * self.spec.chunk_samples
 
     def groups(self, readout: str, depth: int) -> Array:
         """Means of the groups of each half, shape (2, 16, n).
 
-        `readout` "output" is Z_{depth+1}, "pre" Z_depth and "post" X_depth.
+        Raises CumpropError where the truth does not hold this readout at this depth.
         """
         sums: Array = self.sums[:, :, self._layer(readout, depth)]
         return sums / (self.chunks * self.spec.group_samples)
@@ -150,61 +177,91 @@ class Truth:
         means: Array = self.groups(readout, depth).mean(axis=1)
         return means
 
+    @abstractmethod
     def variance(self, readout: str, depth: int) -> float:
-        """Variance of one forward pass under iid inputs, averaged over the n neurons.
+        """Variance of one forward pass under iid inputs, averaged over the n neurons."""
 
-        E[f²] - E[f]², with E[f²] rescaled where the design fixes the radius and E[f]² the product
-        of the half means, so that the result is unbiased.
-        """
-        first, second = self.mean(readout, depth)
-        square = self.squares[self._layer(readout, depth)] / (self.n_samples * self.spec.width)
-        return float(square * self.spec.inputs.second_moment - first @ second / self.spec.width)
+    def buckets(self, estimate: ArrayLike) -> dict[str, list[Any]]:
+        """Columns of a score that sum errors by the size of a probability; none but for tails."""
+        return {}
 
-    def joined(self, block: Truth) -> Self:
-        """This truth and the block that follows it.
+    def joined(self, part: Truth) -> Self:
+        """This truth and the part that follows it.
 
-        >>> spec = TruthSpec(width=8, depth=1, activation="relu", init="he", seed=0)
+        Raises CumpropError where the part begins at another chunk.
+
+        >>> spec = MeanSpec(width=8, depth=1, activation="relu", init="he", seed=0)
         >>> first = spec.empty.extended()
-        >>> block = replace(spec.empty, start=1).extended()
-        >>> first.joined(block).n_samples == 2 * spec.chunk_samples
+        >>> second = replace(spec.empty, start=1).extended()
+        >>> first.joined(second).n_samples == 2 * spec.chunk_samples
         True
         """
-        if block.start != self.end:
-            raise CumpropError(f"a truth to chunk {self.end} and a block from {block.start} on")
+        if part.start != self.end:
+            raise CumpropError(f"a truth to chunk {self.end} and a block from {part.start} on")
         return replace(
             self,
-            chunks=self.chunks + block.chunks,
-            sums=self.sums + block.sums,
-            squares=self.squares + block.squares,
+            chunks=self.chunks + part.chunks,
+            sums=self.sums + part.sums,
+            squares=self.squares + part.squares,
         )
 
     def extended(self) -> Self:
         """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
 
-        Half h of chunk i draws from `streams.truth(seed, width, h, i)`. Every chunk adds as many
-        inputs to each group as to any other. Cost: `spec.chunk_samples` forward passes.
+        Every chunk adds as many inputs to each group as to any other. Raises CumpropError where
+        forward passes overflow. Cost: `spec.chunk_samples * spec.flops` FLOPs.
         """
-        sums, squares = np.zeros_like(self.sums), np.zeros_like(self.squares)
-        network, inputs = self.spec.network, self.spec.inputs
-        ones = np.ones(inputs.rows, network.dtype)
+        chunk = replace(self.spec.empty, start=self.end, chunks=1)
         with np.errstate(over="ignore", invalid="ignore"):
-            for half in range(2):
-                rng = streams.truth(self.spec.seed, self.spec.width, half, self.end)
-                for group in range(GROUPS):
-                    for batch in inputs.batches(rng, self.spec.group_samples):
-                        for layer, (z, x) in enumerate(network.layers(batch.x)):
-                            for slot, values in ((2 * layer, z), (2 * layer + 1, x)):
-                                if values is not None:
-                                    sums[half, group, slot] += ones @ values
-                                    squares[slot] += np.vdot(values, values)
-        if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
+            chunk._sample(chunk.sums, chunk.squares)
+        if not (np.isfinite(chunk.sums).all() and np.isfinite(chunk.squares).all()):
             raise CumpropError(
                 f"truth {self.spec.key}: forward passes overflow {self.spec.dtype}; "
                 "use dtype float64 or another init"
             )
-        return replace(
-            self, chunks=self.chunks + 1, sums=self.sums + sums, squares=self.squares + squares
-        )
+        return self.joined(chunk)
+
+    @abstractmethod
+    def _sample(self, sums: Array, squares: Array) -> None:
+        """Add the inputs of chunk `start` to sums and squares."""
+
+    @abstractmethod
+    def _layer(self, readout: str, depth: int) -> int:
+        """Where the readout of a depth is among the layers of `sums`."""
+
+
+class MeanTruth(Truth):
+    """Sums of Z_1, X_1, Z_2, …, X_L, Z_{L+1}: 2L + 1 layers.
+
+    `squares`, shape (2L + 1,), sums Z² or X² over all inputs and neurons. Of depth d, the readout
+    "output" is Z_{d+1}, "pre" Z_d and "post" X_d. Half h of chunk i draws from
+    `streams.truth(seed, width, h, i)`.
+    """
+
+    spec: MeanSpec
+
+    def variance(self, readout: str, depth: int) -> float:
+        """E[f²] - E[f]², averaged over the n neurons: the variance of a pass under iid inputs.
+
+        E[f²] is rescaled where the design fixes the radius, and E[f]² is the product of the half
+        means, so that the result is unbiased.
+        """
+        first, second = self.mean(readout, depth)
+        square = self.squares[self._layer(readout, depth)] / (self.n_samples * self.spec.width)
+        return float(square * self.spec.inputs.second_moment - first @ second / self.spec.width)
+
+    def _sample(self, sums: Array, squares: Array) -> None:
+        network, inputs = self.spec.network, self.spec.inputs
+        ones = np.ones(inputs.rows, network.dtype)
+        for half in range(2):
+            rng = streams.truth(self.spec.seed, self.spec.width, half, self.start)
+            for group in range(GROUPS):
+                for batch in inputs.batches(rng, self.spec.group_samples):
+                    for layer, (z, x) in enumerate(network.layers(batch.x)):
+                        for slot, values in ((2 * layer, z), (2 * layer + 1, x)):
+                            if values is not None:
+                                sums[half, group, slot] += ones @ values
+                                squares[slot] += np.vdot(values, values)
 
     def _layer(self, readout: str, depth: int) -> int:
         if readout not in READOUTS:

@@ -1,105 +1,103 @@
-"""The files of truths: written complete or not at all, examined when they are read."""
+"""The files of truths: each holds the sum of chunks that follow each other, as its name says.
+
+truth/<truth_key>/<depth>-<start>-<end>.npz
+
+A file appears complete or not at all and never changes. It is deleted only when another file holds
+its chunks. Therefore nothing is lost when a process is killed, and nothing has to be locked.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import json
+import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cumprop import files
-from cumprop.sampling.truth import Truth, TruthSpec
+from cumprop.sampling.tails import TailSpec
+from cumprop.sampling.truth import VERSION, MeanSpec, Truth, TruthSpec
 
-_UNREADABLE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-
-
-def block_path(directory: Path, spec: TruthSpec, start: int) -> Path:
-    return directory / spec.key / f"{spec.depth}-{start}.npz"
-
-
-def place(block: Path) -> tuple[int, int]:
-    """Depth and start of a block's file."""
-    depth, start = block.stem.split("-")
-    return int(depth), int(start)
+_UNREADABLE = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.npz")
+_KINDS: dict[str, type[TruthSpec]] = {spec.kind: spec for spec in (MeanSpec, TailSpec)}
 
 
-def version(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_ino
+class Part(NamedTuple):
+    """The chunks `start` to `end` of a truth that was sampled to `depth`."""
+
+    depth: int
+    start: int
+    end: int
+
+    def path(self, directory: Path, key: str) -> Path:
+        return directory / key / f"{self.depth}-{self.start}-{self.end}.npz"
 
 
-def header(path: Path) -> dict[str, Any] | None:
-    """What a file holds, without its sums; None where it cannot be read."""
+def parts(directory: Path, key: str) -> list[Part]:
+    """The parts of a truth that are stored, in order; other files are left out, as are old ones."""
+    found = (_NAME.fullmatch(path.name) for path in (directory / key).glob("*.npz"))
+    named = (Part(*map(int, match.groups())) for match in found if match)
+    return sorted(part for part in named if part.start < part.end)
+
+
+def read_spec(path: Path) -> TruthSpec | None:
+    """What a file holds a part of; None where it cannot be read or is of another version."""
     with (
         suppress(OSError, *_UNREADABLE),
         path.open("rb") as stored,
         np.load(stored, allow_pickle=False) as file,
     ):
-        spec = str(file["spec"])
-        rest = int(file["rest_chunks"]) if "rest_chunks" in file else 0
-        depth = int(json.loads(spec)["depth"])
-        return {"spec": spec, "depth": depth, "chunks": int(file["chunks"]), "rest": rest}
+        header = json.loads(str(file["header"]))
+        if header["version"] == VERSION:
+            return _KINDS[header["kind"]](**header["spec"])
     return None
 
 
-@contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Keep other processes from writing truths here meanwhile, where the file system can."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def read(directory: Path, spec: TruthSpec, part: Part) -> Truth | None:
+    """A part of a truth; None where its file is gone or cannot be read.
 
-
-def write(path: Path, truth: Truth, rest: Truth | None = None) -> None:
-    """Store a truth or block, complete or not at all."""
-    arrays: dict[str, Any] = {"spec": truth.spec.canonical, "chunks": truth.chunks}
-    arrays |= {"sums": truth.sums, "squares": truth.squares}
-    if rest is not None:
-        arrays |= {"rest_chunks": rest.chunks, "rest_sums": rest.sums, "rest_squares": rest.squares}
-    files.write_atomically(path, lambda file: np.savez(file, **arrays))
-
-
-def read(
-    path: Path, spec: TruthSpec, start: int = 0, prefix: str = "", multiple_of: int = 1
-) -> Truth:
-    """What a file holds of `spec`; nothing where there is none or one of another depth.
-
-    One whose chunks are no multiple of so many is set aside, as one that is damaged.
+    A file that cannot be read is set aside as `.corrupt` with a warning.
     """
-    empty = replace(spec.empty, start=start)
+    path, empty = part.path(directory, spec.key), replace(spec.empty, start=part.start)
     try:
         # zip checks a CRC of every array
         with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
-            described = json.loads(str(file["spec"]))
-            if json.loads(spec.canonical) | {"depth": described["depth"]} != described:
+            if str(file["header"]) != _header(spec, part):
                 raise ValueError("it holds another truth")
-            if described["depth"] != spec.depth or f"{prefix}chunks" not in file:
-                return empty
-            chunks = int(file[f"{prefix}chunks"])
-            if chunks % multiple_of:
-                raise ValueError(f"its {chunks} chunks are no whole blocks")
-            sums, squares = file[f"{prefix}sums"], file[f"{prefix}squares"]
+            sums, squares = file["sums"], file["squares"]
         if (sums.shape, squares.shape) != (empty.sums.shape, empty.squares.shape):
             raise ValueError("its arrays have the wrong shape")
-    except (FileNotFoundError, NotADirectoryError):
-        return empty
+    except FileNotFoundError:
+        return None
     except _UNREADABLE as error:
         aside = path.with_name(path.name + ".corrupt")
         with suppress(OSError):  # another process was faster, or may not write
             path.replace(aside)
         warnings.warn(f"{path}: {error}; set aside as {aside.name}, sampling anew", stacklevel=3)
-        return empty
-    return replace(empty, chunks=chunks, sums=sums, squares=squares)
+        return None
+    return replace(empty, chunks=part.end - part.start, sums=sums, squares=squares)
+
+
+def write(directory: Path, truth: Truth) -> None:
+    """Store a truth or a part of one; then delete the files whose chunks it holds, too."""
+    spec, own = truth.spec, Part(truth.spec.depth, truth.start, truth.end)
+    path = own.path(directory, spec.key)
+    arrays: dict[str, Any] = {"header": _header(spec, own)}
+    arrays |= {"sums": truth.sums, "squares": truth.squares}
+    files.write_atomically(path, lambda file: np.savez(file, **arrays))
+    for part in parts(directory, spec.key):
+        inside = part.depth == own.depth and own.start <= part.start and part.end <= own.end
+        if inside and part != own:
+            part.path(directory, spec.key).unlink(missing_ok=True)
+
+
+def _header(spec: TruthSpec, part: Part) -> str:
+    header = {"kind": spec.kind, "version": VERSION, "spec": asdict(spec), "part": part}
+    return json.dumps(header, sort_keys=True)

@@ -6,14 +6,15 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cumprop.experiments.grid import Cell
-from cumprop.sampling import chunks_stored
+from cumprop.sampling import TruthBlock, chunks_stored
 from cumprop.sweep.engines import Outcome
-from cumprop.sweep.tasks import Task, TruthBlock
+from cumprop.sweep.tasks import Task
 
 _LAYOUT = "{l_bar}{bar}| {n_fmt}/{total_fmt}FLOP [{elapsed}<{remaining}] {postfix}"
 _SECONDS = 5.0
@@ -32,8 +33,7 @@ class Progress:
         self.folder = results / "truth"
         self.blocks = defaultdict[str, dict[int, TruthBlock]](dict)
         for block in blocks:
-            self.blocks[block.gap.spec.key][block.gap.start] = block
-        self.counted = defaultdict[tuple[str, int], int](int)
+            self.blocks[block.spec.key][block.start] = block
         tasks: list[Task] = [*blocks, *cells]
         self.bar = tqdm(
             total=sum(task.flops for task in tasks),
@@ -68,11 +68,8 @@ class Progress:
         with self.lock:
             self.bar.set_postfix_str(f"{experiment}: {outcome.label}", refresh=False)
             if isinstance(task, TruthBlock):
-                key, start = task.gap.spec.key, task.gap.start
-                del self.blocks[key][start]
-                self.bar.update(task.flops - self.counted[key, start])
-            else:
-                self.bar.update(task.flops)
+                task = self.blocks[task.spec.key].pop(task.start)
+            self.bar.update(task.flops)
 
     def _watch(self) -> None:
         while not self.done.wait(_SECONDS):
@@ -81,11 +78,11 @@ class Progress:
 
     def follow(self) -> None:
         """Move the bar by what blocks have grown, and its clock."""
-        for key, blocks in self.blocks.items():
+        for blocks in self.blocks.values():
             if blocks:
-                stored = chunks_stored(self.folder, next(iter(blocks.values())).gap.spec)
+                stored = chunks_stored(self.folder, next(iter(blocks.values())).spec)
                 for start, block in blocks.items():
-                    sampled = block.flops_of(stored.get(start, 0))
-                    self.bar.update(sampled - self.counted[key, start])
-                    self.counted[key, start] = sampled
+                    chunks = max(stored.get(start, 0), block.stored)
+                    self.bar.update(block.flops_of(chunks))
+                    blocks[start] = replace(block, stored=chunks)
         self.bar.update(0)

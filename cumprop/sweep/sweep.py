@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cumprop import files
 from cumprop.errors import CumpropError
@@ -18,21 +18,15 @@ from cumprop.experiments.models import Config
 from cumprop.flops import TooLarge, at_most
 from cumprop.networks import Shape
 from cumprop.results import store
-from cumprop.sampling import truth_store
+from cumprop.sampling import TruthBlock, TruthSpec, put_together
 from cumprop.sweep import engines
 from cumprop.sweep.engines import Outcome, Place
 from cumprop.sweep.progress import Progress
 from cumprop.sweep.run_cell import is_stored
-from cumprop.sweep.tasks import Task, TruthBlock, TruthTask, Work
-
-if TYPE_CHECKING:
-    from cumprop.sampling import TruthSpec
+from cumprop.sweep.tasks import Task, TruthTask, Work
 
 Rows = dict[str, dict[str, Any]]
 """The columns of stored rows that say what they are compared with, by cell."""
-
-_MERGED_AT_ONCE = 16
-"""Blocks of a truth between two merges."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +185,11 @@ def sample(
 
 
 def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
-    """What is to be sampled for truths, once what others have sampled is merged."""
+    """The blocks of truths that are to be sampled, once damaged files are set aside."""
     blocks = list[TruthBlock]()
     for task in truths:
         with suppress(OSError):  # which its blocks will report
-            truth_store.merge(results / "truth", task.spec)
+            put_together(results / "truth", task.spec)
         blocks += task.blocks(results)
     return blocks
 
@@ -203,22 +197,13 @@ def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
 def _failures(
     tasks: Sequence[Task], work: Work, place: Place, name: str, progress: Progress
 ) -> dict[str, tuple[Task, Outcome]]:
-    """Run tasks, long ones first: all workers are busy to the end; what failed, by its label.
-
-    The blocks of a truth are merged when all are sampled, and some at a time before.
-    """
+    """Run tasks, long ones first: all workers are busy to the end; what failed, by its label."""
     ordered = sorted(tasks, key=lambda task: task.flops, reverse=True)
-    left = Counter(task.gap.spec.key for task in tasks if isinstance(task, TruthBlock))
     found = dict[str, tuple[Task, Outcome]]()
     for task, outcome in engines.outcomes(ordered, work, place, work.give_up):
         progress.finish(name, task, outcome)
         if outcome.failed:
             found.setdefault(outcome.label, (task, outcome))
-        if isinstance(task, TruthBlock):
-            key = task.gap.spec.key
-            left[key] -= 1
-            if left[key] % _MERGED_AT_ONCE == 0 and not outcome.failed:
-                truth_store.merge(work.results / "truth", task.gap.spec)
     return found
 
 
@@ -244,7 +229,7 @@ def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
         "workers": plan.workers or workers,
         "flops": {cell.key: known.get(cell.key) or cell.flops for cell in plan.cells},
         "truths": {
-            task.spec.key: {"n_samples": task.n_samples, "flops_per_sample": task.flops_of(1)}
+            task.spec.key: {"n_samples": task.n_samples, "flops_per_sample": task.spec.flops}
             for task in plan.truths
         },
     }

@@ -12,15 +12,14 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from cumprop.contract import load_plugin
-from cumprop.experiments.grid import Cell, forward_flops
+from cumprop.experiments.grid import Cell
+from cumprop.sampling import TruthBlock, TruthSpec, gaps, missing_chunks, sample
 from cumprop.sweep import resource_limits, run_cell
 from cumprop.sweep.engines import Outcome
 from cumprop.sweep.resource_limits import took_too_long
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
-
-    from cumprop.sampling import Gap, TruthSpec
 
 
 @dataclass(frozen=True)
@@ -35,56 +34,17 @@ class TruthTask:
     shard: tuple[int, int] = (0, 1)
 
     @property
-    def label(self) -> str:
-        spec = self.spec
-        return f"truth width {spec.width} depth {spec.depth} seed {spec.seed}"
-
-    @property
     def flops(self) -> int:
-        """FLOPs of the forward passes."""
-        return self.flops_of(self.n_samples)
-
-    def flops_of(self, n_samples: int) -> int:
-        """Those of so many samples."""
-        return n_samples * self.spec.passes * forward_flops(self.spec.width, self.spec.depth)
+        return self.n_samples * self.spec.flops
 
     def remaining(self, results: Path) -> TruthTask:
         """What is still to be sampled, in whole chunks."""
-        from cumprop.sampling import missing_chunks
-
         chunks = missing_chunks(results / "truth", self.spec, self.n_samples, self.shard)
         return replace(self, n_samples=chunks * self.spec.chunk_samples)
 
     def blocks(self, results: Path) -> list[TruthBlock]:
         """The tasks that sample what is not stored yet."""
-        from cumprop.sampling import gaps
-
-        found = gaps(results / "truth", self.spec, self.n_samples, self.shard)
-        return [TruthBlock(gap) for gap in found]
-
-
-@dataclass(frozen=True)
-class TruthBlock:
-    """One block of a truth, to be sampled as far as it is asked for."""
-
-    gap: Gap
-
-    @property
-    def label(self) -> str:
-        return TruthTask(self.gap.spec, 0).label
-
-    @property
-    def flops(self) -> int:
-        return self.flops_of(self.gap.chunks)
-
-    def flops_of(self, chunks: int) -> int:
-        """FLOPs of the first so many chunks of the block, but for what was there before."""
-        spec, new = self.gap.spec, max(min(chunks, self.gap.chunks) - self.gap.stored, 0)
-        return TruthTask(spec, new * spec.chunk_samples).flops
-
-    @property
-    def bytes(self) -> int:
-        return self.gap.spec.bytes
+        return gaps(results / "truth", self.spec, self.n_samples, self.shard)
 
 
 Task = Cell | TruthBlock
@@ -135,11 +95,9 @@ class Work:
         os._exit(1)
 
     def _sample(self, task: TruthBlock) -> Outcome:
-        from cumprop.sampling import sample
-
         try:
             with resource_limits.memory(task.bytes):
-                sample(self.results / "truth", task.gap)
+                sample(self.results / "truth", task)
         except Exception as error:
             if self.debug:
                 traceback.print_exc()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cumprop.sampling import TruthSpec
+from cumprop.sampling import MeanSpec
 
 
 def dealt_out(activations, widths, first_seed):
@@ -12,5 +12,5 @@ def dealt_out(activations, widths, first_seed):
         depths = map(int, rng.permutation(len(widths)) + 1)
         for j, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             init = {"w_var": 2.0, "b_var": 0.1} if (i + j) % 2 else "he"
-            specs.append(TruthSpec(width, depth, activation, init, first_seed + len(specs)))
+            specs.append(MeanSpec(width, depth, activation, init, first_seed + len(specs)))
     return specs

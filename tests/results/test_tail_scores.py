@@ -15,8 +15,8 @@ from cumprop.experiments.grid import cells
 from cumprop.plots import relative_error_vs_probability
 from cumprop.results import scores
 from cumprop.results.scores import GROUP
-from cumprop.results.tail_scores import WORST, bucket_columns, relative_errors
-from cumprop.sampling import TailSpec, TailTruth
+from cumprop.results.tail_scores import relative_errors
+from cumprop.sampling import WORST, TailSpec, TailTruth
 from cumprop.sweep.sweep import plan, run
 
 CONFIG = Path(__file__).parents[2] / "configs" / "low_probability.yaml"
@@ -48,7 +48,7 @@ def test_sums_are_unbiased():
     truth = made_up(p, weight, rng, n_samples=2048)
     v = (weight - 1) / 1024
     e = 1.1 * p
-    found = bucket_columns(e, truth)
+    found = truth.buckets(e)
     assert (found["buckets"], found["bucket_neurons"]) == ([-6], [4000])
     biased = np.mean((e / truth.mean("tail(3)", 1)[0] - 1) ** 2)
     error = np.sqrt(2 * v * 2 * 0.01 + 4 * v**2) / np.sqrt(4000)
@@ -68,7 +68,7 @@ def test_buckets_are_half_a_decade_to_either_side_and_poor_truths_are_dropped():
     truth = TailTruth(truth.spec, 1, exact.copy(), np.tile(p**2 * 1024, (2, 1)))
     truth.squares[0, 4] *= 1024  # one weight is all there is
     truth.sums[0, :, 0, 5] = 0
-    found = bucket_columns(2 * p, truth)
+    found = truth.buckets(2 * p)
     assert found["buckets"] == [0, -1, -2, -3]
     assert found["bucket_neurons"] == [1, 1, 1, 1]
     assert found["bucket_dropped"] == [0, 0, 0, 1]

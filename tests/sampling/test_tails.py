@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers.truths import load_or_extend
 from scipy.special import ndtr
 
 from cumprop import MLP, CumpropError, estimate, random_mlp
-from cumprop.sampling import TailSpec, TailTruth, TruthSpec, load, tail_network, threshold
+from cumprop.sampling import MeanSpec, TailSpec, TailTruth, load, tail_network, threshold
 from cumprop.sampling.tails import Surrogates
-from cumprop.sampling.truth_store import load_or_extend
 
 
 def spec(**changes):
@@ -118,7 +118,7 @@ def test_design_is_importance_only():
     with pytest.raises(CumpropError, match="importance"):
         spec(design="iid")
     with pytest.raises(CumpropError, match="importance"):
-        TruthSpec(8, 2, "relu", "he", 0, design="importance")
+        MeanSpec(8, 2, "relu", "he", 0, design="importance")
 
 
 @pytest.mark.parametrize("init", ["he", {"w_var": 1.0, "b_var": 0.5, "b_mean": 0.2}])

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.truths import load_or_extend
 
 from cumprop import CumpropError, streams
-from cumprop.sampling import GROUPS, TruthSpec, load
-from cumprop.sampling.truth import READOUTS
-from cumprop.sampling.truth_store import load_or_extend
+from cumprop.sampling import MeanSpec, MeanTruth, load
+from cumprop.sampling.truth import GROUPS, READOUTS
 
 
 def spec(**changes):
-    return replace(TruthSpec(width=8, depth=2, activation="relu", init="he", seed=0), **changes)
+    return replace(MeanSpec(width=8, depth=2, activation="relu", init="he", seed=0), **changes)
 
 
 def relu_mean(network):
@@ -107,24 +107,26 @@ def test_first_preactivations_have_no_variance_left():
 
 def test_extending_gives_the_numbers_of_one_run(tmp_path):
     s = spec()
-    seen = []
     load_or_extend(tmp_path, s, 1)
-    grown = load_or_extend(tmp_path, s, 2.5 * s.chunk_samples, progress=seen.append)
-    assert seen == [2 * s.chunk_samples, 3 * s.chunk_samples]
+    grown = load_or_extend(tmp_path, s, 2.5 * s.chunk_samples)
     assert_same(grown, load_or_extend(tmp_path / "other", s, 3 * s.chunk_samples))
-    assert_same(grown, load_or_extend(tmp_path, s, 10, progress=pytest.fail))
-    assert {p.name for p in tmp_path.iterdir()} == {".lock", "other", f"{s.key}.npz"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MeanTruth, "extended", pytest.fail)
+        assert_same(grown, load_or_extend(tmp_path, s, 10))
+    assert [p.name for p in (tmp_path / s.key).iterdir()] == ["2-0-3.npz"]
 
 
-def test_interruption_keeps_finished_chunks(tmp_path):
-    s = spec()
+def test_interruption_keeps_finished_chunks(tmp_path, monkeypatch):
+    s, extended = spec(), MeanTruth.extended
 
-    def interrupt(done):
-        if done == 2 * s.chunk_samples:
+    def interrupted(truth):
+        if truth.chunks == 2:
             raise KeyboardInterrupt
+        return extended(truth)
 
-    with pytest.raises(KeyboardInterrupt):
-        load_or_extend(tmp_path, s, 4 * s.chunk_samples, progress=interrupt)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MeanTruth, "extended", interrupted)
+        load_or_extend(tmp_path, s, 4 * s.chunk_samples)
     assert load(tmp_path, s.key).chunks == 2
     resumed = load_or_extend(tmp_path, s, 3 * s.chunk_samples)
     assert_same(resumed, load_or_extend(tmp_path / "other", s, 3 * s.chunk_samples))
@@ -141,18 +143,18 @@ def flip(content):
 def test_damaged_files_are_set_aside(tmp_path, damage):
     s = spec()
     truth = load_or_extend(tmp_path, s, 1)
-    path = tmp_path / f"{s.key}.npz"
+    path = tmp_path / s.key / "2-0-1.npz"
     damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
     with pytest.warns(UserWarning, match="set aside"):
         again = load_or_extend(tmp_path, s, 1)
     assert_same(truth, again)
-    assert (tmp_path / f"{s.key}.npz.corrupt").read_bytes() == damaged
+    assert path.with_name("2-0-1.npz.corrupt").read_bytes() == damaged
 
 
 def test_a_file_of_another_truth_is_set_aside(tmp_path):
     other = load_or_extend(tmp_path, spec(seed=1), 1)
-    (tmp_path / f"{other.spec.key}.npz").rename(tmp_path / f"{spec().key}.npz")
+    (tmp_path / other.spec.key).rename(tmp_path / spec().key)
     with pytest.warns(UserWarning, match="another truth"):
         load_or_extend(tmp_path, spec(), 1)
 
@@ -176,7 +178,9 @@ def test_a_deeper_truth_serves_a_shallower_network(tmp_path):
     load_or_extend(tmp_path, shallow, 2 * shallow.chunk_samples)
     deepened = load_or_extend(tmp_path, deep, 1)
     assert (deepened.spec.depth, deepened.chunks) == (5, 2)
-    found = load_or_extend(tmp_path, shallow, 1, progress=pytest.fail)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MeanTruth, "extended", pytest.fail)
+        found = load_or_extend(tmp_path, shallow, 1)
     assert_same(found, deepened)
     for readout in READOUTS:
         for depth in (1, 2):

@@ -1,27 +1,32 @@
-"""Truths in blocks: the same numbers whoever sampled which block when, files damaged or old."""
+"""Truths in blocks: the same numbers whoever sampled which block when, killed or damaged or old."""
 
+import os
 import random
 import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.truths import load_or_extend
 
 from cumprop import CumpropError
 from cumprop.cli import main
 from cumprop.errors import ConfigError
 from cumprop.sampling import (
-    Gap,
+    MeanSpec,
     TailSpec,
-    TruthSpec,
+    TailTruth,
+    TruthBlock,
     gaps,
     load,
     sample,
     samples_stored,
     stored_specs,
+    truth_files,
     truth_store,
 )
-from cumprop.sampling.truth_store import load_or_extend, merge
+from cumprop.sampling.truth_store import put_together
 from cumprop.sweep.tasks import TruthTask
 
 
@@ -46,6 +51,16 @@ def expected(s, chunks, start=0):
     return total
 
 
+def names(directory, s):
+    return sorted(path.name for path in (directory / s.key).glob("*.npz"))
+
+
+def parts_of(chunks):
+    """The names of the files of a truth whose whole blocks are put together."""
+    ends = [0, *([whole] if (whole := chunks // 4 * 4) else []), *([chunks] if chunks % 4 else [])]
+    return sorted(f"2-{start}-{end}.npz" for start, end in pairwise(ends))
+
+
 def assert_same(a, b):
     assert (a.spec.key, a.spec.depth, a.chunks) == (b.spec.key, b.spec.depth, b.chunks)
     np.testing.assert_array_equal(a.sums, b.sums)
@@ -54,7 +69,7 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_numbers_do_not_depend_on_who_samples_what_when(tmp_path, seed):
-    """Blocks in random order, by three threads, left and taken up again, merged at any time."""
+    """Blocks in random order, by three threads, left and taken up again."""
     rng, s, chunks = random.Random(seed), spec(), 4 + seed * 3
     for target in (rng.randint(1, chunks), chunks):
         while todo := gaps(tmp_path, s, target * s.chunk_samples):
@@ -63,31 +78,107 @@ def test_numbers_do_not_depend_on_who_samples_what_when(tmp_path, seed):
             threads = [threading.Thread(target=sample, args=(tmp_path, gap)) for gap in some]
             for thread in threads:
                 thread.start()
-            if rng.random() < 0.5:
-                merge(tmp_path, s)
             for thread in threads:
                 thread.join()
     assert_same(load(tmp_path, s.key), expected(s, chunks))
-    assert_same(merge(tmp_path, s), expected(s, chunks))
     assert samples_stored(tmp_path, s) == chunks * s.chunk_samples
-    assert not (tmp_path / s.key).exists()
+    put_together(tmp_path, s)
+    assert_same(load(tmp_path, s.key), expected(s, chunks))
+    assert names(tmp_path, s) == parts_of(chunks)
     assert_same(
         load_or_extend(tmp_path, s, (chunks + 3) * s.chunk_samples), expected(s, chunks + 3)
     )
 
 
-def test_a_file_that_holds_no_whole_blocks_is_set_aside(tmp_path):
+@pytest.mark.parametrize("step", ["fsync", "replace", "unlink"])
+@pytest.mark.parametrize("chunks", [3, 4, 10])
+def test_killed_at_every_step_on_disk(tmp_path, step, chunks):
+    """A kill before each fsync, rename and unlink loses no block that was stored before."""
+    s, kill_at, stored, do = spec(), 0, 0, getattr(os, step)
+
+    class Kill(BaseException):
+        pass
+
+    def step_or_kill(*words, **options):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Kill
+        return do(*words, **options)
+
+    killed = True
+    while killed:
+        folder, left, killed = tmp_path / str(kill_at), kill_at, False
+        sample(folder, TruthBlock(s, 0, 2))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(os, step, step_or_kill)
+            try:
+                for gap in gaps(folder, s, chunks * s.chunk_samples):
+                    sample(folder, gap)
+            except Kill:
+                killed = True
+        kept = load(folder, s.key)
+        assert kept.chunks >= max(stored, 2)
+        assert_same(kept, expected(s, kept.chunks))
+        assert_same(load_or_extend(folder, s, chunks * s.chunk_samples), expected(s, chunks))
+        kill_at, stored = kill_at + 1, kept.chunks
+    assert kill_at > (1 if chunks < 10 else 3)
+
+
+def test_a_reader_sees_no_gap_while_files_are_put_together(tmp_path, monkeypatch):
+    """Another process takes a file away between the reader's look and its read."""
     s = spec()
-    sample(tmp_path, gaps(tmp_path, s, 3 * s.chunk_samples)[0])
-    (block,) = (tmp_path / s.key).iterdir()
-    block.rename(tmp_path / f"{s.key}.npz")
-    with pytest.warns(UserWarning, match="its 3 chunks are no whole blocks; set aside"):
-        merge(tmp_path, s)
+    for gap in (TruthBlock(s, 4, 4), TruthBlock(s, 0, 3)):
+        sample(tmp_path, gap)
+    read = truth_files.read
+
+    def overtaken(directory, *words):
+        monkeypatch.setattr(truth_files, "read", read)
+        sample(tmp_path, TruthBlock(s, 0, 4))
+        assert names(tmp_path, s) == ["2-0-8.npz"]
+        return read(directory, *words)
+
+    monkeypatch.setattr(truth_files, "read", overtaken)
+    assert_same(load(tmp_path, s.key), expected(s, 8))
+
+
+def test_a_file_taken_away_by_hand_is_sampled_again(tmp_path):
+    s = spec()
+    before = load_or_extend(tmp_path, s, 10 * s.chunk_samples)
+    (tmp_path / s.key / "2-0-8.npz").unlink()
+    with pytest.raises(CumpropError, match=r"no truth in .*; run the sweep again"):
+        load(tmp_path, s.key)
+    assert [(gap.start, gap.stored) for gap in gaps(tmp_path, s, 10 * s.chunk_samples)] == [
+        (0, 0),
+        (4, 0),
+    ]
+    assert_same(load_or_extend(tmp_path, s, 10 * s.chunk_samples), before)
+
+
+def test_files_of_older_layouts_are_ignored(tmp_path):
+    """A sum beside the folder, and a block in it whose name says where it starts alone."""
+    s = spec()
+    other = load_or_extend(tmp_path, spec(seed=1), 3 * s.chunk_samples)
+    old = {"spec": s.canonical, "chunks": 3, "sums": other.sums, "squares": other.squares}
+    (tmp_path / s.key).mkdir()
+    for path in (tmp_path / f"{s.key}.npz", tmp_path / s.key / "2-0.npz"):
+        np.savez(path, **old)
+    assert [found.key for found in stored_specs(tmp_path)] == [other.spec.key]
+    assert samples_stored(tmp_path, s) == 0
+    with pytest.raises(CumpropError, match="no truth in"):
+        load(tmp_path, s.key)
     assert_same(load_or_extend(tmp_path, s, 3 * s.chunk_samples), expected(s, 3))
 
 
+@pytest.mark.parametrize("s", [spec(), MeanSpec(3, 2, "relu", "he", 0)])
+def test_the_file_says_which_kind_of_truth_it_is(tmp_path, s):
+    load_or_extend(tmp_path, s, 1)
+    assert stored_specs(tmp_path) == [s]
+    assert type(load(tmp_path, s.key)) is type(s.empty)
+
+
 def test_blocks_of_a_killed_run_are_used(tmp_path):
-    """Also before anything is merged, and up to the first gap."""
+    """Also those after a gap, as soon as it is filled."""
     s = spec()
     todo = gaps(tmp_path, s, 12 * s.chunk_samples)
     for gap in (todo[0], todo[2]):
@@ -100,29 +191,29 @@ def test_blocks_of_a_killed_run_are_used(tmp_path):
     assert_same(load(tmp_path, s.key), expected(s, 12))
 
 
-def test_less_never_replaces_more(tmp_path):
-    s = spec()
-    (gap,) = gaps(tmp_path, s, 3 * s.chunk_samples)
-    one, more = (replace(gap, chunks=chunks) for chunks in (1, 3))
+def test_less_never_replaces_more(tmp_path, monkeypatch):
+    s, extended = spec(), TailTruth.extended
 
-    def overtake(block):
-        if block.chunks == 1:
-            sample(tmp_path, more)
+    def overtaken(truth):
+        monkeypatch.setattr(TailTruth, "extended", extended)
+        sample(tmp_path, TruthBlock(s, 0, 3))
+        return extended(truth)
 
-    sample(tmp_path, one, overtake)
+    monkeypatch.setattr(TailTruth, "extended", overtaken)
+    sample(tmp_path, TruthBlock(s, 0, 1))
     assert_same(load(tmp_path, s.key), expected(s, 3))
 
 
 def test_a_deeper_truth_waits_until_it_is_as_large(tmp_path):
     """Until then the shallower one serves; after that it is gone with its blocks."""
-    shallow, deep = (TruthSpec(3, d, "relu", "he", 0, "float64", "iid") for d in (1, 2))
+    shallow, deep = (MeanSpec(3, d, "relu", "he", 0, "float64", "iid") for d in (1, 2))
     load_or_extend(tmp_path, shallow, 6 * shallow.chunk_samples)
     first, second = gaps(tmp_path, deep, 1)
     sample(tmp_path, first)
-    merge(tmp_path, deep)
     assert load(tmp_path, shallow.key).spec.depth == 1
     sample(tmp_path, second)
-    assert_same(merge(tmp_path, deep), expected(deep, 6))
+    put_together(tmp_path, deep)
+    assert names(tmp_path, deep) == ["2-0-4.npz", "2-4-6.npz"]
     assert_same(load(tmp_path, shallow.key), expected(deep, 6))
     assert gaps(tmp_path, shallow, 6 * shallow.chunk_samples) == []
 
@@ -130,20 +221,20 @@ def test_a_deeper_truth_waits_until_it_is_as_large(tmp_path):
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "empty"])
 def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
     s = spec()
-    for gap in gaps(tmp_path, s, 8 * s.chunk_samples):
-        sample(tmp_path, gap)
-    block = tmp_path / s.key / "2-4.npz"
+    for start in (4, 0):
+        sample(tmp_path, TruthBlock(s, start, 3))
+    block = tmp_path / s.key / "2-4-7.npz"
     content = block.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    sample(tmp_path / "other", replace(gaps(tmp_path / "other", s, 1)[0], spec=spec(seed=1)))
+    sample(tmp_path / "other", TruthBlock(spec(seed=1), 0, 1))
     (foreign,) = (tmp_path / "other").glob("*/*.npz")
     damaged = {"truncated": content[:middle], "flipped": flipped, "empty": b""}
     block.write_bytes(damaged.get(damage) or foreign.read_bytes() * (damage == "foreign"))
     with pytest.warns(UserWarning, match="set aside"):
         truth = load_or_extend(tmp_path, s, 8 * s.chunk_samples)
     assert_same(truth, expected(s, 8))
-    assert (tmp_path / s.key / "2-4.npz.corrupt").exists()
+    assert (tmp_path / s.key / "2-4-7.npz.corrupt").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 9])
@@ -151,12 +242,11 @@ def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
 def test_shards_have_each_block_once(tmp_path, count, chunks):
     """Also beside what is stored: a whole block, a block begun, one that does not follow."""
     task = TruthTask(spec(), chunks * spec().chunk_samples)
-    sample(tmp_path / "truth", Gap(spec(), 0, min(chunks, 4)))
-    merge(tmp_path / "truth", spec())
+    sample(tmp_path / "truth", TruthBlock(spec(), 0, min(chunks, 4)))
     for start, some in ((4, 1), (12, 4)):
-        sample(tmp_path / "truth", Gap(spec(), start, some))
+        sample(tmp_path / "truth", TruthBlock(spec(), start, some))
     shards = [replace(task, shard=(i, count)) for i in range(count)]
-    blocks = [[block.gap for block in shard.blocks(tmp_path)] for shard in shards]
+    blocks = [shard.blocks(tmp_path) for shard in shards]
     starts = [gap.start for gaps in blocks for gap in gaps]
     assert sorted(starts) == [start for start in (4, 8, 16, 20) if start + (start == 4) < chunks]
     for shard, some in zip(shards, blocks, strict=True):

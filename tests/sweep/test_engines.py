@@ -106,7 +106,7 @@ def contents(results):
     """All numbers of a results folder: rows by key, truths by key."""
     rows = store.read_rows(results).set_index("cell_key").sort_index()
     rows = rows.drop(columns=harness.MEASURED).to_dict("index")
-    truths = {path.stem: load_truth(path.parent, path.stem) for path in results.glob("truth/*.npz")}
+    truths = {path.name: load_truth(path.parent, path.name) for path in results.glob("truth/*/")}
     return rows, truths
 
 

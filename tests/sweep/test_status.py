@@ -1,5 +1,7 @@
 """Status: what is left and how long it takes, from files alone."""
 
+import shutil
+
 import pytest
 
 from cumprop.experiments.config import load
@@ -44,7 +46,7 @@ def test_a_sweep_half_way(swept, tmp_path):
     assert found.minutes == 0
     (gone, *_) = swept.cells
     (tmp_path / "test" / "parts" / f"{gone.key}.parquet").unlink()
-    (tmp_path / "truth" / f"{swept.truths[0].spec.key}.npz").unlink()
+    shutil.rmtree(tmp_path / "truth" / swept.truths[0].spec.key)
     found = status(tmp_path / "test")
     assert (found.done, found.left, found.sampled) == (5, 1, 0.5)
     assert found.minutes > 0

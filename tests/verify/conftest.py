@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.truths import load_or_extend
 from joblib import Parallel, delayed
 
 from cumprop.results.provenance import cores, provenance
 from cumprop.results.scores import mse_between, total_interval
-from cumprop.sampling import TruthSpec
-from cumprop.sampling.truth_store import load_or_extend
+from cumprop.sampling import MeanSpec
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER.parents[1] / "docs" / "VERIFIED.md"
@@ -62,7 +62,7 @@ def sampled(truths_of):
     """sampled(n_samples, width, depth, seeds, …): truths, kept in results/verify."""
 
     def sampled(n_samples, width, depth, seeds, activation="relu", init="he"):
-        return truths_of([TruthSpec(width, depth, activation, init, s) for s in seeds], n_samples)
+        return truths_of([MeanSpec(width, depth, activation, init, s) for s in seeds], n_samples)
 
     return sampled
 

@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 from helpers import harness
+from helpers.truths import load_or_extend
 
 from cumprop.reproduction import sweep_overhead
-from cumprop.sampling import TruthSpec, load, samples_stored
-from cumprop.sampling.truth_store import load_or_extend
+from cumprop.sampling import MeanSpec, load, samples_stored
 
 pytestmark = pytest.mark.verify
 
@@ -90,7 +90,7 @@ def test_ctrl_c(record, tmp_path, engine, module):
 def test_truth_extended_and_killed(record, tmp_path):
     """kill -9 at random moments; then the sums are those of one run, bit by bit."""
     rng, kept = random.Random(0), []
-    spec = TruthSpec(8, 2, "relu", "he", 0)
+    spec = MeanSpec(8, 2, "relu", "he", 0)
     config = {
         "network": {"width": 8, "depth": 2},
         "truth": {"n_samples": 2},

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.truths import load_or_extend
 from joblib import Parallel, delayed
 
 from cumprop import streams
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.monte_carlo import EXTRAPOLATIONS, MonteCarlo
 from cumprop.results.provenance import cores
-from cumprop.results.tail_scores import bucket_columns, relative_errors
+from cumprop.results.tail_scores import relative_errors
 from cumprop.sampling import TailSpec, tail_network
 from cumprop.sampling.designs import normals
-from cumprop.sampling.truth_store import load_or_extend
 
 pytestmark = pytest.mark.verify
 
@@ -65,11 +65,10 @@ def test_order_three_is_nearer_than_sampling_at_equal_cost(truths, record, bucke
     estimators = {"order 3": Cumulant(3), **sampling}
     rows = [
         {"name": name, "seed": truth.spec.seed}
-        | bucket_columns(
+        | truth.buckets(
             estimator.estimate(
                 tail_network(truth.spec.network, 3.0), rng=streams.sampling(truth.spec.seed, 256)
-            ).layer_means[-1],
-            truth,
+            ).layer_means[-1]
         )
         for truth in truths
         for name, estimator in estimators.items()
