@@ -121,7 +121,7 @@ def test_structured_order_three_counts_its_products():
 
 @pytest.mark.parametrize("cov", [False, True])
 def test_structured_order_four_counts_its_products(cov):
-    """§4.2 at n=48, L=4: per birth and layer 8 n⁴ for T and 8 n⁴ for W B Wᵀ, 6 n⁴ for κ_3."""
+    """§4.2 at n=48, L=4: per source and layer 8 n⁴ for T and 8 n⁴ for W B Wᵀ, 6 n⁴ for κ_3."""
     n = 48
     network = cumprop.random_mlp(width=n, depth=4, seed=0)
     flops = cumprop.estimate(network, "cumulant", order=4, cov=cov).flops
