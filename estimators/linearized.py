@@ -101,7 +101,7 @@ class Linearized(Estimator):
                 root = phantom((n, n), np.ones(()))
                 count(n**3 // 3 + 3 * n * n)
             self._propagated(phantom_network(shape), False, root)
-        return Cost(flops.total, memory.peak, memory.work)
+        return Cost(flops.total, memory.peak, memory.work(flops.total))
 
 
 def _sum_of_variances(network: MLP, slopes: list[Array], c: Array | None) -> float:

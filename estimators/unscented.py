@@ -118,7 +118,7 @@ class Unscented(Estimator):
             root = phantom((n, n), np.ones(()))
             means, _, unit = self._transformed(network, input_of(network)[0], root, False)
             compared(network, means[-1], unit, root if shape.gaussian_input else None)
-        return Cost(flops.total, memory.peak, memory.work)
+        return Cost(flops.total, memory.peak, memory.work(flops.total))
 
 
 Layer = tuple[Array, Array]

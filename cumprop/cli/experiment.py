@@ -58,9 +58,9 @@ def sweep(
 ) -> int:
     """Run the experiments CONFIGS.
 
-    What is already there, or another experiment has computed, is not computed again. The minutes
-    of --dry-run assume as many free cores as --workers, and the pace of workers side by side, which
-    is measured on this machine in seconds. Exits with 3 if cells failed.
+    A cell that is stored, or that another experiment has computed, is not computed again. The
+    minutes of --dry-run assume as many free cores as --workers, and the rates of workers side by
+    side, which are measured on this machine in seconds. Exits with 3 if cells failed.
 
     \b
     Example:
@@ -258,7 +258,7 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
         f"\n{sum(len(one.cells) for one in plans)} cells{beside}, "
         f"{sum(len(one.truths) for one in plans)} truths, {total} minutes with "
         f"{workers} workers; {stored} cells are stored.\n{note}.\n"
-        f"Minutes assume {workers} free cores and the pace of workers side by side, measured on\n"
+        f"Minutes assume {workers} free cores and the rates of workers side by side, measured on\n"
         "this machine just now; waiting for memory and for other programs comes on top."
     )
 

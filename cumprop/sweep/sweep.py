@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,18 +231,18 @@ def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
     files.remove_leftovers(parts)
     whole = plan.whole or plan
     keys = [cell.key for cell in whole.cells]
-    noted = (store.read_work(folder) or {}).get("flops", {})  # by the last sweep
-    known = {key: flops for key, flops in noted.items() if key in rows}
+    noted = (store.read_work(folder) or {}).get("costs", {})  # by the last sweep
+    known = {key: cost for key, cost in noted.items() if key in rows}
     store.write_plan(folder, keys, whole.figures, _work(whole, workers, known))
     left, moved = _split(plan, rows)
     return left + [cell for cell in moved if not is_stored(cell, parts)]
 
 
-def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
-    """What a plan asks for, as `sweep.status` reads it; FLOPs are predicted where not known."""
+def _work(plan: Plan, workers: int, known: dict[str, Any]) -> dict[str, Any]:
+    """The work of a plan, as `sweep.status` reads it; costs are predicted where not known."""
     return {
         "workers": plan.workers or workers,
-        "flops": {cell.key: known.get(cell.key) or cell.flops for cell in plan.cells},
+        "costs": {cell.key: known.get(cell.key) or astuple(cell.cost) for cell in plan.cells},
         "truths": {
             task.spec.key: {"n_samples": task.n_samples, "flops_per_sample": task.flops_of(1)}
             for task in plan.truths
