@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
-from cumprop.plots import scaling, style, tradeoff
+from cumprop.plots import scaling, style
 from cumprop.plots.caption import title, words
+from cumprop.results.points import label, records
 from cumprop.results.power_laws import PowerLaw
 
 LEAST_WIDTHS = 3
@@ -70,10 +71,10 @@ class _Curve:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> Self:
-        first: dict[str, Any] = {str(k): v for k, v in rows.iloc[0].items()}
+        (first,) = records(rows[:1])
         flops, name = rows["flops"], ""
         if first["estimator"] == "cumulant":
-            name = tradeoff.label(first)
+            name = label(first, kind=False)
         if first["estimator"] == "monte_carlo":
             most = rows.groupby("width")["n_samples"].transform("max")
             rows = rows[rows["n_samples"] == most]

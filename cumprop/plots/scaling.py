@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
+from cumprop.results.points import Point, label, points
 from cumprop.results.power_laws import PowerLaw, error_law
 from cumprop.results.scores import GROUP, PROBLEM
 
@@ -115,14 +116,14 @@ class _Curve:
     name: str
     look: style.Look
     column: str
-    points: list[tradeoff.Point]
+    points: list[Point]
     law: PowerLaw | None
 
     @classmethod
     def of(cls, rows: pd.DataFrame, column: str, fraction: float) -> Self:
-        points = tradeoff.points(rows)
+        found = points(rows)
         law = error_law(rows, column, fraction)
-        return cls(tradeoff.label(points[0]), style.look(points[0]), column, points, law)
+        return cls(label(found[0], kind=False), style.look(found[0]), column, found, law)
 
     @property
     def note(self) -> Note:
