@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +41,6 @@ class Linearized(Estimator):
     """
 
     version: ClassVar[int] = 1
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
 
     def supports(self, network: MLP) -> str | None:
         for activation in network.activations:

@@ -111,10 +111,8 @@ def _estimator(word: str) -> Estimator:
     name, _, settings = word.partition(":")
     parameters = {}
     for setting in filter(None, settings.split(",")):
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--estimator {word}: write NAME:KEY=VALUE,KEY=VALUE")
-        parameters[key] = yaml_loader.parse(value, f"--estimator {word}").plain()
+        key, node = yaml_loader.setting(setting, f"--estimator {word}", "NAME:KEY=VALUE,KEY=VALUE")
+        parameters[key] = node.plain()
     try:
         return build(name, **parameters)
     except CumpropError as error:

@@ -58,11 +58,8 @@ def read(path: str | Path, scale: str | None = None, sets: Sequence[str] = ()) -
     offered = root.value.pop("scales", None)
     if scale is not None:
         root = yaml_loader.merge(root, _chosen(str(path), offered, scale))
-    for setting in sets:
-        key, equals, text = (part.strip() for part in setting.partition("="))
-        if not (key and equals):
-            raise ConfigError(f"--set {setting}: write --set key=value, as in network.width=64")
-        node = yaml_loader.parse(text, f"--set {setting}")
+    for words in sets:
+        key, node = yaml_loader.setting(words, f"--set {words}")
         root = yaml_loader.assign(root, key.split("."), node)
     return root
 

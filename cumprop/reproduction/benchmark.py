@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,7 @@ def run(
             rivals.append(problem | rate | {"matmul_share": share, "gain": gain})
         report["sampling"] += rivals
         for estimator in estimators:
-            progress(f"{described(estimator)}, width {width}, depth {depth}")
+            progress(f"{estimator.label}, width {width}, depth {depth}")
             with threadpool_limits(threads):
                 entry = problem | measure(estimator, network, effort)
             seconds = entry["seconds"]
@@ -109,7 +109,7 @@ def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
     entry: Entry = {
         "estimator": estimator.name,
         "estimator_version": estimator.version,
-        "label": described(estimator),
+        "label": estimator.label,
         "parameters": json.dumps(parameters, sort_keys=True),
         "seed": NETWORK_SEED,
         **{name: parameters.get(name) for name in PARAMETERS},
@@ -169,22 +169,6 @@ def ratio(vn_mse: float, seconds: float, rival: Entry) -> float | None:
     if rival["gain"] is None or vn_mse <= 0:
         return None
     return float(rival["gain"] / (vn_mse * rival["passes_per_second"] * seconds))
-
-
-def described(estimator: Estimator) -> str:
-    """The estimator, its order or samples, and what is special about it.
-
-    >>> from cumprop.contract.estimator import build
-    >>> described(build("cumulant", order=2, kind="augmented"))
-    'cumulant order=2 kind=augmented'
-    """
-    values = {f.name: (getattr(estimator, f.name), f.default) for f in fields(estimator)}
-    shown = [
-        f"{name}={value}"
-        for name, (value, default) in values.items()
-        if name in ("order", "n_samples") or value != default
-    ]
-    return " ".join([estimator.name, *shown])
 
 
 def rows(report: dict[str, Any]) -> pd.DataFrame:
