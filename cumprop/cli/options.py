@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.errors import ConfigError
+from cumprop.files import write_atomically
 from cumprop.sweep.engines import ENGINES
 
 if TYPE_CHECKING:
@@ -123,3 +124,11 @@ def checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
     from cumprop.experiments import config
 
     return config.load(path, scale, sets, figures=plots.available())
+
+
+def deliver(content: bytes, out: Path | None) -> None:
+    """Print text, or write it and anything else to the file `out`."""
+    if out is None:
+        print(content.decode(), end="")
+    else:
+        write_atomically(out, lambda file: file.write(content))

@@ -29,11 +29,7 @@ def draw(scores: pd.DataFrame) -> Figure:
             "no row has both a score and an expected error; sweep outputs with an estimator that "
             "gives one, as cumulant"
         )
-    looks = style.ordered({style.look(row) for row in records(points)})
-    legend = [
-        Line2D([], [], color=look.colour, label=look.label, marker=look.marker, ls="none")
-        for look in looks
-    ]
+    legend = style.legend(map(style.look, records(points)), ls="none")
     if points["unreliable"].any():
         legend.append(Line2D([], [], color="0", marker="x", ls="none", label="“unreliable”"))
     legend += [

@@ -34,10 +34,7 @@ def draw(scores: pd.DataFrame) -> Figure:
     if shown.empty:
         raise CumpropError("no tail's truth is good enough to score; raise truth.n_samples")
     panels = list(_panels(shown))
-    looks = style.ordered({style.look(row) for row in records(shown)})
-    legend = [
-        Line2D([], [], color=look.colour, label=look.label, marker=look.marker) for look in looks
-    ]
+    legend = style.legend(map(style.look, records(shown)))
     legend.append(Line2D([], [], color="0.4", linestyle=":", label="the estimate 0"))
     figure, axes = style.sheet(
         len(panels), "true probability p", "relative error", legend, _caption(scores, points)

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cumprop.contract import Estimate, Estimator
+from cumprop.contract.printing import interval_half_width
 from cumprop.networks import MLP
 from cumprop.plots import caption, style
 
@@ -20,7 +21,6 @@ Array = NDArray[Any]
 
 FEW = 32
 """More outputs than these have smaller markers and thinner bars."""
-_NORMAL = 1.96
 
 
 def draw(network: MLP, estimator: Estimator, estimate: Estimate, check: Estimate) -> Figure:
@@ -60,9 +60,8 @@ def draw(network: MLP, estimator: Estimator, estimate: Estimate, check: Estimate
 
 def _half_width(estimate: Estimate) -> Array:
     """Of each mean's 95% interval; 0 where there is none."""
-    if estimate.half_width is not None:
-        return np.asarray(estimate.half_width)
-    return _NORMAL * _stderr(estimate)
+    half_width = interval_half_width(estimate)
+    return np.zeros(len(estimate.mean)) if half_width is None else half_width
 
 
 def _stderr(estimate: Estimate) -> Array:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
@@ -40,11 +39,7 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
     kept_fixed = [name for name in PROBLEM if name != column]
     by_panel = scores.groupby(kept_fixed, dropna=False)
     panels = [(table.iloc[0], _curves(table, column, fraction)) for _, table in by_panel]
-    looks = style.ordered({curve.look for _, curves in panels for curve in curves})
-    legend = [
-        Line2D([], [], color=look.colour, label=look.label, marker=look.marker, linewidth=0.8)
-        for look in looks
-    ]
+    legend = style.legend((one.look for _, curves in panels for one in curves), linewidth=0.8)
     text = [caption.common(scores), _about(panels, label), caption.missing(scores), about]
     figure, axes = style.sheet(
         len(panels), label, "vn-MSE", legend, " ".join(filter(None, text)), style.PAGE
