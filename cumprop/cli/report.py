@@ -21,14 +21,14 @@ ROWS = 20
 """Outputs a printed table shows; the other formats have them all."""
 
 COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
-"""What a report may have of every output."""
+"""Columns that a report may have of every output."""
 _PROBABILITIES = {"above": ">", "below": "<"}
 ERRORS = ("expected_error", "expected_std_error")
-"""What it may have of all outputs together."""
+"""Columns that it may have of all outputs together."""
 
 
 def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
-    """What JSON shows of an estimate of outputs; FLOPs and status are of the `others` as well.
+    """An estimate of outputs as JSON shows it; FLOPs and status are of the `others` as well.
 
     A status "unreliable" comes first. Of the others, which are alike, the first that is not "ok"
     counts.
@@ -176,7 +176,7 @@ def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
-    """What is unreliable, if anything is, on a line of its own before what the report took."""
+    """The reason of an unreliable status, on a line of its own, before the cost."""
     from cumprop.contract.printing import expected_words, is_unreliable, status_words
 
     status = status_words(report["status"])

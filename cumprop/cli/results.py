@@ -117,7 +117,7 @@ def _written(found: pa.Table, form: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: null for what is no number, text for dates and the like."""
+    """A value that JSON can hold: null for NaN and infinity, text for dates and the like."""
     if isinstance(value, dict):
         return {str(key): _plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple):

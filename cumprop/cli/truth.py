@@ -95,7 +95,7 @@ def list_(directory: Path) -> None:
 
 
 def _stored(results: Path) -> list[TruthSpec]:
-    """What is sampled below a results root, by shape."""
+    """The truths below a results root, by shape."""
     from cumprop.sampling import stored_specs
 
     found = stored_specs(results / "truth")

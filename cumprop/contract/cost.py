@@ -1,4 +1,4 @@
-"""What an estimate will cost, and the network without numbers that tells it."""
+"""The predicted cost of an estimate, and the network without numbers that tells it."""
 
 from __future__ import annotations
 

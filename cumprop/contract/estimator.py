@@ -33,7 +33,7 @@ _TELLING = ("order", "n_samples")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
-    """What an estimator knows of f(x), x Gaussian; `print` and notebooks show it in a few lines.
+    """Moments of f(x), x Gaussian, with their errors; `print` and notebooks show a few lines.
 
     `mean` is E[Y], shape (n_{L+1},); `layer_means` E[X_1]..E[X_L]; `cov` Cov[Y] or None;
     `layer_variances` the variances of their neurons, None where they are not known;

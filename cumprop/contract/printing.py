@@ -76,7 +76,7 @@ def as_dict(estimate: Estimate) -> dict[str, Any]:
 
 
 def per_output(estimate: Estimate) -> dict[str, Array]:
-    """What is known of every output: `mean`, perhaps `std`, `stderr`, `half_width`, in NumPy.
+    """Known columns of every output, `mean` and perhaps `std`, `stderr`, `half_width`, in NumPy.
 
     `std` is NaN where a variance came out negative by more than rounding.
     """
@@ -118,7 +118,7 @@ def expected(estimate: Estimate) -> dict[str, float]:
 
 
 def expected_words(errors: Mapping[str, Any]) -> str:
-    """What a line says of expected errors; "" where none is known.
+    """The words of a line on expected errors; "" where none is known.
 
     >>> expected_words({"expected_error": 0.0012, "expected_std_error": 0.013})
     'expected error 0.0012 output s.d., of the s.d. 1.3%'

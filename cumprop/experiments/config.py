@@ -143,7 +143,7 @@ def _network(root: Node) -> tuple[Network | None, list[Problem]]:
 
 
 def _entry_problems(entry: Node, name: str, network: Network | None) -> Iterator[Problem]:
-    """What is wrong with one entry of `estimators`: parameter by parameter, then together."""
+    """Problems of one entry of `estimators`: parameter by parameter, then together."""
 
     def problem(error: object, *path: str | int, key: bool = False) -> Problem:
         node, full = entry, name

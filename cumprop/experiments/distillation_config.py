@@ -1,4 +1,4 @@
-"""What a distillation experiment is: the YAML of `configs/distill.yaml`, and its runs."""
+"""A distillation experiment: the YAML of `configs/distill.yaml`, and its runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Rate = Annotated[Real, Field(gt=0)]
 
 
 class Networks(Model):
-    """What all teachers and students share: depth, activation, seeds."""
+    """Properties of all teachers and students: depth, activation, seeds."""
 
     activation: Annotated[str, AfterValidator(known_activation)] = "relu"
     depth: Positive

@@ -64,7 +64,7 @@ class Cell:
 
     @cached_property
     def cost(self) -> Cost:
-        """What the estimator predicts for this cell."""
+        """The cost that the estimator predicts for this cell."""
         return self.backend.predict_cost(self.shape)
 
     @property

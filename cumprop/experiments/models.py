@@ -1,4 +1,4 @@
-"""What an experiment is: networks × estimators, the truth they are compared with, its figures.
+"""An experiment: networks × estimators, the truth they are compared with, its figures.
 
 These models are the YAML of `configs/`, key by key; `experiments.config` reads them from files.
 """

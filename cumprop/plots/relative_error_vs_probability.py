@@ -110,7 +110,7 @@ def _resolved(points: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
-    """What was estimated, against what, and what was left out."""
+    """The problem, the truth, and the neurons left out."""
     counts = points.groupby("bucket")[["neurons", "dropped"]].max().sum()
     kept, dropped = int(counts["neurons"]), int(counts["dropped"])
     networks = scores["seed"].nunique()

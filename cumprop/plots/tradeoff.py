@@ -129,7 +129,7 @@ def mark(ax: Axes, x: float, point: Point) -> None:
 
 
 def bounds(points: Iterable[Point]) -> str:
-    """What a caption says where a point is an upper bound."""
+    """The words of a caption where a point is an upper bound."""
     if all(point["resolved"] for point in points):
         return ""
     return ". Open with arrow: upper bound, error not resolved from zero"

@@ -102,8 +102,8 @@ def run(
 def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
     """Median seconds, FLOPs and memory of one estimate, predicted and measured.
 
-    The first run traces the memory and warms up; the times are of the runs after it. What cannot
-    run has the outcome "failed", its reason as `note`, and null numbers.
+    The first run traces the memory and warms up; the times are of the runs after it. An
+    estimator that cannot run has the outcome "failed", its reason as `note`, and null numbers.
     """
     parameters = asdict(estimator)
     entry: Entry = {

@@ -1,4 +1,4 @@
-"""What the paper claims, as data: its statement, what would agree, and how rows measure it."""
+"""The claims of the paper, as data: statement, requirement, and how rows measure it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Claim:
 
     @property
     def command(self) -> str:
-        """What makes the rows."""
+        """The command that makes the rows."""
         return f"{command(self.experiment)} --scale laptop"
 
     def judge(self, tables: Mapping[str, pd.DataFrame]) -> Measurement:
@@ -71,7 +71,7 @@ class Claim:
 
 
 def command(experiment: str) -> str:
-    """What runs an experiment."""
+    """The command that runs an experiment."""
     verb = "distill" if experiment == DISTILLATION else "sweep"
     return f"cumprop {verb} configs/{experiment}.yaml"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AGREES, DISAGREES, OPEN = "agrees", "disagrees", "open"
 
 WIDTH = 256
-"""What the paper's claims are about where they name no other."""
+"""The width that the paper's claims are about where they name no other."""
 
 EXPONENT_TOLERANCE = 0.25
 FLAT = 0.3
@@ -34,7 +34,7 @@ TELLING = 1.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """What rows say about a claim: in words, whether it agrees, and the cells it rests on."""
+    """The answer of rows to a claim: in words, whether it agrees, and the cells it rests on."""
 
     text: str
     verdict: str
@@ -78,7 +78,7 @@ def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measuremen
 def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Measurement:
     """The largest saving of a resolved point, whose interval should meet [low, high].
 
-    Of what the paper has: trees are ours.
+    Trees do not count, since the paper has none.
     """
     points = [p for p in _savings(_at(scores, depth)) if p["resolved"] and p["kind"] != "tree"]
     if not points:
@@ -208,7 +208,7 @@ def _saving(p: Point) -> str:
 
 
 def _at_paper_flops(p: Point) -> str:
-    """What the saving would be at the FLOPs of the paper's Table 1, where it has them."""
+    """The saving at the FLOPs of the paper's Table 1, where it has them."""
     order, kind, n, depth = int(p["order"]), p["kind"], int(p["width"]), int(p["depth"])
     polynomial = PAPER.get((order, kind, True)) or PAPER.get((order, kind, False))
     if polynomial is None:

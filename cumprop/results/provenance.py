@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CONDITIONS = ("cpu", "blas", "threads", "workers")
-"""What seconds depend on; times taken under different ones are not compared."""
+"""Columns that seconds depend on; times taken under different ones are not compared."""
 
 
 def provenance(threads: int, workers: int) -> dict[str, Any]:

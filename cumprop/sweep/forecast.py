@@ -1,4 +1,4 @@
-"""Forecasts: what sweeps will take, from predicted costs and the rates of this machine."""
+"""Forecasts of sweeps, from predicted costs and the rates of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cumprop.sweep.sweep import Plan, shared
 
 
 def forecast(plan: Plan, workers: int) -> list[dict[str, Any]]:
-    """What a sweep takes: one row per estimator, width and depth.
+    """The forecast of a sweep: one row per estimator, width and depth.
 
     Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
     `workers` at the rates that are measured on this machine now; waiting for memory and for other
@@ -41,7 +41,7 @@ def forecast(plan: Plan, workers: int) -> list[dict[str, Any]]:
 
 
 def overview(plans: Sequence[Plan], workers: int) -> list[dict[str, Any]]:
-    """What each of several sweeps takes: one row per experiment.
+    """The forecast of several sweeps: one row per experiment.
 
     Minutes are those of `forecast`; a truth or cell that several experiments share counts in the
     first of them that computes it under the same number of workers. `left_out` cells are too large.

@@ -37,7 +37,7 @@ _MERGED_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is to compute.
+    """The cells and truths that a sweep is to compute.
 
     `workers` are those of its cells where the experiment says; `left_out` cells are too large; a
     shard is a part of the `whole`. `stored` are the rows that it was made with, where it looked.
@@ -74,7 +74,7 @@ class Summary:
 def plan(config: Config, name: str, results: Path | None = None) -> Plan:
     """The cells and truths of an experiment; nothing is computed.
 
-    Costs are predicted to leave out what is too large. What is stored below `results` is kept
+    Costs are predicted to leave out cells that are too large. Rows stored below `results` are kept
     without being asked: shards of one plan, which must be of the same cells, do not look there.
     """
     specs = {spec.key: spec for spec in truth_specs(config).values()}
@@ -191,7 +191,7 @@ def sample(
 
 
 def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
-    """What is to be sampled for truths, once what others have sampled is merged."""
+    """The blocks to be sampled for truths, once those that others have sampled are merged."""
     blocks = list[TruthBlock]()
     for task in truths:
         with suppress(OSError):  # which its blocks will report
@@ -251,7 +251,7 @@ def _work(plan: Plan, workers: int, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(plan: Plan, results: Path) -> Rows:
-    """What is stored of a plan, failed cells left out, by cell."""
+    """The stored rows of a plan, failed ones left out, by cell."""
     return _stored(results / plan.name) if plan.stored is None else plan.stored
 
 

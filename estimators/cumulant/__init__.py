@@ -171,7 +171,7 @@ class Cumulant(Estimator):
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
-        """Those that have this order and kind."""
+        """Algorithms for this order and kind."""
         if self.kind == "tree":
             return ("structured",)
         fast = self.truncation == "corrected" and (self.order, self.kind) in STRUCTURED
