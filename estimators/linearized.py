@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +41,6 @@ class Linearized(Estimator):
     """
 
     version: ClassVar[int] = 1
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
 
     def supports(self, network: MLP) -> str | None:
         for activation in network.activations:
@@ -101,7 +96,7 @@ class Linearized(Estimator):
                 root = phantom((n, n), np.ones(()))
                 count(n**3 // 3 + 3 * n * n)
             self._propagated(phantom_network(shape), False, root)
-        return Cost(flops.total, memory.peak, memory.work)
+        return Cost(flops.total, memory.peak, memory.work(flops.total))
 
 
 def _sum_of_variances(network: MLP, slopes: list[Array], c: Array | None) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, isfinite, sqrt
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,6 @@ class Unscented(Estimator):
             if not (isfinite(value) and value >= least):
                 wanted = {"alpha": "> 0", "beta": "that is finite", "kappa": "≥ 0"}[name]
                 raise CumpropError(f"unscented: {name} is {value!r}; give a number {wanted}")
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
 
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
@@ -118,7 +113,7 @@ class Unscented(Estimator):
             root = phantom((n, n), np.ones(()))
             means, _, unit = self._transformed(network, input_of(network)[0], root, False)
             compared(network, means[-1], unit, root if shape.gaussian_input else None)
-        return Cost(flops.total, memory.peak, memory.work)
+        return Cost(flops.total, memory.peak, memory.work(flops.total))
 
 
 Layer = tuple[Array, Array]

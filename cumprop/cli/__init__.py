@@ -19,8 +19,9 @@ from cumprop.cli import streams
 from cumprop.cli.bench import bench
 from cumprop.cli.distill import distill
 from cumprop.cli.estimate import estimate
-from cumprop.cli.experiment import plot, report, score, status, sweep, validate
 from cumprop.cli.results import results
+from cumprop.cli.show import plot, report, score, status
+from cumprop.cli.sweep import sweep, validate
 from cumprop.cli.tools import doctor, list_
 from cumprop.cli.truth import truth
 from cumprop.errors import ConfigError, CumpropError

@@ -1,4 +1,4 @@
-"""What an estimate will cost, and the network without numbers that tells it."""
+"""The predicted cost of an estimate, and the network without numbers that tells it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from cumprop.networks import MLP, Shape
 class Cost:
     """Predicted cost of one estimate: FLOPs, and bytes of arrays alive at the worst moment.
 
-    `work` tells the FLOPs apart, for forecasts of time; without it they take as long as sampling's.
+    `work` tells FLOPs apart by kind, for forecasts of time; all others run at the speed of
+    sampling.
 
     >>> from cumprop.contract import build
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
@@ -29,10 +30,11 @@ class Cost:
 
     flops: int
     bytes: int
-    work: Work | None = field(default=None, compare=False, repr=False)
+    work: Work = field(default=Work(), compare=False, repr=False)
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, max(self.bytes, other.bytes))
+        most = max(self.bytes, other.bytes)
+        return Cost(self.flops + other.flops, most, self.work + other.work)
 
 
 def phantom_network(shape: Shape) -> MLP:

@@ -104,6 +104,19 @@ def parse(text: str, source: str) -> Node:
     return _relocate(node, mark)
 
 
+def setting(words: str, where: str, form: str = "--set key=value") -> tuple[str, Node]:
+    """Key and value of a setting such as width=64; ConfigError, which shows the `form`, of others.
+
+    >>> key, node = setting("width=[64,128]", "--set width=[64,128]")
+    >>> key, node.plain()
+    ('width', [64, 128])
+    """
+    key, equals, value = (part.strip() for part in words.partition("="))
+    if not (key and equals):
+        raise ConfigError(f"{where}: write {form}")
+    return key, parse(value, where)
+
+
 def merge(base: Node, over: Node) -> Node:
     """`over` on top of `base`: mappings merge key by key, anything else is replaced."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 CONVENTION = "executed-1"
 """Name and version of the counting convention, stored with every count."""
@@ -151,12 +152,21 @@ def count(n: int) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What the seconds of an estimate depend on, beside its FLOPs.
+    """Kinds of work that run at speeds of their own.
 
-    `calls` of NumPy's arithmetic, the FLOPs of matrix `products` among all, and those of entrywise
-    operations with `large` results, each of which waits for fresh memory.
+    `calls` of NumPy's arithmetic; FLOPs of matrix `products`, of `entrywise` operations, and of
+    those with `large` results, each of which waits for fresh memory.
     """
 
-    calls: int
-    products: int
-    large: int
+    calls: int = 0
+    products: int = 0
+    entrywise: int = 0
+    large: int = 0
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of all kinds."""
+        return self.products + self.entrywise + self.large
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*map(add, astuple(self), astuple(other)))

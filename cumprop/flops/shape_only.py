@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -39,9 +39,9 @@ class Memory:
     products: int = 0
     large: int = 0
 
-    @property
-    def work(self) -> Work:
-        return Work(self.calls, self.products, self.large)
+    def work(self, flops: int) -> Work:
+        """The kinds of so many FLOPs in all: those not noted here are entrywise."""
+        return Work(self.calls, self.products, flops - self.products - self.large, self.large)
 
     def done(self, flops: int, array: Any, is_product: bool) -> None:
         """Note one call of NumPy; `array` is its result, or the larger array that it reduced."""
@@ -54,7 +54,7 @@ class Memory:
     @contextmanager
     def repeated(self, times: int) -> Iterator[None]:
         """Note what is done inside the block so many times."""
-        before = self.work
+        before = replace(self)
         with repeated(times):
             yield
         self.calls += (times - 1) * (self.calls - before.calls)

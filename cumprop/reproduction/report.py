@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cumprop import files, plots
 from cumprop.errors import CumpropError
-from cumprop.reproduction.claims import Claim, claims, command
+from cumprop.reproduction.claims import CLAIMS, Claim, command
 from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN, Measurement
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ def report(results: Path) -> Report:
         rows_of[name] = pd.DataFrame(rows)
         if "conditions" in rows_of[name]:
             conditions |= {*rows_of[name]["conditions"]}
-    judged = [Judged(claim, claim.judge(rows_of)) for claim in claims()]
-    order = list(dict.fromkeys(claim.experiment for claim in claims()))
+    judged = [Judged(claim, claim.judge(rows_of)) for claim in CLAIMS]
+    order = list(dict.fromkeys(claim.experiment for claim in CLAIMS))
     sections.sort(key=lambda one: order.index(one.name) if one.name in order else len(order))
     return Report(judged, sections, sorted(conditions))
 

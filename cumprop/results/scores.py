@@ -20,6 +20,7 @@ from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.experiments.columns import failed, failure
 from cumprop.results import store
+from cumprop.results.provenance import conditions
 from cumprop.sampling import BUCKET_COLUMNS, Truth, load
 
 Array = NDArray[np.float64]
@@ -223,7 +224,7 @@ def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
 
 def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
     scored = {name: row[name] for name in _COPIED}
-    scored |= {"expected_error": row["expected_error"], "conditions": _conditions(row)}
+    scored |= {"expected_error": row["expected_error"], "conditions": conditions(row)}
     scored |= {name: row[name] for name in ("outcome", "note", "status")}
     scored |= {"truth_n_samples": 0, "n_groups": 0, "resolved": False}
     scored |= dict.fromkeys(BUCKET_COLUMNS)
@@ -248,10 +249,6 @@ def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
         "noise_high": high / answer.variance,
         "resolved": low > 0,
     }
-
-
-def _conditions(row: dict[Any, Any]) -> str:
-    return f"{row['cpu']}, {row['blas']}, threads {row['threads']}, workers {row['workers']}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,7 +171,7 @@ class Cumulant(Estimator):
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
-        """Those that have this order and kind."""
+        """Algorithms for this order and kind."""
         if self.kind == "tree":
             return ("structured",)
         fast = self.truncation == "corrected" and (self.order, self.kind) in STRUCTURED
@@ -182,7 +182,7 @@ class Cumulant(Estimator):
         """By running the algorithm on arrays without numbers; quadrature is taken as converged."""
         with metering() as memory:
             flops = self.estimate(phantom_network(shape)).flops.total
-        return Cost(flops, memory.peak, memory.work)
+        return Cost(flops, memory.peak, memory.work(flops))
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:

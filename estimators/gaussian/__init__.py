@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,6 @@ class Gaussian(Estimator):
                 f"gaussian: series_tolerance is {self.series_tolerance!r}; "
                 "give a number between 0 and 1"
             )
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
 
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cumprop.cli import main
-from cumprop.reproduction.claims import claims
+from cumprop.reproduction.claims import CLAIMS
 from cumprop.reproduction.report import Judged
 from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN
 from cumprop.results import store
@@ -45,7 +45,7 @@ def rows(config, widths=(91, 128, 181, 256), depths=(4,), kind="basic", scale=1.
 def judged(table, source, words=""):
     return [
         claim.judge(dict([*table.groupby("config")]))
-        for claim in claims()
+        for claim in CLAIMS
         if claim.source == source and words in claim.statement
     ]
 
@@ -167,7 +167,7 @@ def test_runs_that_diverge_decide_nothing():
 
 
 def test_a_reason_stands_where_rows_disagree():
-    claim = next(c for c in claims() if c.source == "Figure 3a")
+    claim = next(c for c in CLAIMS if c.source == "Figure 3a")
     claim = dataclasses.replace(claim, reason="Because.")
     flat = {"width_scaling": rows("width_scaling", fall=lambda order: 0)}
     steep = {"width_scaling": rows("width_scaling")}
@@ -179,7 +179,7 @@ def test_every_experiment_of_a_claim_is_shipped_and_made():
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     made = set(re.search(r"^EXPERIMENTS := (.*)$", makefile, re.M)[1].split())
     made |= set(re.findall(r"cumprop distill configs/(\w+).yaml", makefile))
-    assert {claim.experiment for claim in claims()} <= made
+    assert {claim.experiment for claim in CLAIMS} <= made
     assert all((ROOT / "configs" / f"{name}.yaml").is_file() for name in made)
 
 
@@ -224,7 +224,7 @@ def test_markdown_links_every_verdict_to_its_points(results, capsys):
     table = results / "docs" / "table.md"
     assert main(["report", str(results), "--markdown", str(table)]) == 0
     text = table.read_text()
-    for claim in claims():
+    for claim in CLAIMS:
         assert f"| {claim.source} | {claim.statement} |" in text
     links = set(re.findall(r"\]\(([^)]+)\)", text))
     assert links == {"../width_scaling/points.csv", "../relu_w256/points.csv"}

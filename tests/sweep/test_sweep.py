@@ -9,7 +9,7 @@ import pytest
 from helpers.harness import TOY, write_config
 
 import cumprop
-from cumprop.contract import estimator, load_plugin, phantom_network
+from cumprop.contract import get, load_plugin, phantom_network
 from cumprop.contract.plugins import temporary_plugins
 from cumprop.experiments import columns
 from cumprop.experiments.config import load
@@ -172,7 +172,7 @@ class TestPlanning:
     def asked(self, toy, monkeypatch):
         """The shapes that costs were predicted for."""
         asked = []
-        cls = estimator.get("toy")
+        cls = get("toy")
         predict = cls.predict_cost
         monkeypatch.setattr(
             cls, "predict_cost", lambda self, shape: asked.append(shape) or predict(self, shape)
