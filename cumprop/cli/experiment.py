@@ -58,7 +58,8 @@ def sweep(
 ) -> int:
     """Run the experiments CONFIGS.
 
-    What is already there, or another experiment has computed, is not computed again. The minutes
+    Stores rows, truths and scores below --results. What is already there, or another experiment
+    has computed, is not computed again. The minutes
     of --dry-run assume as many free cores as --workers, and the pace of workers side by side, which
     is measured on this machine in seconds. Exits with 3 if cells failed.
 
@@ -95,12 +96,10 @@ def sweep(
     if shard is not None:
         print(f"when all shards are done: cumprop score {results}", file=sys.stderr)
         return 3 if failed else 0
-    try:
-        _show_scores(plans, results)
-    except CumpropError as error:
-        print(error, file=sys.stderr)
-        return 3 if failed else 1
-    return 3 if failed else 0
+    scored = [_score(one, results, show=len(plans) == 1) for one in plans]
+    if len(plans) > 1:
+        print(f"\nfigures: cumprop plot {results}", file=sys.stderr)
+    return 3 if failed else 0 if all(scored) else 1
 
 
 @click.command()
@@ -108,13 +107,15 @@ def sweep(
 def score(directory: Path) -> None:
     """Score the estimates in DIRECTORY against the truth.
 
-    Writes scores.parquet into each configuration's folder.
+    Stores scores.parquet in each configuration's folder.
 
     \b
     Example:
       cumprop score results/relu_w256
     """
-    print(_score_table(directory))
+    from cumprop.results.scores import score_and_store
+
+    print(_score_table(score_and_store(directory)))
 
 
 @click.command()
@@ -123,6 +124,8 @@ def score(directory: Path) -> None:
 @click.option("--figure", "figures", multiple=True, help="Only this figure; may be repeated.")
 def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
     """Draw the results in DIRECTORY as pdf, svg and png.
+
+    Writes figures only: the rows in DIRECTORY are scored anew, and nothing there changes.
 
     \b
     Example:
@@ -138,21 +141,28 @@ def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
 @directory_argument
 @click.option("--out", type=FILE, help="The page; DIRECTORY/report.html by default.")
 @click.option("--markdown", type=FILE, help="Also the table of claims, as Markdown.")
-def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
+@click.option(
+    "--points", type=DIRECTORY, help="Also what figures draw, as EXPERIMENT/points.csv there."
+)
+def report(directory: Path, out: Path | None, markdown: Path | None, points: Path | None) -> None:
     """Set the claims of the paper beside the results in DIRECTORY.
 
-    Writes one HTML page with every figure and point, which needs no other file.
+    Writes one HTML page with every figure and point, which needs no other file, and what the other
+    options name. The verdicts of the Markdown link to the points if these are written.
 
     \b
     Example:
       cumprop report results/ --markdown REPRODUCTION.md
     """
+    from cumprop.reproduction.report import POINTS
     from cumprop.reproduction.report import report as reported
 
     found = reported(directory)
     written = {out or directory / "report.html": found.html()}
     if markdown is not None:
-        written[markdown] = found.markdown(markdown.parent)
+        written[markdown] = found.markdown(markdown.parent, points)
+    if points is not None:
+        written |= {points / one.name / POINTS: one.csv for one in found.sections}
     for path, content in written.items():
         files.write_text(path, content)
         print(path)
@@ -263,24 +273,29 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     )
 
 
-def _show_scores(plans: Sequence[Plan], results: Path) -> None:
-    if len(plans) > 1:
-        print(f"\nfigures: cumprop plot {results}", file=sys.stderr)
-        return
-    (one,) = plans
-    print(_score_table(results / one.name))
-    figures = "".join(f" --figure {name}" for name in one.figures)
-    print(f"\nfigures: cumprop plot {results / one.name}{figures}", file=sys.stderr)
+def _score(plan: Plan, results: Path, show: bool) -> bool:
+    """Store the scores of an experiment, and show them; whether there are any."""
+    from cumprop.results.scores import score_and_store
+
+    try:
+        scored = score_and_store(results / plan.name)
+    except CumpropError as error:
+        print(error, file=sys.stderr)
+        return False
+    if show:
+        print(_score_table(scored))
+        figures = "".join(f" --figure {name}" for name in plan.figures)
+        print(f"\nfigures: cumprop plot {results / plan.name}{figures}", file=sys.stderr)
+    return True
 
 
 def _minutes(minutes: float) -> str:
     return f"{minutes:.2g}" if minutes >= 0.01 else "<0.01"
 
 
-def _score_table(directory: Path) -> str:
+def _score_table(scored: pd.DataFrame) -> str:
     from cumprop.results import scores, tail_scores
 
-    scored = scores.score(directory)
     points = scores.summary(scored).to_dict("records")
     tables = [text.table([_line(point, points) for point in points])]
     tails = tail_scores.relative_errors(scored, scores.GROUP)

@@ -45,7 +45,7 @@ def compact(folder: Path) -> Compaction:
         done = [(part, seen, table) for part, seen, table in found if not _failed(table)]
         if done:
             table = store.merged([table for *_, table in done], before, schema)
-            files.write_atomically(path, lambda file: file.write(part_files.to_bytes(table)))
+            part_files.write(path, table, part_files.read)
             _sync(folder)
         else:
             table = schema.empty_table() if before is None else before

@@ -10,10 +10,11 @@ results/truth/<truth_key>.npz                sampled truth, shared by all config
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,29 +38,27 @@ _SET_ASIDE = ("reference", "truth")
 
 
 def write_part(parts: Path, row: Mapping[str, Any], schema: pa.Schema = SCHEMA) -> Path:
-    """Store one cell as `parts/<cell_key>.parquet`; columns it lacks are null."""
+    """Store one cell as `parts/<cell_key>.parquet`; columns it lacks are null.
+
+    A file of that name that is damaged, foreign or of another schema is renamed to *.corrupt,
+    *.foreign or *.v<schema>, and named on stderr.
+    """
     unknown = row.keys() - set(schema.names)
     if unknown:
         raise CumpropError(f"no such columns: {', '.join(sorted(unknown))}")
-    content = part_files.to_bytes(part_files.from_row(row, schema))
     path = parts / f"{row['cell_key']}.parquet"
-    files.write_atomically(path, lambda file: file.write(content))
+    part_files.write(path, part_files.from_row(row, schema), part_files.read_part)
     return path
 
 
-def read_part(path: Path) -> dict[str, Any] | None:
-    """The row in one part; None if it is gone or not to be read.
-
-    A part that is damaged, foreign or of an older schema is named on stderr and renamed to
-    *.corrupt, *.foreign or *.v<schema>, so that its cell is computed again.
-    """
-    table = part_files.sound(path, part_files.read_part)
-    return None if table is None else table.to_pylist()[0]
-
-
 def read_cell(parts: Path, key: str) -> dict[str, Any] | None:
-    """The row of one cell, from its part or from what was compacted; None if there is none."""
-    row = read_part(parts / f"{key}.parquet")
+    """The row of one cell, from its part or from what was compacted; None if there is none.
+
+    A part that is damaged, foreign or of another schema counts as none, without a word: who asks
+    for one cell is about to write it.
+    """
+    found = part_files.read_part(parts / f"{key}.parquet")
+    row = found.to_pylist()[0] if isinstance(found, pa.Table) else None
     if row is None or failed(row):  # by another sweep, in spite of a result
         row = compacted(parts.parent).row(key) or row
     return row
@@ -105,10 +104,10 @@ def read_table(folder: Path) -> pa.Table:
 
 
 def sound_part(path: Path, schema: pa.Schema) -> pa.Table | None:
-    """The row in one part of a folder with this schema; None as in `read_part`."""
+    """The row in one part of a folder with this schema; None where stderr names a fault."""
     table = part_files.sound(path, part_files.read_part)
     if table is not None and table.schema != schema:
-        part_files.set_aside(path, part_files.Fault("foreign", "a row of another command"))
+        print(f"{path}: a row of another command", file=sys.stderr)
         return None
     return table
 
@@ -152,18 +151,15 @@ class Compacted:
         return row
 
 
-_read: dict[Path, tuple[part_files.Identity, Compacted]] = {}
-
-
 def compacted(folder: Path) -> Compacted:
     """What was compacted in a folder; read again when the file has changed."""
-    path = folder / COMPACTED
-    found = part_files.identity(path)
-    if found is None:
-        return Compacted()
-    if path not in _read or _read[path][0] != found:
-        _read[path] = found, Compacted(part_files.sound(path, part_files.read))
-    return _read[path][1]
+    return _compacted(folder / COMPACTED, part_files.identity(folder / COMPACTED))
+
+
+@lru_cache(maxsize=64)
+def _compacted(path: Path, identity: part_files.Identity | None) -> Compacted:
+    """Kept for as long as the file stays the one of this `identity`: sweeps ask cell by cell."""
+    return Compacted(None if identity is None else part_files.sound(path, part_files.read))
 
 
 def folders(results: Path, holds: Callable[[Path], bool]) -> list[Path]:
@@ -210,19 +206,9 @@ def read_rows(results: str | Path) -> pd.DataFrame:
 
 
 IDENTITY = (
-    "config",
-    "width",
-    "depth",
-    "readout",
-    "activation",
-    "init",
-    "dtype",
-    "seed",
-    "repeat",
-    "estimator",
-    "parameters",
-    "tolerance",
-)
+    "config", "width", "depth", "readout", "activation", "init", "dtype", "seed", "repeat",
+    "estimator", "parameters", "tolerance",
+)  # fmt: skip
 """The columns that say which cell a row is, whatever version computed it."""
 
 
