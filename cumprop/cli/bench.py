@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop import text
-from cumprop.cli.options import DIRECTORY, FILE, load_plugins, plugin_option
+from cumprop.cli.options import DIRECTORY, FILE, load_plugins, parsed, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
@@ -105,15 +105,10 @@ def bench(
 
 def _estimator(word: str) -> Estimator:
     from cumprop.contract import build
-    from cumprop.experiments import yaml_loader
 
     name, _, settings = word.partition(":")
-    parameters = {}
-    for setting in filter(None, settings.split(",")):
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--estimator {word}: write NAME:KEY=VALUE,KEY=VALUE")
-        parameters[key] = yaml_loader.parse(value, f"--estimator {word}").plain()
+    given = tuple(filter(None, settings.split(",")))
+    parameters = parsed(given, f"--estimator {name}:", "NAME:KEY=VALUE,KEY=VALUE")
     try:
         return build(name, **parameters)
     except CumpropError as error:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
-from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
+from cumprop.cli.options import (
+    FILE,
+    format_option,
+    load_plugins,
+    out_option,
+    parsed,
+    plugin_option,
+)
 from cumprop.cli.tails import Quantiles, Tail
 from cumprop.errors import ConfigError, CumpropError
 
@@ -110,7 +117,9 @@ def estimate(
         _input("--input-cov", input_cov),
         None if prefix is None else _listed(prefix),
     )
-    parameters = {key: value for key, value in named.items() if value is not None} | _parsed(sets)
+    parameters = {key: value for key, value in named.items() if value is not None} | parsed(
+        sets, "--set ", "--set key=value"
+    )
     if estimator is None:
         estimator = "adaptive" if tolerance is not None and not parameters else "cumulant"
     try:
@@ -175,18 +184,6 @@ def _input(option: str, value: str | None) -> ArrayLike | None:
                 "commas (or semicolons) between them and no header"
             ) from None
     return table.ravel() if 1 in table.shape else table
-
-
-def _parsed(sets: tuple[str, ...]) -> dict[str, Any]:
-    from cumprop.experiments import yaml_loader
-
-    parameters = {}
-    for setting in sets:
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--set {setting}: write --set key=value")
-        parameters[key] = yaml_loader.parse(value, f"--set {setting}").plain()
-    return parameters
 
 
 def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:

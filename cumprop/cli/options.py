@@ -96,6 +96,19 @@ def load_plugins(plugins: tuple[Path, ...]) -> None:
         load_plugin(path)
 
 
+def parsed(settings: tuple[str, ...], where: str, form: str) -> dict[str, Any]:
+    """The values of settings KEY=VALUE, read as YAML; ConfigError asks for the `form`."""
+    from cumprop.experiments import yaml_loader
+
+    parameters = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{where}{setting}: write {form}")
+        parameters[key] = yaml_loader.parse(value, f"{where}{setting}").plain()
+    return parameters
+
+
 def checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
     """The configuration of a sweep; raises ConfigError with every problem."""
     from cumprop import plots

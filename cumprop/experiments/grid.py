@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from cumprop import files
-from cumprop.contract import Cost, Estimator, build, get
+from cumprop.contract import Cost, Estimator, build
 from cumprop.experiments import columns
 from cumprop.experiments.columns import PARAMETERS
 from cumprop.experiments.models import Config
@@ -20,10 +20,6 @@ from cumprop.networks import Shape
 if TYPE_CHECKING:
     from cumprop.networks import MLP
     from cumprop.sampling import TruthSpec
-
-
-_TELLING = ("order", "n_samples")
-"""Fields worth showing even where they have their default."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +80,8 @@ class Cell:
     @property
     def description(self) -> str:
         """The estimator and what is special about it, in words."""
-        defaults = {f.name: f.default for f in fields(get(self.estimator))}
-        shown = {
-            key: value
-            for key, value in self.parameters.items()
-            if key in _TELLING or value != defaults[key]
-        }
-        if self.tolerance is not None:
-            shown["tolerance"] = self.tolerance
-        return " ".join([self.estimator, *(f"{key}={value}" for key, value in shown.items())])
+        tolerance = "" if self.tolerance is None else f" tolerance={self.tolerance}"
+        return described(self.backend) + tolerance
 
     @property
     def label(self) -> str:
@@ -129,6 +118,21 @@ class Cell:
         columns["init"] = self.init if isinstance(self.init, str) else json.dumps(self.init)
         columns["parameters"] = json.dumps(self.parameters, sort_keys=True)
         return columns | {"cell_key": self.key, "flops_convention": CONVENTION}
+
+
+def described(estimator: Estimator) -> str:
+    """An estimator, its order or samples, and what is special about it.
+
+    >>> described(build("cumulant", order=2, kind="augmented"))
+    'cumulant order=2 kind=augmented'
+    """
+    defaults = {f.name: f.default for f in fields(estimator)}
+    shown = [
+        f"{key}={value}"
+        for key, value in asdict(estimator).items()
+        if key in ("order", "n_samples") or value != defaults[key]
+    ]
+    return " ".join([estimator.name, *shown])
 
 
 def truth_specs(config: Config) -> dict[tuple[int, int, int], TruthSpec]:

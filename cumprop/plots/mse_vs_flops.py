@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from cumprop.contract import build
 from cumprop.networks import Shape
 from cumprop.plots import tradeoff
-from cumprop.plots.tradeoff import Cost, Point
+from cumprop.plots.tradeoff import Cost
+from cumprop.results.scores import Point
 
 _MANY_SAMPLES = 1_000_000  # makes what sampling does only once negligible
 

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from cumprop.errors import CumpropError
 from cumprop.plots import tradeoff
-from cumprop.plots.tradeoff import Cost, Point
+from cumprop.plots.tradeoff import Cost
+from cumprop.results.scores import Point
 
 
 def draw(scores: pd.DataFrame) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
 from cumprop.results.power_laws import PowerLaw, error_law
-from cumprop.results.scores import GROUP, PROBLEM
+from cumprop.results.scores import GROUP, PROBLEM, Point, drawn
 
 Note = tuple[float, float, str, str]
 """x, y, text and colour."""
@@ -115,12 +115,12 @@ class _Curve:
     name: str
     look: style.Look
     column: str
-    points: list[tradeoff.Point]
+    points: list[Point]
     law: PowerLaw | None
 
     @classmethod
     def of(cls, rows: pd.DataFrame, column: str, fraction: float) -> Self:
-        points = tradeoff.points(rows)
+        points = drawn(rows)
         law = error_law(rows, column, fraction)
         return cls(tradeoff.label(points[0]), style.look(points[0]), column, points, law)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,7 @@ from matplotlib.lines import Line2D
 
 from cumprop.experiments.columns import USUAL
 from cumprop.plots import caption, style
-from cumprop.results.scores import PROBLEM, summary
-
-Point = dict[str, Any]
+from cumprop.results.scores import PROBLEM, Point, drawn
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class _Panel:
 
 
 def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
-    found = [point | {"x": point[cost.column]} for point in points(scores)]
+    found = [point | {"x": point[cost.column]} for point in drawn(scores)]
     gain = float(scores["truth_gain"].mean())
     designs = {"iid": 1.0}
     if set(scores["truth_design"]) == {"orthogonal"}:
@@ -116,24 +113,6 @@ def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
     each = {design: cost.per_sample(found, design) for design in designs} if found else {}
     sampling = {name: designs[name] * one for name, one in each.items() if one is not None}
     return _Panel(cost, found, sampling, gain)
-
-
-def points(scores: pd.DataFrame) -> list[Point]:
-    """The rows of `cumprop.results.scores.summary` with a score, each with what is drawn of it."""
-    return [_point(row) for row in summary(scores).to_dict("records") if row["n_seeds"] > 0]
-
-
-def _point(record: dict[Any, Any]) -> Point:
-    """A row of the summary with `y`, `low` and `high`.
-
-    The total interval, of one network the noise interval; an upper bound where not resolved.
-    """
-    kind = "total" if record["n_seeds"] > 1 else "noise"
-    low, high, vn_mse = record[f"{kind}_low"], record[f"{kind}_high"], record["vn_mse"]
-    # an estimate of the error below zero does not lower what the truth could have resolved
-    bound = high - min(vn_mse, 0.0)
-    drawn = {"low": low, "high": high, "y": vn_mse if record["resolved"] else bound}
-    return {str(name): value for name, value in record.items()} | drawn
 
 
 def mark(ax: Axes, x: float, point: Point) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from cumprop import files
 from cumprop.contract import Estimator
 from cumprop.experiments.columns import DONE, PARAMETERS, failure
+from cumprop.experiments.grid import described
 from cumprop.flops import CONVENTION
 from cumprop.memory import traced_peak
 from cumprop.networks import MLP, random_mlp
@@ -30,7 +31,7 @@ from cumprop.reproduction.throughput import (
     repeated,
     sampling_rate,
 )
-from cumprop.results.provenance import provenance
+from cumprop.results.provenance import conditions, provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,41 +179,18 @@ def ratio(vn_mse: float, seconds: float, rival: Entry) -> float | None:
     return float(rival["gain"] / (vn_mse * rival["passes_per_second"] * seconds))
 
 
-def described(estimator: Estimator) -> str:
-    """The estimator, its order or samples, and what is special about it.
-
-    >>> from cumprop.contract.estimator import build
-    >>> described(build("cumulant", order=2, kind="augmented"))
-    'cumulant order=2 kind=augmented'
-    """
-    values = {f.name: (getattr(estimator, f.name), f.default) for f in fields(estimator)}
-    shown = [
-        f"{name}={value}"
-        for name, (value, default) in values.items()
-        if name in ("order", "n_samples") or value != default
-    ]
-    return " ".join([estimator.name, *shown])
-
-
 def rows(report: dict[str, Any]) -> pd.DataFrame:
     """The estimators of a report with the columns that figures of costs read."""
     import pandas as pd
 
-    table = pd.DataFrame(report["estimators"])
-    origin = report["provenance"]
-    conditions = (
-        f"{origin['cpu']}, {origin['blas']}, threads {origin['threads']}, "
-        f"workers {origin['workers']}"
-    )
-    return table.assign(
+    return pd.DataFrame(report["estimators"]).assign(
         config="bench",
         tolerance=None,
-        conditions=conditions,
+        conditions=conditions(report["provenance"]),
         flops_convention=report["flops_convention"],
     )
 
 
 def write(report: dict[str, Any], path: Path) -> None:
     """Store a report as JSON, complete or not at all."""
-    text = json.dumps(report, indent=1, allow_nan=False)
-    files.write_atomically(path, lambda file: file.write(f"{text}\n".encode()))
+    files.write_text(path, json.dumps(report, indent=1, allow_nan=False) + "\n")

@@ -39,13 +39,13 @@ class KnownErrors:
     @classmethod
     def read(cls, results: Path) -> Self:
         """Score the results below `results`; raises CumpropError where there are none."""
-        from cumprop.results.scores import PROBLEM, score, summary
+        from cumprop.results.scores import PROBLEM, drawn, score
 
         scores = score(results)
-        points = [point for point in _records(summary(scores)) if point["n_seeds"] > 0]
         orthogonal = scores[scores["truth_design"] == "orthogonal"]
         gains = orthogonal.groupby(PROBLEM, dropna=False)["truth_gain"].mean().dropna()
-        return cls(str(results), points, _records(gains.reset_index()))
+        rows = gains.reset_index().to_dict("records")
+        return cls(str(results), drawn(scores), [{str(k): v for k, v in r.items()} for r in rows])
 
     @classmethod
     def find(cls, results: Path | None = None) -> Self | None:
@@ -71,22 +71,14 @@ class KnownErrors:
         ]
         if not found:
             return None
-        point = max(found, key=lambda point: int(point["n_seeds"]))
-        kind = "total" if point["n_seeds"] > 1 else "noise"
-        low, high, vn_mse = point[f"{kind}_low"], point[f"{kind}_high"], point["vn_mse"]
-        resolved = bool(point["resolved"])
-        bound = high - min(vn_mse, 0.0)  # an estimate below zero does not lower it
-        shown = vn_mse if resolved else bound
-        return KnownError(float(shown), float(low), float(high), resolved, int(point["n_seeds"]))
+        best = max(found, key=lambda point: int(point["n_seeds"]))
+        low, high, shown = (float(best[name]) for name in ("low", "high", "y"))
+        return KnownError(shown, low, high, bool(best["resolved"]), int(best["n_seeds"]))
 
     def gain(self, problem: Problem) -> float | None:
         """Variance per sample of the orthogonal design, iid = 1; None where not measured."""
         found = [row["truth_gain"] for row in self.gains if _agree(row, problem)]
         return float(sum(found) / len(found)) if found else None
-
-
-def _records(table: Any) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def _telling(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -32,11 +32,10 @@ TELLING = 1.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """What rows say about a claim: in words, whether it agrees, and the cells it rests on."""
+    """What rows say about a claim: in words, and whether it agrees."""
 
     text: str
     verdict: str
-    cell_keys: tuple[str, ...] = ()
 
 
 def falls(scores: pd.DataFrame, order: int) -> Measurement:
@@ -70,7 +69,7 @@ def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measuremen
         verdict = DISAGREES
     else:
         verdict = AGREES if verdicts == {True} else OPEN
-    return Measurement("; ".join(map(_saving, points)), verdict, _keys(scores, points))
+    return Measurement("; ".join(map(_saving, points)), verdict)
 
 
 def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Measurement:
@@ -84,7 +83,7 @@ def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Me
     best = max(points, key=lambda p: float(p["saving"]))
     meets = best["low"] <= high and best["high"] >= low
     text = f"largest: {_saving(best)}{_at_paper_flops(best)}"
-    return Measurement(text, AGREES if meets else DISAGREES, _keys(scores, [best]))
+    return Measurement(text, AGREES if meets else DISAGREES)
 
 
 def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
@@ -97,7 +96,7 @@ def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
     verdict = OPEN
     if point["resolved"]:
         verdict = AGREES if point["high"] < 1 else DISAGREES if point["low"] > 1 else OPEN
-    return Measurement(_saving(point) + _at_paper_flops(point), verdict, _keys(scores, points))
+    return Measurement(_saving(point) + _at_paper_flops(point), verdict)
 
 
 def gains_with_width(scores: pd.DataFrame) -> Measurement:
@@ -116,7 +115,7 @@ def gains_with_width(scores: pd.DataFrame) -> Measurement:
     value = {place: saving or 0.0 for place, saving in corners.items()}
     holds = all(value[wide, depth] > value[narrow, depth] for depth in depths)
     holds &= all(value[n, shallow] > value[n, deep] for n in widths)
-    return Measurement(text, AGREES if holds else DISAGREES, _keys(scores, points))
+    return Measurement(text, AGREES if holds else DISAGREES)
 
 
 def slower(scores: pd.DataFrame) -> Measurement:
@@ -127,7 +126,7 @@ def slower(scores: pd.DataFrame) -> Measurement:
     count = sum(p["saving"] < 1 for p in points)
     text = f"slower at {count} of {len(points)} resolved points ({'; '.join(map(_speed, points))})"
     verdict = AGREES if 2 * count > len(points) else DISAGREES
-    return Measurement(text, verdict, _keys(scores, points))
+    return Measurement(text, verdict)
 
 
 def monomials(scores: pd.DataFrame) -> Measurement:
@@ -139,7 +138,7 @@ def monomials(scores: pd.DataFrame) -> Measurement:
     text = "; ".join(f"{line.name}: {line.polynomial.leading}" for line in found)
     holds = all(max(line.polynomial.coefficients) == wanted[line.order] for line in found)
     verdict = AGREES if holds and len(found) == len(wanted) else DISAGREES if not holds else OPEN
-    return Measurement(text, verdict, tuple(scores["cell_key"]))
+    return Measurement(text, verdict)
 
 
 def _cumulants(scores: pd.DataFrame, **values: Any) -> pd.DataFrame:
@@ -158,11 +157,10 @@ def _exponent(
     rows: pd.DataFrame, column: str, fraction: float, wanted: float, tolerance: float
 ) -> Measurement:
     law = error_law(rows, column, fraction)
-    keys = tuple(rows["cell_key"])
     if law is None:
-        return Measurement("fewer than two resolved points", OPEN, keys)
+        return Measurement("fewer than two resolved points", OPEN)
     text = f"{law} over {column} {', '.join(f'{x:g}' for x in law.x)}"
-    return Measurement(text, _verdict(law, wanted, tolerance), keys)
+    return Measurement(text, _verdict(law, wanted, tolerance))
 
 
 def _verdict(law: PowerLaw, wanted: float, tolerance: float) -> str:
@@ -174,8 +172,8 @@ def _verdict(law: PowerLaw, wanted: float, tolerance: float) -> str:
 
 def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
     """Points of the cumulants with `saving` over iid sampling and its interval `low`, `high`."""
-    from cumprop.plots import mse_vs_flops, mse_vs_time, tradeoff
-    from cumprop.results.scores import PROBLEM
+    from cumprop.plots import mse_vs_flops, mse_vs_time
+    from cumprop.results.scores import PROBLEM, drawn
 
     each = {
         "flops": mse_vs_flops.flops_per_sample,
@@ -183,7 +181,7 @@ def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
     }[cost]
     found = []
     for _, rows in scores.groupby(PROBLEM, dropna=False):
-        points = tradeoff.points(rows)
+        points = drawn(rows)
         sampled = each(points, "iid") if points else None
         if sampled is None:
             continue
@@ -235,12 +233,3 @@ def _at_paper_flops(p: dict[str, Any]) -> str:
 
 def _speed(p: dict[str, Any]) -> str:
     return f"K={p['order']:.0f} L={p['depth']} {times(p['saving'])}"
-
-
-def _keys(scores: pd.DataFrame, points: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The cells that the points are means of."""
-    names = ["width", "depth", "parameters"]
-    wanted = {tuple(p[name] for name in names) for p in points}
-    places = zip(*(scores[name] for name in names), strict=True)
-    chosen = [place in wanted for place in places]
-    return tuple(scores.loc[chosen, "cell_key"])

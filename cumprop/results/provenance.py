@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -29,6 +30,11 @@ def provenance(threads: int, workers: int) -> dict[str, Any]:
         "git_revision": git_revision(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def conditions(row: Mapping[Any, Any]) -> str:
+    """The provenance columns that seconds depend on, in words."""
+    return f"{row['cpu']}, {row['blas']}, threads {row['threads']}, workers {row['workers']}"
 
 
 _version = cache(version)

@@ -20,12 +20,14 @@ from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.experiments.columns import failed, failure
 from cumprop.results import store
+from cumprop.results.provenance import conditions
 from cumprop.results.tail_scores import COLUMNS as BUCKET_COLUMNS
 from cumprop.results.tail_scores import bucket_columns
 from cumprop.sampling import TailTruth, Truth, load
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
+Point = dict[str, Any]
 
 PROBLEM = ["config", "width", "depth", "readout", "activation", "init", "dtype"]
 """Columns that say what was estimated; a panel of a figure holds one such problem."""
@@ -39,10 +41,14 @@ GROUP = [
 SCORES = "scores.parquet"
 """File in a configuration's folder, written by `score_and_store`."""
 
-_COPIED = ["cell_key", "truth_key", *GROUP, "seed", "repeat", "flops", "seconds"]
+_COPIED = [
+    "cell_key", "truth_key", *GROUP, "seed", "repeat", "flops", "seconds", "expected_error",
+    "outcome", "note", "status",
+]  # fmt: skip
 TRUST = ["expected_error", "n_unreliable"]
 """Columns of a summary that say what estimates say of themselves."""
 _INTERVALS = ["noise_low", "noise_high", "total_low", "total_high"]
+_NUMBERS = ["mse", "mse_se", "variance", "vn_mse", "truth_gain", *_INTERVALS]
 
 
 def mse_between(estimate: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
@@ -183,6 +189,24 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
     )
 
 
+def drawn(scores: pd.DataFrame) -> list[Point]:
+    """The rows of `summary` with a score, each with what figures draw: `y`, `low` and `high`.
+
+    These are vn-MSE and its total interval, of one network the noise interval. Where the error is
+    not resolved from zero, `y` is an upper bound.
+    """
+    rows = summary(scores).to_dict("records")
+    return [_drawn({str(k): v for k, v in row.items()}) for row in rows if row["n_seeds"] > 0]
+
+
+def _drawn(point: Point) -> Point:
+    kind = "total" if point["n_seeds"] > 1 else "noise"
+    low, high, vn_mse = point[f"{kind}_low"], point[f"{kind}_high"], point["vn_mse"]
+    # an estimate of the error below zero does not lower what the truth could have resolved
+    y = vn_mse if point["resolved"] else high - min(vn_mse, 0.0)
+    return point | {"low": low, "high": high, "y": y}
+
+
 def _root_mean_square(group: pd.DataFrame) -> float:
     known = group["expected_error"].astype(float).dropna()
     return float(np.sqrt(np.mean(known**2))) if len(known) else np.nan
@@ -239,14 +263,9 @@ def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
 
 
 def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
-    scored = {name: row[name] for name in _COPIED}
-    scored |= {"expected_error": row["expected_error"], "conditions": _conditions(row)}
-    scored |= {name: row[name] for name in ("outcome", "note", "status")}
+    scored = {name: row[name] for name in _COPIED} | {"conditions": conditions(row)}
     scored |= {"truth_n_samples": 0, "n_groups": 0, "resolved": False}
-    scored |= dict.fromkeys(BUCKET_COLUMNS)
-    scored |= dict.fromkeys(
-        ["mse", "mse_se", "variance", "vn_mse", "truth_gain", *_INTERVALS], np.nan
-    )
+    scored |= dict.fromkeys(BUCKET_COLUMNS) | dict.fromkeys(_NUMBERS, np.nan)
     if answer is None or failed(row):
         return scored
     mse, mse_se = mse_between(row["mean"], answer.groups)
@@ -266,10 +285,6 @@ def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
         "noise_high": high / answer.variance,
         "resolved": low > 0,
     }
-
-
-def _conditions(row: dict[Any, Any]) -> str:
-    return f"{row['cpu']}, {row['blas']}, threads {row['threads']}, workers {row['workers']}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,9 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +29,8 @@ from cumprop.results import part_files
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 COMPACTED = "parts.parquet"
 """Beside the folder `parts`: the rows that `cumprop results compact` has put together."""
@@ -60,7 +61,10 @@ def read_cell(parts: Path, key: str) -> dict[str, Any] | None:
     found = part_files.read_part(parts / f"{key}.parquet")
     row = found.to_pylist()[0] if isinstance(found, pa.Table) else None
     if row is None or failed(row):  # by another sweep, in spite of a result
-        row = compacted(parts.parent).row(key) or row
+        path = parts.parent / COMPACTED
+        table, places = _compacted(path, part_files.identity(path))
+        if table is not None and key in places:
+            row = table.slice(places[key], 1).to_pylist()[0]
     return row
 
 
@@ -100,7 +104,7 @@ def read_table(folder: Path) -> pa.Table:
     schema = schema_of(folder)
     paths = sorted((folder / "parts").glob("*.parquet"))
     tables = [table for path in paths if (table := sound_part(path, schema)) is not None]
-    return merged(tables, compacted(folder).table, schema)
+    return merged(tables, compacted(folder), schema)
 
 
 def sound_part(path: Path, schema: pa.Schema) -> pa.Table | None:
@@ -132,34 +136,19 @@ def read_folder(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@dataclass(frozen=True)
-class Compacted:
-    """What was compacted in a folder, and where the row of each key is."""
-
-    table: pa.Table | None = None
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        keys = [] if self.table is None else self.table["cell_key"].to_pylist()
-        return {key: place for place, key in enumerate(keys)}
-
-    def row(self, key: str) -> dict[str, Any] | None:
-        place = self.places.get(key)
-        if self.table is None or place is None:
-            return None
-        row: dict[str, Any] = self.table.slice(place, 1).to_pylist()[0]
-        return row
-
-
-def compacted(folder: Path) -> Compacted:
-    """What was compacted in a folder; read again when the file has changed."""
-    return _compacted(folder / COMPACTED, part_files.identity(folder / COMPACTED))
+def compacted(folder: Path) -> pa.Table | None:
+    """The rows that were compacted in a folder; read again when the file has changed."""
+    return _compacted(folder / COMPACTED, part_files.identity(folder / COMPACTED))[0]
 
 
 @lru_cache(maxsize=64)
-def _compacted(path: Path, identity: part_files.Identity | None) -> Compacted:
-    """Kept for as long as the file stays the one of this `identity`: sweeps ask cell by cell."""
-    return Compacted(None if identity is None else part_files.sound(path, part_files.read))
+def _compacted(
+    path: Path, identity: part_files.Identity | None
+) -> tuple[pa.Table | None, dict[str, int]]:
+    """The rows in a file and the place of each key; kept, since sweeps ask cell by cell."""
+    table = None if identity is None else part_files.sound(path, part_files.read)
+    keys = [] if table is None else table["cell_key"].to_pylist()
+    return table, {key: place for place, key in enumerate(keys)}
 
 
 def folders(results: Path, holds: Callable[[Path], bool]) -> list[Path]:
@@ -240,22 +229,17 @@ def write_plan(
     plan = {"schema_version": SCHEMA_VERSION, "figures": [*figures], "cells": sorted(keys)}
     if work is not None:
         plan["work"] = work
-    text = json.dumps(plan, indent=0)
-    files.write_atomically(folder / "plan.json", lambda file: file.write(text.encode()))
+    files.write_text(folder / "plan.json", json.dumps(plan, indent=0))
 
 
 def read_plan(folder: Path) -> list[str] | None:
     """The cells the last sweep was asked for; None where that is not known."""
-    return _of_plan(folder, "cells")
+    return _of_plan(folder, "cells", list)
 
 
 def read_work(folder: Path) -> dict[str, Any] | None:
     """The `work` of the last sweep's plan; None where that is not known."""
-    try:
-        work = json.loads((folder / "plan.json").read_text())["work"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return work if isinstance(work, dict) else None
+    return _of_plan(folder, "work", dict)
 
 
 def planned_figures(results: Path, config: str) -> list[str]:
@@ -264,11 +248,12 @@ def planned_figures(results: Path, config: str) -> list[str]:
     `results` holds the experiment's folder, or is it.
     """
     folder = results / config
-    return _of_plan(folder if folder.is_dir() else results, "figures") or []
+    return _of_plan(folder if folder.is_dir() else results, "figures", list) or []
 
 
-def _of_plan(folder: Path, key: str) -> list[str] | None:
+def _of_plan(folder: Path, key: str, kind: type[T]) -> T | None:
     try:
-        return [str(item) for item in json.loads((folder / "plan.json").read_text())[key]]
+        found = json.loads((folder / "plan.json").read_text())[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return found if isinstance(found, kind) else None

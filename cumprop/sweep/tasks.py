@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from cumprop.contract import load_plugin
 from cumprop.experiments.grid import Cell, forward_flops
+from cumprop.sampling import Gap, TruthSpec, gaps, missing_chunks, sample
 from cumprop.sweep import resource_limits, run_cell
 from cumprop.sweep.engines import Outcome
 from cumprop.sweep.resource_limits import took_too_long
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
-
-    from cumprop.sampling import Gap, TruthSpec
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,13 @@ class TruthTask:
 
     def remaining(self, results: Path) -> TruthTask:
         """What is still to be sampled, in whole chunks."""
-        from cumprop.sampling import missing_chunks
-
         chunks = missing_chunks(results / "truth", self.spec, self.n_samples, self.shard)
         return replace(self, n_samples=chunks * self.spec.chunk_samples)
 
     def blocks(self, results: Path) -> list[TruthBlock]:
         """The tasks that sample what is not stored yet."""
-        from cumprop.sampling import gaps
-
-        found = gaps(results / "truth", self.spec, self.n_samples, self.shard)
-        return [TruthBlock(gap) for gap in found]
+        folder = results / "truth"
+        return [TruthBlock(gap) for gap in gaps(folder, self.spec, self.n_samples, self.shard)]
 
 
 @dataclass(frozen=True)
@@ -135,8 +130,6 @@ class Work:
         os._exit(1)
 
     def _sample(self, task: TruthBlock) -> Outcome:
-        from cumprop.sampling import sample
-
         try:
             with resource_limits.memory(task.bytes):
                 sample(self.results / "truth", task.gap)
