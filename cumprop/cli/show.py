@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 def score(directory: Path) -> None:
     """Score the estimates in DIRECTORY against the truth.
 
-    Writes scores.parquet into each configuration's folder.
+    Stores scores.parquet in each configuration's folder.
 
     \b
     Example:
       cumprop score results/relu_w256
     """
-    print(score_table(directory))
+    from cumprop.results.scores import score_and_store
+
+    print(score_table(score_and_store(directory)))
 
 
 @click.command()
@@ -36,6 +38,8 @@ def score(directory: Path) -> None:
 @click.option("--figure", "figures", multiple=True, help="Only this figure; may be repeated.")
 def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
     """Draw the results in DIRECTORY as pdf, svg and png.
+
+    Writes figures only: the rows in DIRECTORY are scored anew, and nothing there changes.
 
     \b
     Example:
@@ -51,21 +55,28 @@ def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
 @directory_argument
 @click.option("--out", type=FILE, help="The page; DIRECTORY/report.html by default.")
 @click.option("--markdown", type=FILE, help="Also the table of claims, as Markdown.")
-def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
+@click.option(
+    "--points", type=DIRECTORY, help="Also what figures draw, as EXPERIMENT/points.csv there."
+)
+def report(directory: Path, out: Path | None, markdown: Path | None, points: Path | None) -> None:
     """Set the claims of the paper beside the results in DIRECTORY.
 
-    Writes one HTML page with every figure and point, which needs no other file.
+    Writes one HTML page with every figure and point, which needs no other file, and the files that
+    the other options name. The verdicts of the Markdown link to the points if these are written.
 
     \b
     Example:
       cumprop report results/ --markdown REPRODUCTION.md
     """
+    from cumprop.reproduction.report import POINTS
     from cumprop.reproduction.report import report as reported
 
     found = reported(directory)
     written = {out or directory / "report.html": found.html()}
     if markdown is not None:
-        written[markdown] = found.markdown(markdown.parent)
+        written[markdown] = found.markdown(markdown.parent, points)
+    if points is not None:
+        written |= {points / one.name / POINTS: one.csv for one in found.sections}
     for path, content in written.items():
         files.write_text(path, content)
         print(path)
@@ -109,11 +120,10 @@ def minutes(minutes: float) -> str:
     return f"{minutes:.2g}" if minutes >= 0.01 else "<0.01"
 
 
-def score_table(directory: Path) -> str:
-    """The points below a folder as tables; scores everything anew."""
+def score_table(scored: pd.DataFrame) -> str:
+    """The points of scored rows as tables."""
     from cumprop.results import scores, tail_scores
 
-    scored = scores.score(directory)
     points = scores.summary(scored).to_dict("records")
     tables = [text.table([_line(point, points) for point in points])]
     tails = tail_scores.relative_errors(scored, scores.GROUP)

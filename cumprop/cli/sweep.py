@@ -49,9 +49,10 @@ def sweep(
 ) -> int:
     """Run the experiments CONFIGS.
 
-    A cell that is stored, or that another experiment has computed, is not computed again. The
-    minutes of --dry-run assume as many free cores as --workers, and the rates of workers side by
-    side, which are measured on this machine in seconds. Exits with 3 if cells failed.
+    The sweep stores rows, truths and scores below --results. A cell that is stored, or that another
+    experiment has computed, is not computed again. The minutes of --dry-run assume as many free
+    cores as --workers, and the rates of workers side by side, which are measured on this machine in
+    seconds. Exits with 3 if cells failed.
 
     \b
     Example:
@@ -86,12 +87,10 @@ def sweep(
     if shard is not None:
         print(f"when all shards are done: cumprop score {results}", file=sys.stderr)
         return 3 if failed else 0
-    try:
-        _show_scores(plans, results)
-    except CumpropError as error:
-        print(error, file=sys.stderr)
-        return 3 if failed else 1
-    return 3 if failed else 0
+    scored = [_score(one, results, show=len(plans) == 1) for one in plans]
+    if len(plans) > 1:
+        print(f"\nfigures: cumprop plot {results}", file=sys.stderr)
+    return 3 if failed else 0 if all(scored) else 1
 
 
 @click.command()
@@ -166,11 +165,17 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
     )
 
 
-def _show_scores(plans: Sequence[Plan], results: Path) -> None:
-    if len(plans) > 1:
-        print(f"\nfigures: cumprop plot {results}", file=sys.stderr)
-        return
-    (one,) = plans
-    print(score_table(results / one.name))
-    figures = "".join(f" --figure {name}" for name in one.figures)
-    print(f"\nfigures: cumprop plot {results / one.name}{figures}", file=sys.stderr)
+def _score(plan: Plan, results: Path, show: bool) -> bool:
+    """Store the scores of an experiment, and show them; whether there are any."""
+    from cumprop.results.scores import score_and_store
+
+    try:
+        scored = score_and_store(results / plan.name)
+    except CumpropError as error:
+        print(error, file=sys.stderr)
+        return False
+    if show:
+        print(score_table(scored))
+        figures = "".join(f" --figure {name}" for name in plan.figures)
+        print(f"\nfigures: cumprop plot {results / plan.name}{figures}", file=sys.stderr)
+    return True

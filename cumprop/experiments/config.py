@@ -40,8 +40,8 @@ def load(
 ) -> Config:
     """The checked configuration in a YAML file.
 
-    Later wins: the file it extends, the file, its scale `scale`, then `sets` such as
-    "network.width=[64,128]". `figures` are the names known, None takes any. Raises ConfigError
+    Later wins: the file it extends and its scale `scale`, the file and its scale, then `sets` such
+    as "network.width=[64,128]". `figures` are the names known, None takes any. Raises ConfigError
     with every problem, one line each: `file:line:col key: message (did you mean …?)`.
     """
     root = read(path, scale, sets)

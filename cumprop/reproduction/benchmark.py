@@ -186,5 +186,4 @@ def rows(report: dict[str, Any]) -> pd.DataFrame:
 
 def write(report: dict[str, Any], path: Path) -> None:
     """Store a report as JSON, complete or not at all."""
-    text = json.dumps(report, indent=1, allow_nan=False)
-    files.write_atomically(path, lambda file: file.write(f"{text}\n".encode()))
+    files.write_text(path, json.dumps(report, indent=1, allow_nan=False) + "\n")

@@ -35,7 +35,7 @@ def small_when_rare(scores: pd.DataFrame) -> Measurement:
         return Measurement(f"{_words(point)} at 1e{bucket}: one network tells no interval", OPEN)
     best = min(found, key=lambda row: float(row["relative_error"]))
     text = f"at 1e{bucket}, {point['neurons']} neurons: {_words(point)}; best: {_words(best)}"
-    return Measurement(text, AGREES if point["low"] < SMALL else DISAGREES, _keys(scores))
+    return Measurement(text, AGREES if point["low"] < SMALL else DISAGREES)
 
 
 def best_when_rare(scores: pd.DataFrame) -> Measurement:
@@ -52,7 +52,7 @@ def best_when_rare(scores: pd.DataFrame) -> Measurement:
             words.append(f"1e{bucket}: {_words(ours[0])} against {_words(rival)}")
     if not words:
         return Measurement("no bucket below 1/N", OPEN)
-    return Measurement("; ".join(words), AGREES if all(wins) else DISAGREES, _keys(scores))
+    return Measurement("; ".join(words), AGREES if all(wins) else DISAGREES)
 
 
 def _rows(scores: pd.DataFrame) -> list[Point]:
@@ -74,7 +74,3 @@ def _words(row: Point) -> str:
         if '"extrapolate": "none"' not in row["parameters"]:
             name += ", extrapolated"
     return f"{name} {row['relative_error']:.2g} ({row['low']:.2g} to {row['high']:.2g})"
-
-
-def _keys(scores: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(scores["cell_key"])

@@ -38,7 +38,6 @@ class Measurement:
 
     text: str
     verdict: str
-    cell_keys: tuple[str, ...] = ()
 
 
 def falls(scores: pd.DataFrame, order: int) -> Measurement:
@@ -72,7 +71,7 @@ def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measuremen
         verdict = DISAGREES
     else:
         verdict = AGREES if verdicts == {True} else OPEN
-    return Measurement("; ".join(map(_saving, points)), verdict, _keys(scores, points))
+    return Measurement("; ".join(map(_saving, points)), verdict)
 
 
 def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Measurement:
@@ -86,7 +85,7 @@ def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Me
     best = max(points, key=lambda p: float(p["saving"]))
     meets = best["low"] <= high and best["high"] >= low
     text = f"largest: {_saving(best)}{_at_paper_flops(best)}"
-    return Measurement(text, AGREES if meets else DISAGREES, _keys(scores, [best]))
+    return Measurement(text, AGREES if meets else DISAGREES)
 
 
 def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
@@ -99,7 +98,7 @@ def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
     verdict = OPEN
     if point["resolved"]:
         verdict = AGREES if point["high"] < 1 else DISAGREES if point["low"] > 1 else OPEN
-    return Measurement(_saving(point) + _at_paper_flops(point), verdict, _keys(scores, points))
+    return Measurement(_saving(point) + _at_paper_flops(point), verdict)
 
 
 def gains_with_width(scores: pd.DataFrame) -> Measurement:
@@ -118,7 +117,7 @@ def gains_with_width(scores: pd.DataFrame) -> Measurement:
     value = {place: saving or 0.0 for place, saving in corners.items()}
     holds = all(value[wide, depth] > value[narrow, depth] for depth in depths)
     holds &= all(value[n, shallow] > value[n, deep] for n in widths)
-    return Measurement(text, AGREES if holds else DISAGREES, _keys(scores, points))
+    return Measurement(text, AGREES if holds else DISAGREES)
 
 
 def slower(scores: pd.DataFrame) -> Measurement:
@@ -129,7 +128,7 @@ def slower(scores: pd.DataFrame) -> Measurement:
     count = sum(p["saving"] < 1 for p in points)
     text = f"slower at {count} of {len(points)} resolved points ({'; '.join(map(_speed, points))})"
     verdict = AGREES if 2 * count > len(points) else DISAGREES
-    return Measurement(text, verdict, _keys(scores, points))
+    return Measurement(text, verdict)
 
 
 def monomials(scores: pd.DataFrame) -> Measurement:
@@ -139,7 +138,7 @@ def monomials(scores: pd.DataFrame) -> Measurement:
     text = "; ".join(f"{line.name}: {line.polynomial.leading}" for line in found)
     holds = all(max(line.polynomial.coefficients) == wanted[line.order] for line in found)
     verdict = AGREES if holds and len(found) == len(wanted) else DISAGREES if not holds else OPEN
-    return Measurement(text, verdict, tuple(scores["cell_key"]))
+    return Measurement(text, verdict)
 
 
 def _cumulants(scores: pd.DataFrame, **values: Any) -> pd.DataFrame:
@@ -158,11 +157,10 @@ def _exponent(
     rows: pd.DataFrame, column: str, fraction: float, wanted: float, tolerance: float
 ) -> Measurement:
     law = error_law(rows, column, fraction)
-    keys = tuple(rows["cell_key"])
     if law is None:
-        return Measurement("fewer than two resolved points", OPEN, keys)
+        return Measurement("fewer than two resolved points", OPEN)
     text = f"{law} over {column} {', '.join(f'{x:g}' for x in law.x)}"
-    return Measurement(text, _verdict(law, wanted, tolerance), keys)
+    return Measurement(text, _verdict(law, wanted, tolerance))
 
 
 def _verdict(law: PowerLaw, wanted: float, tolerance: float) -> str:
@@ -219,12 +217,3 @@ def _at_paper_flops(p: Point) -> str:
 
 def _speed(p: Point) -> str:
     return f"K={p['order']:.0f} L={p['depth']} {times(p['saving'])}"
-
-
-def _keys(scores: pd.DataFrame, points: list[Point]) -> tuple[str, ...]:
-    """The cells that the points are means of."""
-    names = ["width", "depth", "parameters"]
-    wanted = {tuple(p[name] for name in names) for p in points}
-    places = zip(*(scores[name] for name in names), strict=True)
-    chosen = [place in wanted for place in places]
-    return tuple(scores.loc[chosen, "cell_key"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cumprop import streams
 from cumprop.contract import Estimate, printing
 from cumprop.contract.probabilities import judged
 from cumprop.errors import CumpropError
@@ -153,8 +154,6 @@ def _numbers(what: str, values: Any, cell: Cell) -> list[float]:
 
 
 def _timed(cell: Cell, network: MLP) -> tuple[Estimate, float]:
-    from cumprop import streams
-
     rng = streams.sampling(cell.seed, cell.width, cell.repeat)
     start = time.perf_counter()
     estimate = cell.backend.estimate(network, cov=False, rng=rng)
