@@ -1,7 +1,7 @@
 """What a backend must do, and how one is found."""
 
 from cumprop.contract.checks import check_estimator
-from cumprop.contract.cost import Cost, phantom_network
+from cumprop.contract.cost import Cost, shape_only_network
 from cumprop.contract.estimator import (
     Estimate,
     Estimator,
@@ -29,8 +29,8 @@ __all__ = [
     "get",
     "load_plugin",
     "looks_random",
-    "phantom_network",
     "register",
+    "shape_only_network",
     "trust",
     "unavailable",
 ]

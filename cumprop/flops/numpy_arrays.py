@@ -7,7 +7,7 @@ they take part in is added to the innermost `counting` block.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -129,9 +129,9 @@ def on_host(array: Any) -> Any:
 
 
 def operation_cost(
-    ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]
+    ufunc: np.ufunc, method: str, inputs: Sequence[Any], results: tuple[Any, ...]
 ) -> int:
-    size = sum(int(np.size(r)) for r in results)
+    size = sum(int(r.size) for r in results)
     if ufunc in PRODUCTS:
         a, b = inputs[0], inputs[1]
         if _is_symmetric_product(ufunc, a, b):

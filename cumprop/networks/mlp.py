@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop import activations as activation_functions
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, is_foreign, on_host, plain
+from cumprop.flops import counted, has_numbers, is_foreign, on_host, plain
 from cumprop.networks.checks import check_chain, numbers
 from cumprop.networks.covariances import Checked, compact, full
 from cumprop.networks.shape import Shape
@@ -122,6 +122,8 @@ class MLP:
         if self._tensor is not None:
             tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
             return tensor
+        if not has_numbers(array):
+            return cast(Array, array)
         with np.errstate(over="ignore"):
             copy = np.array(array, dtype=self.dtype, order="C")
         if not np.isfinite(copy).all():
