@@ -155,10 +155,5 @@ def _is_symmetric_product(ufunc: np.ufunc, a: Any, b: Any) -> bool:
         and a.shape == b.shape[::-1]
         and a.strides == b.strides[::-1]
         and a.shape[1] > 1
-        and _address(a) == _address(b)
+        and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
     )
-
-
-def _address(array: Any) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

@@ -270,13 +270,9 @@ class MLP:
                     "save the weights with numpy.savez and build the MLP anew"
                 )
         arrays: dict[str, Any] = {f"W{layer}": w for layer, w in enumerate(self.weights)}
-        arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases) if b is not None}
+        arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases)}
         arrays["activations"] = np.array([a.name for a in self.activations], dtype=np.str_)
-        others = {
-            "input_mean": self.input_mean,
-            "input_cov": self._cov,
-            "init_scale": self.init_scale,
-        }
-        arrays |= {key: array for key, array in others.items() if array is not None}
+        arrays |= {"input_mean": self.input_mean, "input_cov": self._cov}
+        arrays["init_scale"] = self.init_scale
         with Path(path).open("wb") as file:
-            np.savez(file, **{key: on_host(array) for key, array in arrays.items()})
+            np.savez(file, **{key: on_host(a) for key, a in arrays.items() if a is not None})
