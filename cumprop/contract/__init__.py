@@ -1,7 +1,7 @@
 """The contract of a backend, and how one is found."""
 
 from cumprop.contract.checks import check_estimator
-from cumprop.contract.cost import Cost, phantom_network
+from cumprop.contract.cost import Cost, shape_only_network
 from cumprop.contract.estimator import Estimate, Estimator, estimate, label
 from cumprop.contract.plugins import load_plugin
 from cumprop.contract.registry import available, build, build_for, get, register, unavailable
@@ -21,8 +21,8 @@ __all__ = [
     "label",
     "load_plugin",
     "looks_random",
-    "phantom_network",
     "register",
+    "shape_only_network",
     "trust",
     "unavailable",
 ]

@@ -15,7 +15,7 @@ from cumprop.errors import CumpropError
 from cumprop.experiments.columns import failed
 from cumprop.experiments.grid import Cell, cells, truth_specs
 from cumprop.experiments.models import Config
-from cumprop.flops import TooLarge, at_most
+from cumprop.flops import TooLarge, arena
 from cumprop.networks import Shape
 from cumprop.results import store
 from cumprop.sampling import TruthBlock, TruthSpec, put_together
@@ -86,7 +86,7 @@ def _large(cells: Sequence[Cell], most: int) -> set[str]:
 
     def is_large(cell: Cell) -> bool:
         try:
-            with at_most(most):
+            with arena(at_most=most):
                 return cell.bytes > most
         except TooLarge:
             return True

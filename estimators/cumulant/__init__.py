@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from cumprop.activations import TOLERANCE
-from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
+from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import counting, metering, plain
+from cumprop.flops import arena, counting, plain
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
@@ -180,8 +180,8 @@ class Cumulant(Estimator):
     @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """By running the algorithm on arrays without numbers; quadrature is taken as converged."""
-        with metering() as memory:
-            flops = self.estimate(phantom_network(shape)).flops.total
+        with arena() as memory:
+            flops = self.estimate(shape_only_network(shape)).flops.total
         return Cost(flops, memory.peak, memory.work(flops))
 
     @classmethod
