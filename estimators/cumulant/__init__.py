@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from cumprop.activations import TOLERANCE
-from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
+from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import counting, metering, plain
+from cumprop.flops import arena, counting, plain
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
@@ -144,7 +144,7 @@ class Cumulant(Estimator):
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
-        """Those that have this order and kind."""
+        """Algorithms for this order and kind."""
         if self.kind == "tree":
             return ("structured",)
         fast = self.truncation == "corrected" and (self.order, self.kind) in STRUCTURED
@@ -153,9 +153,9 @@ class Cumulant(Estimator):
     @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """By running the algorithm on arrays without numbers; quadrature is taken as converged."""
-        with metering() as memory:
-            flops = self.estimate(phantom_network(shape)).flops.total
-        return Cost(flops, memory.peak, memory.work)
+        with arena() as memory:
+            flops = self.estimate(shape_only_network(shape)).flops.total
+        return Cost(flops, memory.peak, memory.work(flops))
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:

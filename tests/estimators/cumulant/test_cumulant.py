@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 import cumprop
-from cumprop.contract import phantom_network
+from cumprop.contract import shape_only_network
 from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import MANY_BYTES, STRUCTURED, Cumulant, order4
 from cumprop.estimators.cumulant.kinds import KINDS, Scheme
@@ -241,9 +241,9 @@ def test_two_passes_of_a_loop_tell_what_all_cost(activation, monkeypatch):
     found = []
     for loop in (shape_only.alike, range):
         monkeypatch.setattr(order4, "alike", loop)
-        with shape_only.metering() as memory:
-            flops = Cumulant(order=4).estimate(phantom_network(shape)).flops
-        found.append((dict(flops), memory.peak, memory.work))
+        with shape_only.arena() as memory:
+            flops = Cumulant(order=4).estimate(shape_only_network(shape)).flops
+        found.append((dict(flops), memory.peak, memory.work(flops.total)))
     quick, plain = found
     assert quick == plain
 
@@ -322,7 +322,7 @@ def test_predicted_flops_are_those_counted(variant, activation):
     estimator = Cumulant(order, kind)
     predicted = estimator.predict_cost(network.shape).flops
     counted = estimator.estimate(network).flops.total
-    # phantoms take quadrature as converged at once
+    # arrays without numbers take quadrature as converged at once
     assert predicted == counted if activation == "relu" else predicted <= counted
 
 
