@@ -28,7 +28,9 @@ Array = NDArray[Any]
 
 
 class LeakyReLU(Activation):
-    """z for z > 0, slope·z below; any slope.
+    """The function z for z > 0, slope·z below; `slope` is any finite number.
+
+    Raises CumpropError for another slope.
 
     >>> LeakyReLU(0.2).forward(np.array([-1.0, 2.0])).tolist(), get("leaky_relu(0.2)").name
     ([-0.2, 2.0], 'leaky_relu(0.2)')
@@ -53,7 +55,7 @@ class LeakyReLU(Activation):
         return PiecewiseLinearTable(self.formula, (self.slope, 1.0), mean, sigma)
 
     def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
-        """w(k,p) at g, of variance 1."""
+        """The coefficient w(k,p) of neurons g of variance 1, an array of the same shape as g."""
         below = self.slope**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
         if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
             return factorial(p) * (1.0 - below) * g.density(k - p - 1)
@@ -65,7 +67,7 @@ class LeakyReLU(Activation):
 
 
 class ReLU(LeakyReLU):
-    """max(z, 0)."""
+    """The function max(z, 0)."""
 
     def __init__(self) -> None:
         super().__init__(0.0)
@@ -81,7 +83,7 @@ class ReLU(LeakyReLU):
 
 
 class Abs(LeakyReLU):
-    """|z|."""
+    """The function |z|."""
 
     def __init__(self) -> None:
         super().__init__(-1.0)
@@ -95,7 +97,7 @@ class Abs(LeakyReLU):
 
 
 class Step(Activation):
-    """A constant on either side of 0; `values` are those below and above."""
+    """A function with one constant below 0 and one above; `values` are these two."""
 
     breakpoints = (0.0,)
     values: tuple[float, float]
@@ -108,7 +110,7 @@ class Step(Activation):
 
 
 class Heaviside(Step):
-    """1 for z > 0, else 0."""
+    """The step function: 1 for z > 0, else 0."""
 
     name = "heaviside"
     values = (0.0, 1.0)
@@ -128,7 +130,7 @@ class Sign(Step):
 
 
 class Monomial(Activation):
-    """z^degree."""
+    """The function z^degree, with the `name` that configurations use."""
 
     def __init__(self, name: str, degree: int) -> None:
         self.name, self.degree = name, degree
@@ -145,7 +147,7 @@ class Monomial(Activation):
 
 
 class GELU(Activation):
-    """z Φ(z), the erf form."""
+    """The function z Φ(z), Φ the normal distribution function (the erf form)."""
 
     name = "gelu"
 
@@ -183,6 +185,10 @@ class Sigmoid(Activation):
 
 class Custom(Activation):
     """Any entrywise function of an array; its kinks, if it has some, go into `breakpoints`.
+
+    `derivative` is needed by the estimator `linearized` and for full precision where the function
+    varies little beside its size. A network with a Custom activation cannot be saved. Raises
+    CumpropError, when called, where the function changes the shape of its argument.
 
     >>> relu = Custom(lambda z: np.maximum(z, 0), name="mine", breakpoints=[0.0])
     >>> float(relu.wick(0.0, 1.0, k=0, p=2).round(12))
@@ -226,15 +232,21 @@ _KNOWN = {activation.name: activation for activation in _ALL}
 
 
 def available() -> list[str]:
-    """Names of the activations that need no parameters."""
+    """Names of the activations that need no parameters.
+
+    >>> available()[:3]
+    ['abs', 'cube', 'gelu']
+    """
     return sorted(_KNOWN)
 
 
 def get(activation: str | Activation) -> Activation:
-    """The activation of that name, an Activation as it is; CumpropError for an unknown name.
+    """The activation of that name; an Activation is returned as it is.
 
-    >>> get("gelu")
-    gelu
+    Raises CumpropError for an unknown name.
+
+    >>> get("gelu"), get("leaky_relu(0.2)").slope
+    (gelu, 0.2)
     """
     if isinstance(activation, Activation):
         return activation
@@ -250,7 +262,7 @@ def get(activation: str | Activation) -> Activation:
 
 
 def by_quadrature(name: str) -> bool:
-    """Whether moments of the activation of that name take quadrature; of an unknown one they do.
+    """Whether moments of the activation of that name need quadrature; True for an unknown name.
 
     >>> by_quadrature("relu"), by_quadrature("tanh"), by_quadrature("mine")
     (False, True, True)

@@ -16,11 +16,11 @@ from cumprop.flops import not_counting, occurs
 Array = NDArray[Any]
 
 REACH = 40.0
-"""Beyond so many standard deviations the normal density is 0 in float64."""
+"""The number of standard deviations beyond which the normal density is 0 in float64."""
 
 
 class ShiftedNormal:
-    """α + x, x ~ N(0, 1), entrywise, with what the closed forms share, each computed once."""
+    """The variables α + x, x ~ N(0, 1), with functions that closed forms share, computed once."""
 
     def __init__(self, alpha: Array) -> None:
         self.alpha = alpha
@@ -29,12 +29,12 @@ class ShiftedNormal:
 
     @cached_property
     def cdf(self) -> Array:
-        """P(α + x > 0) = Φ(α)."""
+        """The probability P(α + x > 0) = Φ(α)."""
         return ndtr(self.alpha)
 
     @cached_property
     def pdf(self) -> Array:
-        """ϕ(α)."""
+        """The density at 0, ϕ(α)."""
         return np.exp(-0.5 * (self.alpha * self.alpha)) / sqrt(2 * pi)
 
     @cached_property
@@ -52,7 +52,7 @@ class ShiftedNormal:
         return d[k]
 
     def positive_moment(self, q: int) -> Array:
-        """M_q = E[(α + x)^q; α + x > 0]."""
+        """The moments M_q = E[(α + x)^q; α + x > 0]."""
         if q == 0:
             return self.cdf
         m = self._positive_moments or [self.cdf, self.alpha * self.cdf + self.pdf]
@@ -63,12 +63,12 @@ class ShiftedNormal:
 
 
 class PiecewiseLinearTable:
-    """a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)] of a φ that is linear on each side of 0.
+    """Coefficients a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)] of a φ that is linear beside 0.
 
-    `formula(g, k, p)` is E[∂^k φ^p] at g = α + x, all that is needed for c = 0. Where the kink is
+    `formula(g, k, p)` is E[∂^k φ^p] at g = α + x, which suffices for c = 0. Where the kink is
     out of a neuron's floating-point reach, φ is one line: there c = φ(μ), so that no digits cancel.
-    A side of slope 0 keeps c = 0, and so its relative accuracy. s, the `size`, is a unit in which
-    the largest σ is about 1; `slopes` are those below and above 0.
+    A side of slope 0 keeps c = 0, and so its relative accuracy. The `size` s is a unit in which
+    the largest σ is about 1; `slopes` are the slopes below and above 0. Arrays have the shape (n,).
     """
 
     precision = 0.0
@@ -110,10 +110,10 @@ class PiecewiseLinearTable:
 
 
 class StepTable:
-    """The same of a φ that is constant on each side of 0, `values` being those below and above.
+    """Coefficients a(k,p) of a φ with one constant below 0 and one above, its `values`.
 
     Where the step is out of a neuron's floating-point reach, c is φ(μ), and φ - c a multiple of the
-    indicator of the other side, whose coefficients are small numbers to all their digits.
+    indicator of the other side, whose coefficients are small numbers with all digits right.
     """
 
     precision, size = 0.0, 1.0
@@ -152,7 +152,7 @@ def _indicator(g: ShiftedNormal, k: int) -> Array:
 
 
 def _is_far(alpha: Array, both: bool) -> Array:
-    """Where 0 is so far below the mean, or on `both` sides so far from it, that none goes there."""
+    """Neurons whose mean is too far above 0, or with `both` too far from 0, to reach it."""
     far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
     return np.logical_or(alpha > far, alpha < -far) if both else alpha > far
 
@@ -164,7 +164,7 @@ def _alpha(mean: Array, sigma: Array) -> Array:
 
 
 class MonomialTable:
-    """The same of φ(z) = z^d, with c = μ^d: (μ + σx)^d - μ^d is a polynomial in x without a 1."""
+    """Coefficients a(k,p) of φ(z) = z^d, with c = μ^d: φ - c has no constant term in x."""
 
     precision = 0.0
 
@@ -202,7 +202,7 @@ def _product(a: dict[int, Array], b: dict[int, Array]) -> dict[int, Array]:
 
 
 def hermite_moment(m: int, k: int) -> int:
-    """E[x^m He_k(x)] of x ~ N(0, 1): m!/(m - k)! times the double factorial of m - k - 1.
+    """The moment E[x^m He_k(x)], x ~ N(0, 1): m!/(m - k)! times the double factorial of m - k - 1.
 
     >>> [hermite_moment(4, k) for k in (0, 1, 2, 4, 6)]
     [3, 0, 12, 24, 0]
@@ -215,9 +215,9 @@ def hermite_moment(m: int, k: int) -> int:
 
 
 def convenient_unit(x: float, dtype: Any = np.float64) -> float:
-    """1 if x is within 1e±3; else the power of two in which x is about 1.
+    """A unit for numbers of size x: 1 if x is within 1e±3, else the power of two next to it.
 
-    1 also where that or its reciprocal is no normal number of this type.
+    The unit is 1 also where that power or its reciprocal is no normal number of this type.
 
     >>> convenient_unit(0.3), convenient_unit(1e6) == 2**20
     (1.0, True)
@@ -229,7 +229,7 @@ def convenient_unit(x: float, dtype: Any = np.float64) -> float:
 
 
 def unit_power(unit: float, p: int) -> float:
-    """unit^p, infinite or 0 where it leaves the range of float64.
+    """The power unit^p, infinite or 0 where it leaves the range of float64.
 
     >>> unit_power(2.0**600, 2), unit_power(2.0**600, -2)
     (inf, 0.0)
@@ -239,7 +239,9 @@ def unit_power(unit: float, p: int) -> float:
 
 
 def power(x: Array, p: int) -> Array:
-    """x^p by repeated multiplication, which is faster than `**` and counts what it costs.
+    """The powers x^p by repeated multiplication: an array of the same shape as x.
+
+    Cost: up to 2 log2(p) FLOPs per entry; it is faster than `**`.
 
     >>> power(np.array([2.0, 3.0]), 5).tolist()
     [32.0, 243.0]

@@ -19,7 +19,7 @@ from cumprop.activations.quadrature import QuadratureTable
 Array = NDArray[Any]
 
 HermiteTable = PiecewiseLinearTable | StepTable | MonomialTable | QuadratureTable
-"""a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of the neurons of a layer.
+"""Coefficients a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of a layer.
 
 `centre` is an array, or None for 0; `size` a power of two. Both are chosen so that no digits
 cancel and nothing overflows, whatever the units of μ, σ and φ.
@@ -27,7 +27,7 @@ cancel and nothing overflows, whatever the units of μ, σ and φ.
 
 
 class WickTable:
-    """w(k,p) = E[∂^k φ^p (G)], G_i ~ N(mean_i, sigma_i²), from the coefficients of a standard x."""
+    """Coefficients w(k,p) = E[∂^k φ^p (G)], G_i ~ N(mean_i, sigma_i²), from a `HermiteTable`."""
 
     def __init__(self, table: HermiteTable, sigma: Array) -> None:
         self._table, self._sigma = table, sigma
@@ -44,7 +44,7 @@ class WickTable:
         return self._known[k, p]
 
     def _coefficient(self, k: int, p: int) -> Array:
-        """E[φ^p He_k], by the binomial theorem where the table is centred."""
+        """The expectations E[φ^p He_k], by the binomial theorem where the table is centred."""
         centre, size = self._table.centre, self._table.size
         w = self._table(k, p)
         if size != 1:

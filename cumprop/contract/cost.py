@@ -1,4 +1,4 @@
-"""What an estimate will cost, and the network without numbers that tells it."""
+"""The predicted cost of an estimate, and the network without numbers that it is taken from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from cumprop.networks import MLP, Shape
 class Cost:
     """Predicted cost of one estimate: FLOPs, and bytes of arrays alive at the worst moment.
 
-    `work` tells the FLOPs apart, for forecasts of time; without it they take as long as sampling's.
+    `work` tells the kinds of FLOPs apart, for forecasts of time; without it every FLOP is taken to
+    be as fast as one of sampling. `+` adds estimates that run one after the other.
 
     >>> from cumprop.contract import build
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
@@ -36,7 +37,10 @@ class Cost:
 
 
 def phantom_network(shape: Shape) -> MLP:
-    """A stand-in for a network of this shape."""
+    """The stand-in for a network of this shape: its arrays have shapes and no numbers.
+
+    An estimator that runs on it counts its FLOPs and bytes; the result has no numbers. Cost: O(L).
+    """
     maps = list(zip(shape.widths[1:], shape.widths[:-1], strict=True))
     n = shape.widths[0]
 
