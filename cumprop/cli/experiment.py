@@ -58,9 +58,9 @@ def sweep(
 ) -> int:
     """Run the experiments CONFIGS.
 
-    What is already there, or another experiment has computed, is not computed again. The minutes
-    of --dry-run assume as many free cores as --workers, and the pace of workers side by side, which
-    is measured on this machine in seconds. Exits with 3 if cells failed.
+    Cells that this or another experiment has computed are skipped. The minutes of --dry-run are for
+    --workers free cores, at a speed that a benchmark of some seconds measures. The command exits
+    with 3 if cells failed.
 
     \b
     Example:
@@ -108,7 +108,7 @@ def sweep(
 def score(directory: Path) -> None:
     """Score the estimates in DIRECTORY against the truth.
 
-    Writes scores.parquet into each configuration's folder.
+    Each configuration's folder gets a file scores.parquet.
 
     \b
     Example:
@@ -141,7 +141,7 @@ def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
 def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
     """Set the claims of the paper beside the results in DIRECTORY.
 
-    Writes one HTML page with every figure and point, which needs no other file.
+    The report is one HTML page with every figure and point, which needs no other file.
 
     \b
     Example:
@@ -164,7 +164,7 @@ def report(directory: Path, out: Path | None, markdown: Path | None) -> None:
 def status(directory: Path) -> None:
     """Show what is done, failed and left in DIRECTORY.
 
-    Also while a sweep runs, here or elsewhere. The minutes are an estimate from stored seconds.
+    A sweep may be running, here or elsewhere. The minutes are an estimate from stored seconds.
 
     \b
     Example:
@@ -222,7 +222,7 @@ def _problems(path: Path) -> Iterator[str]:
 
 
 def _check(path: Path, scale: str | None) -> None:
-    """Refuse a configuration with problems, whichever command it is for."""
+    """Raise ConfigError where a configuration, for whichever command, has problems."""
     from cumprop.experiments import config, distillation_config
 
     command = config.read(path, scale).child("command")
@@ -290,7 +290,7 @@ def _score_table(directory: Path) -> str:
 
 
 def _tail_lines(tails: pd.DataFrame, points: list[dict[Any, Any]]) -> list[dict[str, Any]]:
-    """Relative errors, one line per estimator, a column per bucket; then what the buckets hold."""
+    """Relative errors, a line per estimator and a column per bucket; then the buckets' contents."""
     buckets = sorted(set(tails.loc[tails["neurons"] > 0, "bucket"]), reverse=True)
     curves: dict[str, dict[int, str]] = {}
     for row in tails.to_dict("records"):
@@ -325,9 +325,9 @@ def _line(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str 
 
 
 def _trust(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str | int]:
-    """The vn-MSE that an estimator expects of itself, and how many rows it calls unreliable.
+    """The vn-MSE that an estimator expects of itself, and the number of its unreliable rows.
 
-    Nothing where no line has any.
+    A column is left out where no line has a value.
     """
     columns: dict[str, str | int] = {}
     if any(other["expected_error"] >= 0 for other in points):
@@ -339,7 +339,7 @@ def _trust(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str
 
 
 def _described(point: dict[Any, Any], points: list[dict[Any, Any]]) -> str:
-    """The estimator with its order, its tolerance, and what tells it from others of its name."""
+    """The estimator with order, tolerance, and parameters in which others of its name differ."""
     alike = [json.loads(p["parameters"]) for p in points if p["estimator"] == point["estimator"]]
     shown = {
         key: value

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what becomes of them."""
+"""Options that several commands share, and their values for the library."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def _shard(value: str) -> tuple[int, int]:
-    """The part that an option names: (2, 8) of `2/8`, the second of eight."""
+    """The part that an option names: (2, 8) for `2/8`, the second of eight."""
     match = re.fullmatch(r"(\d+)/(\d+)", value)
     number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
@@ -70,7 +70,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def run_options(command: F) -> F:
-    """Those of a command that computes what a config asks for, on any engine."""
+    """Add the options of a command that computes the cells of a config on any engine."""
     for option in (
         set_option, scale_option, scheduler_option, engine_option, workers_option, results_option,
     ):  # fmt: skip
@@ -79,7 +79,7 @@ def run_options(command: F) -> F:
 
 
 def place(engine: str, workers: int | None, scheduler: str | None) -> Place:
-    """Where the options say that tasks run."""
+    """The engine and the workers that the options name; raises ConfigError for a contradiction."""
     from cumprop.results.provenance import cores
     from cumprop.sweep.engines import Place
 
