@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cumprop import text
+from cumprop.cli.options import deliver
 from cumprop.errors import CumpropError
 
 if TYPE_CHECKING:
@@ -32,12 +33,9 @@ def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
     A status "unreliable" comes first. The status of the `others` is the first that is not "ok".
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
+    from cumprop.sampling.group_means import added
 
-    runs, known = [result, *others], per_output(result)
-    components: dict[str, int] = {}
-    for run in runs:
-        for component, flops in run.flops.items():
-            components[component] = components.get(component, 0) + flops
+    known, flops = per_output(result), added(*(run.flops for run in (result, *others)))
     further = next((r.status for r in others if r.status != "ok"), "ok")
     notes = [result.status, further.removesuffix(f"; {result.status}")]
     notes = [note for note in dict.fromkeys(notes) if note != "ok"]
@@ -48,8 +46,8 @@ def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
         **{key: numbers(known.get(key)) for key in ("stderr", "half_width")},
         **{key: getattr(result, key) for key in ERRORS},
         "n_samples": result.n_samples,
-        "flops": sum(components.values()),
-        "flops_components": components,
+        "flops": flops.total,
+        "flops_components": dict(flops),
         "status": "; ".join(sorted(notes, key=lambda s: not is_unreliable(s))) or "ok",
     }
 
@@ -70,7 +68,6 @@ def write(report: dict[str, Any], form: str, out: Path | None) -> None:
     unless a table on the screen shows it.
     """
     from cumprop.contract.printing import is_unreliable
-    from cumprop.files import write_atomically
 
     notes = _notes(report)
     if form in ("csv", "parquet"):
@@ -85,10 +82,7 @@ def write(report: dict[str, Any], form: str, out: Path | None) -> None:
         content = (_as_table(report) + "\n").encode()
     if is_unreliable(notes[0]) and (form == "json" or (form == "table" and out is not None)):
         print(notes[0], file=sys.stderr)
-    if out is None:
-        print(content.decode(), end="")
-    else:
-        write_atomically(out, lambda file: file.write(content))
+    deliver(content, out)
 
 
 def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:

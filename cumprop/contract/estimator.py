@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cumprop import streams
 from cumprop.contract import printing
 from cumprop.contract.cost import Cost
-from cumprop.contract.registry import available, build, build_for, get, register, unavailable
+from cumprop.contract.registry import build
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, is_foreign
 from cumprop.parameters import typed
@@ -25,19 +25,10 @@ if TYPE_CHECKING:
     from cumprop.contract.trust import Signs
     from cumprop.networks import MLP, Shape
 
-__all__ = [
-    "Estimate",
-    "Estimator",
-    "available",
-    "build",
-    "build_for",
-    "estimate",
-    "get",
-    "register",
-    "unavailable",
-]
-
 Array = NDArray[Any]
+
+_TELLING = ("order", "n_samples")
+"""Parameters that a label names even where they have their default."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,6 +115,16 @@ class Estimator(ABC):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Former names of parameters, and the present ones; the error for a former name says both."""
 
+    @property
+    def label(self) -> str:
+        """The estimator in words: its order or samples, and parameters that are not the usual ones.
+
+        >>> build("cumulant", order=2, kind="augmented").label
+        'cumulant order=2 kind=augmented'
+        """
+        usual = {f.name: f.default for f in fields(self)}
+        return label(self.name, asdict(self), [usual])
+
     def supports(self, network: MLP) -> str | None:
         """The reason why this network cannot be estimated, with a remedy; None where it can."""
         if any(map(is_foreign, network.weights)):
@@ -170,13 +171,28 @@ class Estimator(ABC):
         """FLOPs and peak bytes of `estimate` on a network of this shape, without running it."""
 
     @classmethod
-    @abstractmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
         """The cheapest instance that theory expects to meet `tolerance` (mathematics §5).
 
-        `tolerance` is the RMS error of the means, relative to the output standard deviation. Raises
-        CumpropError where no instance meets it.
+        `tolerance` is the RMS error of the means, in output standard deviations. A backend without
+        its own definition has one cost for all tolerances. Raises CumpropError where no instance
+        meets the tolerance.
         """
+        return cls(**parameters)
+
+
+def label(name: str, parameters: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """An estimator in words: its order or samples, and parameters that `others` have differently.
+
+    >>> label("cumulant", {"order": 3, "kind": "tree"}, [{"order": 3, "kind": "basic"}])
+    'cumulant order=3 kind=tree'
+    """
+    shown = {
+        key: value
+        for key, value in parameters.items()
+        if key in _TELLING or any(other.get(key) != value for other in others)
+    }
+    return " ".join([name, *(f"{key}={value}" for key, value in shown.items())])
 
 
 @cache

@@ -10,11 +10,11 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from cumprop import files
 from cumprop.experiments import columns, config, yaml_loader
-from cumprop.experiments.models import Positive, Real, Seeds, known_activation
+from cumprop.experiments.models import Model, Positive, Real, Seeds, known_activation
 from cumprop.parameters import whole
 
 COMMAND = "distill"
@@ -24,15 +24,11 @@ VERSION = 2
 """The version of the numbers of a run; version 1 drew students of width 2 from another stream."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 Rate = Annotated[Real, Field(gt=0)]
 
 
-class Networks(_Model):
-    """Properties that all teachers and students share: depth, activation, seeds."""
+class Networks(Model):
+    """Properties of all teachers and students: depth, activation, seeds."""
 
     activation: Annotated[str, AfterValidator(known_activation)] = "relu"
     depth: Positive
@@ -40,21 +36,21 @@ class Networks(_Model):
     seeds: Seeds
 
 
-class ShapeOf(_Model):
+class ShapeOf(Model):
     """The width of all layers of a teacher, and the width of a student's hidden layers."""
 
     width: Positive
     student_width: Positive
 
 
-class Mechanistic(_Model):
+class Mechanistic(Model):
     """Gradient descent on the loss of an order: the order and the learning rate."""
 
     order: Annotated[int, Field(ge=2, le=3)]
     lr: Rate
 
 
-class Sgd(_Model):
+class Sgd(Model):
     """Stochastic gradient descent with a batch whose step has the FLOPs of a step of the order."""
 
     lr: Rate
@@ -68,13 +64,13 @@ def _orders_once(orders: list[Mechanistic]) -> list[Mechanistic]:
     return orders
 
 
-class HeldOut(_Model):
+class HeldOut(Model):
     """The inputs that sample the true loss; no training uses them."""
 
     n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
 
 
-class Distillation(_Model):
+class Distillation(Model):
     """A distillation experiment, as a file of `configs/` declares it."""
 
     command: Literal["distill"]

@@ -82,7 +82,8 @@ def refuse(problems: Sequence[Problem]) -> None:
 def load(path: str | Path) -> Node:
     """The mapping in a YAML file, with the files it `extends:` merged below it.
 
-    Mappings merge key by key, other values are replaced. Raises ConfigError with one line per
+    Mappings merge key by key, other values are replaced. The file overrides the `scales` of the
+    files below it, and its own `scales` override the file. Raises ConfigError with one line per
     problem: unreadable or missing file, bad syntax, duplicate key, alias, tag, circular extends.
     """
     problems: list[Problem] = []
@@ -102,6 +103,21 @@ def parse(text: str, source: str) -> Node:
     refuse(problems)
     mark = Mark(source)
     return _relocate(node, mark)
+
+
+def setting(words: str, where: str, form: str = "--set key=value") -> tuple[str, Node]:
+    """The key and the value of a setting such as width=64.
+
+    Raises ConfigError, which shows the `form`, for words of another form.
+
+    >>> key, node = setting("width=[64,128]", "--set width=[64,128]")
+    >>> key, node.plain()
+    ('width', [64, 128])
+    """
+    key, equals, value = (part.strip() for part in words.partition("="))
+    if not (key and equals):
+        raise ConfigError(f"{where}: write {form}")
+    return key, parse(value, where)
 
 
 def merge(base: Node, over: Node) -> Node:
@@ -170,7 +186,12 @@ def _load(path: Path, below: tuple[Path, ...], problems: list[Problem]) -> Node:
     if not target.is_file():
         problems.append(Problem(parent.mark, "extends", f"no such file: {target}"))
         return node
-    return merge(_load(target, chain, problems), node)
+    base = _load(target, chain, problems)
+    scales = base.value.get("scales")
+    if scales is not None and isinstance(scales.value, dict):  # which this file outranks
+        own = replace(node, value={k: v for k, v in node.value.items() if k != "scales"})
+        scales.value.update({name: merge(scale, own) for name, scale in scales.value.items()})
+    return merge(base, node)
 
 
 class _Loader(yaml.SafeLoader):
