@@ -82,7 +82,7 @@ class RunOptions:
     sets: tuple[str, ...]
 
     def place(self) -> Place:
-        """The engine and the workers that the options name; raises ConfigError for contradictions."""
+        """The engine and the workers of the options; raises ConfigError for contradictions."""
         from cumprop.results.provenance import cores
         from cumprop.sweep.engines import Place
 

@@ -139,7 +139,8 @@ class Expansion:
     def error(self, candidate: Candidate, change: float = 1) -> float:
         """The expected RMS error of a candidate, in output s.d., by its law.
 
-        The law is a · q^b · ν^c · change^d; `change` is the change of the means since the candidate before; order 2 needs none.
+        The law is a · q^b · ν^c · change^d; `change` is the change of the means since the candidate
+        before. Order 2 needs none.
         """
         a, b, c, d = candidate.law
         return float(a * self.q**b * self.nonlinearity**c * change**d)

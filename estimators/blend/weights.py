@@ -16,7 +16,8 @@ from cumprop.sampling import Replicates
 Array = NDArray[Any]
 
 CONFIDENCE = 0.95
-"""Of a squared bias, only the part above this quantile under zero bias is counted."""
+"""The confidence level for the bias: only the part of a squared bias above its quantile under zero
+bias is counted."""
 
 
 def is_finite(estimate: Estimate) -> bool:
