@@ -30,12 +30,7 @@ from .edges import Edges
 from .kinds import Scheme
 from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
-from .symmetric_tensors import (
-    TracePart,
-    diagonal,
-    off_diagonal,
-    transform_legs,
-)
+from .symmetric_tensors import TracePart, diagonal, off_diagonal, transform_legs
 
 Array = NDArray[Any]
 
@@ -189,19 +184,16 @@ def linear(x: Tracked, z: Standardised) -> PreActivation:
         T = np.zeros_like(weight, shape=(len(weight),) * 3)
         for source in sources:
             source.add_slice_to(T)
-    return PreActivation(
-        C=z.C,
-        K3=None if x.K3 is None else transform_legs(x.K3, weight),
-        T=T,
-        sources=sources,
-    )
+    K3 = None if x.K3 is None else transform_legs(x.K3, weight)
+    return PreActivation(z.C, K3, T, sources)
 
 
 def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:
     """Cumulants of φ(Z): exact slices (§3.1, §3.2), κ_3 in full and a new source for κ_4."""
     power = PowerCumulants(z.slices, w, scheme)
     mean = power[(1,)]
-    C = _with_diagonal(slice_of_x(power, (1, 1)), slice_of_x(power, (2,)))
+    C = slice_of_x(power, (1, 1))
+    diagonal(C, (2,))[...] = slice_of_x(power, (2,))
     if wanted == "covariance":
         return Tracked(mean, C)
     triples = Triples(z, w)
@@ -220,11 +212,6 @@ def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme)
         E[i] = _with_coincidences(iijk, i, k31[i], k22[i], k4[i])
     source = new_source(z, triples, value, E)
     return Tracked(mean, C, K3, (*(old.activate(value[0]) for old in z.sources), source))
-
-
-def _with_diagonal(matrix: Array, values: Array) -> Array:
-    diagonal(matrix, (2,))[...] = values
-    return matrix
 
 
 def _with_coincidences(slab: Array, i: int, row: Array, diag: Array, corner: Array) -> Array:
