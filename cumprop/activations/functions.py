@@ -174,9 +174,10 @@ class Sigmoid(Activation):
 class Custom(Activation):
     """Any entrywise function of an array; its kinks, if it has some, go into `breakpoints`.
 
-    `derivative` is needed by the estimator `linearized` and for full precision where the function
-    varies little beside its size. A network with a Custom activation cannot be saved. Raises
-    CumpropError, when called, where the function changes the shape of its argument.
+    `function` and `derivative` return arrays of the same shape as their argument. The derivative
+    is needed by the estimator `linearized`, and for full precision where the function varies little
+    beside its size. A network with a Custom activation cannot be saved. Raises CumpropError, when
+    called, where the function changes the shape of its argument.
 
     >>> relu = Custom(lambda z: np.maximum(z, 0), name="mine", breakpoints=[0.0])
     >>> float(relu.wick(0.0, 1.0, k=0, p=2).round(12))

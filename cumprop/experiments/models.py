@@ -112,6 +112,8 @@ Seeds = Annotated[
 
 
 class Model(BaseModel):
+    """A section of a configuration; unknown keys and values of other types are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     renamed: ClassVar[Mapping[str, str]] = {}
     """Former names of keys, and the present ones; the error for a former name says both."""

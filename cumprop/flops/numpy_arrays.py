@@ -131,6 +131,7 @@ def on_host(array: Any) -> Any:
 def operation_cost(
     ufunc: np.ufunc, method: str, inputs: Sequence[Any], results: tuple[Any, ...]
 ) -> int:
+    """The FLOPs of one call of a ufunc's method, by the convention (mathematics §6)."""
     size = sum(int(r.size) for r in results)
     if ufunc in PRODUCTS:
         a, b = inputs[0], inputs[1]

@@ -15,10 +15,12 @@ Function = Callable[..., Any]
 
 
 def torch_dtype(dtype: Any) -> Any:
+    """PyTorch's name of a NumPy dtype."""
     return getattr(torch, np.dtype(dtype).name)
 
 
 def numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    """NumPy's name of a PyTorch dtype; raises CumpropError where there is none."""
     name = str(dtype).removeprefix("torch.")
     if not hasattr(np, name):  # other libraries may register their own bfloat16
         raise CumpropError(f"{dtype} has no NumPy counterpart; use float32 or float64")
@@ -26,6 +28,7 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def missing(name: str) -> CumpropError:
+    """The error for a function of NumPy that tensors do not support."""
     return CumpropError(
         f"numpy.{name} is not available on PyTorch tensors here: use NumPy arrays, or add it to "
         "cumprop/flops/torch_functions.py"

@@ -83,10 +83,12 @@ class Replicates:
 
     @cached_property
     def n_samples(self) -> int:
+        """The number of forward passes of all groups."""
         return int(self.sizes.sum())
 
     @cached_property
     def mean(self) -> Array:
+        """The mean of all forward passes, (n,)."""
         mean: Array = self.sizes @ self.groups / self.n_samples
         return mean
 

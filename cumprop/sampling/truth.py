@@ -60,6 +60,7 @@ class TruthSpec(ABC):
 
     @cached_property
     def network(self) -> MLP:
+        """The network, with its weights."""
         return random_mlp(self.width, self.depth, self.seed, self.activation, self.init, self.dtype)
 
     @property
@@ -127,6 +128,7 @@ class MeanSpec(TruthSpec):
 
     @cached_property
     def inputs(self) -> Inputs:
+        """The inputs of a batch, by the design."""
         return Inputs(self.network, self.design, BATCH_ELEMENTS)
 
     @property

@@ -22,9 +22,12 @@ Array = NDArray[Any]
 
 
 class OfOutputs(Protocol):
+    """Sums of outputs, over `n_samples` so far."""
+
     n_samples: int
 
-    def add(self, y: Array, batch: Batch, /) -> bool: ...
+    def add(self, y: Array, batch: Batch, /) -> bool:
+        """Add the outputs of a batch; return False where they lose their digits."""
 
 
 Of = TypeVar("Of", bound=OfOutputs)
