@@ -36,7 +36,7 @@ class Unscented(Estimator):
     is the cubature rule, whose covariance is never negative; alpha 1e-3, beta 2 are the values of
     textbooks, with points next to μ only. `beta` affects only the covariance. The method is exact
     for linear networks, and for the mean of quadratic ones (mathematics §3.6). Arithmetic is
-    float64. Raises CumpropError for alpha or kappa that give no points.
+    float64. Raises CumpropError for alpha ≤ 0 (or below 1e-12), kappa < 0, and infinite numbers.
     Cost: 2 r + 1 forward passes; a root n_0³/3 FLOPs, a singular one 9 n_0³.
 
     >>> import cumprop

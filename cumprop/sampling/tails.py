@@ -138,10 +138,7 @@ class TailTruth(Truth):
 
     @property
     def relative_error(self) -> Array:
-        """Estimated standard error of each half's probabilities over themselves, shape (2, n).
-
-        It is infinite where no input fell into the tail.
-        """
+        """The relative error (s.e.) of each half's probabilities, (2, n); infinite without hits."""
         p, n = self.mean(self.spec.readout, self.spec.depth), self.n_samples / 2
         with np.errstate(divide="ignore", invalid="ignore"):
             variance = np.maximum(self.squares / n - p**2, 0) / n

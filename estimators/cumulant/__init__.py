@@ -48,9 +48,9 @@ class Cumulant(Estimator):
 
     `kind` names the closure: the cumulants that are tracked beside κ_1..κ_K. `truncation` chooses
     the diagrams that are kept, `metric` whether radial parts use W Wᵀ or its design value (which
-    needs `MLP.init_scale`). `algorithm` does not change the numbers: `dense` exists for all orders
-    and kinds, `structured` for orders 2 to 4 basic and order 3 augmented_factorised; `auto` is the
-    cheaper one. Order 3, kind `tree` has 2.5 times the error of order 4 for O(n³) FLOPs
+    needs `MLP.init_scale`). `algorithm` does not change the numbers: `dense` exists for all kinds
+    but tree, `structured` for tree, orders 2 to 4 basic and order 3 augmented_factorised; `auto` is
+    the cheaper one. Order 3, kind `tree` has 2.5 times the error of order 4 for O(n³) FLOPs
     (docs/tree.md). `edgeworth` adds terms of κ_3² (None: for trees only; order 4 may have them).
     Raises CumpropError for a combination of parameters that does not exist.
     Cost: dense Σ_d 2 d n^(d+1) FLOPs per layer and n^K numbers, d up to the order K; structured
