@@ -1,8 +1,8 @@
-"""Errors a user can act on: one line that names the remedy."""
+"""Errors that a user can act on: one line that names the remedy."""
 
 
 class CumpropError(Exception):
-    """Something the caller can put right; the message is one line and says how.
+    """An error that the caller can put right; the message is one line and names the remedy.
 
     >>> import cumprop
     >>> try:
@@ -14,7 +14,7 @@ class CumpropError(Exception):
 
 
 class ConfigError(CumpropError):
-    """A configuration, a usage or an input file is wrong (exit code 2).
+    """An error in a configuration, a usage or an input file (exit code 2).
 
     >>> issubclass(ConfigError, CumpropError)
     True

@@ -1,4 +1,4 @@
-"""Files on disk: names made from their content, and writes that are complete or not at all."""
+"""Files on disk: names made from their content, and atomic writes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ _WRITABLE = "what is finished is kept; make it writable or free space, then run 
 
 
 def content_hash(text: str) -> str:
-    """What files are named by: 16 hexadecimal digits."""
+    """A hash of a text in 16 hexadecimal digits, which names files by their content.
+
+    >>> content_hash("a cell")
+    '4f5dba2f1267cc94'
+    """
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def shortened(name: str, most: int = 200) -> str:
     """A name that leaves room for endings within the 255 bytes of file systems.
 
-    One of more than `most` bytes is cut, and ends with a hash of all of it.
+    A name of more than `most` bytes is cut, and ends with a hash of the whole name.
 
     >>> shortened("relu_w256"), len(shortened("n" * 240))
     ('relu_w256', 200)
@@ -36,8 +40,9 @@ def shortened(name: str, most: int = 200) -> str:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a file that appears under its name complete or not at all.
 
-    A temporary file of a unique name beside it, fsync, rename: safe against kills and against
-    other processes writing the same name. OSError names the folder and the remedy.
+    A temporary file with a unique name beside it is written, synchronised to disk and renamed, so
+    that neither a kill nor another process that writes the same name damages the file. Folders are
+    made. Raises OSError, with the folder and the remedy, where the file cannot be written.
     """
     temporary = path.parent / f".{token_hex(8)}.tmp"
     try:
@@ -56,12 +61,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Store a text, complete or not at all."""
+    """Write a text to a file in UTF-8, atomically; raises as `write_atomically`."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of writes that were killed: those older than an hour."""
+    """Delete temporary files, older than an hour, of writes that were killed."""
     for path in folder.glob(".*.tmp"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 3600:

@@ -1,4 +1,4 @@
-"""Memory: what is free, and what a computation takes at its worst moment."""
+"""Memory: how much is free, and how much a computation takes at its worst moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def traced_peak(compute: Callable[[], object]) -> int:
     """Bytes of Python objects and NumPy arrays alive at the worst moment of `compute()`.
 
-    Exact, but tracing slows `compute` down: take no times in it.
+    The number is exact, but tracing slows `compute` down, so that times in it are too long.
 
     >>> import numpy as np
     >>> 8e6 <= traced_peak(lambda: np.ones(10**6)) < 8.1e6
@@ -30,10 +30,10 @@ def traced_peak(compute: Callable[[], object]) -> int:
 
 
 def with_resident_peak(compute: Callable[[], T]) -> tuple[T, int | None]:
-    """The result of `compute()`, and by how many bytes the process grew at its worst moment.
+    """The result of `compute()`, and the bytes by which the process grew at its worst moment.
 
-    Costs no time. Memory that the process kept from before is not seen (up to about 0.1 GB).
-    None where the operating system does not tell; Linux does.
+    The measurement takes no time. It misses memory that the process kept from before (up to about
+    0.1 GB). The bytes are None where the operating system does not report them; Linux does.
     """
     try:
         Path("/proc/self/clear_refs").write_text("5")  # from now on VmHWM is the new maximum
@@ -51,7 +51,7 @@ def _status(entry: str) -> int:
 
 
 def resident_memory(pid: int) -> int:
-    """Bytes of memory that a process has; 0 where the operating system does not tell."""
+    """Bytes of memory that a process has; 0 where the operating system does not report them."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -60,7 +60,7 @@ def resident_memory(pid: int) -> int:
 
 
 def free_memory() -> int:
-    """Bytes that can still be allocated, by the machine and by the container if it has a limit."""
+    """Bytes that can still be allocated within the limits of the machine and of the container."""
     group = Path("/sys/fs/cgroup")
     return min(
         _machine_memory(),
@@ -75,7 +75,7 @@ def free_memory() -> int:
 
 
 def _group_memory(group: Path, limit: str, used: str, cache: str) -> int:
-    """What a control group leaves, counting file cache it can drop as free."""
+    """Bytes free within the limit of a control group; file cache it can drop counts as free."""
     try:
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         free = int((group / limit).read_text()) - int((group / used).read_text())
@@ -95,7 +95,7 @@ def _machine_memory() -> int:
 
 
 def oom_kills() -> int:
-    """Processes the operating system has killed for memory since it started; 0 if it is silent."""
+    """The number of processes killed for memory since the system started; 0 if not reported."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

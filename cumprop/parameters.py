@@ -1,4 +1,4 @@
-"""Values that a user gives, checked against the types that are declared for them."""
+"""Parameters from users, checked against their declared types."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _WORDS = {
 
 
 def typed(value: Any, hint: Any, name: str) -> Any:
-    """`value` as the type `hint` has it: 4e6 may stand for 4000000, NumPy's numbers for Python's.
+    """`value` converted to the type `hint`; `name` is for the error message.
 
-    Raises CumpropError for a value of another type, text that spells a number included.
+    Only a float such as 4e6 becomes an integer, and a NumPy number a Python one. Raises
+    CumpropError for a value of another type, also for text that spells a number.
 
     >>> typed(4e6, int, "n_samples"), typed(1, float, "tolerance")
     (4000000, 1.0)
@@ -48,7 +49,11 @@ def typed(value: Any, hint: Any, name: str) -> Any:
 
 
 def whole(value: Any) -> Any:
-    """4e6 is a whole number too."""
+    """An integer for a float that is whole, such as 4e6; any other value as it is.
+
+    >>> whole(4e6), whole(0.5), whole("4e6")
+    (4000000, 0.5, '4e6')
+    """
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

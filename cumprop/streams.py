@@ -1,9 +1,10 @@
-"""The random streams of a seed: one table of what they are for.
+"""The random streams of a seed: one function for each purpose.
 
 A stream is determined by its seed and by a key of whole numbers, of which the width of the network
 is the first. The weights and biases of a layer have the key (width, layer). Every other key is
-longer, its second number says what the stream is for, and keys of one purpose that mean different
-things differ in length, so that no two streams are the same.
+longer, and its second number is the purpose of the stream. Keys of one purpose with different
+meanings differ in length, so that no two streams are the same. Every function raises CumpropError
+for a seed that is not a whole number from 0 to 2^128 - 1.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class _Purpose(IntEnum):
 
 
 def weights(seed: int, width: int, layer: int) -> np.random.Generator:
-    """Weights and biases of layer 1..L+1 of a random network."""
+    """The stream of weights and biases of layer 1..L+1 of a random network."""
     return _stream(seed, width, layer)
 
 
 def sampling(seed: int, width: int, repeat: int = 0) -> np.random.Generator:
-    """Inputs that an estimator draws; `width` is the network's largest.
+    """The stream of inputs that an estimator draws; `width` is the network's largest.
 
-    The command line, the library and sweeps all take these, so that one seed gives one result.
+    The command line, the library and sweeps use the same stream, so that a seed has one result.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=8, depth=2, seed=0)
@@ -50,37 +51,37 @@ def sampling(seed: int, width: int, repeat: int = 0) -> np.random.Generator:
 
 
 def truth(seed: int, width: int, half: int, chunk: int) -> np.random.Generator:
-    """Inputs of one chunk of a half of the truth."""
+    """The stream of inputs of one chunk of a half of the truth."""
     return _stream(seed, width, _Purpose.TRUTH, half, chunk)
 
 
 def tail_pilot(seed: int, width: int) -> np.random.Generator:
-    """Inputs that place the tilts of a tail's truth."""
+    """The stream of inputs that choose the tilts of a tail's truth."""
     return _stream(seed, width, _Purpose.TAIL, 0)
 
 
 def tail_truth(seed: int, width: int, half: int, chunk: int) -> np.random.Generator:
-    """Inputs of one chunk of a half of a tail's truth."""
+    """The stream of inputs of one chunk of a half of a tail's truth."""
     return _stream(seed, width, _Purpose.TAIL, half, chunk)
 
 
 def student(seed: int, width: int, student_width: int) -> np.random.Generator:
-    """Weights that a student has before its training, `width` its teacher's."""
+    """The stream of a student's weights before its training, `width` its teacher's."""
     return _stream(seed, width, _Purpose.STUDENT, student_width)
 
 
 def held_out(seed: int, width: int, student_width: int) -> np.random.Generator:
-    """Inputs that measure the true loss of a student."""
+    """The stream of inputs that measure the true loss of a student."""
     return _stream(seed, width, _Purpose.HELD_OUT, student_width)
 
 
 def batches(seed: int, width: int, student_width: int, order: int) -> np.random.Generator:
-    """Inputs that gradient descent on samples trains a student with, at the cost of an order."""
+    """The stream of inputs of SGD with the FLOPs per step of an order."""
     return _stream(seed, width, _Purpose.BATCHES, student_width, order)
 
 
 def picture(seed: int, width: int) -> np.random.Generator:
-    """Inputs of the samples that a picture of an estimate shows beside it."""
+    """The stream of inputs of the samples that a picture shows beside an estimate."""
     return _stream(seed, width, _Purpose.PICTURE, 0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows under the keys of the first one; numbers to the right, words to the left.
+    """A table of rows under the keys of the first one; numbers to the right, words to the left.
 
     >>> print(table([{"what": "truth", "cells": 5}, {"what": "gaussian", "cells": 12}]))
     what      cells
@@ -40,7 +40,7 @@ def cell(value: Any) -> str:
 
 
 def size(n_bytes: int) -> str:
-    """Bytes in a unit people read.
+    """A number of bytes to three digits, in B, kB, MB, GB or TB.
 
     >>> size(999), size(2_500_000)
     ('999 B', '2.5 MB')

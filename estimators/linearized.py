@@ -29,9 +29,10 @@ Array = NDArray[Any]
 class Linearized(Estimator):
     """First order in the input, the delta method: E[Y] ≈ f(μ), Cov[Y] ≈ J Σ Jᵀ, J = f'(μ).
 
-    What extended Kalman filters do. Exact for linear networks; otherwise good where f bends little
-    within the spread of the input. At a kink J takes the derivative's value there, and `status`
-    says so; steps are refused. Cost: a forward pass; a covariance 2 n_{L+1} Σ_l n_l n_{l-1} more.
+    Extended Kalman filters use the same formulas (mathematics §3.6). They are exact for linear
+    networks, and good where f is nearly linear within the spread of the input. At a kink, J takes
+    the derivative's value there, and `status` says so; steps are not supported.
+    Cost: a forward pass; a covariance 2 n_{L+1} Σ_l n_l n_{l-1} FLOPs more.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]], input_mean=1.0)      # relu(3 x_1 + 4 x_2)
@@ -89,7 +90,7 @@ class Linearized(Estimator):
 
     @lru_cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
-        """Exact, for a mean without a covariance, by running on arrays without numbers."""
+        """The exact cost of a mean without a covariance, by a run on arrays without numbers."""
         n, root = shape.widths[0], None
         with arena() as memory, counting() as flops:
             if shape.gaussian_input:
@@ -100,14 +101,14 @@ class Linearized(Estimator):
 
 
 def _sum_of_variances(network: MLP, slopes: list[Array], c: Array | None) -> float:
-    """Of the outputs of the tangent."""
+    """The sum of the output variances of the tangent."""
     g, share = probes(network.widths[-1])
     v = _jacobian(network, slopes, counted(g.T.astype(network.dtype))).T.astype(np.float64)
     return float((v * (v if c is None else c @ v)).sum()) * share
 
 
 def _jacobian(network: MLP, slopes: list[Array], left: Array | None = None) -> Array:
-    """W_{L+1} D_L W_L … D_1 W_1, from the outputs backwards; times a matrix from the `left`."""
+    """The product W_{L+1} D_L W_L … D_1 W_1 from the left, after a matrix `left` if given."""
     jacobian: Array = counted(network.weights[-1])
     if left is not None:
         jacobian = left @ jacobian

@@ -32,10 +32,11 @@ class Unscented(Estimator):
     """The scaled unscented transform of the input, end to end through the network.
 
     The points are μ and μ ± alpha √(r + kappa) R_i, R_i the r columns of a root of the input
-    covariance, r its rank (a singular one takes its principal axes). alpha 1, kappa 0, beta 0 is
-    the cubature rule, whose covariance is never negative; alpha 1e-3, beta 2 are the values of
-    textbooks, which look at the network next to μ only. `beta` enters the covariance alone. Exact
-    for linear networks, and for the mean of quadratic ones. Arithmetic is float64.
+    covariance, r its rank (for a singular covariance, its principal axes). alpha 1, kappa 0, beta 0
+    is the cubature rule, whose covariance is never negative; alpha 1e-3, beta 2 are the values of
+    textbooks, with points next to μ only. `beta` affects only the covariance. The method is exact
+    for linear networks, and for the mean of quadratic ones (mathematics §3.6). Arithmetic is
+    float64. Raises CumpropError for alpha ≤ 0 (or below 1e-12), kappa < 0, and infinite numbers.
     Cost: 2 r + 1 forward passes; a root n_0³/3 FLOPs, a singular one 9 n_0³.
 
     >>> import cumprop
@@ -81,7 +82,7 @@ class Unscented(Estimator):
     def _transformed(
         self, network: MLP, mu: Array, root: Array, cov: bool
     ) -> tuple[list[Array], Array | None, float]:
-        """Weighted means of X_1, …, X_L, Y over the points, Cov[Y] where asked for, Σ Var Y."""
+        """Weighted means of X_1, …, X_L, Y over the points, Cov[Y] if wanted, and Σ Var Y."""
         rank = root.shape[1]
         spread = self.alpha * sqrt(rank + self.kappa)
         weight = 0.5 / spread**2 if rank else 0.0
@@ -105,7 +106,7 @@ class Unscented(Estimator):
 
     @lru_cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
-        """Exact, for a mean without a covariance and an input covariance of full rank."""
+        """The exact cost of a mean without a covariance, for an input covariance of full rank."""
         network, n = shape_only_network(shape), shape.widths[0]
         with arena() as memory, counting() as flops:
             if shape.gaussian_input:
@@ -117,7 +118,7 @@ class Unscented(Estimator):
 
 
 Layer = tuple[Array, Array]
-"""X_l (or Y) at the mean input, and its changes at the other points, (2r, n)."""
+"""The values X_l (or Y) at the mean input, and their changes at the other points, (2r, n)."""
 
 
 def _passes(network: MLP, mu: Array, offsets: Array) -> Iterator[Layer]:
@@ -135,7 +136,7 @@ def _passes(network: MLP, mu: Array, offsets: Array) -> Iterator[Layer]:
 
 
 def _deviations(network: MLP, offsets: Array) -> Iterator[Layer]:
-    """The same, each change computed as such."""
+    """Values of all layers and changes, with each change computed without a difference."""
     with component("forward"):
         near = Around(network)
         for (z, x), (dz, dx) in zip(near.base, near.layers(offsets), strict=True):
@@ -145,7 +146,7 @@ def _deviations(network: MLP, offsets: Array) -> Iterator[Layer]:
 def _means(
     layers: Iterator[Layer], weight: float, keep_digits: bool
 ) -> tuple[list[Array], Layer] | None:
-    """Weighted means of all layers, and the last; None where digits are lost, if to be kept."""
+    """Weighted means of all layers, and the last layer; None where digits are lost but needed."""
     means = []
     for centre, changes in layers:
         if keep_digits and _loses_digits(changes, centre):

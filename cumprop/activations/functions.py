@@ -27,7 +27,9 @@ Array = NDArray[Any]
 
 
 class LeakyReLU(Activation):
-    """z for z > 0, slope·z below; any slope.
+    """The function z for z > 0, slope·z below; `slope` is any finite number.
+
+    Raises CumpropError for another slope.
 
     >>> LeakyReLU(0.2).forward(np.array([-1.0, 2.0])).tolist(), get("leaky_relu(0.2)").name
     ([-0.2, 2.0], 'leaky_relu(0.2)')
@@ -53,7 +55,7 @@ class LeakyReLU(Activation):
 
 
 class ReLU(LeakyReLU):
-    """max(z, 0)."""
+    """The function max(z, 0)."""
 
     def __init__(self) -> None:
         super().__init__(0.0)
@@ -69,7 +71,7 @@ class ReLU(LeakyReLU):
 
 
 class Abs(LeakyReLU):
-    """|z|."""
+    """The function |z|."""
 
     def __init__(self) -> None:
         super().__init__(-1.0)
@@ -83,7 +85,7 @@ class Abs(LeakyReLU):
 
 
 class Step(Activation):
-    """A constant on either side of 0; `values` are those below and above."""
+    """A function with one constant below 0 and one above; `values` are these two."""
 
     breakpoints = (0.0,)
     values: tuple[float, float]
@@ -96,7 +98,7 @@ class Step(Activation):
 
 
 class Heaviside(Step):
-    """1 for z > 0, else 0."""
+    """The step function: 1 for z > 0, else 0."""
 
     name = "heaviside"
     values = (0.0, 1.0)
@@ -116,7 +118,7 @@ class Sign(Step):
 
 
 class Monomial(Activation):
-    """z^degree."""
+    """The function z^degree, with the `name` that configurations use."""
 
     def __init__(self, name: str, degree: int) -> None:
         self.name, self.degree = name, degree
@@ -133,7 +135,7 @@ class Monomial(Activation):
 
 
 class GELU(Activation):
-    """z Φ(z), the erf form."""
+    """The function z Φ(z), Φ the normal distribution function (the erf form)."""
 
     name = "gelu"
 
@@ -171,6 +173,11 @@ class Sigmoid(Activation):
 
 class Custom(Activation):
     """Any entrywise function of an array; its kinks, if it has some, go into `breakpoints`.
+
+    `function` and `derivative` return arrays of the same shape as their argument. The derivative
+    is needed by the estimator `linearized`, and for full precision where the function varies little
+    beside its size. A network with a Custom activation cannot be saved. Raises CumpropError, when
+    called, where the function changes the shape of its argument.
 
     >>> relu = Custom(lambda z: np.maximum(z, 0), name="mine", breakpoints=[0.0])
     >>> float(relu.wick(0.0, 1.0, k=0, p=2).round(12))
@@ -214,15 +221,21 @@ _KNOWN = {activation.name: activation for activation in _ALL}
 
 
 def available() -> list[str]:
-    """Names of the activations that need no parameters."""
+    """Names of the activations that need no parameters.
+
+    >>> available()[:3]
+    ['abs', 'cube', 'gelu']
+    """
     return sorted(_KNOWN)
 
 
 def get(activation: str | Activation) -> Activation:
-    """The activation of that name, an Activation as it is; CumpropError for an unknown name.
+    """The activation of that name; an Activation is returned as it is.
 
-    >>> get("gelu")
-    gelu
+    Raises CumpropError for an unknown name.
+
+    >>> get("gelu"), get("leaky_relu(0.2)").slope
+    (gelu, 0.2)
     """
     if isinstance(activation, Activation):
         return activation
@@ -238,7 +251,7 @@ def get(activation: str | Activation) -> Activation:
 
 
 def by_quadrature(name: str) -> bool:
-    """Whether moments of the activation of that name take quadrature; of an unknown one they do.
+    """Whether moments of the activation of that name need quadrature; True for an unknown name.
 
     >>> by_quadrature("relu"), by_quadrature("tanh"), by_quadrature("mine")
     (False, True, True)

@@ -16,11 +16,11 @@ from cumprop.flops import not_counting, occurs
 Array = NDArray[Any]
 
 REACH = 40.0
-"""Beyond so many standard deviations the normal density is 0 in float64."""
+"""The number of standard deviations beyond which the normal density is 0 in float64."""
 
 
 class ShiftedNormal:
-    """α + x, x ~ N(0, 1), entrywise, with what the closed forms share, each computed once."""
+    """The variables α + x, x ~ N(0, 1), with functions that closed forms share, computed once."""
 
     def __init__(self, alpha: Array) -> None:
         self.alpha = alpha
@@ -29,12 +29,12 @@ class ShiftedNormal:
 
     @cached_property
     def cdf(self) -> Array:
-        """P(α + x > 0) = Φ(α)."""
+        """The probability P(α + x > 0) = Φ(α)."""
         return ndtr(self.alpha)
 
     @cached_property
     def pdf(self) -> Array:
-        """ϕ(α)."""
+        """The density at 0, ϕ(α)."""
         return np.exp(-0.5 * (self.alpha * self.alpha)) / sqrt(2 * pi)
 
     @cached_property
@@ -52,7 +52,7 @@ class ShiftedNormal:
         return d[k]
 
     def positive_moment(self, q: int) -> Array:
-        """M_q = E[(α + x)^q; α + x > 0]."""
+        """The moments M_q = E[(α + x)^q; α + x > 0]."""
         if q == 0:
             return self.cdf
         m = self._positive_moments or [self.cdf, self.alpha * self.cdf + self.pdf]
@@ -63,9 +63,10 @@ class ShiftedNormal:
 
 
 class HermiteTable(ABC):
-    """a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of the neurons of a layer.
+    """Coefficients a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of a layer.
 
-    `centre` is an array, or None for 0; `size` a power of two. Both are chosen so that no digits
+    A table is a callable of (k,p) that returns an array (n,), an entry per neuron. `centre` is an
+    array (n,), or None for 0; `size` a power of two. Both are chosen so that no digits
     cancel and nothing overflows, whatever the units of μ, σ and φ. `precision` is 0 for closed
     forms. Each coefficient is computed once.
     """
@@ -86,7 +87,7 @@ class HermiteTable(ABC):
 
 
 class PiecewiseLinearTable(HermiteTable):
-    """Coefficients of slope·z below 0 and z above.
+    """Coefficients of the function slope·z below 0 and z above.
 
     Where the kink is out of a neuron's floating-point reach, φ is one line: there the centre is
     φ(μ), so that no digits cancel. A side of slope 0 keeps centre 0, and so its relative accuracy.
@@ -120,7 +121,7 @@ class PiecewiseLinearTable(HermiteTable):
         return w
 
     def _derivative(self, k: int, p: int) -> Array:
-        """E[∂^k φ^p (α + x)]."""
+        """The expectations E[∂^k φ^p (α + x)]."""
         g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
         if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
             return factorial(p) * (1.0 - below) * g.density(k - p - 1)
@@ -132,10 +133,10 @@ class PiecewiseLinearTable(HermiteTable):
 
 
 class StepTable(HermiteTable):
-    """Coefficients of a φ that is constant on each side of 0, `values` being below and above.
+    """Coefficients of a φ with one constant below 0 and one above, its `values`.
 
-    Where the step is out of a neuron's floating-point reach, c is φ(μ), and φ - c a multiple of the
-    indicator of the other side, whose coefficients are small numbers to all their digits.
+    Where the step is out of a neuron's floating-point reach, the centre c is φ(μ), and φ - c a
+    multiple of the indicator of the other side, whose small coefficients have all digits right.
     """
 
     def __init__(self, values: tuple[float, float], mean: Array, sigma: Array) -> None:
@@ -169,7 +170,7 @@ def _indicator(g: ShiftedNormal, k: int) -> Array:
 
 
 def _is_far(alpha: Array, both: bool) -> Array:
-    """Where 0 is so far below the mean, or on `both` sides so far from it, that none goes there."""
+    """Neurons whose mean is too far above 0, or with `both` too far from 0, to reach it."""
     far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
     return np.logical_or(alpha > far, alpha < -far) if both else alpha > far
 
@@ -185,7 +186,7 @@ def _alpha(mean: Array, sigma: Array) -> Array:
 
 
 class MonomialTable(HermiteTable):
-    """Coefficients of z^d, centred on μ^d: (μ + σx)^d - μ^d is a polynomial in x without a 1."""
+    """Coefficients of z^d with the centre μ^d: (μ + σx)^d - μ^d has no constant term in x."""
 
     def __init__(self, degree: int, mean: Array, sigma: Array) -> None:
         super().__init__()
@@ -219,7 +220,7 @@ def _product(a: dict[int, Array], b: dict[int, Array]) -> dict[int, Array]:
 
 
 def hermite_moment(m: int, k: int) -> int:
-    """E[x^m He_k(x)] of x ~ N(0, 1): m!/(m - k)! times the double factorial of m - k - 1.
+    """The moment E[x^m He_k(x)], x ~ N(0, 1): m!/(m - k)! times the double factorial of m - k - 1.
 
     >>> [hermite_moment(4, k) for k in (0, 1, 2, 4, 6)]
     [3, 0, 12, 24, 0]
@@ -232,9 +233,9 @@ def hermite_moment(m: int, k: int) -> int:
 
 
 def convenient_unit(x: float, dtype: Any = np.float64) -> float:
-    """1 if x is within 1e±3; else the power of two in which x is about 1.
+    """A unit for numbers of size x: 1 if x is within 1e±3, else the power of two next to it.
 
-    1 also where that or its reciprocal is no normal number of this type.
+    The unit is 1 also where that power or its reciprocal is no normal number of this type.
 
     >>> convenient_unit(0.3), convenient_unit(1e6) == 2**20
     (1.0, True)
@@ -246,7 +247,7 @@ def convenient_unit(x: float, dtype: Any = np.float64) -> float:
 
 
 def unit_power(unit: float, p: int) -> float:
-    """unit^p, infinite or 0 where it leaves the range of float64.
+    """The power unit^p, infinite or 0 where it leaves the range of float64.
 
     >>> unit_power(2.0**600, 2), unit_power(2.0**600, -2)
     (inf, 0.0)
@@ -256,7 +257,9 @@ def unit_power(unit: float, p: int) -> float:
 
 
 def power(x: Array, p: int) -> Array:
-    """x^p by repeated multiplication, which is faster than `**` and counts what it costs.
+    """The powers x^p by repeated multiplication: an array of the same shape as x.
+
+    Cost: up to 2 log2(p) FLOPs per entry; it is faster than `**`.
 
     >>> power(np.array([2.0, 3.0]), 5).tolist()
     [32.0, 243.0]

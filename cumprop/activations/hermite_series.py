@@ -1,4 +1,4 @@
-"""Covariances behind a smooth activation, from its values at nodes that neurons share."""
+"""Covariances after a smooth activation, from its values at nodes that neurons share."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ _SIZES = [
 ]
 """Equidistant nodes on either side of the mean."""
 BLOCK = 10
-"""Terms of the series that are taken at a time."""
+"""The number of terms of the series that are computed at a time."""
 _HELD, _LITTLE = 2**19, 2**12
 """Numbers held at a time: 4 MiB, and 32 KiB."""
 
 
 class HermiteSeries:
-    """Values of φ(μ_i + σ_i x) less its mean, for every neuron i, and what follows from them.
+    """Values of φ(μ_i + σ_i x) less its mean, for every neuron i, and covariances from them.
 
-    The nodes x of a neuron grow in number until mean and `variance` come out to `tolerance`; φ² is
-    analytic where φ is, so that they serve the terms a_k = E[φ He_k]/√k! too. `converged` is False
-    where the finest nodes do not; `coarse` is True where the coarsest do. Cost: about 16 FLOPs per
-    neuron and node. The terms are known to `resolution`, per neuron in units of its variance.
+    Parameters of neurons are arrays (n,). The number of nodes x of a neuron grows until mean and
+    `variance` are right to `tolerance`; φ² is analytic where φ is, so that the nodes serve the
+    terms a_k = E[φ He_k]/√k! too. `converged` is False where the finest nodes do not suffice;
+    `coarse` is True where the coarsest do. `resolution` is the error of the terms, per neuron in
+    units of its variance. Cost: about 16 FLOPs per neuron and node.
 
     >>> zero, one = np.zeros(1), np.ones(1)
     >>> series = HermiteSeries(np.sin, zero, one, zero, one * (1 - np.exp(-2)) / 2, 1e-10)
@@ -67,7 +68,7 @@ class HermiteSeries:
         self._sizes = np.array([len(group.x) for group in self._groups])
 
     def _group(self) -> None:
-        """Find the nodes of every neuron, as many as its s.d. says beside that of the widest."""
+        """Find the nodes of every neuron; their number grows with its standard deviation."""
         sigma = plain(self._sigma)
         widest, left = np.array([np.argmax(sigma)]), np.arange(len(sigma))
         begin = np.zeros(len(sigma))
@@ -91,13 +92,13 @@ class HermiteSeries:
         return _Nodes(per_side, math.sqrt(2) * self._bandwidth)
 
     def _suffice(self, neurons: Array, nodes: _Nodes) -> Array:
-        """Whether mean and variance of these neurons come out."""
+        """Whether mean and variance of these neurons are right to the tolerance."""
         off = np.abs(self._moments(neurons, nodes) - self._expected[:, neurons])
         suffice: Array = (off <= self._allowed[:, neurons]).all(axis=0)
         return suffice
 
     def _moments(self, neurons: Array, nodes: _Nodes) -> Array:
-        """First and second, (2, neurons), by little memory: `predict_cost` does not know of it."""
+        """First and second moments, (2, neurons), in little memory (`predict_cost` omits it)."""
         found = np.empty((2, len(neurons)))
         size = max(1, _LITTLE // len(nodes.x))
         for start in range(0, len(neurons), size):
@@ -123,7 +124,9 @@ class HermiteSeries:
         return found
 
     def terms(self, start: int, stop: int, neurons: Array | None = None) -> Array:
-        """a_k for start ≤ k < stop, (stop - start, n): those of `neurons`, else of all.
+        """The terms a_k for start ≤ k < stop, (m, n), m = stop - start.
+
+        The n neurons are `neurons`, indices of shape (n,), or all.
 
         Cost: 2 FLOPs per term, node and neuron.
         """
@@ -139,32 +142,33 @@ class HermiteSeries:
         return counted(found)
 
     def flops_of_terms(self, neurons: Array) -> float:
-        """FLOPs of the next `BLOCK` terms."""
+        """FLOPs of the next `BLOCK` terms of `neurons`, indices of shape (n,)."""
         return float(2 * BLOCK * np.sum(self._sizes[self._group_of[neurons]]))
 
     def flops_of_pairs(self, i: Array, j: Array, rho: Array) -> float:
-        """About what `pairs` takes."""
+        """The approximate FLOPs of `pairs` for the same arguments, (m,) each."""
         first, second = self._ordered(i, j)
         sizes = self._sizes[self._group_of[first]]
         return float(4 * np.sum(sizes * (2 * self._half(second, _rest(rho)) + 1)))
 
     def _ordered(self, i: Array, j: Array) -> tuple[Array, Array]:
-        """The neuron of a pair that takes more nodes first: they must resolve both at ρ = 1."""
+        """The pairs with the neuron first that has more nodes, which resolve both at ρ = 1."""
         swapped = self._sizes[self._group_of[i]] < self._sizes[self._group_of[j]]
         return np.where(swapped, j, i), np.where(swapped, i, j)
 
     def _half(self, neurons: Array, rest: Array) -> Array:
-        """Nodes on either side for a conditional law of s.d. `rest` in units of its neuron's."""
+        """Nodes on either side for a conditional law of s.d. `rest`, in units of the neuron's."""
         steps = np.array([group.step for group in self._groups])[self._group_of[neurons]]
         c = self._bandwidth
         half: Array = np.ceil(c * (math.pi * rest / steps + c) / (2 * math.pi)).astype(int)
         return half
 
     def pairs(self, i: Array, j: Array, rho: Array) -> Array:
-        """Cov(φ(Z_i), φ(Z_j)) of pairs, whatever their correlation.
+        """The covariances of φ(Z_i) and φ(Z_j), (m,), for pairs of any correlation.
 
-        E[φ(Z_j) | Z_i] is a sum over nodes, fewer the nearer |ρ| is to 1; pairs that are alike are
-        computed together. Cost: 4 FLOPs per node and conditional node, where φ takes 1.
+        `i` and `j` are the neurons of m pairs, (m,), and `rho` their correlations, (m,).
+        E[φ(Z_j) | Z_i] is a sum over nodes, fewer the nearer |ρ| is to 1; pairs with equally many
+        nodes are computed together. Cost: 4 FLOPs per node and conditional node, where φ takes 1.
         """
         found, rest = np.empty(len(rho)), _rest(rho)
         first, second = self._ordered(i, j)
@@ -202,13 +206,13 @@ class _Nodes:
         self.weighted: Array | None = None
 
     def functions(self, start: int, stop: int) -> Array:
-        """He_k/√k! times the root of the weights, start ≤ k < stop: (stop - start, nodes)."""
+        """The functions He_k/√k! times the root of the weights, (stop - start, nodes)."""
         return counted(_functions(self._per_side, self._far, start, stop))
 
 
 @lru_cache(maxsize=32)
 def _functions(per_side: int, far: float, start: int, stop: int) -> Array:
-    """A part of the rule, as nodes and weights are: no FLOPs of an estimate."""
+    """The same by number of nodes; like the nodes, they are no FLOPs of an estimate."""
     nodes = _Nodes(per_side, far)
     below, psi = np.zeros_like(nodes.root), nodes.root
     rows = []
@@ -220,7 +224,7 @@ def _functions(per_side: int, far: float, start: int, stop: int) -> Array:
 
 
 def _rest(rho: Array) -> Array:
-    """Standard deviation of what ρ leaves."""
+    """The standard deviation √(1 - ρ²) of one variable given the other."""
     rest: Array = np.sqrt(1 - np.minimum(rho * rho, 1))
     return rest
 

@@ -18,7 +18,7 @@ from cumprop.flops import occurs
 Array = NDArray[Any]
 
 TOLERANCE = 1e-10
-"""Relative change, on doubling the nodes, up to which a coefficient is taken as exact."""
+"""The largest relative change, when nodes double, of a coefficient that is taken as exact."""
 NODES = 100
 REACH = 12.0  # standard deviations; the normal density beyond is below 1e-31
 PANELS = (1, 2, 4, 8, 16, 32, 64, 128)  # of 100 nodes each
@@ -30,19 +30,20 @@ BLOCK = 2**20  # neurons x nodes held at a time: 8 MiB
 
 
 class QuadratureTable(HermiteTable):
-    """a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)], x ~ N(0, 1), with 100 nodes, doubled until stable.
+    """Coefficients a(k,p) of any φ by quadrature with 100 nodes, doubled until they are stable.
 
-    Gauss–Hermite nodes come first; where as many equidistant nodes on ±12 σ agree to 1e-10 their
-    value stands, elsewhere the equidistant nodes double until they agree with themselves. With
-    `breakpoints`, panels of Gauss–Legendre nodes between the kinks double. Changes are relative to
-    √(k! E[(φ - c)^2p]), the bound of Cauchy and Schwarz. The first value stands up to a change of
-    `trust` already. `precision` is 0 while all (k,p) asked for are stable to 1e-10, then the worst
-    change of a value that stands. Works in float64 and returns the type of `mean`.
+    a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)], x ~ N(0, 1); `mean` and `sigma` are arrays (n,). The
+    value of Gauss–Hermite nodes is kept where as many equidistant nodes on ±12 σ agree to 1e-10;
+    elsewhere the equidistant nodes double until two values agree. With `breakpoints`, panels of
+    Gauss–Legendre nodes between the kinks double. Changes are relative to √(k! E[(φ - c)^2p]), the
+    bound of Cauchy and Schwarz. The first value is kept up to a change of `trust`. `precision` is 0
+    while all (k,p) asked for are stable to 1e-10, then the worst change of a value that is kept.
+    Arithmetic is float64, the result has the type of `mean`.
 
-    Where φ varies little beside its size, c is φ(μ), and φ - c is the `difference` which needs the
-    derivative, if given, to keep its digits; elsewhere c is 0. s, the `size`, is
-    a unit in which the largest variation of a neuron is about 1. Raises CumpropError where φ
-    overflows or is NaN. Cost: some 1,500 FLOPs per neuron and (k,p) where 100 nodes suffice.
+    Where φ varies little beside its size, c is φ(μ), and φ - c is a `difference`, which keeps its
+    digits if the derivative is given; elsewhere c is 0. The `size` s is a unit in which the largest
+    variation of a neuron is about 1. Raises CumpropError where φ overflows or is NaN. Cost: some
+    1,500 FLOPs per neuron and (k,p) where 100 nodes suffice.
 
     >>> table = QuadratureTable(np.cos, np.array([0.0]), np.array([1.0]))
     >>> float(table(0, 1)[0].round(12)), round(float(np.exp(-0.5)), 12), table.precision
@@ -96,7 +97,7 @@ class QuadratureTable(HermiteTable):
         return found
 
     def _stable(self, k: int, p: int) -> Array:
-        """E[φ^p He_k]: the 100-node value where it is stable, else the finest one needed."""
+        """The values E[φ^p He_k]: of 100 nodes where they are stable, else of as many as needed."""
         everyone = np.arange(len(self._mean))
         if p not in self._squares:
             self._squares[p] = self._expectation(self._panels[0], everyone, 0, 2 * p)
@@ -126,7 +127,7 @@ class QuadratureTable(HermiteTable):
         return value
 
     def _expectation(self, panels: int, neurons: Array, k: int, p: int) -> Array:
-        """E[((φ - c)/s)^p He_k] for some neurons, `panels` to a piece."""
+        """The expectations E[((φ - c)/s)^p He_k] of some neurons, with `panels` to a piece."""
         result = np.empty_like(self._mean, shape=len(neurons))
         rows = max(1, BLOCK // (NODES * max(panels, 1) * (len(self._kinks) + 1)))
         for start in range(0, len(neurons), rows):
@@ -143,7 +144,7 @@ class QuadratureTable(HermiteTable):
         return result
 
     def _deviations(self, neurons: Array, h: Array) -> Array:
-        """φ(μ + h) - c of some neurons, (neurons, nodes)."""
+        """The deviations φ(μ + h) - c of some neurons, (neurons, nodes)."""
         mean = self._mean[neurons]
         y = self._function(mean + h)
         if self.centre is not None and (some := self._centred[neurons]).any():
@@ -165,10 +166,11 @@ def difference(
     z: Array,
     h: Array,
 ) -> Array:
-    """φ(z + h) - φ(z), entrywise, to almost all digits where h is small beside z.
+    """The change φ(z + h) - φ(z), entrywise, to almost all digits where h is small beside z.
 
-    There it is h times the mean of φ' on the way, provided that no kink lies on it and that the
-    plain difference agrees within its rounding. Cost: 2 φ, 7 φ' and some 40 FLOPs per entry.
+    There it is h times the mean of φ' between z and z + h, provided that no kink lies between them
+    and that the plain difference agrees within its rounding. Cost: 2 φ, 7 φ' and some 40 FLOPs per
+    entry.
 
     >>> one, h = np.ones(1), np.array([1e-12])
     >>> float((difference(np.tanh, lambda z: 1 - np.tanh(z) ** 2, np.empty(0), one, h) / h)[0])

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 class WickTable:
-    """w(k,p) = E[∂^k φ^p (G)], G_i ~ N(mean_i, sigma_i²), from the coefficients of a standard x."""
+    """Coefficients w(k,p) = E[∂^k φ^p (G)], G_i ~ N(mean_i, sigma_i²), from a `HermiteTable`."""
 
     def __init__(self, table: HermiteTable, sigma: Array) -> None:
         self._table, self._sigma = table, sigma
@@ -30,7 +30,7 @@ class WickTable:
         return self._known[k, p]
 
     def _coefficient(self, k: int, p: int) -> Array:
-        """E[φ^p He_k], by the binomial theorem where the table is centred."""
+        """The expectations E[φ^p He_k], by the binomial theorem where the table is centred."""
         centre, size = self._table.centre, self._table.size
         w = self._table(k, p)
         if size != 1:

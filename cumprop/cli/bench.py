@@ -1,4 +1,4 @@
-"""The command bench: how fast estimators are on this machine, and how much faster than sampling."""
+"""The command bench: the speed of estimators on this machine, alone and against sampling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = click.IntRange(min=1)
 
 DEFAULT = [*(f"cumulant:order={order}" for order in (1, 2, 3, 4)), "cumulant:order=3,kind=tree"]
 BUSY = 0.5
-"""Load average from which times are doubtful."""
+"""The load average above which times are doubtful."""
 
 
 @click.command()
@@ -62,8 +62,8 @@ def bench(
 ) -> None:
     """Time estimators, and sampling to the same error.
 
-    Errors are those that a sweep measured. Without --order and --estimator, it ends with the
-    overhead of a sweep of 10,000 trivial cells (200 if --quick).
+    The errors are known from sweeps. Without --order and --estimator, the overhead of a sweep of
+    10,000 trivial cells (200 if --quick) is measured last.
 
     \b
     Example:
@@ -120,7 +120,7 @@ def _estimator(word: str) -> Estimator:
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """The report as people read it: conditions, then sampling and estimators of each shape."""
+    """The report as text: conditions, then sampling and estimators of each shape."""
     from cumprop.experiments.columns import failed
 
     parts = [_conditions(report)]

@@ -22,8 +22,9 @@ def distill(
 ) -> int:
     """Distil networks without samples.
 
-    Gradient descent on the loss that the weights of teacher and student tell, beside SGD of as many
-    FLOPs a step. Needs PyTorch. Finished runs are not computed again. Exits with 3 if runs failed.
+    The loss and its gradient are computed from the weights of teacher and student; SGD with the
+    same FLOPs per step is run for comparison. Finished runs are not computed again. The command
+    needs PyTorch. It exits with 3 if runs failed.
 
     \b
     Example:

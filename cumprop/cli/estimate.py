@@ -158,7 +158,7 @@ def _listed(activations: str) -> str | list[str]:
 
 
 def _input(option: str, value: str | None) -> ArrayLike | None:
-    """A number, or the array in a file; a table of one row or one column is a vector."""
+    """The number, or the array in the file, that an option names; one row or column is a vector."""
     import numpy as np
 
     from cumprop.networks.importers.parts import check_memory, naming
@@ -188,7 +188,7 @@ def _input(option: str, value: str | None) -> ArrayLike | None:
 
 
 def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
-    """Estimate means; also a covariance if "cov" is wanted, or where it can be had if "std" is."""
+    """Estimate means, and a covariance if `wanted` is "cov", or if it is "std" and supported."""
     from cumprop.contract import estimate
 
     try:
@@ -200,7 +200,7 @@ def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
 
 
 def _draw(picture: Path, network: MLP, backend: Estimator, result: Estimate, seed: int) -> None:
-    """The estimate beside samples that have nothing in common with those it took itself."""
+    """Draw the estimate beside samples that are independent of its own."""
     from cumprop import streams
     from cumprop.contract import build
     from cumprop.plots import sampled_check, style

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what becomes of them."""
+"""Options that several commands share, and their values for the library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def _shard(value: str) -> tuple[int, int]:
-    """The part that an option names: (2, 8) of `2/8`, the second of eight."""
+    """The part that an option names: (2, 8) for `2/8`, the second of eight."""
     match = re.fullmatch(r"(\d+)/(\d+)", value)
     number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
@@ -82,7 +82,7 @@ class RunOptions:
     sets: tuple[str, ...]
 
     def place(self) -> Place:
-        """Where tasks run."""
+        """The engine and the workers of the options; raises ConfigError for contradictions."""
         from cumprop.results.provenance import cores
         from cumprop.sweep.engines import Place
 

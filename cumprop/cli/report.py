@@ -1,4 +1,4 @@
-"""How `cumprop estimate` shows what it found: a table, JSON, CSV or parquet."""
+"""The report of `cumprop estimate`: a table, JSON, CSV or parquet."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ if TYPE_CHECKING:
     from cumprop.contract import Estimate
 
 ROWS = 20
-"""Outputs a printed table shows; the other formats have them all."""
+"""The number of outputs that a printed table shows; the other formats have them all."""
 
 COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
-"""Columns that a report may have of every output."""
+"""Keys of a report whose values are lists with an entry for each output."""
 _PROBABILITIES = {"above": ">", "below": "<"}
 ERRORS = ("expected_error", "expected_std_error")
-"""Columns that it may have of all outputs together."""
+"""Keys of a report whose values are for all outputs together."""
 
 
 def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
-    """An estimate of outputs as JSON shows it; FLOPs and status are of the `others` as well.
+    """The report of an estimate of outputs; FLOPs and status include the `others`.
 
-    A status "unreliable" comes first. Of the others, which are alike, the first that is not "ok"
-    counts.
+    A status "unreliable" comes first. The status of the `others` is the first that is not "ok".
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
     from cumprop.sampling.group_means import added
@@ -54,7 +53,7 @@ def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
 
 
 def numbers(array: np.ndarray[Any, Any] | None) -> Any:
-    """As JSON has them; CumpropError where some are not finite."""
+    """An array as nested lists for JSON; raises CumpropError where numbers are not finite."""
     import numpy as np
 
     if array is not None and not np.isfinite(array).all():
@@ -65,8 +64,8 @@ def numbers(array: np.ndarray[Any, Any] | None) -> Any:
 def write(report: dict[str, Any], form: str, out: Path | None) -> None:
     """Print a report as table, json or csv, or write it, as parquet too, to the file `out`.
 
-    On stderr stand the notes that the output leaves out, and always, unless a table on the screen
-    has it, why numbers are unreliable.
+    stderr gets the notes that the output leaves out, and the reason why numbers are unreliable
+    unless a table on the screen shows it.
     """
     from cumprop.contract.printing import is_unreliable
 
@@ -87,7 +86,7 @@ def write(report: dict[str, Any], form: str, out: Path | None) -> None:
 
 
 def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for every unit: of the hidden layers if they are there, then of the output."""
+    """A row for every unit: of the hidden layers if the report has them, then of the output."""
     hidden = report.get("layer_means", [])
     rows = [
         {"layer": str(layer), "unit": unit, "mean": mean}
@@ -135,7 +134,7 @@ def _as_table(report: dict[str, Any]) -> str:
 
 
 def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per output, every number to two digits of its error, as far as that is known."""
+    """A row per output, every number to two digits of its error where the error is known."""
     from cumprop.contract.printing import NORMAL_QUANTILE, interval, std_words
 
     half_width = report["half_width"]
@@ -176,7 +175,7 @@ def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
-    """The reason of an unreliable status, on a line of its own, before the cost."""
+    """Lines with cost, expected errors and status; a status "unreliable" has the first line."""
     from cumprop.contract.printing import expected_words, is_unreliable, status_words
 
     status = status_words(report["status"])

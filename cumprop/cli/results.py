@@ -1,4 +1,4 @@
-"""The commands `results …`: put parts together, examine them, ask them."""
+"""The commands `results …`: compact, verify and query stored rows."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def results() -> None:
 def compact(directory: Path) -> None:
     """Put the parts in DIRECTORY together, one file a configuration.
 
-    Sweeps go on with it: nothing is computed again, and no row is lost or doubled if this is
-    killed. Failed cells stay as they are; the next sweep tries them again.
+    Later sweeps compute nothing again, and no row is lost or doubled if the command is killed.
+    Failed cells stay as they are; the next sweep tries them again.
 
     \b
     Example:
@@ -54,8 +54,8 @@ def compact(directory: Path) -> None:
 def verify(directory: Path) -> int:
     """Examine every row in DIRECTORY; changes nothing.
 
-    Each must be readable and as it was written, under the key of its content and only once, with
-    finite numbers and a sound truth. Prints what is not, and exits with 3 then.
+    Each row must be readable and as it was written, under the key of its content and only once,
+    with finite numbers and a sound truth. Faults are printed, and the command then exits with 3.
 
     \b
     Example:
@@ -82,7 +82,8 @@ def verify(directory: Path) -> int:
 def query(sql: str, directory: Path, form: str, out: Path | None) -> None:
     """Ask the results in DIRECTORY by SQL.
 
-    Table `parts` holds all rows, `scores` what `cumprop score` has last written. Needs duckdb.
+    The table `parts` holds all rows, `scores` the last output of `cumprop score`. The command needs
+    duckdb.
 
     \b
     Example:
@@ -117,7 +118,7 @@ def _written(found: pa.Table, form: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold: null for NaN and infinity, text for dates and the like."""
+    """A value that JSON can hold: None for NaN and infinity, text for dates and others."""
     if isinstance(value, dict):
         return {str(key): _plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple):

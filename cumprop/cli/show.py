@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def score(directory: Path) -> None:
     """Score the estimates in DIRECTORY against the truth.
 
-    Stores scores.parquet in each configuration's folder.
+    Each configuration's folder gets a file scores.parquet.
 
     \b
     Example:
@@ -39,7 +39,7 @@ def score(directory: Path) -> None:
 def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
     """Draw the results in DIRECTORY as pdf, svg and png.
 
-    Writes figures only: the rows in DIRECTORY are scored anew, and nothing there changes.
+    The rows in DIRECTORY are scored anew for the figures, and nothing there changes.
 
     \b
     Example:
@@ -61,8 +61,9 @@ def plot(directory: Path, out: Path, figures: tuple[str, ...]) -> None:
 def report(directory: Path, out: Path | None, markdown: Path | None, points: Path | None) -> None:
     """Set the claims of the paper beside the results in DIRECTORY.
 
-    Writes one HTML page with every figure and point, which needs no other file, and the files that
-    the other options name. The verdicts of the Markdown link to the points if these are written.
+    The report is one HTML page with every figure and point, which needs no other file; other
+    options name further files. The verdicts of the Markdown link to the points if these are
+    written.
 
     \b
     Example:
@@ -88,7 +89,7 @@ def report(directory: Path, out: Path | None, markdown: Path | None, points: Pat
 def status(directory: Path) -> None:
     """Show what is done, failed and left in DIRECTORY.
 
-    Also while a sweep runs, here or elsewhere. The minutes are an estimate from stored seconds.
+    A sweep may be running, here or elsewhere. The minutes are an estimate from stored seconds.
 
     \b
     Example:
@@ -116,7 +117,7 @@ def status(directory: Path) -> None:
 
 
 def minutes(minutes: float) -> str:
-    """Minutes to two digits."""
+    """A number of minutes to two digits."""
     return f"{minutes:.2g}" if minutes >= 0.01 else "<0.01"
 
 
@@ -133,7 +134,7 @@ def score_table(scored: pd.DataFrame) -> str:
 
 
 def _tail_lines(tails: pd.DataFrame, points: list[dict[Any, Any]]) -> list[dict[str, Any]]:
-    """Relative errors, one line per estimator, a column per bucket; then what the buckets hold."""
+    """Relative errors, a line per estimator and a column per bucket; then the buckets' contents."""
     buckets = sorted(set(tails.loc[tails["neurons"] > 0, "bucket"]), reverse=True)
     curves: dict[str, dict[int, str]] = {}
     for row in tails.to_dict("records"):
@@ -168,9 +169,9 @@ def _line(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str 
 
 
 def _trust(point: dict[Any, Any], points: list[dict[Any, Any]]) -> dict[str, str | int]:
-    """The vn-MSE that an estimator expects of itself, and how many rows it calls unreliable.
+    """The vn-MSE that an estimator expects of itself, and the number of its unreliable rows.
 
-    Nothing where no line has any.
+    A column is left out where no line has a value.
     """
     columns: dict[str, str | int] = {}
     if any(other["expected_error"] >= 0 for other in points):

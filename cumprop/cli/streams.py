@@ -1,4 +1,4 @@
-"""Standard streams that any message can be printed to, whatever the terminal."""
+"""Standard streams that accept every message, whatever the terminal."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PLAIN = {
 
 
 def prepare() -> None:
-    """Make the standard streams take everything.
+    """Make the standard streams accept every message.
 
-    A closed one leads nowhere, so that no results file gets its number. A character that the
-    encoding lacks is spelt out, and bytes of file names stay as they are.
+    A closed stream is opened on the null device, so that no results file gets its number. A
+    character that the encoding lacks is spelt out, and bytes of file names stay as they are.
     """
     for number, name in enumerate(_NAMES):
         try:
@@ -38,9 +38,9 @@ def prepare() -> None:
 
 
 def flush(stream: TextIO) -> None:
-    """Write what is waiting; if nobody reads it any more, the rest leads nowhere.
+    """Write the buffered output; if that fails, later output goes to the null device.
 
-    Raises OSError, as of a reader that has gone or a full disk, once.
+    Raises OSError once, where the reader has gone or the disk is full.
     """
     try:
         stream.flush()
@@ -59,7 +59,7 @@ def _open_nowhere(number: int) -> None:
 
 
 def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What stands for the first character that cannot be encoded, and where to go on."""
+    """The replacement of the first character that cannot be encoded, and where to go on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letter, after = error.object[error.start], error.start + 1

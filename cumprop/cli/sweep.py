@@ -49,10 +49,9 @@ def sweep(
 ) -> int:
     """Run the experiments CONFIGS.
 
-    The sweep stores rows, truths and scores below --results. A cell that is stored, or that another
-    experiment has computed, is not computed again. The minutes of --dry-run assume as many free
-    cores as --workers, and the rates of workers side by side, which are measured on this machine in
-    seconds. Exits with 3 if cells failed.
+    The sweep stores rows, truths and scores below --results. Cells that this or another experiment
+    has computed are skipped. The minutes of --dry-run are for --workers free cores, at a speed that
+    a benchmark of some seconds measures. The command exits with 3 if cells failed.
 
     \b
     Example:
@@ -124,7 +123,7 @@ def _problems(path: Path) -> Iterator[str]:
 
 
 def _check(path: Path, scale: str | None) -> None:
-    """Refuse a configuration with problems, whichever command it is for."""
+    """Raise ConfigError where a configuration, for whichever command, has problems."""
     from cumprop.experiments import config, distillation_config
 
     command = config.read(path, scale).child("command")
@@ -166,7 +165,7 @@ def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:
 
 
 def _score(plan: Plan, results: Path, show: bool) -> bool:
-    """Store the scores of an experiment, and show them; whether there are any."""
+    """Store the scores of an experiment, and print them if `show`; return whether any exist."""
     from cumprop.results.scores import score_and_store
 
     try:

@@ -1,4 +1,4 @@
-"""Tails and quantiles of `cumprop estimate`: what was asked for, and what was found."""
+"""Tails and quantiles of `cumprop estimate`: the requests, and the parts of the report."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Run = Callable[["MLP"], "Estimate"]
 
 @dataclass(frozen=True)
 class Tail:
-    """P(y > threshold) or P(y < threshold)."""
+    """A request for P(y > threshold) or P(y < threshold) of each output."""
 
     sign: str
     threshold: float
 
     @classmethod
     def parsed(cls, words: str) -> Self:
-        """Of 'y>3' or 'y<3'; ConfigError for anything else."""
+        """The request in words such as 'y>3' or 'y<3'; raises ConfigError for other words."""
         found = re.fullmatch(r"\s*y\s*([<>])\s*(\S+)\s*", words)
         threshold = _number(found[2]) if found else nan
         if found is None or not isfinite(threshold):
@@ -37,9 +37,9 @@ class Tail:
     def found(
         self, run: Run, network: MLP, independent: bool
     ) -> tuple[dict[str, Any], list[Estimate]]:
-        """The part of the report, and the estimate it is from.
+        """The part of the report, and the estimate that it is from.
 
-        `independent` says that the inputs of samples are.
+        `independent` says whether sampled inputs are independent.
         """
         import numpy as np
 
@@ -62,13 +62,13 @@ class Tail:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Thresholds below which each output lies with these probabilities."""
+    """A request for the thresholds below which each output lies with these probabilities."""
 
     probabilities: tuple[float, ...]
 
     @classmethod
     def parsed(cls, words: str) -> Self:
-        """Of 0.9,0.99; ConfigError for anything that is no probability between 0 and 1."""
+        """The request in words such as 0.9,0.99; raises ConfigError for other words."""
         numbers = tuple(map(_number, words.split(",")))
         if not all(0 < q < 1 for q in numbers):
             raise ConfigError(
@@ -79,7 +79,7 @@ class Quantiles:
     def found(
         self, run: Run, network: MLP, outputs: Estimate, n_samples: int | None, seed: int
     ) -> tuple[dict[str, Any], list[Estimate]]:
-        """The part of the report, and the estimates it took."""
+        """The part of the report, and the estimates that it is from."""
         from cumprop import streams
         from cumprop.functionals import quantiles
 

@@ -1,4 +1,4 @@
-"""Commands around experiments: list what there is, examine the machine."""
+"""Commands beside experiments: list names, examine the machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def list_(plugins: tuple[Path, ...]) -> None:
 def doctor(results: Path) -> int:
     """Examine this machine and installation.
 
-    Exits with 1 if something needs attention.
+    The command exits with 1 if something needs attention.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The commands `truth …`: sample more, and show what there is."""
+"""The commands `truth …`: sample more, and list stored truths."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def extend(
 ) -> int:
     """Sample truths until they have --n-samples.
 
-    These are the truths of the networks of a CONFIG, or all that DIRECTORY holds, a results root.
-    Stored samples are kept: the numbers are those of one run. `cumprop score` makes scores anew.
+    Give a CONFIG to extend the truths of its networks, or a results DIRECTORY to extend all truths
+    in it. Stored samples are reused, and the result is the same as that of one run. Run `cumprop
+    score` afterwards to update scores.
 
     \b
     Example:
@@ -95,7 +96,7 @@ def list_(directory: Path) -> None:
 
 
 def _stored(results: Path) -> list[TruthSpec]:
-    """The truths below a results root, by shape."""
+    """The truths stored below a results root, sorted by shape."""
     from cumprop.sampling import stored_specs
 
     found = stored_specs(results / "truth")

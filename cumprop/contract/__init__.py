@@ -1,4 +1,4 @@
-"""The contract of a backend, and how one is found."""
+"""The contract of a backend: its methods, how it is found, checked and printed."""
 
 from cumprop.contract.checks import check_estimator
 from cumprop.contract.cost import Cost, shape_only_network

@@ -1,4 +1,4 @@
-"""The contract of an estimator, as a suite that any backend can be put through."""
+"""The contract of an estimator, as a suite of checks for any backend."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from cumprop.errors import CumpropError
 from cumprop.networks import MLP, random_mlp
 
 Z_SCORE = 6.0
-"""A sampling estimator may miss an exact mean by so many standard errors."""
+"""The number of standard errors by which a sampling estimator may miss an exact mean."""
 LEAST_QUANTILE = 1.9
-"""A 95% interval reaches at least so many standard errors to either side; 1.96 but for rounding."""
+"""The least half width of a 95% interval in standard errors: 1.96, less a margin for rounding."""
 
 
 def check_estimator(estimator: Estimator, tolerance: float = 1e-6) -> None:
-    """Put a backend through its contract on small networks; raise CumpropError with every breach.
+    """Test a backend against its contract on small networks.
 
     `tolerance` is the error allowed on a linear network, relative to the output scale, to an
-    estimator that gives no standard error. Takes about a second.
+    estimator that gives no standard error. Raises CumpropError with a list of all breaches. Cost:
+    about a second.
 
     >>> from cumprop.estimators.cumulant import Cumulant
     >>> check_estimator(Cumulant(order=2))
@@ -85,7 +86,7 @@ def _shapes(network: MLP, estimate: Estimate) -> Iterator[str]:
 
 
 def _errors(network: MLP, estimate: Estimate) -> Iterator[str]:
-    """What is said of errors is a number ≥ 0, or nothing."""
+    """Check that errors are None or numbers ≥ 0 of the right shapes."""
     for name in ("expected_error", "expected_std_error"):
         error = getattr(estimate, name)
         if error is not None and not (np.ndim(error) == 0 and 0 <= error < np.inf):
@@ -131,7 +132,7 @@ def _cost(estimator: Estimator, network: MLP, estimate: Estimate) -> Iterator[st
 
 
 def _linear(estimator: Estimator, tolerance: float) -> Iterator[str]:
-    """E[W_2 W_1 x] = W_2 W_1 μ, whatever the method."""
+    """Check that E[W_2 W_1 x] = W_2 W_1 μ."""
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=(6, 5)), rng.normal(size=(3, 6))]
     mean = rng.normal(size=5)

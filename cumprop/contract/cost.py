@@ -15,8 +15,8 @@ from cumprop.networks.covariances import Checked
 class Cost:
     """Predicted cost of one estimate: FLOPs, and bytes of arrays alive at the worst moment.
 
-    `work` tells FLOPs apart by kind, for forecasts of time; all others run at the speed of
-    sampling.
+    `work` tells FLOPs apart by kind, for forecasts of time; all other FLOPs run at the speed of
+    sampling. `+` adds estimates that run one after the other.
 
     >>> from cumprop.contract import build
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
@@ -36,9 +36,10 @@ class Cost:
 
 
 def shape_only_network(shape: Shape) -> MLP:
-    """A network of this shape without numbers: what an estimator costs on it, it costs on all.
+    """A network of this shape without numbers, on which an estimator counts its FLOPs and bytes.
 
-    An input that is not N(0, I) has a full Σ0. docs/costs.md has the rules for estimators.
+    The counts are the same for all networks of the shape; an input that is not N(0, I) has a full
+    Σ0. docs/costs.md has the rules for estimators.
 
     >>> from cumprop.flops import arena, counting
     >>> with arena() as memory, counting() as flops:

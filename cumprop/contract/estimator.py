@@ -33,17 +33,17 @@ _TELLING = ("order", "n_samples")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
-    """Moments of f(x), x Gaussian, with their errors; `print` and notebooks show a few lines.
+    """The moments of Y = f(x) for Gaussian x, with their errors, their cost and a status.
 
-    `mean` is E[Y], shape (n_{L+1},); `layer_means` E[X_1]..E[X_L]; `cov` Cov[Y] or None;
-    `layer_variances` the variances of their neurons, None where they are not known;
-    `stderr` the standard error of `mean` where sampling gives one; `half_width` that of a 95%
-    interval of each mean, where the backend knows more than 1.96 `stderr`; `flops` by component;
-    `status` is "ok" or says what to know before trusting the numbers. `expected_error` is the
-    expected RMS error of `mean`, √(Σ squared errors / Σ variances), both sums over the outputs: in
-    output standard deviations; `expected_std_error` the expected relative RMS error of the output
-    standard deviations that `cov` gives; `signs` are what a propagation showed of its errors. They
-    are None where they are not known.
+    `mean` is E[Y], (n_{L+1},), and `cov` Cov[Y], (n_{L+1}, n_{L+1}); `layer_means` are
+    E[X_1]..E[X_L], (n_l,) each, and `layer_variances` the variances of the same neurons. `stderr`
+    is the standard error of `mean` where sampling gives one; `half_width` the half width of a 95%
+    interval of each mean, where the backend knows more than 1.96 `stderr`. `expected_error` is the
+    expected RMS error of `mean` in output standard deviations: √(Σ squared errors / Σ variances),
+    both sums over the outputs. `expected_std_error` is the expected relative RMS error of the
+    standard deviations that `cov` gives; `signs` are the observations that both were computed from.
+    A field that is not known is None. `flops` are counted by component; `status` is "ok" or names
+    a reason to doubt the numbers and a remedy. `print` and notebooks show a few lines.
 
     >>> import cumprop
     >>> found = cumprop.estimate(cumprop.random_mlp(width=64, depth=2, seed=0), cov=True)
@@ -81,14 +81,15 @@ class Estimate:
         return printing.as_html(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per output: `mean`, `status`, and what else is known, as `to_dict` names it.
+        """A table with a row per output; columns are named as in `to_dict`.
 
-        `expected_error`, `expected_std_error` and `status` are the same in every row.
+        Columns that are not known are left out. `expected_error`, `expected_std_error` and `status`
+        are the same in every row.
         """
         return printing.as_frame(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All that is known, as lists, numbers and text that `json.dumps` takes, None elsewhere.
+        """All fields as lists, numbers and text that `json.dumps` takes; None where not known.
 
         An entry of `std` is None where its variance came out negative.
         """
@@ -99,8 +100,8 @@ class Estimate:
 class Estimator(ABC):
     """A backend: a frozen dataclass whose fields are its YAML keys, and four verbs.
 
-    A field of another type than declared raises CumpropError, however the instance is made.
-    `cumprop.contract.check_estimator` puts one through the whole contract.
+    Raises CumpropError for a field of another type than declared, however the instance is made.
+    `cumprop.contract.check_estimator` tests an instance against the whole contract.
 
     >>> import cumprop
     >>> one = build("cumulant", order=2)
@@ -112,7 +113,7 @@ class Estimator(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Names that parameters had before, and those they have now, for the error of the old one."""
+    """Former names of parameters, and the present ones; the error for a former name says both."""
 
     @property
     def label(self) -> str:
@@ -125,13 +126,13 @@ class Estimator(ABC):
         return label(self.name, asdict(self), [usual])
 
     def supports(self, network: MLP) -> str | None:
-        """Why this network cannot be estimated, with the remedy; None where it can."""
+        """The reason why this network cannot be estimated, with a remedy; None where it can."""
         if any(map(is_foreign, network.weights)):
             return f"{self.name} takes NumPy weights, not tensors: give tensor.numpy(), or cumulant"
         return None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let what a backend checks itself find parameters of the declared types."""
+        """Convert parameters to their declared types before a backend's own `__post_init__`."""
         super().__init_subclass__(**options)
         own = vars(cls).get("__post_init__")
         if own is not None:
@@ -144,7 +145,7 @@ class Estimator(ABC):
             cls.__post_init__ = checked  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
-        """Take every parameter as its declared type has it; CumpropError where that cannot be."""
+        """Convert every parameter to its declared type; raise CumpropError where that fails."""
         for key, hint in _types(type(self)).items():
             object.__setattr__(self, key, typed(getattr(self, key), hint, key))
 
@@ -152,10 +153,14 @@ class Estimator(ABC):
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
-        """Estimate E[f(x)], and Cov[f(x)] where `cov`; without an `rng`, samples are of seed 0."""
+        """Estimate E[f(x)], shape (n_{L+1},), and with `cov` Cov[f(x)] too.
+
+        Samples are drawn from `rng`, or of seed 0 without one. Raises CumpropError where the
+        numbers cannot be computed: a network that the backend does not support, or too few samples.
+        """
 
     def independent_samples(self, outputs: Estimate) -> int | None:
-        """How many independent inputs give quantiles as accurate as its tails.
+        """The number of independent inputs whose quantiles are as accurate as the estimated tails.
 
         None where `outputs`, an estimate of this backend, is no average of samples.
         """
@@ -169,13 +174,15 @@ class Estimator(ABC):
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
         """The cheapest instance that theory expects to meet `tolerance` (mathematics §5).
 
-        Without a definition of its own, a backend has one cost for all tolerances.
+        `tolerance` is the RMS error of the means, in output standard deviations. A backend without
+        its own definition has one cost for all tolerances. Raises CumpropError where no instance
+        meets the tolerance.
         """
         return cls(**parameters)
 
 
 def label(name: str, parameters: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
-    """An estimator with its order or samples, and the parameters that tell it from `others`.
+    """An estimator in words: its order or samples, and parameters that `others` have differently.
 
     >>> label("cumulant", {"order": 3, "kind": "tree"}, [{"order": 3, "kind": "basic"}])
     'cumulant order=3 kind=tree'
@@ -209,10 +216,11 @@ def estimate(
 ) -> Estimate:
     """Estimate E[f(x)] of `network` under its Gaussian input from the weights.
 
-    `estimator` is a backend name with its `parameters`, or an instance. One that samples draws
-    what `seed` determines, the same as `cumprop estimate --seed`. A probability (`MLP.above`) that
+    `estimator` is a backend name with its `parameters`, or an instance. A backend that samples uses
+    the random stream of `seed`, as `cumprop estimate --seed` does. A probability (`MLP.above`) that
     was not sampled has the status "unreliable". Raises CumpropError where the backend does not
-    support the network, or a parameter is wrong. Cost: `Estimate.flops`.
+    support the network, or a parameter is wrong. Cost: `Estimate.flops`, and in advance
+    `Estimator.predict_cost`.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)

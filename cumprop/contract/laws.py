@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 QUANTILE = 2.6
-"""Half widths are so many expected RMS errors."""
+"""The half width of a 95% interval, in expected RMS errors."""
 LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "order 1": (
         {"scale": 0.263},
@@ -38,4 +38,4 @@ LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
         {"scale": 1.27, "nonlinear": 0.41, "spread": 0.25},
     ),
 }
-"""Of the means and of the standard deviations: scale · Π sign^power."""
+"""The expected error of the means, and of the standard deviations: scale · Π sign^power."""

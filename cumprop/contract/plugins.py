@@ -18,8 +18,8 @@ _PREFIX = "cumprop_plugin_"
 def load_plugin(path: str | Path) -> None:
     """Run a Python file that registers estimators, once in a process.
 
-    The file runs with the rights of the caller: load none that you would not run. Raises
-    ConfigError where it cannot be run.
+    The file runs with the rights of the caller, so load only files that you trust. Raises
+    ConfigError where the file is missing or fails.
     """
     path = Path(path).resolve()
     name = f"{_PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
@@ -39,7 +39,7 @@ def load_plugin(path: str | Path) -> None:
 
 @contextmanager
 def temporary_plugins() -> Iterator[None]:
-    """Forget at the end of the block the plugins that were loaded inside it, for tests of them."""
+    """Forget plugins loaded inside the `with` block when it ends, for tests."""
     before = set(sys.modules)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How an estimate is shown: as text, as HTML, as a table, as JSON."""
+"""An estimate as text, as HTML, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from cumprop.contract.estimator import Array, Estimate
 
 ROWS = 5
-"""Outputs that text and HTML show."""
+"""The number of outputs that text and HTML show."""
 
 NORMAL_QUANTILE = 1.96
 UNRELIABLE = "unreliable"
-"""How the status of numbers begins that are not to be believed; why, and a remedy follow."""
+"""The start of the status of doubtful numbers; a reason and a remedy follow."""
 _MOST_DECIMALS = 12
 _SIXTH_DIGIT = 1e-5
 
@@ -30,7 +30,7 @@ def as_text(estimate: Estimate) -> str:
 
 
 def as_html(estimate: Estimate) -> str:
-    """The same for a notebook."""
+    """Title, table and notes of an estimate for a notebook."""
     rows = _rows(estimate)
     lines = [[*rows[0]], *([str(value) for value in row.values()] for row in rows)]
     head, *body = (
@@ -48,7 +48,7 @@ def as_html(estimate: Estimate) -> str:
 
 
 def as_frame(estimate: Estimate) -> pd.DataFrame:
-    """A row per output, a column for everything that is known; `status` is the same in each."""
+    """A table with a row per output and a column for each known field."""
     import pandas as pd
 
     columns = per_output(estimate) | expected(estimate) | {"status": estimate.status}
@@ -56,7 +56,7 @@ def as_frame(estimate: Estimate) -> pd.DataFrame:
 
 
 def as_dict(estimate: Estimate) -> dict[str, Any]:
-    """All that is known, None where nothing is, as lists, numbers and text."""
+    """All fields as lists, numbers and text; None where not known."""
     from cumprop.flops import on_host
 
     columns: dict[str, Any] = {"mean": None, "std": None, "stderr": None, "half_width": None}
@@ -76,9 +76,9 @@ def as_dict(estimate: Estimate) -> dict[str, Any]:
 
 
 def per_output(estimate: Estimate) -> dict[str, Array]:
-    """Known columns of every output, `mean` and perhaps `std`, `stderr`, `half_width`, in NumPy.
+    """The known fields of every output in NumPy: `mean`, perhaps `std`, `stderr`, `half_width`.
 
-    `std` is NaN where a variance came out negative by more than rounding.
+    Each has the shape (n_{L+1},). `std` is NaN where a variance is negative by more than rounding.
     """
     import numpy as np
 
@@ -118,7 +118,7 @@ def expected(estimate: Estimate) -> dict[str, float]:
 
 
 def expected_words(errors: Mapping[str, Any]) -> str:
-    """The words of a line on expected errors; "" where none is known.
+    """A line about the expected errors; "" where none is known.
 
     >>> expected_words({"expected_error": 0.0012, "expected_std_error": 0.013})
     'expected error 0.0012 output s.d., of the s.d. 1.3%'
@@ -130,7 +130,7 @@ def expected_words(errors: Mapping[str, Any]) -> str:
 
 
 def is_unreliable(status: str) -> bool:
-    """Whether a status says that the numbers are not to be believed.
+    """Whether a status says that the numbers are doubtful.
 
     >>> is_unreliable("ok"), is_unreliable("unreliable: a variance is negative; take monte_carlo")
     (False, True)
@@ -139,7 +139,7 @@ def is_unreliable(status: str) -> bool:
 
 
 def status_words(status: str) -> str:
-    """A status as a line shows it: what is unreliable begins with this word.
+    """The line that shows a status; it begins with "unreliable" where the status does.
 
     >>> status_words("ok")
     'status: ok'
@@ -148,7 +148,7 @@ def status_words(status: str) -> str:
 
 
 def interval(mean: float, half_width: float | None) -> str:
-    """A mean and the half width of its interval, to two digits of that.
+    """A mean and the half width of its interval, to two digits of the half width.
 
     >>> interval(0.123456, 0.00123), interval(0.123456, None), interval(12.0, 3e-20)
     ('0.1235 ± 0.0012', '0.123456', '12 ± 3e-20')
@@ -162,7 +162,7 @@ def interval(mean: float, half_width: float | None) -> str:
 
 
 def to_error(value: float, error: float | None) -> str:
-    """A value to two digits of its error; to three digits where the error is not known.
+    """A value to two digits of its error, or to three digits where the error is not known.
 
     >>> to_error(0.123456, 0.00123), to_error(0.123456, None), to_error(1234.5, 200.0)
     ('0.1235', '0.123', '1.23e+03')
@@ -172,7 +172,7 @@ def to_error(value: float, error: float | None) -> str:
 
 
 def std_words(std: float, relative_error: float | None) -> str:
-    """A standard deviation to two digits of its expected error; three where that is not known.
+    """A standard deviation to two digits of its expected error, or to three without one.
 
     >>> std_words(2.364719, 0.013), std_words(2.364719, 0.0), std_words(2.364719, 0.8)
     ('2.365', '2.36472', '2.4')
@@ -187,7 +187,7 @@ def std_words(std: float, relative_error: float | None) -> str:
 
 
 def as_list(values: Array) -> list[float | None]:
-    """Numbers as JSON has them: None for NaN, as of the s.d. of a negative variance."""
+    """Numbers for JSON, None for NaN (the standard deviation of a negative variance)."""
     return [None if value != value else value for value in values.tolist()]
 
 

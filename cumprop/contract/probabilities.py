@@ -1,4 +1,4 @@
-"""What is known of the error of a probability, the mean of a step 1[Y > t]."""
+"""The error of a probability, the mean of a step 1[Y > t]."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXACT_FOR_GAUSSIAN = ("cumulant", "gaussian")
 
 
 def is_probability(network: MLP) -> bool:
-    """Whether each expected output is the probability of one event, as `MLP.above` has it.
+    """Whether each expected output is the probability of one event, as `MLP.above` makes it.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=4, depth=2, seed=0)
@@ -44,8 +44,8 @@ def is_probability(network: MLP) -> bool:
 def judged(network: MLP, estimator: Estimator, found: Estimate) -> Estimate:
     """The estimate of a probability; "unreliable" where it comes from an expansion, not samples.
 
-    Means of a step by orders, matched moments or chosen points can be 10 to 1,000 times off in a
-    tail. A step of a Gaussian Y is exact.
+    In a tail, means of a step by orders, matched moments or chosen points can be wrong by a factor
+    of 10 to 1,000. The probability of a Gaussian Y is exact.
     """
     exact = network.depth == 1 and estimator.name in _EXACT_FOR_GAUSSIAN
     if exact or estimator.independent_samples(found) is not None:

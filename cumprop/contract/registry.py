@@ -23,7 +23,9 @@ E_ = TypeVar("E_", bound="type[Estimator]")
 
 
 def register(name: str) -> Callable[[E_], E_]:
-    """Class decorator: make a backend known by `name`; a name taken twice is an error.
+    """Make the class below this decorator known as the backend `name`.
+
+    Raises CumpropError where another class has the name already.
 
     >>> from dataclasses import dataclass
     >>> from cumprop.contract.estimator import Estimator
@@ -65,7 +67,11 @@ def available() -> list[str]:
 
 
 def unavailable() -> dict[str, str]:
-    """Why a file of `estimators/` or an entry point gives no estimator of its name, by names."""
+    """Reasons why files of `estimators/` or entry points give no estimator, by their names.
+
+    >>> unavailable()
+    {}
+    """
     reasons = {}
     for name in sorted(_sources()):
         try:
@@ -76,7 +82,9 @@ def unavailable() -> dict[str, str]:
 
 
 def get(name: str) -> type[Estimator]:
-    """The backend class called `name`; CumpropError where there is none, or none of that name.
+    """The class of the backend called `name`.
+
+    Raises CumpropError where no backend has the name, or its file cannot be imported.
 
     >>> get("monte_carlo").__name__
     'MonteCarlo'
@@ -91,7 +99,7 @@ def get(name: str) -> type[Estimator]:
 
 
 def _load(name: str, where: str, load: Callable[[], object]) -> None:
-    """Import what is to register an estimator."""
+    """Import a module that is to register an estimator."""
     try:
         load()
     except Exception as error:
@@ -106,7 +114,7 @@ def _load(name: str, where: str, load: Callable[[], object]) -> None:
 
 
 def _sources() -> dict[str, tuple[str, Callable[[], object]]]:
-    """Where each estimator that need not be asked for is, and how to import it."""
+    """The place of each estimator of `estimators/` and of entry points, and how to import it."""
     package = importlib.import_module("cumprop.estimators")
     own = {
         module.name: (
@@ -121,7 +129,14 @@ def _sources() -> dict[str, tuple[str, Callable[[], object]]]:
 
 
 def build(name: str, /, **parameters: Any) -> Estimator:
-    """An instance of backend `name`; unknown parameters list the valid ones."""
+    """An instance of the backend `name` with these parameters.
+
+    Raises CumpropError for a name or parameter that is not known, a parameter that is missing, and
+    a value of another type than declared.
+
+    >>> build("cumulant", order=3).order
+    3
+    """
     cls = get(name)
     _check_names(cls, parameters)
     for f in fields(cls):
@@ -131,7 +146,16 @@ def build(name: str, /, **parameters: Any) -> Estimator:
 
 
 def build_for(name: str, tolerance: float, shape: Shape, /, **parameters: Any) -> Estimator:
-    """The instance of backend `name` that is to meet a tolerance, other parameters given."""
+    """The instance of the backend `name` that is to meet a tolerance, other parameters given.
+
+    `tolerance` is relative to the output standard deviation, as in `Estimator.from_tolerance`.
+    Raises CumpropError for a tolerance that is not > 0, a parameter that the tolerance decides, and
+    as `build` does.
+
+    >>> from cumprop.networks import Shape
+    >>> build_for("monte_carlo", 0.01, Shape((64,) * 4, ("relu",) * 2)).n_samples
+    10000
+    """
     cls = get(name)
     _check_names(cls, parameters)
     tolerance = typed(tolerance, float, "tolerance")

@@ -1,4 +1,4 @@
-"""How far off a deterministic estimate is expected to be, from signs that it computes itself.
+"""The expected error of a deterministic estimate, from signs that the estimate computes itself.
 
 The laws are fitted by `docs/calibrate.py` to networks whose truth was sampled (mathematics §11).
 """
@@ -19,29 +19,30 @@ from cumprop.flops import on_host
 Array = NDArray[Any]
 
 LARGEST_ERROR = 0.1
-"""Means that are expected to be further off, in output standard deviations, are unreliable."""
+"""Means with a larger expected error, in output standard deviations, are unreliable."""
 LEAST_ROUGH_ERROR, LARGEST_ROUGH_ERROR = 2e-3, 0.01
-"""The same where only a `rough` second opinion tells the error: both may be wrong alike, so that no
-less is expected of a nonlinear network."""
+"""The least and the largest expected error where only a second `rough` estimate shows the error.
+
+Both estimates may be wrong alike, so that a nonlinear network never has less than the first."""
 LARGEST_STD_ERROR, LARGEST_ROUGH_STD_ERROR = 0.2, 0.1
-"""Standard deviations that are expected to be further off, relative to them, are unreliable."""
+"""Standard deviations with a larger expected relative error are unreliable."""
 DIRECTIONS = 0.65
-"""Of the directions of random weights that a network has which looks random."""
+"""A network looks random if it has at least this share of the directions of random weights."""
 CANCELLATION = (0.9, 1.35)
-"""Of the maps between its layers."""
+"""The range of the cancellations in the maps between layers of a network that looks random."""
 LAST_CANCELLATION = (0.6, 1.6)
-"""Of its output map."""
+"""The same range for the output map."""
 ACCIDENT = 0.2
-"""Of `bend`: what is neglected is no less, unless by accident or symmetry."""
+"""The share of `bend` that neglected terms have at least, unless by accident or symmetry."""
 NOTHING = 1e-12
-"""A smaller nonlinearity is rounding."""
+"""A nonlinearity below this is rounding."""
 FEW = 5.0
-"""Directions that a reason names as few."""
+"""A layer with fewer directions is named in the reason of a status."""
 
 
 @dataclass(frozen=True, eq=False)
 class Signs:
-    """What a propagation through L hidden layers shows of its own errors.
+    """Signs of its own errors that a propagation through L hidden layers computes.
 
     `participation` are effective numbers of directions of Z_l: (tr B)² / tr B², B the correlations
     weighted by what each neuron contributes to the variance of the next layer; `nonlinearity` ν_l
@@ -125,7 +126,7 @@ class Signs:
 
     @property
     def unsettled(self) -> float:
-        """What is left of variances that change by `correction`²: about half the square of that."""
+        """The error that stays in variances which change by `correction`²: half its square."""
         return self.correction**4 / 2
 
     @property
@@ -145,9 +146,10 @@ class Signs:
 def looks_random(signs: Signs, widths: Sequence[int], inputs: float) -> bool:
     """Whether directions and cancellations are those of random weights of these widths.
 
-    Of these Z_l has about 1 / (1/n_0 + … + 1/n_l) directions, `inputs` being n_0, and nothing
-    cancels: on 47 random networks ratios were 0.67 or more, and cancellations 0.93 to 1.3 (0.66 to
-    1.4 of the last map); wider networks are nearer to 1. Training moves one of them.
+    With random weights Z_l has about 1 / (1/n_0 + … + 1/n_l) directions, `inputs` being n_0, and
+    the cancellations are about 1. On 47 random networks the directions were at least 0.67 of that,
+    and the cancellations 0.93 to 1.3 (0.66 to 1.4 in the last map); in wider networks both are
+    nearer to 1. Training changes at least one of them.
 
     >>> few = Signs((3.0,), (0.3, 0.2), (1.0, 1.0), (0.0, 0.0), 0.1, 0.0, 0.0, 1.0, np.ones(1))
     >>> looks_random(few, (64, 64, 64, 1), 64.0)
@@ -164,7 +166,7 @@ def looks_random(signs: Signs, widths: Sequence[int], inputs: float) -> bool:
 
 
 def is_usual(cancellation: float, limits: tuple[float, float], error: float = 1.0) -> bool:
-    """Whether a cancellation, known but for a factor of `error`, may be one of random weights.
+    """Whether random weights may have this cancellation, known up to a factor of `error`.
 
     >>> is_usual(0.8, CANCELLATION), is_usual(0.8, CANCELLATION, error=1.25)
     (False, True)
@@ -175,7 +177,7 @@ def is_usual(cancellation: float, limits: tuple[float, float], error: float = 1.
 
 @dataclass(frozen=True, eq=False)
 class Trust:
-    """What an estimate says of its errors: the fields of `Estimate` of these names."""
+    """The errors and the status of an estimate: the fields of `Estimate` with these names."""
 
     expected_error: float
     expected_std_error: float | None
@@ -191,9 +193,11 @@ def trust(
     std: bool,
     notes: Sequence[str] = (),
 ) -> Trust:
-    """Errors to expect of the estimate `name` ("order 2", "gaussian"), and its status.
+    """The expected errors of the estimate `name` ("order 2", "gaussian"), and its status.
 
-    `std` says whether it gives standard deviations, too; `notes` are reasons not to believe it.
+    `mean` is the estimated mean, (n_{L+1},); `std` says whether standard deviations are estimated
+    too; `notes` are further reasons for the status "unreliable". The error is the law of the name
+    in `laws.LAWS` (mathematics §11), and rounding.
     """
     means, stds = LAWS[name]
     size = sqrt(signs.unit)

@@ -11,19 +11,21 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 2
-"""Raised when a column changes its meaning; rows of another version are not read."""
+"""The version of the columns; rows of another version are not read.
+
+A change of the meaning of a column needs a new version."""
 
 DONE, FAILED = "done", "failed"
-"""Values of the column `outcome`; of what failed, the column `note` says why."""
+"""Values of the column `outcome`; the column `note` of a failed row says why."""
 
 KIND = b"cumprop_table"
-"""The metadata of a parquet file that say which table it is: a key of `SCHEMAS`."""
+"""The key in the metadata of a parquet file whose value names the table, a key of `SCHEMAS`."""
 
 PARAMETERS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples", "design")
 """Parameters of estimators that have a column of their own."""
 
 USUAL = {"kind": "basic", "algorithm": "auto", "metric": "exact", "truncation": "corrected"}
-"""Their values where nothing is said of them."""
+"""Values of these columns where a row has none."""
 
 SCHEMA = pa.schema(
     [
@@ -121,10 +123,10 @@ SCHEMAS = {schema.metadata[KIND]: schema for schema in (SCHEMA, RUN_SCHEMA)}
 
 
 def failed(row: Mapping[str, Any]) -> bool:
-    """Whether a stored row, or a score, is of what could not be computed."""
+    """Whether a stored row or a score belongs to a failed computation."""
     return bool(row["outcome"] == FAILED)
 
 
 def failure(reason: str) -> dict[str, str]:
-    """The columns of a row that failed, its reason in one line."""
+    """The columns `outcome` and `note` of a failed row, with the reason in one line."""
     return {"outcome": FAILED, "note": " ".join(reason.split())}

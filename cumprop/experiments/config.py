@@ -1,4 +1,4 @@
-"""Reading a configuration: layers of YAML into a checked `Config`, all errors in one go."""
+"""Reading a configuration: layers of YAML into a checked `Config`, with all errors at once."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ def load(
 ) -> Config:
     """The checked configuration in a YAML file.
 
-    Later wins: the file it extends and its scale `scale`, the file and its scale, then `sets` such
-    as "network.width=[64,128]". `figures` are the names known, None takes any. Raises ConfigError
-    with every problem, one line each: `file:line:col key: message (did you mean …?)`.
+    Later layers override earlier ones: the file it extends and that file's scale `scale`, the file
+    and its scale, then `sets` such as "network.width=[64,128]". `figures` are the known names, None
+    allows any. Raises ConfigError with every problem, one line each: `file:line:col key: message
+    (did you mean …?)`.
     """
     root = read(path, scale, sets)
     command = root.child("command")
@@ -85,7 +86,7 @@ def schema() -> dict[str, Any]:
 
 
 def check(root: Node, figures: Sequence[str] | None = None) -> Config:
-    """The configuration below a marked node; raises ConfigError with every problem."""
+    """The configuration below a node; raises ConfigError with every problem."""
     config, problems = validated(root, Config)
     network, unmakeable = _network(root)
     problems += unmakeable
@@ -101,7 +102,7 @@ def check(root: Node, figures: Sequence[str] | None = None) -> Config:
 
 
 def validated(root: Node, model: type[M]) -> tuple[M | None, list[Problem]]:
-    """The `model` below a marked node, None where there are problems; these, located."""
+    """The `model` below a node, None where there are problems; and the problems with places."""
     try:
         return model.model_validate(root.plain()), []
     except ValidationError as error:
@@ -128,7 +129,7 @@ def _chosen(path: str, offered: Node | None, scale: str) -> Node:
 
 
 def _network(root: Node) -> tuple[Network | None, list[Problem]]:
-    """The network section if such networks can be made; otherwise what stands against it."""
+    """The network section, None where such networks cannot be made; and the problem if so."""
     node = root.child("network")
     try:
         network = Network.model_validate(node.plain() if node else None)
@@ -194,13 +195,13 @@ def _shapes(network: Network | None) -> list[Shape]:
 
 
 def _renamed(names: Mapping[str, str], key: Any) -> str | None:
-    """The error of a key that has another name now."""
+    """The error message for a key that has another name now."""
     now = names.get(key)
     return None if now is None else f"is called {now} now; write {now}"
 
 
 def _hint(word: str, choices: Sequence[str]) -> str:
-    """The spelling that was probably meant, or nothing."""
+    """The spelling that was probably meant, in words, or an empty text."""
     close = get_close_matches(word, choices, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -18,10 +18,10 @@ from cumprop.experiments.models import Model, Positive, Real, Seeds, known_activ
 from cumprop.parameters import whole
 
 COMMAND = "distill"
-"""The command that a configuration with `command: distill` is for."""
+"""The value of `command:` in a configuration of a distillation."""
 
 VERSION = 2
-"""Raised whenever the numbers of a run change; 1 drew a width-2 student's as a tail's truth."""
+"""The version of the numbers of a run; version 1 drew students of width 2 from another stream."""
 
 
 Rate = Annotated[Real, Field(gt=0)]
@@ -37,21 +37,21 @@ class Networks(Model):
 
 
 class ShapeOf(Model):
-    """Width of a teacher, its input and output included, and of the student's hidden layers."""
+    """The width of all layers of a teacher, and the width of a student's hidden layers."""
 
     width: Positive
     student_width: Positive
 
 
 class Mechanistic(Model):
-    """An order whose loss is descended on, and the learning rate."""
+    """Gradient descent on the loss of an order: the order and the learning rate."""
 
     order: Annotated[int, Field(ge=2, le=3)]
     lr: Rate
 
 
 class Sgd(Model):
-    """Stochastic gradient descent; its batch makes a step cost what it costs the order."""
+    """Stochastic gradient descent with a batch whose step has the FLOPs of a step of the order."""
 
     lr: Rate
 
@@ -65,7 +65,7 @@ def _orders_once(orders: list[Mechanistic]) -> list[Mechanistic]:
 
 
 class HeldOut(Model):
-    """Inputs that the true loss is sampled with; no training sees them."""
+    """The inputs that sample the true loss; no training uses them."""
 
     n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
 
@@ -83,7 +83,10 @@ class Distillation(Model):
 
 
 def load(path: str | Path, scale: str | None = None, sets: Sequence[str] = ()) -> Distillation:
-    """The checked configuration in a YAML file, read and refused like that of a sweep."""
+    """The checked configuration in a YAML file, with `scale` and `sets` as for a sweep.
+
+    Raises ConfigError with every problem, as `experiments.config.load`.
+    """
     found, problems = config.validated(config.read(path, scale, sets), Distillation)
     yaml_loader.refuse(problems)
     assert found is not None
@@ -92,7 +95,7 @@ def load(path: str | Path, scale: str | None = None, sets: Sequence[str] = ()) -
 
 @dataclass(frozen=True)
 class Run:
-    """All that determines one trajectory: the pair of networks, the method, what is evaluated.
+    """The determinants of one trajectory: the pair of networks, the method, the evaluation.
 
     `method` is "cumulant" or "sgd", whose batch matches the FLOPs of `order`.
     """
@@ -112,11 +115,11 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """Hash of what determines the numbers, 16 hex digits; the name of the run's part."""
+        """A hash of all that determines the numbers, 16 hex digits: the name of the run's file."""
         return self.key_of(VERSION)
 
     def key_of(self, version: int) -> str:
-        """The key of this run's numbers as a version of the program gave them."""
+        """The key of this run's numbers in a version of the program."""
         content = {k: v for k, v in asdict(self).items() if k != "config"}
         content |= {"version": version, "schema_version": columns.SCHEMA_VERSION}
         return files.content_hash(json.dumps(content, sort_keys=True))

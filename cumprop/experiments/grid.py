@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """Everything that determines a row: network, estimator, and the truth to compare with.
+    """The determinants of a row: network, estimator, and the truth to compare with.
 
-    `deepest` is the depth of the network this one is a prefix of; the numbers do not depend on it.
+    `deepest` is the depth of the network that this one is a prefix of; the numbers of the row do
+    not depend on it.
     """
 
     config: str
@@ -50,7 +51,7 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """Hash of what determines the numbers, 16 hex digits; the name of the cell's part."""
+        """A hash of all that determines the numbers, 16 hex digits: the name of the cell's file."""
         without = {"config", "deepest", "shape", *self.truth_columns}
         content = {k: v for k, v in asdict(self).items() if k not in without}
         content["schema_version"] = columns.SCHEMA_VERSION
@@ -74,7 +75,7 @@ class Cell:
 
     @property
     def bytes(self) -> int:
-        """Predicted memory."""
+        """Predicted memory in bytes."""
         return self.cost.bytes
 
     @property
@@ -91,7 +92,7 @@ class Cell:
 
     @property
     def truth_columns(self) -> dict[str, Any]:
-        """The columns that say what to compare with; they may change without computing anew."""
+        """The columns that name the truth; when they change, the row is not computed again."""
         return {
             "truth_key": self.truth_key,
             "truth_design": self.truth_design,
@@ -99,7 +100,7 @@ class Cell:
         }
 
     def network(self) -> MLP:
-        """The network whose output is the cell's readout, or whose last layer is."""
+        """The network whose output, or last hidden layer, is the cell's readout."""
         from cumprop.networks import random_mlp
         from cumprop.sampling import tail_network, threshold
 
@@ -123,7 +124,7 @@ class Cell:
 def truth_specs(config: Config) -> dict[tuple[int, int, int], TruthSpec]:
     """The truth of each width, depth and seed.
 
-    The deepest network's is that of all depths, but for tails, which are sampled each on its own.
+    The truth of the deepest network serves all depths; only tails are sampled for each depth.
     """
     from cumprop.sampling import MeanSpec, TailSpec, threshold
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def listed(value: Any) -> Any:
-    """A value stands for the list of just it."""
+    """A list as it is; any other value as a list of one."""
     return value if isinstance(value, list) else [value]
 
 
@@ -48,6 +48,7 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def known_activation(name: str) -> str:
+    """The name of an activation; ValueError, for pydantic, where none has this name."""
     from cumprop.activations import get
 
     try:
@@ -69,7 +70,7 @@ def _known_readout(name: str) -> str:
 
 
 def _seeds(value: Any) -> Any:
-    """`seeds: 5` means 0..4, a list is taken as it is."""
+    """The seeds 0..4 for `seeds: 5`; a list as it is."""
     value = whole(value)
     if not isinstance(value, int) or isinstance(value, bool):
         return value
@@ -84,7 +85,7 @@ Readout = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^(output|pre|post|tail\(.+\))$"}),
 ]
 MOST = 10**18
-"""Of anything that is counted: a column of results takes no more."""
+"""The largest count that a column of results can hold."""
 
 Positive = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(whole)]
 Size = Annotated[int, Field(ge=1, le=10**5), BeforeValidator(whole)]
@@ -111,9 +112,11 @@ Seeds = Annotated[
 
 
 class Model(BaseModel):
+    """A section of a configuration; unknown keys and values of other types are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Names that keys had before, and those they have now, for the error of the old one."""
+    """Former names of keys, and the present ones; the error for a former name says both."""
 
 
 def _form(value: Any) -> str:
@@ -176,7 +179,7 @@ class Network(Model):
         return self.init if isinstance(self.init, str) else self.init.model_dump()
 
     def shape(self, width: int, depth: int) -> Shape:
-        """The shape of the network that is estimated for depth L, without making its weights."""
+        """The shape of the network that is estimated for a width and a depth, without weights."""
         tiny = self.tiny().shape
         hidden = depth - (self.readout == "pre")
         widths, activations = (width,) * (hidden + 2), tiny.activations[:hidden]
@@ -185,7 +188,7 @@ class Network(Model):
         return Shape(widths, activations, tiny.biased, False, self.dtype)
 
     def tiny(self) -> MLP:
-        """A network of width 1, as deep as the deepest; CumpropError if none can be made."""
+        """A network of width 1 with the largest depth; raises CumpropError if none can be made."""
         return _tiny(self.activation, json.dumps(self.plain_init), max(self.depth), self.dtype)
 
 
@@ -197,7 +200,7 @@ def _tiny(activation: str, init: str, depth: int, dtype: str) -> MLP:
 
 
 class Truth(Model):
-    """The sampling every estimate is compared with; `n_samples` counts both halves together.
+    """The sampling that every estimate is compared with; `n_samples` counts both halves together.
 
     Design importance is for readout tail(t), and draws n_samples inputs for every neuron.
     """
@@ -221,7 +224,7 @@ class EstimatorGrid(BaseModel):
         return {key: listed(value) for key, value in (self.model_extra or {}).items()}
 
     def estimators(self, shape: Shape) -> Iterator[tuple[float | None, Estimator]]:
-        """Tolerance (or None) and estimator of every combination, for one network shape.
+        """The tolerance (or None) and the estimator of every combination, for a network's shape.
 
         Raises CumpropError where a combination is not possible.
         """
@@ -237,7 +240,7 @@ class Config(Model):
     """One experiment, as a file of `configs/` declares it.
 
     Cells predicted to need more than `most_bytes` are left out, unless they are stored. `workers`
-    are those of its cells where none are asked for: 1 where seconds are what is measured.
+    is the number of workers where no option gives one: 1 for experiments that measure seconds.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {"jobs": "workers"}

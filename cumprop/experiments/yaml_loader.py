@@ -1,8 +1,8 @@
-"""YAML that remembers where everything stands, so that an error can say `file:line:col`.
+"""YAML with the place of every value, so that an error can say `file:line:col`.
 
-YAML 1.2 scalars (`1e-6` and `4e6` are numbers, `yes` and `1:30` are text), no aliases, no tags,
-no duplicate keys; `extends:` merges another file below this one. Every problem of a file is
-found in one go.
+Scalars are those of YAML 1.2 (`1e-6` and `4e6` are numbers, `yes` and `1:30` are text). Aliases,
+tags and duplicate keys are errors; `extends:` merges another file below this one. All problems of a
+file are reported at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cumprop.errors import ConfigError
 
 @dataclass(frozen=True)
 class Mark:
-    """Where something was written: a file with line and column, or a command-line option."""
+    """The place of a value: a file with line and column, or a command-line option."""
 
     source: str
     line: int = 0
@@ -32,7 +32,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a configuration; its text is one line."""
+    """A problem of a configuration; its text is one line."""
 
     mark: Mark
     key: str
@@ -45,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Node:
-    """A value with the place it was written at, and the place of its key.
+    """A value with its place, and the place of its key.
 
     `value` is a scalar, a list of nodes or a dict from key to node.
     """
@@ -55,7 +55,7 @@ class Node:
     key_mark: Mark | None = None
 
     def plain(self) -> Any:
-        """The value without its marks."""
+        """The value without places."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -73,7 +73,7 @@ class Node:
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raise ConfigError with one line for each problem, in reading order; nothing if none."""
+    """Raise ConfigError with one line for each problem, in reading order, if there are any."""
     if problems:
         ordered = sorted(problems, key=lambda p: (p.mark.source, p.mark.line, p.mark.column))
         raise ConfigError("\n".join(dict.fromkeys(map(str, ordered))))
@@ -82,9 +82,9 @@ def refuse(problems: Sequence[Problem]) -> None:
 def load(path: str | Path) -> Node:
     """The mapping in a YAML file, with the files it `extends:` merged below it.
 
-    Mappings merge key by key, anything else is replaced. The file outranks the `scales` of the
-    files below it, its own `scales` outrank the file. Raises ConfigError with one line per problem:
-    unreadable or missing file, bad syntax, duplicate key, alias, tag, circular extends.
+    Mappings merge key by key, other values are replaced. The file overrides the `scales` of the
+    files below it, and its own `scales` override the file. Raises ConfigError with one line per
+    problem: unreadable or missing file, bad syntax, duplicate key, alias, tag, circular extends.
     """
     problems: list[Problem] = []
     root = _load(Path(path), (), problems)
@@ -106,7 +106,9 @@ def parse(text: str, source: str) -> Node:
 
 
 def setting(words: str, where: str, form: str = "--set key=value") -> tuple[str, Node]:
-    """Key and value of a setting such as width=64; ConfigError, which shows the `form`, of others.
+    """The key and the value of a setting such as width=64.
+
+    Raises ConfigError, which shows the `form`, for words of another form.
 
     >>> key, node = setting("width=[64,128]", "--set width=[64,128]")
     >>> key, node.plain()
@@ -119,7 +121,7 @@ def setting(words: str, where: str, form: str = "--set key=value") -> tuple[str,
 
 
 def merge(base: Node, over: Node) -> Node:
-    """`over` on top of `base`: mappings merge key by key, anything else is replaced."""
+    """`base` overridden by `over`: mappings merge key by key, other values are replaced."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     merged = dict(base.value)
@@ -129,7 +131,7 @@ def merge(base: Node, over: Node) -> Node:
 
 
 def assign(root: Node, path: Sequence[str], node: Node) -> Node:
-    """`root` with `node` at a dotted path, mappings made on the way; numbers index lists."""
+    """`root` with `node` at a path of keys; missing mappings are made, numbers index lists."""
     if not path:
         return node
     head, *rest = path
@@ -193,7 +195,7 @@ def _load(path: Path, below: tuple[Path, ...], problems: list[Problem]) -> Node:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 core scalars; aliases refused (they can make a small file endlessly large)."""
+    """A loader of YAML 1.2 core scalars that refuses aliases, with which small files grow huge."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own interface)
 

@@ -13,15 +13,16 @@ from dataclasses import astuple, dataclass
 from operator import add
 
 CONVENTION = "executed-1"
-"""Name and version of the counting convention, stored with every count."""
+"""The name and version of the counting convention, stored with every count."""
 
 
 class Flops(dict[str, int]):
     """Floating-point operations by component, with their `total`.
 
-    A multiply-add is 2, an entrywise operation (special functions included) 1 per output element,
-    a reduction of r numbers r - 1; copies, views, indexing and random numbers are 0. A symmetric
-    product A Aᵀ counts what its kernel does: NumPy's computes half of it, PyTorch's all.
+    A multiply-add is 2 FLOPs, an entrywise operation (also of a special function) 1 per output
+    element, a reduction of r numbers r - 1; copies, views, indexing and random numbers are 0. A
+    symmetric product A Aᵀ counts as its kernel computes it: half with NumPy, all with PyTorch
+    (mathematics §6).
 
     >>> import numpy as np
     >>> from cumprop.flops import counted
@@ -42,6 +43,7 @@ class Flops(dict[str, int]):
 
     @property
     def total(self) -> int:
+        """The FLOPs of all components."""
         return sum(self.values())
 
     def _add(self, n: int, component: str | None = None) -> None:
@@ -57,9 +59,9 @@ _paused: ContextVar[bool] = ContextVar("cumprop_flops_paused", default=False)
 def counting() -> Iterator[Flops]:
     """Collect the FLOPs of everything that `counted` arrays do inside the block.
 
-    A block inside another leaves the outer count as it would be without it: when the inner block
-    ends, by an error too, its components are added to the outer ones, and what is in no component
-    to the current one.
+    A block inside another does not change the outer count: when the inner block ends, also by an
+    error, its components are added to the outer ones, and FLOPs without a component are added to
+    the current component.
 
     >>> import numpy as np
     >>> from cumprop.flops import counted
@@ -82,10 +84,10 @@ def counting() -> Iterator[Flops]:
 
 @contextmanager
 def not_counting() -> Iterator[None]:
-    """Leave what is done inside the block out of the count.
+    """Leave the arithmetic inside the block out of the count.
 
-    That is what is predicted, not executed; and the few operations per neuron that only some
-    numbers need, so that the FLOPs of ReLU networks depend on their shape alone.
+    It is for predictions, and for the few operations per neuron that only some numbers need, so
+    that the FLOPs of ReLU networks depend on their shape alone.
     """
     token = _paused.set(True)
     try:
@@ -96,7 +98,7 @@ def not_counting() -> Iterator[None]:
 
 
 def is_paused() -> bool:
-    """Whether this is inside a `not_counting` block, which meters of other libraries respect."""
+    """Whether counting is off (`not_counting`), for meters of other libraries."""
     return _paused.get()
 
 
@@ -111,7 +113,7 @@ def _meter_set(flops: Flops | None) -> Iterator[None]:
 
 @contextmanager
 def component(name: str) -> Iterator[None]:
-    """Attribute what is counted inside the block to component `name`."""
+    """Add the FLOPs counted inside the block to the component `name`."""
     flops = _meter.get()
     if flops is None:
         yield
@@ -125,7 +127,7 @@ def component(name: str) -> Iterator[None]:
 
 @contextmanager
 def repeated(times: int) -> Iterator[None]:
-    """Count what is done inside the block so many times."""
+    """Count the FLOPs inside the block `times` times."""
     flops = _meter.get()
     before = dict(flops or {})
     yield
@@ -143,10 +145,10 @@ def count(n: int) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """Kinds of work that run at speeds of their own.
+    """The kinds of work of an estimate, each with its own speed.
 
-    `calls` of NumPy's arithmetic; FLOPs of matrix `products`, of `entrywise` operations, and of
-    those with `large` results, each of which waits for fresh memory.
+    `calls` is the number of NumPy calls; `products` are FLOPs of matrix products, `entrywise` of
+    entrywise operations, and `large` of those with large results, which wait for fresh memory.
     """
 
     calls: int = 0

@@ -1,4 +1,4 @@
-"""NumPy arrays that count their arithmetic, and what all counted arrays have in common.
+"""NumPy arrays that count their arithmetic, and functions for all counted arrays.
 
 Arrays handed to `counted` carry their own meter: every ufunc, matrix product and reduction that
 they take part in is added to the innermost `counting` block.
@@ -29,9 +29,9 @@ _UNCOUNTABLE = {
 
 
 class ForeignArray:
-    """An array of another library that NumPy's functions take and that counts its arithmetic.
+    """An array of another library that NumPy's functions accept and that counts its arithmetic.
 
-    What NumPy has no protocol for, it offers as methods.
+    Operations without a protocol in NumPy are methods.
     """
 
     @property
@@ -50,7 +50,7 @@ def has_numbers(array: Any) -> bool:
 
 
 def occurs(mask: Any) -> bool:
-    """Whether an entry is True, of something unusual: never for arrays without numbers."""
+    """Whether a mask of unusual cases has a True entry; False for arrays without numbers."""
     return bool(mask.any()) and has_numbers(mask)
 
 
@@ -61,7 +61,7 @@ def is_foreign(x: object) -> bool:
 
 
 class Counted(np.ndarray[Any, np.dtype[Any]]):
-    """An array whose arithmetic is counted; otherwise an ordinary ndarray."""
+    """An ndarray whose arithmetic is counted."""
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
@@ -94,7 +94,7 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
 
 
 def counted(array: Any) -> Counted:
-    """View `array`, a PyTorch tensor too, so that its arithmetic is counted (no copy)."""
+    """A view of `array`, or of a PyTorch tensor, whose arithmetic is counted (no copy)."""
     if isinstance(array, Counted):
         return array
     if isinstance(array, ForeignArray):
@@ -107,30 +107,31 @@ def counted(array: Any) -> Counted:
 
 
 def plain(array: Any) -> Any:
-    """The ordinary array behind a counted one; anything else unchanged (no copy)."""
+    """The ordinary array behind a counted one; other values unchanged (no copy)."""
     if isinstance(array, ForeignArray):
         return array.tensor
     return array.view(np.ndarray) if isinstance(array, Counted) else array
 
 
 def detached(array: Any) -> Any:
-    """The counted array, of a PyTorch tensor without what autograd recorded (no copy)."""
+    """The counted array; of a PyTorch tensor, without the record of autograd (no copy)."""
     return counted(plain(array).detach()) if is_foreign(array) else counted(array)
 
 
 def records_gradients(arrays: Iterable[Any]) -> bool:
-    """Whether autograd follows one of them."""
+    """Whether autograd records operations on one of the arrays."""
     return any(is_foreign(a) and getattr(plain(a), "requires_grad", False) for a in arrays)
 
 
 def on_host(array: Any) -> Any:
-    """The numbers as a NumPy array, of a PyTorch tensor on any device too."""
+    """The numbers as a NumPy array, also those of a PyTorch tensor on any device."""
     return plain(array).detach().cpu().numpy() if is_foreign(array) else np.asarray(plain(array))
 
 
 def operation_cost(
     ufunc: np.ufunc, method: str, inputs: Sequence[Any], results: tuple[Any, ...]
 ) -> int:
+    """The FLOPs of one call of a ufunc's method, by the convention (mathematics §6)."""
     size = sum(int(r.size) for r in results)
     if ufunc in PRODUCTS:
         a, b = inputs[0], inputs[1]
@@ -145,7 +146,7 @@ def operation_cost(
 
 
 def _is_symmetric_product(ufunc: np.ufunc, a: Any, b: Any) -> bool:
-    """True for A @ A.T of NumPy arrays, which the BLAS routine syrk computes at half the cost."""
+    """Whether a product is A @ A.T of NumPy arrays, which BLAS (syrk) computes at half the cost."""
     return (
         ufunc is np.matmul
         and isinstance(a, np.ndarray)

@@ -1,9 +1,9 @@
-"""Arrays without numbers: an estimator that runs on shapes alone tells its FLOPs and its memory.
+"""Arrays without numbers: a run of an estimator on shapes alone counts its FLOPs and its memory.
 
 A shape-only array is a `Counted` array of equal elements, all 0 or all 1, stored once: its
 arithmetic is that of one element. An `arena` adds up the bytes that arrays of these shapes would
-take, from the moment one is made until Python lets go of it and of its views. Estimators run as
-they are, so that no cost formula can drift from them; docs/costs.md has the rules they obey.
+take, from the creation of an array until Python frees it and its views. Estimators run unchanged,
+so that no cost formula can differ from them; docs/costs.md has the rules that estimators obey.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from cumprop.flops.meter import Work, count, not_counting, repeated
 from cumprop.flops.numpy_arrays import PRODUCTS, Counted, operation_cost
 
 LARGE = 2**25
-"""Bytes from which the allocator of Linux takes fresh memory for every array."""
+"""The bytes from which the allocator of Linux takes fresh memory for every array."""
 
 
 class TooLarge(CumpropError):
-    """Shape-only arrays would take more bytes than their arena allows."""
+    """The error of shape-only arrays that would take more bytes than their arena allows."""
 
 
 @dataclass
 class Arena:
-    """Bytes of shape-only arrays alive now, and at the worst moment; what was done to them."""
+    """Bytes of shape-only arrays alive now and at the worst moment, and kinds of work on them."""
 
     most: float
     now: int = 0
@@ -43,7 +43,7 @@ class Arena:
     large: int = 0
 
     def work(self, flops: int) -> Work:
-        """The kinds of so many FLOPs in all: those not noted here are entrywise."""
+        """The kinds of work in `flops` FLOPs: FLOPs that the arena has not noted are entrywise."""
         return Work(self.calls, self.products, flops - self.products - self.large, self.large)
 
     def done(self, flops: int, array: Any, is_product: bool) -> None:
@@ -56,7 +56,7 @@ class Arena:
 
     @contextmanager
     def repeated(self, times: int) -> Iterator[None]:
-        """Note what is done inside the block so many times."""
+        """Note the work inside the block `times` times."""
         before = replace(self)
         with repeated(times):
             yield
@@ -65,7 +65,7 @@ class Arena:
         self.large += (times - 1) * (self.large - before.large)
 
     def allocate(self, array: ShapeOnly) -> None:
-        """Account for the array until it is gone; views and copies keep it alive."""
+        """Count the bytes of an array until it is freed; views and copies keep it alive."""
         self.now += array.nbytes
         self.peak = max(self.peak, self.now)
         if self.peak > self.most:
@@ -81,10 +81,10 @@ _arena: ContextVar[Arena | None] = ContextVar("cumprop_arena", default=None)
 
 @contextmanager
 def arena(at_most: float = math.inf) -> Iterator[Arena]:
-    """Account for the shape-only arrays that are made inside the block.
+    """Count the bytes of shape-only arrays that are made inside the block.
 
-    TooLarge is raised as soon as they would take over `at_most` bytes, or over what an arena
-    around this one allows. A meter of FLOPs outside counts nothing of what is done inside.
+    Raises TooLarge as soon as they would take over `at_most` bytes, or over the limit of an arena
+    around this one. A meter of FLOPs outside does not count the arithmetic inside.
 
     >>> with arena() as memory:
     ...     a = without_numbers((100, 100), np.float64(1))
@@ -104,10 +104,11 @@ def arena(at_most: float = math.inf) -> Iterator[Arena]:
 
 
 def alike(n: int) -> Iterator[int]:
-    """range(n), for a loop whose passes cost the same and keep nothing but what they fill in.
+    """The numbers 0 to n - 1, for a loop whose passes all have the same cost.
 
-    In an arena there are two passes, as the second finds the arrays of the first still alive; what
-    the second does counts for all others, too.
+    A pass may keep only values in arrays that exist before the loop. In an arena the loop has two
+    passes, because the second finds the arrays of the first still alive; the second counts n - 1
+    times.
 
     >>> list(alike(4))
     [0, 1, 2, 3]
@@ -173,7 +174,7 @@ class ShapeOnly(Counted):
 def without_numbers(shape: tuple[int, ...], element: Any) -> ShapeOnly:
     """An array without numbers of the type of `element`: 0 where that is 0, else 1.
 
-    Whatever depends on data (clamps, convergence) so takes its ordinary course.
+    Code that depends on data (clamps, convergence) therefore takes its usual branch.
     """
     one = np.asarray(element)
     # bytes of its own: arrays at one address are taken to be views of one another

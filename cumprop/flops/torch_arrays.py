@@ -36,10 +36,10 @@ from cumprop.flops.torch_functions import (
 class TorchArray(NDArrayOperatorsMixin, ForeignArray):
     """A tensor that NumPy's ufuncs and functions take; results are TorchArrays on its device.
 
-    Types promote as in NumPy, and arithmetic costs what it costs on a `Counted` array, but for
-    symmetric products, of which PyTorch computes all and NumPy half. A view knows its base and
-    looks there whenever it is read: a write goes to the base, which while autograd records is
-    replaced by a changed copy, so that no tensor that the backward pass needs is ever written to.
+    Types promote as in NumPy, and arithmetic has the FLOPs of a `Counted` array, except symmetric
+    products, of which PyTorch computes all and NumPy half. A view reads its base whenever it is
+    read. A write goes to the base; while autograd records, a changed copy replaces the base, so
+    that no tensor that the backward pass needs is ever written to.
 
     >>> x = TorchArray(torch.tensor([1.0, 4.0], requires_grad=True))
     >>> (np.sqrt(x) * x).sum().tensor.backward()
@@ -96,7 +96,7 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         return found(*args[1:], **kwargs) if callable(found) else found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """Only masks, which steer what is computed, may become NumPy arrays unasked."""
+        """The NumPy array of a mask, which steers control flow; an error for other arrays."""
         if self.dtype != np.bool_:
             raise CumpropError("a tensor cannot become a NumPy array here; use plain(x).detach()")
         return self.tensor.cpu().numpy()
@@ -159,7 +159,7 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         root._tensor = tensor
 
     def _overwrite(self, tensor: Any) -> None:
-        """self[...] = tensor, where nobody else holds the tensor."""
+        """Replace all numbers by those of a tensor that no other array holds."""
         old = self.tensor
         same = (old.dtype, old.shape, old.stride()) == (tensor.dtype, tensor.shape, tensor.stride())
         if self._view_of is None and same:

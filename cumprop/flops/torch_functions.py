@@ -1,4 +1,4 @@
-"""What NumPy's functions are called in PyTorch; `cumprop.flops.torch_arrays` looks them up here."""
+"""PyTorch's names of NumPy's functions, for `cumprop.flops.torch_arrays`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ Function = Callable[..., Any]
 
 
 def torch_dtype(dtype: Any) -> Any:
+    """PyTorch's name of a NumPy dtype."""
     return getattr(torch, np.dtype(dtype).name)
 
 
 def numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    """NumPy's name of a PyTorch dtype; raises CumpropError where there is none."""
     name = str(dtype).removeprefix("torch.")
     if not hasattr(np, name):  # other libraries may register their own bfloat16
         raise CumpropError(f"{dtype} has no NumPy counterpart; use float32 or float64")
@@ -26,6 +28,7 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def missing(name: str) -> CumpropError:
+    """The error for a function of NumPy that tensors do not support."""
     return CumpropError(
         f"numpy.{name} is not available on PyTorch tensors here: use NumPy arrays, or add it to "
         "cumprop/flops/torch_functions.py"
@@ -45,7 +48,10 @@ _RENAMED: dict[str, Function] = {
 
 @cache
 def counterpart(ufunc: np.ufunc) -> Function | None:
-    """What PyTorch computes for a ufunc of NumPy or SciPy; most have the same name."""
+    """The function of PyTorch for a ufunc of NumPy or SciPy, None without one.
+
+    Most have the same name.
+    """
     homes, name = (torch, torch.special, torch.linalg), ufunc.__name__
     named = (getattr(home, name) for home in homes if hasattr(home, name))
     return _RENAMED.get(name) or next(named, None)

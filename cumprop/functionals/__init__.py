@@ -1,4 +1,4 @@
-"""Questions to an output beside its mean and covariance: quantiles, order statistics."""
+"""Functionals of the outputs beside mean and covariance: quantiles, order statistics."""
 
 from cumprop.functionals.quantiles import quantiles, standardised
 

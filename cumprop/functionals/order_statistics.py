@@ -20,13 +20,13 @@ from cumprop.sampling import Inputs
 Array = NDArray[Any]
 
 STORED = 2**25
-"""Outputs kept at a time."""
+"""The number of outputs kept at a time."""
 LEVEL = 0.95
-"""Of the intervals."""
+"""The confidence level of the intervals."""
 
 
 class Ranks(NamedTuple):
-    """Places among sorted samples, from 0 on: of an interval's ends and of the quantile itself."""
+    """Ranks of the ends of an interval and of the quantile among sorted samples, from 0."""
 
     low: int
     middle: int
@@ -34,10 +34,10 @@ class Ranks(NamedTuple):
 
 
 def ranks(q: float, n_samples: int) -> Ranks:
-    """Of the `q` quantile of so many samples, and of its 95% interval, whatever the law.
+    """Ranks of the `q` quantile among `n_samples` samples, and of its 95% interval.
 
-    As many samples lie below the quantile as a binomial law says. Raises CumpropError where its
-    interval does not end within the samples.
+    They hold for every law, because the number of samples below the quantile is binomial. Raises
+    CumpropError where the interval does not end within the samples.
 
     >>> ranks(0.5, 100)
     Ranks(low=39, middle=49, high=60)
@@ -60,10 +60,10 @@ def sampled_quantiles(
 ) -> tuple[list[Array], Estimate]:
     """For each probability an array (3, n_{L+1}): quantiles between the ends of 95% intervals.
 
-    They are order statistics of `n_samples` independent inputs, the same for all. Up to 2^25
-    outputs are kept. Where there are more, so many place the quantiles, and a second pass keeps
-    what lies about them. The `Estimate` has the FLOPs. Raises CumpropError where the samples are
-    too few, or too many for the memory.
+    They are order statistics of `n_samples` independent inputs, the same for all probabilities. Up
+    to 2^25 outputs are kept. Where there are more, the first 2^25 locate the quantiles, and a
+    second pass keeps the outputs near them. The `Estimate` has the FLOPs. Raises CumpropError where
+    the samples are too few, or too many for the memory. Cost: one or two passes of the samples.
 
     >>> line = MLP([[[3.0, 4.0]]])                                            # Y ~ N(0, 25)
     >>> (found,), _ = sampled_quantiles(line, [0.5], 10_000, np.random.default_rng(0))
@@ -108,7 +108,7 @@ class _Bracket:
     """Numbers of each output about one quantile, and how many there are on both sides."""
 
     def __init__(self, first: Array, q: float, margin: float) -> None:
-        """`first` are some samples of each output, (width, pilot), sorted."""
+        """Place the bracket by `first`, sorted samples of each output, (width, pilot)."""
         width, pilot = first.shape
         below, above = int(pilot * (q - margin)), math.ceil(pilot * (q + margin))
         nothing = np.full(width, np.inf, first.dtype)

@@ -18,14 +18,14 @@ from cumprop.networks import MLP
 Array = NDArray[Any]
 
 RESOLUTION = 1e-6
-"""Thresholds are found to so many output standard deviations."""
+"""The precision of thresholds, in output standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
 class Quantiles:
-    """Thresholds of each probability, (n_{L+1},), and the `estimates` that they took.
+    """Thresholds of each probability, (n_{L+1},), and the `estimates` that found them.
 
-    `intervals` are 95% ones, (2, n_{L+1}), where samples say so.
+    `intervals` are 95% intervals, (2, n_{L+1}) each, for sampled thresholds, and else None.
     """
 
     thresholds: list[Array]
@@ -41,13 +41,13 @@ def quantiles(
     n_samples: int | None,
     rng: np.random.Generator,
 ) -> Quantiles:
-    """What every output stays below with these probabilities, by the estimator `run`.
+    """Thresholds, (n_{L+1},), that each output stays below with each of these probabilities.
 
-    An estimator that averages samples (`Estimator.independent_samples` says `n_samples`) has those
-    of so many independent inputs from `rng`, all of one set; the others have `tail_quantiles`, for
-    which `outputs` must have a covariance. Raises CumpropError where it has none, and as
-    `sampled_quantiles` and `tail_quantiles`.
-    Cost: up to 2 n_samples forward passes; or estimates, as `tail_quantiles` says.
+    `n_samples` comes from `Estimator.independent_samples`. Where it is a number, the thresholds are
+    order statistics of as many independent inputs from `rng`; where it is None, `tail_quantiles`
+    searches them with the estimator `run`, and `outputs`, its estimate, must have a covariance.
+    Raises CumpropError where it has none, and as `sampled_quantiles` and `tail_quantiles` do. Cost:
+    up to 2 n_samples forward passes, or the estimates of `tail_quantiles` for each probability.
 
     >>> import cumprop
     >>> line = MLP([[[3.0, 4.0]]], [[1.0]], [])                               # Y ~ N(1, 25)
@@ -77,12 +77,12 @@ def quantiles(
 def tail_quantiles(
     run: Callable[[MLP], Estimate], network: MLP, q: float, mean: Array, std: Array
 ) -> tuple[Array, list[Estimate]]:
-    """t with P(Y_i > t_i) = 1 − q by the estimator `run`, shape (n_{L+1},), and all its estimates.
+    """Thresholds t, (n_{L+1},), with P(Y_i > t_i) = 1 − q by the estimator `run`; its estimates.
 
-    `mean` and `std` of the outputs place the search: Y lies between mean − std √((1 − q)/q) and
-    mean + std √(q/(1 − q)) at q, whatever its law (Cantelli). An output that does not vary is its
-    mean. As accurate as the estimator's tails: a probability wrong by δ moves t by δ over the
-    density there. Raises CumpropError where estimated tails do not cross 1 − q.
+    `mean` and `std`, (n_{L+1},) each, bound the search: for every law, the quantile q lies between
+    mean − std √((1 − q)/q) and mean + std √(q/(1 − q)) (Cantelli). The threshold of an output that
+    does not vary is its mean. A tail probability wrong by δ moves t by δ over the density there.
+    Raises CumpropError where estimated tails do not cross 1 − q.
     Cost: 4 to 26 estimates of the network with one more layer of steps.
 
     >>> import cumprop
@@ -125,7 +125,7 @@ def tail_quantiles(
 def standardised(network: MLP, mean: ArrayLike, std: Array) -> MLP:
     """The network of (Y_i − mean_i)/std_i; of Y_i − mean_i where std_i is 0.
 
-    A negative std mirrors the output.
+    `mean` is a number or (n_{L+1},), `std` is (n_{L+1},); a negative std mirrors the output.
 
     >>> standardised(MLP([[[3.0, 4.0]]], [[1.0]], []), 1.0, np.array([5.0])).weights[0].round(6)
     array([[0.6, 0.8]])

@@ -1,4 +1,4 @@
-"""What a network is; transformed, drawn at random, read from files."""
+"""Networks: their definition, transformations, random ones, and readers of files."""
 
 from cumprop.networks.covariances import is_diagonal
 from cumprop.networks.mlp import MLP

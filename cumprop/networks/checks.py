@@ -15,6 +15,7 @@ Array = NDArray[Any]
 
 
 def check_chain(matrices: Sequence[Array]) -> None:
+    """Raise CumpropError where matrices (n_l, n_{l-1}) do not fit behind each other."""
     if not matrices:
         raise CumpropError("the network has no weights; give at least one matrix (out, in)")
     for layer, w in enumerate(matrices):
@@ -28,6 +29,10 @@ def check_chain(matrices: Sequence[Array]) -> None:
 
 
 def numbers(values: ArrayLike, name: str) -> Array:
+    """An array or tensor of real, finite numbers, in float64 unless it is float32 or float16.
+
+    Raises CumpropError, with `name`, for ragged rows, other entries, NaN and infinite numbers.
+    """
     if not has_numbers(values):
         return cast(Array, values)
     try:

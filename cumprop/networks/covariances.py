@@ -25,10 +25,10 @@ def compact(cov: Array, n: int, dtype: np.dtype[Any]) -> Array:
     """The covariance of n inputs as a number σ² for σ² I, a diagonal (n,) or a matrix (n, n).
 
     `cov` has one of these shapes, and the result may have a smaller one; a tensor keeps its shape,
-    as a gradient may be wanted of every entry. The result is float64 and exactly symmetric. Raises
-    CumpropError for other shapes, asymmetric matrices, negative eigenvalues, and numbers all too
-    small for `dtype`. Cost: O(n) for a number or a diagonal, O(n²) for a diagonal matrix, the
-    eigenvalues of all others.
+    because a gradient may be wanted for every entry. The result is float64 and exactly symmetric.
+    Raises CumpropError for other shapes, asymmetric matrices, negative eigenvalues, and a
+    covariance that vanishes in `dtype`. Cost: O(n) for a number or a diagonal, O(n²) for a diagonal
+    matrix, O(n³) (eigenvalues) for all others.
 
     >>> compact(np.diag([0.5, 0.5, 0.5]), 3, np.dtype("f4")).tolist()
     0.5
@@ -64,7 +64,7 @@ def _smallest_form(cov: Array) -> Array:
 
 
 def is_diagonal(cov: Array) -> bool:
-    """Whether all that is not on the diagonal of a matrix is 0.
+    """Whether all entries of a matrix (n, n) beside the diagonal are 0.
 
     >>> is_diagonal(np.diag([1.0, 0.0])), is_diagonal(np.ones((2, 2)))
     (True, False)

@@ -22,16 +22,18 @@ Array = NDArray[Any]
 
 
 class MLP:
-    """Z_l = W_l X_{l-1} + b_l, X_l = φ_l(Z_l) for l = 1..L, output Y = W_{L+1} X_L + b_{L+1}.
+    """A multilayer perceptron with L hidden layers and a Gaussian input (mathematics §1).
 
-    `weights` are L + 1 matrices (out, in); `biases` None or L + 1 vectors or Nones; `activations`
-    one name or Activation for all layers, or L of them. The input is N(input_mean, input_cov),
-    None for 0 and the identity; input_cov may be a matrix, a diagonal or a number, and stays small
-    where it is (`input_variance`). `init_scale`, weight variance · fan-in of every map, is what the
-    average metric needs. Arrays are kept as read-only copies of one type, float32 or float64;
-    PyTorch tensors are kept as they are, and beside one all others become tensors. Raises
-    CumpropError for shapes that do not fit, NaN or infinite numbers and an input_cov that is no
-    covariance. Errors count maps like npz files do, W0 first.
+    Z_l = W_l X_{l-1} + b_l, X_l = φ_l(Z_l) for l = 1..L, output Y = W_{L+1} X_L + b_{L+1}.
+    `weights` are L + 1 matrices (n_l, n_{l-1}); `biases` None or L + 1 vectors (n_l,) or Nones;
+    `activations` one name or Activation for all layers, or L of them. The input is N(input_mean,
+    input_cov), None for 0 and the identity. `input_mean` is (n_0,) or a number; `input_cov` a
+    matrix (n_0, n_0), a diagonal (n_0,) or a number, and is kept in its smallest form
+    (`input_variance`). `init_scale`, the weight variance · fan-in of every map, is the number the
+    average metric needs. Arrays are kept as read-only copies of one type, float32 or float64.
+    PyTorch tensors are kept as they are; if one array is a tensor, all others become tensors.
+    Raises CumpropError for shapes that do not fit, NaN or infinite numbers and an input_cov that is
+    no covariance. Error messages count maps as npz files do, W0 first.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
     >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
@@ -158,12 +160,12 @@ class MLP:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """n_0..n_{L+1}."""
+        """The widths n_0..n_{L+1} of the input, the hidden layers and the output."""
         return (self.weights[0].shape[1], *(len(w) for w in self.weights))
 
     @property
     def shape(self) -> Shape:
-        """What the cost of an estimate depends on."""
+        """Widths, names of activations and dtype: all that the cost of an estimate depends on."""
         return Shape(
             widths=self.widths,
             activations=tuple(a.name for a in self.activations),
@@ -174,22 +176,26 @@ class MLP:
 
     @property
     def homogeneous(self) -> bool:
-        """f(cx) = c f(x) for c > 0: no biases, every activation positively homogeneous."""
+        """Whether f(cx) = c f(x) for c > 0: no biases, every activation positively homogeneous."""
         return all(b is None or not b.any() for b in self.biases) and all(
             a.homogeneous for a in self.activations
         )
 
     def forward(self, x: ArrayLike) -> Array:
-        """Y for inputs x, (N, n_0) -> (N, n_{L+1}), in the network's dtype.
+        """The outputs Y, (N, n_{L+1}), for inputs x, (N, n_0), in the network's dtype.
 
-        Cost: 2N n_l n_{l-1} FLOPs for every linear map and what the activations take.
+        Raises CumpropError for inputs of another width. Cost: 2 N n_l n_{l-1} FLOPs for every
+        linear map, and the activations.
         """
         for z, _ in self.layers(x):
             y = z
         return y
 
     def layers(self, x: ArrayLike) -> Iterator[tuple[Array, Array | None]]:
-        """(Z_l, X_l) for l = 1..L, then (Y, None); arrays of shape (N, n_l)."""
+        """The pairs (Z_l, X_l) for l = 1..L, then (Y, None); arrays of shape (N, n_l).
+
+        `x` has the shape (N, n_0). Raises CumpropError for inputs of another width.
+        """
         tensors = self._tensor is not None
         previous: Array = counted(self._kept(x)) if tensors else np.asanyarray(x, dtype=self.dtype)
         if previous.ndim == 0 or previous.shape[-1] != self.widths[0]:
@@ -226,6 +232,8 @@ class MLP:
     def prefix(self, depth: int) -> MLP:
         """The network of the first `depth` hidden layers, the next map being its output.
 
+        Raises CumpropError for a depth that is not 0 to L.
+
         >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
         (1, 1, 1)
         """
@@ -241,7 +249,7 @@ class MLP:
     def above(self, threshold: ArrayLike) -> MLP:
         """The network of one more layer whose expected outputs are P(Y_i > threshold).
 
-        `threshold` is a number, or one for each output.
+        `threshold` is a number, or one for each output, (n_{L+1},).
 
         >>> import cumprop
         >>> tail = MLP([[[3.0, 4.0]]]).above(5.0)                  # Y is N(0, 25)

@@ -17,7 +17,7 @@ from cumprop.networks.mlp import MLP
 from cumprop.parameters import typed
 
 DEFAULT_Q = 0.85
-"""Variance of the pre-activations at criticality where none is given: the paper's tanh choice."""
+"""The default variance of the pre-activations at criticality: the paper's choice for tanh."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def random_mlp(
 
     `init` is "he", "critical" or {"critical": {"q": 0.85}} (edge of chaos at pre-activation
     variance q), or {"w_var": …, "b_var": …, "b_mean": …}: weight variance · fan-in, bias variance
-    and bias mean, each one number or depth + 1. Networks of one seed and width are prefixes of
-    each other, and float32 ones are the float64 ones rounded. Raises CumpropError for sizes,
-    names and scales that make no network.
+    and bias mean, each one number or depth + 1. Of two networks with one seed and width, the
+    shallower is a prefix of the deeper one; float32 networks are float64 networks rounded. Raises
+    CumpropError for sizes, names and scales that make no network.
 
     >>> random_mlp(width=8, depth=2, seed=0).init_scale
     (1.0, 2.0, 2.0)
@@ -72,7 +72,10 @@ def random_mlp(
 
 
 def he(activation: Activation, n_maps: int) -> Scales:
-    """c_1 = 1, c_l = 1/E[φ(N(0,1))²]: every pre-activation has about unit variance.
+    """He initialisation: weights that give every pre-activation about unit variance.
+
+    Weight variance · fan-in is c_1 = 1 and c_l = 1/E[φ(N(0,1))²] (mathematics §1). Raises
+    CumpropError where E φ² = 0.
 
     >>> he(activation_functions.get("relu"), 3).w_var
     (1.0, 2.0, 2.0)

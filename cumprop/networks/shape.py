@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """What the cost of an estimate depends on: everything of a network but its numbers.
+    """The properties of a network that the cost of an estimate depends on: all but its numbers.
 
-    `widths` are n_0..n_{L+1}; `activations` the L names; `gaussian_input` is False for N(0, I).
+    `widths` are n_0..n_{L+1}; `activations` the L names; `gaussian_input` is False for an input
+    N(0, I), which takes no arithmetic.
 
     >>> shape = Shape((784, 256, 256, 10), ("relu", "relu"))
     >>> shape.depth, shape.width

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cumprop.networks.mlp import MLP
 
 _MOST = 8
-"""Of a longer list of widths or activations, only the ends are shown."""
+"""The longest list of widths or activations that is shown in full."""
 
 
 def summary(network: MLP) -> str:
@@ -42,7 +42,7 @@ def summary(network: MLP) -> str:
 
 
 def _grouped(entries: Iterable[object]) -> list[str]:
-    """Equal neighbours once, with their number."""
+    """The entries with equal neighbours written once, with their number."""
     runs = ((str(entry), len(list(run))) for entry, run in groupby(entries))
     return [entry if n == 1 else f"{entry} ×{n}" for entry, n in runs]
 
@@ -54,7 +54,7 @@ def _listed(entries: list[str]) -> str:
 
 
 def _rounded(n: int) -> str:
-    """Three digits: 328k, 1.05M.
+    """A number to three digits, as 329k or 1.05M.
 
     >>> [_rounded(n) for n in (6, 999, 1280, 328_960, 1_048_576)]
     ['6', '999', '1.28k', '329k', '1.05M']

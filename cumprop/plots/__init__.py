@@ -27,11 +27,12 @@ def available() -> list[str]:
 def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Path]:
     """Draw `figures` of every configuration below `results` into `out`.
 
-    By default those that its YAML asks for, all where that is not known. The rows are scored anew,
-    so that pictures are never older than truths; nothing below `results` is written. Writes
-    `<config>_<figure>.{pdf,svg,png}` and returns the paths; `results/reference` is drawn only where
-    `results` names it. Raises CumpropError for an unknown figure, where there are no results, or
-    where a figure asked for by name cannot be drawn from them; otherwise stderr says why.
+    The default is the figures of the configuration's YAML, or all where it is not known. The rows
+    are scored anew, so that figures are never older than truths; nothing below `results` is
+    written. The files are `<config>_<figure>.{pdf,svg,png}`, and their paths are returned;
+    `results/reference` is drawn only where `results` names it. Raises CumpropError for an unknown
+    figure, where there are no results, or where a figure in `figures` cannot be drawn from them;
+    for other figures stderr says why.
     """
     for name in figures or []:
         if name not in available():
@@ -61,7 +62,8 @@ def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Pat
 def tables(results: Path, figures: list[str] | None = None) -> Iterator[tuple[str, Any, list[str]]]:
     """Every configuration with its runs or scores, and the names of the figures to draw of them.
 
-    These are `figures`, or those that its YAML asks for, or all: as many as draw such rows.
+    The names are `figures`, those of its YAML, or all, without figures that cannot draw such rows.
+    Raises CumpropError where there are no results.
     """
     from cumprop.results import scores, store
     from cumprop.training import runs

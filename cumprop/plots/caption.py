@@ -1,4 +1,4 @@
-"""What a figure must say to be read without its configuration beside it."""
+"""Captions and titles, with which a figure can be read without its configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def title(
     scores: pd.DataFrame,
     sizes: Sequence[str] = ("width", "depth"),
 ) -> str:
-    """What sets the panel of `row` apart in the figure of `scores`: its `sizes`, and what differs.
+    """The title of the panel of `row` in the figure of `scores`: its `sizes`, and what differs.
 
     >>> row = dict.fromkeys(PROBLEM, "any") | {"width": 64, "depth": 2}
     >>> title(row, pd.DataFrame([row, row | {"depth": 4}]))
@@ -73,7 +73,7 @@ def missing(scores: pd.DataFrame) -> str:
 
 
 def conditions(scores: pd.DataFrame) -> str:
-    """Where the rows were run; times may be compared only where this is one place.
+    """The conditions of the rows; times may be compared only under one condition.
 
     >>> conditions(pd.DataFrame({"conditions": ["a", "b", "a"]}))
     'different conditions: a; b'
@@ -83,12 +83,12 @@ def conditions(scores: pd.DataFrame) -> str:
 
 
 def word(value: Any) -> str:
-    """A value of a column as people write it."""
+    """A value of a column as text."""
     return _WORDS.get(value, str(value))
 
 
 def words(values: Iterable[Any]) -> str:
-    """All values of a column, each once."""
+    """All values of a column as text, each once."""
     return ", ".join(word(value) for value in sorted(set(values)))
 
 
@@ -107,13 +107,13 @@ def _init(init: str) -> str:
 
 
 def samples(numbers: pd.Series[int]) -> str:
-    """The fewest and the most of known numbers of samples."""
+    """The smallest and the largest of known numbers of samples, as text."""
     known = numbers[numbers > 0]
     return " to ".join(dict.fromkeys(power_of_ten(n) for n in (known.min(), known.max())))
 
 
 def power_of_ten(number: float) -> str:
-    """Two digits and a power of ten.
+    """A number as two digits and a power of ten.
 
     >>> power_of_ten(4e6), power_of_ten(123456)
     ('4·10⁶', '1.2·10⁵')
@@ -123,7 +123,7 @@ def power_of_ten(number: float) -> str:
 
 
 def runs(seeds: list[int]) -> str:
-    """Seeds in short.
+    """A list of seeds in short.
 
     >>> runs([0, 1, 2]), runs([0, 3, 7])
     ('0–2', '0, 3, 7')

@@ -14,14 +14,15 @@ from cumprop.plots import caption, style
 from cumprop.results.points import Point, records
 
 LINES = {1: "-", 2: "--", 5: ":"}
-"""Times the expected error, and how the line there is drawn."""
+"""Multiples of the expected error, and the styles of their lines."""
 
 
 def draw(scores: pd.DataFrame) -> Figure:
     """One point per estimate of outputs: √vn-MSE over `expected_error`, both in output s.d.
 
-    `scores` is one configuration's part of `results.scores.score`. Points above the dotted line are
-    more than 5 times as wrong as they say. Raises CumpropError where no row has an expected error.
+    `scores` is one configuration's part of `results.scores.score`. Points above the dotted line
+    have more than 5 times their expected error. Raises CumpropError where no row has an expected
+    error.
     """
     points = _points(scores)
     if points.empty:
@@ -79,7 +80,7 @@ def _line_label(times: int) -> str:
 
 
 def _caption(points: pd.DataFrame) -> str:
-    """How many are right, and what was compared."""
+    """The comparison in words, with the numbers of errors far above the expected ones."""
     trusted = points[points["resolved"].astype(bool) & ~points["unreliable"]]
     ratio = trusted["error"] / trusted["expected_error"]
     beyond = {times: int((ratio > times).sum()) for times in (2, 5)}

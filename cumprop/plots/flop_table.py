@@ -1,4 +1,4 @@
-"""A table: the polynomial that counted FLOPs are, beside the paper's (its Table 1)."""
+"""A table of the polynomials of counted FLOPs beside the paper's (its Table 1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cumprop.results.flop_polynomials import Line, lines
 
 
 def draw(scores: pd.DataFrame) -> Figure:
-    """The table of `lines` as a figure; raises CumpropError as it does."""
+    """The table of `flop_polynomials.lines` as a figure; raises CumpropError as that function."""
     found = lines(scores)
     head = ("estimator", "algorithm", "FLOPs as executed, leading terms", "the paper's convention")
     body = [

@@ -24,7 +24,7 @@ _CURVE = ["estimator", "order", "kind", "algorithm", "metric", "truncation", "de
 def draw(rows: pd.DataFrame) -> Figure:
     """One panel per depth and kind of network: FLOPs of every estimator over the width.
 
-    `rows` are scores, or `benchmark.rows` of a benchmark. Sampling is shown by the FLOPs of one
+    `rows` are scores, or `benchmark.rows` of a benchmark. The FLOPs of sampling are those of one
     forward pass. The lines are least squares in log-log. Raises CumpropError for fewer than three
     widths.
     """

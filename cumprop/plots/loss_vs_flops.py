@@ -26,8 +26,8 @@ _GREY = "#777777"
 def draw(rows: Sequence[Row]) -> Figure:
     """One panel per shape and order: the true loss of both methods at the FLOPs spent.
 
-    `rows` are `cumprop.training.runs.read`. Lines are medians over seeds, bands their middle
-    half; a run counts as infinite loss once it has diverged, and its end is a cross.
+    `rows` are `cumprop.training.runs.read`. Lines are medians over seeds, bands the middle half of
+    seeds; a run counts as infinite loss once it has diverged, and a cross marks its end.
     """
     curves = [_Curve.of(method, runs) for (*_, method), runs in groups(rows).items()]
     panels: Panels = {}
@@ -107,7 +107,7 @@ class _Curve:
 
 
 def _losses(run: Row, steps: list[int]) -> list[float]:
-    """The true loss of a run at `steps`; infinite from where it diverged."""
+    """The true loss of a run at `steps`; infinite from the step at which it diverged."""
     known = dict(zip(run["step"], run["true_loss"], strict=True))
     if diverged(run):
         del known[run["step"][-1]]
@@ -115,7 +115,7 @@ def _losses(run: Row, steps: list[int]) -> list[float]:
 
 
 def _y_limits(curves: list[_Curve]) -> tuple[float, float]:
-    """Room for everything but what a diverging run rises to."""
+    """Limits of the axis around everything but the rise of diverging runs."""
     values = [v for c in curves for v in (c.start, c.constant, *(() if c.lost else c.high))]
     lowest = min(min(values), *(curve.low.min() for curve in curves))
     return lowest / 1.3, max(values) * 1.5

@@ -14,9 +14,9 @@ from cumprop.results.points import seconds_per_sample
 def draw(scores: pd.DataFrame) -> Figure:
     """One panel per problem: the vn-MSE of every estimator at its seconds, with 95% intervals.
 
-    `scores` is one configuration's part of `results.scores.score`. The lines of sampling go at the
+    `scores` is one configuration's part of `results.scores.score`. The lines of sampling have the
     speed of its fastest run. Raises CumpropError where times were taken under different conditions
-    (processor, BLAS, threads, workers): such seconds cannot be compared.
+    (processor, BLAS, threads, workers), because such seconds cannot be compared.
     """
     conditions = sorted(set(scores.loc[scores["mse"].notna(), "conditions"]))
     if len(conditions) > 1:

@@ -18,7 +18,7 @@ from cumprop.results.tail_scores import relative_errors
 from cumprop.sampling import WORST
 
 _HIGHEST = 30.0
-"""Relative errors above are of no use to anybody: curves leave the figure there."""
+"""The largest relative error in the figure; curves leave it there."""
 
 
 def draw(scores: pd.DataFrame) -> Figure:
@@ -55,7 +55,7 @@ def draw(scores: pd.DataFrame) -> Figure:
 
 
 def _panels(points: pd.DataFrame) -> Any:
-    """Title, number of samples (None without sampling) and points, cumulants in every panel."""
+    """Title, number of samples (None without sampling) and points of each panel with cumulants."""
     for _, problem in points.groupby(PROBLEM, dropna=False):
         sampled = problem["estimator"] == "monte_carlo"
         first = problem.iloc[0]
@@ -106,7 +106,7 @@ def _labels(points: pd.DataFrame) -> Any:
 
 
 def _resolved(points: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the error stands out from zero; there is no interval of a single network."""
+    """Whether the error is resolved from zero, also where a single network has no interval."""
     return (points["relative_error"] > 0) & ~(points["low"] <= 0)
 
 

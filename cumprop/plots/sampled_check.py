@@ -1,4 +1,4 @@
-"""An estimate beside a sampled check: the mean of every output, and how far apart they are."""
+"""An estimate beside a sampled check: the mean of every output, and the differences."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cumprop.plots import caption, style
 Array = NDArray[Any]
 
 FEW = 32
-"""More outputs than these have smaller markers and thinner bars."""
+"""The most outputs with large markers and thick bars."""
 
 
 def draw(network: MLP, estimator: Estimator, estimate: Estimate, check: Estimate) -> Figure:
-    """Means on the left, on the right estimate − check in output s.d., with 95% intervals.
+    """Means on the left, and estimate − check in output s.d. with 95% intervals on the right.
 
     `check` has the means, covariance and standard errors of independent samples. An estimate has
-    bars where it knows its interval or standard error.
+    bars where its interval or standard error is known.
     """
     look = style.look({"estimator": estimator.name} | asdict(estimator))
     assert check.cov is not None
@@ -59,7 +59,7 @@ def draw(network: MLP, estimator: Estimator, estimate: Estimate, check: Estimate
 
 
 def _half_width(estimate: Estimate) -> Array:
-    """Of each mean's 95% interval; 0 where there is none."""
+    """The half width of each mean's 95% interval; 0 where there is none."""
     half_width = interval_half_width(estimate)
     return np.zeros(len(estimate.mean)) if half_width is None else half_width
 

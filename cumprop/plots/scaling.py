@@ -1,4 +1,4 @@
-"""Errors over the width or the depth, log-log, with power laws: what mse_vs_width, _depth share."""
+"""Errors over the width or the depth, log-log, with power laws, for mse_vs_width and _depth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cumprop.results.power_laws import PowerLaw, error_law
 from cumprop.results.scores import GROUP, PROBLEM
 
 Note = tuple[float, float, str, str]
-"""x, y, text and colour."""
+"""A note: x, y, text and colour."""
 
 _LINE = 9.0  # points from one note to the next
 
@@ -26,8 +26,8 @@ _LINE = 9.0  # points from one note to the next
 def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: str) -> Figure:
     """One panel per problem: vn-MSE of the cumulants over `column`, with fitted power laws.
 
-    `fraction` bounds the range of the fit as `power_laws.error_law` says. `about` ends the
-    caption. Raises CumpropError for a single width or depth.
+    `fraction` bounds the range of the fit as in `power_laws.error_law`. `about` ends the caption.
+    Raises CumpropError for a single width or depth.
     """
     scores = scores[scores["estimator"] == "cumulant"]
     values = sorted(set(scores[column]))
@@ -59,7 +59,7 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
 
 
 def annotate(ax: Axes, notes: Sequence[Note]) -> None:
-    """Write each note right of everything, at its point's height or as near as there is room."""
+    """Write each note right of the axes, at its point's height or the nearest free one."""
     point = ax.figure.dpi / 72  # in pixels
     right = max(x for x, *_ in notes)
     notes = sorted(notes, key=lambda note: note[1])
@@ -92,7 +92,7 @@ def _apart(heights: Sequence[float], top: float) -> list[float]:
 
 
 def name_ticks(ax: Axes, values: Sequence[int]) -> None:
-    """A tick at every width or depth, named where there is room, the largest always."""
+    """Set a tick at every width or depth, named where there is room, the largest always."""
     names: list[str] = []
     nearest = np.inf
     for value in reversed(values):

@@ -1,4 +1,4 @@
-"""How every figure looks: one label, colour and marker per estimator, one layout of the page."""
+"""The look of all figures: one label, colour and marker per estimator, one layout of the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 Line = Literal["-", "--", "-.", ":", "none"]
 
 COLUMN, PAGE = 3.4, 7.0
-"""Widths of a figure in inches: one column of a paper, or both."""
+"""The widths of a figure in inches: one column of a paper, or both."""
 
 _RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
@@ -100,7 +100,7 @@ _OTHER_MARKERS = [">", "d", "H", "8"]
 
 
 def look(row: Mapping[str, Any]) -> Look:
-    """The look of a row's estimator, the same in every figure; of an unknown one by its name.
+    """The look of a row's estimator, the same in every figure; unknown ones have their name.
 
     >>> look({"estimator": "cumulant", "kind": "basic"}).label
     'cumulants, basic'
@@ -113,7 +113,7 @@ def look(row: Mapping[str, Any]) -> Look:
 
 
 def _sampling(row: Mapping[str, Any]) -> Any:
-    """How sampling extrapolates, or else its design."""
+    """The extrapolation of sampling, or else its design."""
     given = row.get("parameters")
     parameters = json.loads(given) if isinstance(given, str) else {}
     extrapolated = parameters.get("extrapolate", "none")
@@ -121,14 +121,14 @@ def _sampling(row: Mapping[str, Any]) -> Any:
 
 
 def ordered(looks: Iterable[Look]) -> list[Look]:
-    """In the order of legends: sampling first, unknown estimators last by name."""
+    """Looks in the order of legends: sampling first, unknown estimators last by name."""
     known = list(_LOOKS.values())
     rank = {look: place for place, look in enumerate(known)}
     return sorted(looks, key=lambda look: (rank.get(look, len(known)), look.label))
 
 
 def legend(looks: Iterable[Look], **line: Any) -> list[Line2D]:
-    """Entries of a legend: each look once, in order, with lines as the properties `line` say."""
+    """Entries of a legend: each look once, in order, with the properties `line` of lines."""
     return [
         Line2D([], [], color=look.colour, label=look.label, marker=look.marker, **line)
         for look in ordered({*looks})
@@ -136,7 +136,7 @@ def legend(looks: Iterable[Look], **line: Any) -> list[Line2D]:
 
 
 def context() -> AbstractContextManager[None]:
-    """Settings that figures are drawn and saved under."""
+    """The settings under which figures are drawn and saved, as a context."""
     return mpl.rc_context(_RC)  # type: ignore[arg-type]
 
 
@@ -150,7 +150,7 @@ def sheet(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `n_panels` axes, at most three abreast, legend above and caption below.
 
-    One panel is `COLUMN` wide and several are `PAGE`, unless `width` in inches says otherwise.
+    One panel is `COLUMN` wide and several are `PAGE`, unless `width` in inches is given.
     """
     columns = 2 if n_panels == 4 else min(n_panels, 3)
     rows = -(-n_panels // columns)
@@ -197,7 +197,7 @@ def _wrap(text: str, width: float) -> list[str]:
 
 
 def upper_bound(axes: Axes, x: float, y: float, look: Look) -> None:
-    """An open marker with an arrow down: the error lies somewhere below `y`."""
+    """Draw an open marker with an arrow down: the error is below `y`."""
     axes.plot(x, y, look.marker, color=look.colour, markerfacecolor="white", zorder=3)
     axes.annotate(
         "", (x, y), (0, -14), textcoords="offset points", zorder=2, in_layout=False,
@@ -208,7 +208,7 @@ def upper_bound(axes: Axes, x: float, y: float, look: Look) -> None:
 def label_points(axes: Axes, labels: list[tuple[float, float, str, Look]]) -> None:
     """Write (x, y, text, look) beside each point, on the side where it covers least.
 
-    Call it last, after `Figure.draw_without_rendering`: everything else must be in its place.
+    The call comes last, after `Figure.draw_without_rendering`, when all else is in its place.
     """
     pixels = axes.figure.dpi / 72
     taken = np.vstack(
@@ -250,7 +250,7 @@ def _filled(box: Bbox) -> Array:
 
 
 def _covered(box: Bbox, taken: Array, inside: Bbox) -> int:
-    """How many taken positions a text would cover; very many where it leaves the axes."""
+    """The number of taken positions that a text would cover; very many outside the axes."""
     leaves = not all(inside.contains(x, y) for x, y in box.corners())
     return int(box.count_contains(taken)) + 10_000 * leaves
 
@@ -265,6 +265,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def save_one(figure: Figure, path: Path) -> None:
-    """Write one file of a suffix in `FORMATS`, complete or not at all, with no date in it."""
+    """Write one file with a suffix in `FORMATS`, atomically, with no date in it."""
     kind = path.suffix.removeprefix(".")
     write_atomically(path, lambda file: figure.savefig(file, format=kind, metadata=_NO_DATE[kind]))

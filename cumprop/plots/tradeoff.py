@@ -1,4 +1,4 @@
-"""Error against some cost, log-log, beside sampling: what the figures mse_vs_* share."""
+"""Error against a cost, log-log, beside sampling, for the figures mse_vs_flops and mse_vs_time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cumprop.results.scores import PROBLEM
 
 @dataclass(frozen=True)
 class Cost:
-    """A column of the scores to draw errors over, what it is called, and what saving it is called.
+    """A column of the scores to draw errors over, with its label and the label of savings.
 
-    `per_sample(points, design)` is the cost of one sample, None where that is not known.
+    `per_sample(points, design)` is the cost of one sample, None where it is not known.
     """
 
     column: str
@@ -33,9 +33,9 @@ class Cost:
 def draw(scores: pd.DataFrame, cost: Cost, about: str) -> Figure:
     """One panel per problem: the vn-MSE of every estimator at its cost, with 95% intervals.
 
-    Sampling is a line, drawn from the cost of one sample: N iid ones have vn-MSE 1/N, N of an
-    orthogonal truth `truth_gain`/N. The dotted line runs from the resolved cumulants that save
-    most to iid sampling as accurate. `about` ends the caption.
+    Sampling is a line, drawn from the cost of one sample: N iid samples have vn-MSE 1/N, N samples
+    of an orthogonal truth `truth_gain`/N. The dotted line connects the resolved cumulants with the
+    largest saving and iid sampling of the same error. `about` ends the caption.
     """
     panels = [_panel(rows, cost) for _, rows in scores.groupby(PROBLEM, dropna=False)]
     panels = [panel for panel in panels if panel.points]
@@ -67,7 +67,7 @@ class _Panel:
 
     @property
     def best(self) -> Point | None:
-        """The resolved point of the cumulants that saves most against sampling."""
+        """The resolved point of the cumulants with the largest saving against sampling."""
         resolved = [p for p in self.points if p["estimator"] == "cumulant" and p["resolved"]]
         return min(resolved, key=lambda p: float(p["vn_mse"] * p["x"]), default=None)
 
@@ -129,7 +129,7 @@ def mark(ax: Axes, x: float, point: Point) -> None:
 
 
 def bounds(points: Iterable[Point]) -> str:
-    """The words of a caption where a point is an upper bound."""
+    """The words of a caption for points that are upper bounds, "" without such points."""
     if all(point["resolved"] for point in points):
         return ""
     return ". Open with arrow: upper bound, error not resolved from zero"

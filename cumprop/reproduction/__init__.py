@@ -1,1 +1,1 @@
-"""What the paper claims, what came out here, and how fast it is here."""
+"""The claims of the paper, the results of this code beside them, and its speed."""

@@ -1,7 +1,7 @@
 """Benchmark: estimators against sampling, on the clock of this machine.
 
-Everything is measured in one run: the rates of this machine, forward passes per second of
-sampling, seconds of each estimator. Errors cannot be measured in passing; they come from a sweep.
+One run measures the rates of this machine, forward passes per second of sampling, and seconds of
+each estimator. Errors take too long for a benchmark; they come from a sweep.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 
 SCHEMA_VERSION = 3
-"""Of the JSON file; raised when a key changes its meaning."""
+"""The version of the JSON file, raised when a key changes its meaning."""
 
 DESIGNS = ("iid", "orthogonal")
 NETWORK_SEED = 0
@@ -49,11 +49,11 @@ def run(
     """Measure `estimators` on He-initialised float32 ReLU networks of (width, depth) `shapes`.
 
     Estimators run in this process on `threads` BLAS threads, sampling in as many processes of one
-    thread each: its entrywise half would otherwise use one core. `ratio_iid` is the time of iid
-    sampling to the vn-MSE of an estimator over the estimator's own, `ratio_orthogonal` the same of
-    the orthogonal design with its measured gain; both are null where `errors` does not know the
-    vn-MSE. The report is what JSON can hold. Raises CumpropError where BLAS does not take
-    `threads`. Cost: about `effort.seconds` for each estimator and shape, and thrice for sampling.
+    thread each, because its entrywise half would otherwise use one core. `ratio_iid` is the time of
+    iid sampling to the vn-MSE of an estimator over the estimator's own, `ratio_orthogonal` the same
+    for the orthogonal design with its measured gain; both are None where `errors` has no vn-MSE.
+    The report can be stored as JSON. Raises CumpropError where BLAS does not take `threads`. Cost:
+    about `effort.seconds` for each estimator and shape, and thrice for sampling.
     """
     from threadpoolctl import threadpool_limits
 
@@ -100,10 +100,10 @@ def run(
 
 
 def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
-    """Median seconds, FLOPs and memory of one estimate, predicted and measured.
+    """The median seconds, FLOPs and memory of one estimate, predicted and measured.
 
-    The first run traces the memory and warms up; the times are of the runs after it. An
-    estimator that cannot run has the outcome "failed", its reason as `note`, and null numbers.
+    The first run traces the memory and warms up; later runs are timed. An estimator that cannot run
+    has the outcome "failed", the reason as `note`, and null numbers.
     """
     parameters = asdict(estimator)
     entry: Entry = {
@@ -139,10 +139,10 @@ def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
 
 
 def compared(known: KnownError | None, seconds: float | None, rivals: Sequence[Entry]) -> Entry:
-    """The error of an estimator that takes `seconds`, and how much longer sampling takes to it.
+    """The error of an estimator that takes `seconds`, and the ratios of sampling times to it.
 
-    `rivals` are iid and orthogonal sampling: `passes_per_second` and `gain`. The interval is that
-    of the error, at the measured speeds; where its end is at or below 0 the ratio has no upper end.
+    `rivals` are iid and orthogonal sampling: `passes_per_second` and `gain`. The interval comes
+    from that of the error; where the error's lower end is 0 or less, the ratio has no upper end.
     """
     columns = ["vn_mse", "vn_mse_low", "vn_mse_high", "resolved", "n_networks"]
     columns += ["ratio_iid", "ratio_iid_low", "ratio_iid_high", "ratio_orthogonal"]
@@ -161,7 +161,7 @@ def compared(known: KnownError | None, seconds: float | None, rivals: Sequence[E
 
 
 def ratio(vn_mse: float, seconds: float, rival: Entry) -> float | None:
-    """Seconds of a sampling `rival` to `vn_mse`, N = gain / vn_mse passes, over `seconds`.
+    """The seconds of a sampling `rival` to `vn_mse`, N = gain / vn_mse passes, over `seconds`.
 
     >>> ratio(1e-6, 0.1, {"gain": 1.0, "passes_per_second": 1e5})      # 10 s against 0.1 s
     100.0
@@ -185,5 +185,5 @@ def rows(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def write(report: dict[str, Any], path: Path) -> None:
-    """Store a report as JSON, complete or not at all."""
+    """Write a report as JSON, atomically."""
     files.write_text(path, json.dumps(report, indent=1, allow_nan=False) + "\n")

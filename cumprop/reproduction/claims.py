@@ -35,10 +35,10 @@ PRODUCTS = "Our algorithms spend their time in matrix products, at the speed of 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper: where it stands, in our words, and what would agree with it.
+    """A statement of the paper: its place, our words for it, and the requirement for agreement.
 
-    `measure` takes the rows of `experiment`, a file of configs/; without rows of `width` the claim
-    stays open, for it is not about smaller networks. `reason` is why rows disagree, if they do.
+    `measure` is applied to the rows of `experiment`, a file of configs/; without rows of `width`
+    the claim stays open, because it is not about smaller networks. `reason` explains disagreement.
     """
 
     source: str

@@ -16,12 +16,12 @@ from cumprop.results.points import Point, points, records
 USUAL_PLACES = (Path("results/relu_w256"), Path("results/reference/relu_w256"))
 
 Problem = Mapping[str, Any]
-"""width, depth, readout, activation, init and dtype, as `cumprop.results.scores` has them."""
+"""The columns width, depth, readout, activation, init and dtype of `cumprop.results.scores`."""
 
 
 @dataclass(frozen=True)
 class KnownError:
-    """vn-MSE with its 95% interval; where it is not resolved from zero, `vn_mse` is a bound."""
+    """A vn-MSE with its 95% interval; `vn_mse` is a bound if it is not resolved from zero."""
 
     vn_mse: float
     low: float
@@ -59,7 +59,7 @@ class KnownErrors:
         return None
 
     def of(self, estimator: Estimator, problem: Problem) -> KnownError | None:
-        """The error over most networks; the algorithm is not looked at, it changes no numbers."""
+        """The error over most networks, for any algorithm, because it does not change numbers."""
         wanted = _telling(asdict(estimator))
         found = [
             point
@@ -75,7 +75,7 @@ class KnownErrors:
         return KnownError(vn_mse, low, high, bool(point["resolved"]), int(point["n_seeds"]))
 
     def gain(self, problem: Problem) -> float | None:
-        """Variance per sample of the orthogonal design, iid = 1; None where not measured."""
+        """The variance per sample of the orthogonal design over that of iid; None if not known."""
         found = [row["truth_gain"] for row in self.gains if _agree(row, problem)]
         return float(sum(found) / len(found)) if found else None
 

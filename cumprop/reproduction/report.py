@@ -1,4 +1,4 @@
-"""The report: every claim of the paper beside what was measured, from scored rows alone.
+"""The report: every claim of the paper beside its measurement, from scored rows alone.
 
 One HTML page that needs no other file, and the same table as Markdown.
 """
@@ -32,7 +32,7 @@ _SHOWN = [
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and what the rows say."""
+    """A claim and its measurement."""
 
     claim: Claim
     measurement: Measurement
@@ -46,7 +46,7 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One experiment: its figures as base64 SVG, why others are missing, and its points."""
+    """One experiment: its figures as base64 SVG, reasons for missing ones, and its points."""
 
     name: str
     figures: dict[str, str]
@@ -55,7 +55,7 @@ class Section:
 
     @property
     def command(self) -> str:
-        """What makes the rows."""
+        """The command that makes the rows."""
         return command(self.name)
 
     @property
@@ -84,7 +84,7 @@ class Report:
         return ", ".join(f"{found[verdict]} {verdict}" for verdict in (AGREES, DISAGREES, OPEN))
 
     def html(self) -> str:
-        """The page. Raises CumpropError where jinja2 is not installed."""
+        """The report as an HTML page; raises CumpropError where jinja2 is not installed."""
         try:
             from jinja2 import Environment, PackageLoader, StrictUndefined
         except ModuleNotFoundError:
@@ -102,7 +102,7 @@ class Report:
     def markdown(self, folder: Path, points: Path | None = None) -> str:
         """The table of claims as a Markdown file in `folder`.
 
-        Each verdict links to the points below the folder `points`, if these are written there.
+        Each verdict links to the points in the folder `points`, if they are written there.
         """
         run = {section.name for section in self.sections if points is not None}
         linked = "" if points is None else "Each verdict links to the points it rests on. "
@@ -134,11 +134,11 @@ class Report:
 
 
 POINTS = "points.csv"
-"""File of an experiment: what its figures draw, one line per point."""
+"""The file with the points of an experiment's figures, one per line."""
 
 
 def report(results: Path) -> Report:
-    """Judge all claims and draw all figures from the results below `results`; writes nothing.
+    """Judge all claims and draw all figures from the results below `results`; write no file.
 
     Raises CumpropError where there are no results.
     """
@@ -164,7 +164,7 @@ def report(results: Path) -> Report:
 
 
 def _points(rows: Any) -> pd.DataFrame:
-    """What figures draw of an experiment: points of scores, or lines of runs."""
+    """The points of an experiment's figures: summaries of scores, or lines of runs."""
     import pandas as pd
 
     from cumprop.results import scores
@@ -189,7 +189,7 @@ def _drawn(name: str, rows: pd.DataFrame) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value in a table of points: nothing where it is null."""
+    """A value in a table of points; empty where it is null."""
     if value is None or value != value:  # NaN
         return ""
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Overhead: what a sweep takes per cell beyond the estimator."""
+"""Overhead: the seconds of a sweep per cell beyond the estimator."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ QUICK = 200
 def measure(n_cells: int, workers: int, folder: Path) -> dict[str, Any]:
     """Sweep `n_cells` trivial cells, cumulants of order 1 at width 4, on `workers` processes.
 
-    `overhead_seconds` are those of a worker per cell beyond `estimator_seconds`: making the
-    network, the second run that traces memory, the row, and all that the sweep does. Files go below
-    `folder` and are deleted. The workers are started before.
+    `overhead_seconds` are the seconds of a worker per cell beyond `estimator_seconds`: for the
+    network, the second run that traces memory, the row, and the sweep itself. Files are written
+    below `folder` and deleted. The workers are started before.
     """
     planned = replace(plan(_config(n_cells), "overhead"), truths=[])
     warm = replace(plan(_config(workers), "warm"), truths=[])

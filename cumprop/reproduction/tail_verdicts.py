@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_SAMPLES = 5695
-"""Samples that cost what the paper's order 3 does."""
+"""The number of samples with the FLOPs of the paper's order 3."""
 RARE = 100
-"""Probabilities so many times below 1/N are what the paper's first claim is about."""
+"""The paper's first claim is about probabilities 1/N divided by this number."""
 SMALL = 0.3
-"""Relative errors below are small."""
+"""The largest relative error that counts as small."""
 
 
 def small_when_rare(scores: pd.DataFrame) -> Measurement:
-    """Relative error of order 3, and of what is best, in the bucket of p = 1/(100 N)."""
+    """The relative errors of order 3 and of the best estimator in the bucket of p = 1/(100 N)."""
     bucket = int(np.floor(np.log10(1 / (RARE * N_SAMPLES)) + 0.5))
     found = [row for row in _rows(scores) if row["bucket"] == bucket]
     points = [row for row in found if _is_usual(row, order=3)]
@@ -39,7 +39,7 @@ def small_when_rare(scores: pd.DataFrame) -> Measurement:
 
 
 def best_when_rare(scores: pd.DataFrame) -> Measurement:
-    """Order 3 against the best way to sample N inputs, in all buckets below 1/N."""
+    """The errors of order 3 and of the best way to sample N inputs, in all buckets below 1/N."""
     rows = [row for row in _rows(scores) if 10.0 ** row["bucket"] < 1 / N_SAMPLES]
     words, wins = [], []
     for bucket in sorted({row["bucket"] for row in rows}, reverse=True):
@@ -56,7 +56,7 @@ def best_when_rare(scores: pd.DataFrame) -> Measurement:
 
 
 def _rows(scores: pd.DataFrame) -> list[Point]:
-    """Buckets of which most neurons could be scored."""
+    """The buckets in which most neurons have scores."""
     rows = records(relative_errors(scores, GROUP))
     return [row for row in rows if row["neurons"] > 0 and row["neurons"] >= row["dropped"]]
 

@@ -1,4 +1,4 @@
-"""Forward passes per second of sampling, in as many processes as there are threads."""
+"""Forward passes per second of sampling, in one process per thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK = Effort(0.5, 1)
 def sampling_rate(network: MLP, design: str, processes: int, effort: Effort) -> dict[str, Any]:
     """Forward passes per second of sampling, all `processes` of one BLAS thread together.
 
-    Everything is included but the start: random numbers, sums, standard errors.
+    Random numbers, sums and standard errors are included; the start of processes is not.
     """
     from joblib import Parallel, delayed
 
@@ -46,7 +46,7 @@ def sampling_rate(network: MLP, design: str, processes: int, effort: Effort) -> 
 
 
 def _steady(network: MLP, design: str, seconds: float) -> tuple[Estimator, float, int]:
-    """Sampling that takes `seconds` or a little more, its FLOPs per pass, and its passes."""
+    """The sampling that takes `seconds` or a little more, its FLOPs per pass, and its passes."""
     from threadpoolctl import threadpool_limits
 
     n_samples, taken = 512, 0.0
@@ -63,7 +63,7 @@ def _steady(network: MLP, design: str, seconds: float) -> tuple[Estimator, float
 
 
 def _sample(sampling: Estimator, network: MLP, place: int, seconds: float) -> Array:
-    """Begin and end of each of as many estimates as fit into `seconds`, on the common clock."""
+    """The begin and end of each estimate that fits into `seconds`, on the common clock."""
     from threadpoolctl import threadpool_limits
 
     rng = streams.sampling(0, network.shape.width, place)
@@ -79,8 +79,8 @@ def _sample(sampling: Estimator, network: MLP, place: int, seconds: float) -> Ar
 def joint_rate(spans: Sequence[Array], n_samples: int) -> tuple[float, int]:
     """Passes per second of several processes, and the estimates it rests on.
 
-    `spans` has begin and end (k, 2) of each process's estimates of `n_samples` passes. Only those
-    count that ran while all processes were at work; each process has its median.
+    `spans` has begin and end, (k, 2), of each process's estimates of `n_samples` passes. Only
+    estimates that ran while all processes were at work count, with the median of each process.
 
     >>> joint_rate([np.array([[0.0, 1.0], [1.0, 2.0]]), np.array([[0.0, 2.0]])], n_samples=100)
     (150.0, 3)

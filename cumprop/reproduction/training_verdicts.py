@@ -1,4 +1,4 @@
-"""Measurements behind the claims on distillation: how far the true loss falls."""
+"""Measurements behind the claims on distillation: the fall of the true loss."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 WIDTH = 16
-"""The paper's teacher; its student has half the width."""
+"""The width of the paper's teacher; its student has half the width."""
 FALL = 5.0
-"""A true loss that falls so many times has been trained."""
+"""The factor by which the true loss of a trained student falls at least."""
 SLIGHTLY = 3.0
-"""A loss up to so many times that of SGD is slightly worse."""
+"""The largest ratio to the loss of SGD that counts as slightly worse."""
 
 
 def trains(runs: pd.DataFrame) -> Measurement:
-    """Loss at the start over loss at the end, of order 2 and of SGD at as many FLOPs."""
+    """The loss at the start over the loss at the end, of order 2 and of SGD with equal FLOPs."""
     falls = {name: _log_losses(runs, method) for method, name in _METHODS.items()}
     intervals = {name: _interval(start - end) for name, (start, end) in falls.items()}
     if not all(map(np.isfinite, (x for ends in intervals.values() for x in ends))):
@@ -35,7 +35,7 @@ def trains(runs: pd.DataFrame) -> Measurement:
 
 
 def nears_sgd(runs: pd.DataFrame) -> Measurement:
-    """Final loss of order 2 over that of SGD, network by network."""
+    """The final loss of order 2 over that of SGD, network by network."""
     (_, ours), (_, theirs) = (_log_losses(runs, method) for method in _METHODS)
     middle, low, high = _interval(ours - theirs)
     if not np.isfinite([low, high]).all():
@@ -61,7 +61,7 @@ def _shape(runs: pd.DataFrame) -> Any:
 
 
 def _interval(logs: Array) -> tuple[float, float, float]:
-    """Mean of logarithms over seeds with its 95% t-interval."""
+    """The mean of logarithms over seeds with its 95% t-interval."""
     n = logs.size
     if n < 2 or not np.isfinite(logs).all():
         return np.nan, np.nan, np.nan

@@ -1,7 +1,7 @@
-"""Measurements behind the claims: scored rows of one experiment into words and a verdict.
+"""Measurements behind the claims: words and a verdict from the scored rows of one experiment.
 
 Tolerances are ours and stated with each claim; verdicts compare 95% intervals over networks and
-truth noise with them. They say "open" where the rows cannot tell.
+truth noise with them. A verdict is "open" where the rows cannot decide.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ if TYPE_CHECKING:
 AGREES, DISAGREES, OPEN = "agrees", "disagrees", "open"
 
 WIDTH = 256
-"""The width that the paper's claims are about where they name no other."""
+"""The width of the networks in the paper's claims that name no other."""
 
 EXPONENT_TOLERANCE = 0.25
 FLAT = 0.3
 TELLING = 1.0
-"""An exponent with a half-width from here on cannot tell one order from the next."""
+"""The half width from which on an exponent cannot tell one order from the next."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The answer of rows to a claim: in words, whether it agrees, and the cells it rests on."""
+    """The measurement for a claim: in words, whether it agrees, and the cells that it uses."""
 
     text: str
     verdict: str
 
 
 def falls(scores: pd.DataFrame, order: int) -> Measurement:
-    """Exponent of the width at depth 4 against −order."""
+    """The exponent of the width at depth 4, compared with −order."""
     rows = _cumulants(scores, order=order, depth=4)
     return _exponent(rows, "width", ASYMPTOTIC, -order, EXPONENT_TOLERANCE)
 
 
 def is_flat(scores: pd.DataFrame, order: int, depth: int) -> Measurement:
-    """Exponent of the width without power cumulants against 0."""
+    """The exponent of the width without power cumulants, compared with 0."""
     rows = _cumulants(scores, order=order, depth=depth, kind="ablated")
     return _exponent(rows, "width", ASYMPTOTIC, 0, FLAT)
 
 
 def grows(scores: pd.DataFrame, order: int) -> Measurement:
-    """Exponent of the depth against +order; in words that of L − 1, too."""
+    """The exponent of the depth, compared with +order; in words also that of L − 1."""
     rows = _cumulants(scores, order=order, width=WIDTH)
     found = _exponent(rows, "depth", np.inf, order, EXPONENT_TOLERANCE)
     below = error_law(rows.assign(depth=rows["depth"] - 1), "depth")
@@ -61,7 +61,7 @@ def grows(scores: pd.DataFrame, order: int) -> Measurement:
 
 
 def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measurement:
-    """FLOPs of iid sampling to the same error over those of each order."""
+    """The FLOPs of iid sampling to the same error over those of each order."""
     found = _savings(_at(scores, depth))
     points = [p for p in found if p["order"] in {*orders} and p["kind"] == "basic"]
     if not points:
@@ -77,7 +77,7 @@ def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measuremen
 def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Measurement:
     """The largest saving of a resolved point, whose interval should meet [low, high].
 
-    Trees do not count, since the paper has none.
+    Trees are left out, because the paper has none.
     """
     points = [p for p in _savings(_at(scores, depth)) if p["resolved"] and p["kind"] != "tree"]
     if not points:
@@ -89,7 +89,7 @@ def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Me
 
 
 def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
-    """A saving below 1."""
+    """The saving of an order, which should be below 1."""
     found = _savings(_at(scores, depth))
     points = [p for p in found if p["order"] == order and p["kind"] == "basic"]
     if not points:
@@ -121,7 +121,7 @@ def gains_with_width(scores: pd.DataFrame) -> Measurement:
 
 
 def slower(scores: pd.DataFrame) -> Measurement:
-    """How often cumulants take longer than iid sampling at its fastest run, to the same error."""
+    """The number of cumulants slower than the fastest iid sampling to the same error."""
     points = [p for p in _savings(scores, "seconds") if p["kind"] == "basic" and p["resolved"]]
     if not points:
         return Measurement("no resolved point", OPEN)
@@ -132,7 +132,7 @@ def slower(scores: pd.DataFrame) -> Measurement:
 
 
 def monomials(scores: pd.DataFrame) -> Measurement:
-    """Leading monomials of the exact polynomials through counted FLOPs."""
+    """The leading monomials of the exact polynomials of counted FLOPs."""
     wanted = {1: (2, 1), 2: (3, 1), 3: (3, 2), 4: (4, 2)}
     found = [line for line in lines(scores) if line.kind == "basic" and line.fastest]
     text = "; ".join(f"{line.name}: {line.polynomial.leading}" for line in found)
@@ -142,7 +142,7 @@ def monomials(scores: pd.DataFrame) -> Measurement:
 
 
 def _cumulants(scores: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """Rows of cumulants, as usual but for `values`."""
+    """The rows of cumulants with the usual parameters, except `values`."""
     chosen = scores["estimator"] == "cumulant"
     for name, value in (USUAL | values).items():
         chosen &= scores[name] == value

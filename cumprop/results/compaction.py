@@ -19,7 +19,7 @@ from cumprop.results import part_files, store
 
 @dataclass(frozen=True)
 class Compaction:
-    """`parts` have been put together, `rows` are in the file now; `failed` ones stay parts."""
+    """The numbers of a compaction: merged `parts`, `rows` in the file, and `failed` parts left."""
 
     config: str
     parts: int
@@ -30,10 +30,10 @@ class Compaction:
 def compact(folder: Path) -> Compaction:
     """Put the parts of one configuration's folder into `parts.parquet`, and delete them.
 
-    Sweeps and readers may be at work meanwhile. The file appears complete, with what it held
-    before, and only then parts go; a kill between leaves rows in both, of which readers take one.
-    Failed rows stay parts, since the next sweep tries them again. A part that is written anew
-    meanwhile stays. Raises CumpropError where another compaction of the folder is at work.
+    Sweeps and readers may work at the same time. The file appears complete, with its former rows,
+    before parts are deleted; a kill in between leaves rows in both, of which readers take one.
+    Failed rows stay parts, because the next sweep tries them again, and so does a part that is
+    written anew. Raises CumpropError where another compaction of the folder runs.
 
     Cost: about two milliseconds per part; memory of all rows, twice.
     """
@@ -67,7 +67,7 @@ def _parts(
 def _delete(part: Path, seen: part_files.Identity | None) -> None:
     """Delete a part, but not one that another process has written over the one that was `seen`.
 
-    It is moved out of the way first, for nothing can come between a look and a move then.
+    The part is renamed first, so that no other process can replace it between check and deletion.
     """
     aside = part.with_name(f".{part.name}.{token_hex(8)}.tmp")
     with suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def _delete(part: Path, seen: part_files.Identity | None) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process whatever ends it."""
+    """Hold the folder's lock, which the end of the process releases in any case."""
     import fcntl
 
     handle = os.open(folder, os.O_RDONLY)
@@ -95,7 +95,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Have the disk know of a new name before the old ones go."""
+    """Write the folder's names to disk, before old files are deleted."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

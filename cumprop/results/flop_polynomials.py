@@ -1,7 +1,7 @@
-"""The polynomial in width n and depth L that counted FLOPs are, found exactly; beside the paper's.
+"""The exact polynomials in width n and depth L of counted FLOPs, and those of the paper.
 
-Counts of ReLU networks with all widths equal are polynomials, so a few counts give them as
-fractions, and all the others must agree to the last digit.
+Counts of ReLU networks with all widths equal are polynomials, so that a few counts determine them
+as fractions, and all other counts must agree to the last digit.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Monomial = tuple[int, int]
-"""Powers of n and of L."""
+"""The powers of n and of L."""
 
 DEPTH_DEGREE = 3
-"""A cumulant of each layer is read in all layers above it, and in trees meets all older ones."""
+"""The degree in L: cumulants of a layer are read in all later ones, in trees with older ones."""
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """Σ coefficient · n^a L^b, and how many counts it was found to agree with."""
+    """A polynomial Σ coefficient · n^a L^b, and the number of counts that agree with it."""
 
     coefficients: Mapping[Monomial, Fraction]
     n_counts: int = 0
@@ -75,7 +75,7 @@ class Polynomial:
         return found
 
     def at(self, n: int, depth: int) -> Fraction:
-        """Its value, exactly."""
+        """The exact value at a width and a depth."""
         terms = (c * n**a * depth**b for (a, b), c in self.coefficients.items())
         return sum(terms, Fraction(0))
 
@@ -117,7 +117,7 @@ Its convention discounts symmetric tensors as no kernel does: an order-d contrac
 
 
 def _interpolate(x: Sequence[int], y: Sequence[int | Fraction]) -> list[Fraction]:
-    """Coefficients, constant first, of the polynomial through (x, y): Newton's, exactly."""
+    """Exact coefficients, constant first, of the polynomial through (x, y), by Newton's form."""
     differences = [Fraction(value) for value in y]
     for level in range(1, len(x)):
         for i in range(len(x) - 1, level - 1, -1):
@@ -140,7 +140,7 @@ _CURVE = ["order", "kind", "algorithm"]
 
 @dataclass(frozen=True)
 class Line:
-    """One estimator: its polynomial, and the leading terms the paper gives for it."""
+    """An estimator with its polynomial and the leading terms of the paper."""
 
     order: int
     kind: str
@@ -153,7 +153,7 @@ class Line:
 
     @property
     def fastest(self) -> bool:
-        """Whether no other algorithm computes the same with a lower power of n."""
+        """Whether no other algorithm has the same numbers for a lower power of n."""
         return self.structured or self.order < 3
 
     @property

@@ -1,8 +1,8 @@
-"""One parquet file of rows: written with a digest of its values, and examined when it is read.
+"""Parquet files of rows: written with a digest of their values, and checked when they are read.
 
 A part holds one row and is named by its key; `cumprop results compact` makes one file of many.
 Reading changes nothing: a file with a fault is named on stderr and left. Only `write`, which needs
-the name of such a file for a sound one, renames it.
+the name for a sound file, renames it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _REQUIRED = ("schema_version", "cell_key", "config", "outcome")
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a file is not read, and the suffix that `write` sets it aside with."""
+    """The reason why a file is not read, and the suffix with which `write` sets it aside."""
 
     suffix: str
     reason: str
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """A parquet file with the digest of the table's values beside its kind in the metadata."""
+    """The bytes of a parquet file with kind and digest of the table in its metadata."""
     metadata = {**(table.schema.metadata or {}), _DIGEST: _digest(table)}
     return plain_bytes(table.replace_schema_metadata(metadata))
 
 
 def plain_bytes(table: pa.Table) -> bytes:
-    """A parquet file as it is, made in memory, so that only writing it can fail on a full disk."""
+    """The bytes of a parquet file, made in memory, so that only writing can fail on a full disk."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     content: bytes = sink.getvalue().to_pybytes()
@@ -56,7 +56,7 @@ def plain_bytes(table: pa.Table) -> bytes:
 def read(path: Path) -> pa.Table | Fault | None:
     """The rows in a file, of a schema of `experiments.columns`; None if it is gone.
 
-    OSError where the operating system does not let it be read: that says nothing about the file.
+    Raises OSError where the operating system refuses to read it, which is no fault of the file.
     """
     try:
         content = path.read_bytes()
@@ -74,7 +74,7 @@ def read(path: Path) -> pa.Table | Fault | None:
 
 
 def read_part(path: Path) -> pa.Table | Fault | None:
-    """The one row in a part, which must be that of its name."""
+    """The one row in a part, whose key must be the name of the file."""
     found = read(path)
     if found is None or isinstance(found, Fault):
         return found
@@ -85,7 +85,7 @@ def read_part(path: Path) -> pa.Table | Fault | None:
 
 
 def identity(path: Path) -> Identity | None:
-    """What tells a file from one that has replaced it; None where there is none."""
+    """The identity of a file, which changes when it is replaced; None where there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def sound(path: Path, read: Callable[[Path], pa.Table | Fault | None]) -> pa.Tab
 
 
 def write(path: Path, table: pa.Table, read: Callable[[Path], pa.Table | Fault | None]) -> None:
-    """Store a table complete or not at all; a file in its place that `read` refuses is renamed."""
+    """Write a table atomically; a file in its place that `read` refuses is renamed."""
     content, before = to_bytes(table), read(path)
     if isinstance(before, Fault):
         aside = path.with_suffix(f".{before.suffix}")
@@ -116,12 +116,12 @@ def write(path: Path, table: pa.Table, read: Callable[[Path], pa.Table | Fault |
 
 
 def schema_of(schema: pa.Schema) -> pa.Schema | None:
-    """The schema of `experiments.columns` of the kind that metadata name; None where none."""
+    """The schema of `experiments.columns` whose kind the metadata name; None without one."""
     return SCHEMAS.get((schema.metadata or {}).get(KIND))
 
 
 def from_row(row: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    """A table of one row; columns it lacks are null."""
+    """A table of one row; missing columns are null."""
     complete = {"schema_version": SCHEMA_VERSION, **row}
     return pa.Table.from_pylist([complete], schema=schema)
 
@@ -167,7 +167,7 @@ def _outdated(versions: set[Any]) -> Fault:
 
 
 def _digest(table: pa.Table) -> bytes:
-    """Hash of all values and the names of their columns, whatever parquet makes of them."""
+    """A hash of all values and column names, independent of parquet's encoding."""
     lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
     plain = table.drop_columns(lists)
     hashed = hashlib.sha256(json.dumps([plain.column_names, plain.to_pylist()]).encode())

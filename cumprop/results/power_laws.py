@@ -1,4 +1,4 @@
-"""Power laws through measured points: of exact counts, and of errors that differ by network."""
+"""Power laws fitted to measured points: exact counts, and errors that differ by network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ ASYMPTOTIC = 3
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y ≈ factor · x^exponent over `x`; `half_width` that of the exponent's 95% t-interval."""
+    """A law y ≈ factor · x^exponent over `x`, with the `half_width` of the exponent's 95% interval.
+
+    The interval is Student's t.
+    """
 
     exponent: float
     half_width: float
@@ -29,7 +32,7 @@ class PowerLaw:
 
     @classmethod
     def fit(cls, x: ArrayLike, y: ArrayLike) -> Self:
-        """By least squares in log-log; takes three points or more.
+        """The law by least squares in log-log, of three points or more.
 
         >>> law = PowerLaw.fit([1, 2, 4], [3, 24, 192])
         >>> round(law.exponent, 6), round(law.factor, 6), law.half_width < 1e-6
@@ -45,7 +48,7 @@ class PowerLaw:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Ends of the exponent's 95% interval."""
+        """The ends of the exponent's 95% interval."""
         return self.exponent - self.half_width, self.exponent + self.half_width
 
     def at(self, x: ArrayLike) -> Array:
@@ -59,13 +62,13 @@ class PowerLaw:
 
 
 def error_law(scores: pd.DataFrame, column: str, fraction: float = np.inf) -> PowerLaw | None:
-    """vn-MSE of one estimator as a power of `column` ("width" or "depth"), over resolved points.
+    """The vn-MSE of one estimator as a power of `column` ("width" or "depth"), or None.
 
-    Only points from the largest down to 1/`fraction` of it. A point weighs as its spread over
-    networks allows, no spread counting as smaller than the median one: with few networks a small
-    spread is luck. The interval is over networks: (width, seed) is one network, read at several
-    depths; widths are independent, and their degrees of freedom are those of Welch and
-    Satterthwaite. None for fewer than two points; half_width nan for a single network.
+    Resolved points from the largest width or depth down to 1/`fraction` of it are fitted; None for
+    fewer than two. Weights are inverse squares of the spreads over networks, at least the median
+    spread, because with few networks a small spread is chance. The interval is over networks:
+    (width, seed) is one network, read at several depths; widths are independent, with the degrees
+    of freedom of Welch and Satterthwaite. half_width is nan for a single network.
     """
     points = _points(scores, column)
     if points:
@@ -86,7 +89,7 @@ def error_law(scores: pd.DataFrame, column: str, fraction: float = np.inf) -> Po
 
 @dataclass(frozen=True)
 class _Point:
-    """vn-MSE at x, and of each seed how far it moves its logarithm."""
+    """The vn-MSE at x, and the influence of each seed on its logarithm."""
 
     x: float
     width: int
@@ -95,7 +98,7 @@ class _Point:
 
     @property
     def se(self) -> float:
-        """Standard error of log vn_mse; nan for one network."""
+        """The standard error of log vn_mse; nan for one network."""
         return float(np.sqrt(_variance(self.influence.to_numpy())))
 
 
@@ -118,7 +121,7 @@ def _points(scores: pd.DataFrame, column: str) -> list[_Point]:
 
 
 def _line(u: Array, v: Array, weights: Array) -> tuple[float, float, Array]:
-    """Slope and exp(intercept) of weighted least squares, and what each v adds to the slope."""
+    """Slope and exp(intercept) of weighted least squares, and the weight of each v in the slope."""
     du = u - np.average(u, weights=weights)
     pull = weights * du / (weights @ du**2)
     slope = float(pull @ v)
@@ -137,6 +140,6 @@ def _by_width(points: list[_Point], pull: Array) -> tuple[Array, Array]:
 
 
 def _variance(influence: Array) -> float:
-    """Of a mean over networks, from what each adds to it."""
+    """The variance of a mean over networks, from the influence of each."""
     n = influence.size
     return float(influence @ influence / (n * (n - 1))) if n > 1 else np.nan

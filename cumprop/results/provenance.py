@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, processor, BLAS, threads, source revision."""
+"""The provenance of a number: versions, processor, BLAS, threads, source revision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CONDITIONS = ("cpu", "blas", "threads", "workers")
-"""Columns that seconds depend on; times taken under different ones are not compared."""
+"""Columns that seconds depend on; times under different conditions are not compared."""
 
 
 def provenance(threads: int, workers: int) -> dict[str, Any]:
@@ -42,7 +42,7 @@ _version = cache(version)
 
 @cache
 def cpu() -> str:
-    """The processor's name as the operating system has it."""
+    """The processor's name as the operating system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -87,5 +87,5 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -26,8 +26,8 @@ _CLOSED: dict[str, Any] = {
 def query(results: Path, sql: str) -> pa.Table:
     """The rows that one SELECT finds in the results below a folder.
 
-    Table `parts` holds every stored row of sweeps, `scores` what `cumprop score` has last written;
-    their columns are in results/README.md. Raises ConfigError for anything but one SELECT,
+    The table `parts` holds every stored row of sweeps, `scores` the last output of `cumprop score`;
+    their columns are in results/README.md. Raises ConfigError for anything but one SELECT, and
     CumpropError where there are no results or duckdb is not installed.
 
     Cost: reading all rows, about two milliseconds per part, a tenth of one per compacted row.

@@ -1,7 +1,7 @@
-"""Scores: stored estimates against stored truths, with what sampling leaves uncertain.
+"""Scores: stored estimates against stored truths, with intervals for the noise of the truths.
 
-Rows are estimates, truths are sample means; a score joins the two, so it costs next to nothing to
-score everything again when a truth has grown (mathematics §7).
+Rows are estimates, truths are sample means; a score joins the two, so that scoring everything again
+when a truth has grown takes seconds (mathematics §7).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
 PROBLEM = ["config", "width", "depth", "readout", "activation", "init", "dtype"]
-"""Columns that say what was estimated; a panel of a figure holds one such problem."""
+"""Columns that define the problem of an estimate; a panel of a figure holds one problem."""
 
 GROUP = [
     *PROBLEM, "estimator", "order", "kind", "algorithm", "metric", "truncation",
@@ -43,18 +43,18 @@ _COPIED = [
     "outcome", "note", "status",
 ]  # fmt: skip
 TRUST = ["expected_error", "n_unreliable"]
-"""Columns of a summary that say what estimates say of themselves."""
+"""Columns of a summary with the errors that estimates expect of themselves."""
 _INTERVALS = ["noise_low", "noise_high", "total_low", "total_high"]
 _NUMBERS = ["mse", "mse_se", "variance", "vn_mse", "truth_gain", *_INTERVALS]
 
 
 def mse_between(estimate: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
-    """Mean squared error of `estimate` (n,) against a truth in `groups` (2, B, n), and its s.e.
+    """The mean squared error of `estimate` (n,) against a truth in `groups` (2, B, n), and its s.e.
 
-    The halves are independent, so mse = (e−m1)·(e−m2)/n is unbiased whatever the truth's noise, and
-    negative at times. The s.e. is the jackknife over the 2B groups, whatever the correlation of the
-    outputs: right where the error stands out from the noise, up to √2 too large, and on average
-    never too small, where it does not. Cost: O(B n). Source: mathematics §7.
+    The halves are independent, so that mse = (e−m1)·(e−m2)/n is unbiased for any noise of the
+    truth, and may be negative. The s.e. is the jackknife over the 2B groups, valid for any
+    correlation of the outputs: correct where the error is well above the noise, elsewhere up to √2
+    too large, and on average never too small. Cost: O(B n). Source: mathematics §7.
 
     >>> mse_between([1.0, 2.0], [[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     (2.5, 0.0)
@@ -70,11 +70,11 @@ def mse_between(estimate: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
 
 
 def noise_interval(mse: ArrayLike, mse_se: ArrayLike, n_groups: int) -> Interval:
-    """95% t-interval of the mean `mse` of S networks, for the noise of their truths alone.
+    """The 95% t-interval of the mean `mse` of S networks, for the noise of their truths alone.
 
     `mse` and `mse_se` have shape (S,); each s.e. has 2(B − 1) degrees of freedom, B = `n_groups`,
-    and their mean what Welch and Satterthwaite give it. Simulated coverage is 91 to 100%,
-    least for a single network whose truth's noise has few directions and is near the error in size.
+    and their mean those of Welch and Satterthwaite. Simulated coverage is 91 to 100%, least for a
+    single network whose truth's noise has few directions and about the size of the error.
 
     >>> low, high = noise_interval([2.0], [0.1], 16)
     >>> round(low, 3), round(high, 3)
@@ -89,12 +89,13 @@ def noise_interval(mse: ArrayLike, mse_se: ArrayLike, n_groups: int) -> Interval
 
 
 def total_interval(mse: ArrayLike, variance: ArrayLike) -> Interval:
-    """95% interval of vn_mse = mean(mse)/mean(variance) over S networks, both of shape (S,).
+    """The 95% interval of vn_mse = mean(mse)/mean(variance) over S networks, both of shape (S,).
 
-    Networks differ and truths are noisy; their spread shows both. The ratio's s.e. is that of the
-    residuals mse − vn_mse·variance (delta method); h is Student's quantile times it. Errors of
-    networks are skewed, so that above vn_mse = v the interval reaches h + h²/2v, as v·exp(h/v)
-    does to second order, and at most 2h. (nan, nan) for a single network.
+    The spread over networks includes their differences and the noise of truths. The s.e. of the
+    ratio is that of the residuals mse − vn_mse·variance (delta method); h is Student's quantile
+    times it. Errors of networks are skewed, so that above vn_mse = v the interval extends by
+    h + h²/2v, the second order of v·exp(h/v), and at most by 2h. The result is (nan, nan) for a
+    single network.
 
     >>> low, high = total_interval([1.0, 2.0, 3.0], [1.0, 1.0, 1.0])
     >>> round(low, 3), round(high, 3)
@@ -120,16 +121,16 @@ def score(results: Path) -> pd.DataFrame:
     (variance per sample of the truth's design in units of the iid one), for tails the columns of
     `results.tail_scores`, null for others, 95% intervals in units of vn_mse, `noise_low` and
     `noise_high` of the row, `total_low` and `total_high` of its group over seeds, and `resolved`
-    (the noise interval is above zero). Failed rows, and rows whose truth is not there, have outcome
-    "failed", the reason as `note` and null scores. Of an estimator's versions only the newest is
-    scored. A folder without rows has the scores of its `scores.parquet`. Nothing is written. Raises
+    (the noise interval is above zero). Failed rows, and rows without a stored truth, have outcome
+    "failed", the reason as `note` and null scores. Only the newest version of an estimator is
+    scored. A folder without rows has the scores of its `scores.parquet`. No file is written. Raises
     CumpropError where nothing can be scored. Source: mathematics §7.
     """
     return _together(results, [_score_config(folder) for folder in config_folders(results)])
 
 
 def score_and_store(results: Path) -> pd.DataFrame:
-    """`score`, each table of scores stored as `scores.parquet` in its configuration's folder."""
+    """Score as `score`, and write `scores.parquet` into each configuration's folder."""
     tables = []
     for folder in config_folders(results):
         tables.append(_score_config(folder))
@@ -145,13 +146,13 @@ def _together(results: Path, tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per group of `GROUP` columns: what a figure draws as one point.
+    """The points of figures: one row per group of `GROUP` columns.
 
     Repeats of a seed are averaged first. `vn_mse` is mean(mse)/mean(variance) over `n_seeds`
     networks, `noise_*` and `total_*` are its 95% intervals, `resolved` says that the noise interval
-    is above zero; `expected_error` is the root mean square of the rows', NaN where none has one;
-    `flops` and `seconds` are medians, `n_failed` counts the rows without a score, `n_unreliable`
-    those that call themselves unreliable, `conditions` lists all that occur.
+    is above zero; `expected_error` is the root mean square over rows, NaN where no row has one;
+    `flops` and `seconds` are medians, `n_failed` counts rows without a score, `n_unreliable` rows
+    with the status "unreliable", and `conditions` lists all conditions.
     """
     records = [
         dict(zip(GROUP, key, strict=True)) | _point(group)
@@ -192,16 +193,16 @@ def _root_mean_square(group: pd.DataFrame) -> float:
 
 
 def by_seed(group: pd.DataFrame) -> pd.DataFrame:
-    """mse, mse_se and variance of each seed that has scores, means over its repeats.
+    """The columns mse, mse_se and variance of each seed with scores, as means over its repeats.
 
-    Repeats share a truth, so the mean s.e. bounds the s.e. of the mean.
+    Repeats share a truth, so that the mean s.e. bounds the s.e. of the mean.
     """
     scored = group[group["mse"].notna()]
     return scored.groupby("seed")[["mse", "mse_se", "variance"]].mean()
 
 
 def config_folders(results: Path) -> list[Path]:
-    """`results` itself or the folders in it that hold rows or scores; `reference` only by name."""
+    """`results` itself, or the folders in it that hold rows or scores, without `reference`."""
     return store.folders(results, lambda folder: _has_rows(folder) or _has_scores(folder))
 
 
@@ -267,7 +268,7 @@ def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What one truth says of one readout: group means (2, B, n) and the iid variance."""
+    """The truth of one readout: group means (2, B, n) and the iid variance."""
 
     truth: Truth
     groups: Array

@@ -1,4 +1,4 @@
-"""Results on disk: one parquet part per finished cell, never half-written, readable in one go.
+"""Results on disk: one parquet part per finished cell, written atomically.
 
 results/<config>/parts/<cell_key>.parquet    an estimate, columns in results/README.md
 results/<config>/parts.parquet               those that `cumprop results compact` has put together
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 COMPACTED = "parts.parquet"
-"""Beside the folder `parts`: the rows that `cumprop results compact` has put together."""
+"""The file beside the folder `parts` with the rows that `cumprop results compact` has merged."""
 
 _SET_ASIDE = ("reference", "truth")
 
 
 def write_part(parts: Path, row: Mapping[str, Any], schema: pa.Schema = SCHEMA) -> Path:
-    """Store one cell as `parts/<cell_key>.parquet`; columns it lacks are null.
+    """Store one cell as `parts/<cell_key>.parquet`; missing columns are null.
 
-    A file of that name that is damaged, foreign or of another schema is renamed to *.corrupt,
+    A damaged or foreign file of that name, or one of another schema, is renamed to *.corrupt,
     *.foreign or *.v<schema>, and named on stderr.
     """
     unknown = row.keys() - set(schema.names)
@@ -53,10 +53,10 @@ def write_part(parts: Path, row: Mapping[str, Any], schema: pa.Schema = SCHEMA) 
 
 
 def read_cell(parts: Path, key: str) -> dict[str, Any] | None:
-    """The row of one cell, from its part or from what was compacted; None if there is none.
+    """The row of one cell, from its part or from the compacted file; None if there is none.
 
-    A part that is damaged, foreign or of another schema counts as none, without a word: who asks
-    for one cell is about to write it.
+    A part that is damaged, foreign or of another schema counts as none, without a warning, because
+    a caller who asks for one cell is about to write it.
     """
     found = part_files.read_part(parts / f"{key}.parquet")
     row = found.to_pylist()[0] if isinstance(found, pa.Table) else None
@@ -82,7 +82,7 @@ def has_rows(folder: Path) -> bool:
 
 
 def schema_of(folder: Path) -> pa.Schema:
-    """The columns of a configuration's parts: commands have tables of their own."""
+    """The columns of a configuration's parts, which depend on the command that wrote them."""
     for path in (folder / COMPACTED, *sorted((folder / "parts").glob("*.parquet"))):
         with suppress(pa.ArrowException, OSError, ValueError):  # damaged or gone
             found = part_files.schema_of(pq.read_schema(path))
@@ -99,7 +99,7 @@ def is_sweep(folder: Path) -> bool:
 def read_table(folder: Path) -> pa.Table:
     """All rows of one configuration's folder, each cell once, by key.
 
-    Parts are read before what was compacted, which takes them over while another process reads.
+    Parts are read before the compacted file, because a compaction may run at the same time.
     """
     schema = schema_of(folder)
     paths = sorted((folder / "parts").glob("*.parquet"))
@@ -117,9 +117,9 @@ def sound_part(path: Path, schema: pa.Schema) -> pa.Table | None:
 
 
 def merged(parts: Sequence[pa.Table], compacted: pa.Table | None, schema: pa.Schema) -> pa.Table:
-    """The rows of parts and of what was compacted, by key.
+    """The rows of parts and of the compacted file, by key.
 
-    A part is newer than what was compacted, but a failed one takes nothing away.
+    A part replaces a compacted row, because it is newer, unless the part failed.
     """
     tables = [*([] if compacted is None else [compacted]), *parts]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
@@ -137,7 +137,7 @@ def read_folder(folder: Path) -> list[dict[str, Any]]:
 
 
 def compacted(folder: Path) -> pa.Table | None:
-    """The rows that were compacted in a folder; read again when the file has changed."""
+    """The rows of a folder's compacted file, which is read again when it has changed."""
     return _compacted(folder / COMPACTED, part_files.identity(folder / COMPACTED))[0]
 
 
@@ -145,14 +145,14 @@ def compacted(folder: Path) -> pa.Table | None:
 def _compacted(
     path: Path, identity: part_files.Identity | None
 ) -> tuple[pa.Table | None, dict[str, int]]:
-    """The rows in a file and the place of each key; kept, since sweeps ask cell by cell."""
+    """The rows in a file and the place of each key, cached because sweeps ask cell by cell."""
     table = None if identity is None else part_files.sound(path, part_files.read)
     keys = [] if table is None else table["cell_key"].to_pylist()
     return table, {key: place for place, key in enumerate(keys)}
 
 
 def folders(results: Path, holds: Callable[[Path], bool]) -> list[Path]:
-    """`results` itself or the folders in it that `holds`; `reference` and `truth` only by name."""
+    """`results` itself, or the folders in it that `holds` accepts, no `reference` or `truth`."""
     if holds(results):
         return [results]
     inside = sorted(results.iterdir()) if results.is_dir() else []
@@ -160,12 +160,12 @@ def folders(results: Path, holds: Callable[[Path], bool]) -> list[Path]:
 
 
 def is_config(folder: Path) -> bool:
-    """Whether it is the folder of one configuration."""
+    """Whether a folder is that of one configuration."""
     return (folder / "parts").is_dir() or (folder / COMPACTED).is_file()
 
 
 def config_folders(results: str | Path) -> list[Path]:
-    """The configurations below `results`: itself if it is one, else its subfolders with parts.
+    """The configurations below `results`: itself if it is one, else its folders with parts.
 
     `reference` and `truth` are left out unless named. Raises CumpropError if there are none.
     """
@@ -181,7 +181,7 @@ def config_folders(results: str | Path) -> list[Path]:
 def read_rows(results: str | Path) -> pd.DataFrame:
     """One row per stored cell below a results root or one configuration's folder.
 
-    Of cells that differ in the estimator's version only, the newest counts. Raises CumpropError
+    Of cells that differ only in the estimator's version, the newest is kept. Raises CumpropError
     where there are no results.
 
     Cost: about two milliseconds per part, a tenth of one per compacted row.
@@ -198,11 +198,11 @@ IDENTITY = (
     "config", "width", "depth", "readout", "activation", "init", "dtype", "seed", "repeat",
     "estimator", "parameters", "tolerance",
 )  # fmt: skip
-"""The columns that say which cell a row is, whatever version computed it."""
+"""The columns that identify the cell of a row for all versions of its estimator."""
 
 
 def truth_folder(results: str | Path) -> Path:
-    """Where the truth of a results root or of one configuration's folder is kept."""
+    """The folder with the truths of a results root or of one configuration's folder."""
     folder = Path(results)
     if not is_config(folder):
         return folder / "truth"
@@ -211,7 +211,7 @@ def truth_folder(results: str | Path) -> Path:
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Store a data frame, complete or not at all."""
+    """Write a data frame to a parquet file, atomically."""
     content = part_files.plain_bytes(pa.Table.from_pandas(table, preserve_index=False))
     files.write_atomically(path, lambda file: file.write(content))
 
@@ -222,9 +222,9 @@ def write_plan(
     figures: Sequence[str] = (),
     work: Mapping[str, Any] | None = None,
 ) -> None:
-    """Note the cells and figures a sweep was asked for, for `cumprop status` and `cumprop plot`.
+    """Write the cells and figures of a sweep, for `cumprop status` and `cumprop plot`.
 
-    `work` is what `cumprop.sweep.status` tells the remaining time from.
+    `cumprop.sweep.status` computes the remaining time from `work`.
     """
     plan = {"schema_version": SCHEMA_VERSION, "figures": [*figures], "cells": sorted(keys)}
     if work is not None:
@@ -233,19 +233,19 @@ def write_plan(
 
 
 def read_plan(folder: Path) -> list[str] | None:
-    """The cells the last sweep was asked for; None where that is not known."""
+    """The cells of the last sweep's plan; None where it is not known."""
     return _of_plan(folder, "cells", list)
 
 
 def read_work(folder: Path) -> dict[str, Any] | None:
-    """The `work` of the last sweep's plan; None where that is not known."""
+    """The `work` of the last sweep's plan; None where it is not known."""
     return _of_plan(folder, "work", dict)
 
 
 def planned_figures(results: Path, config: str) -> list[str]:
-    """The figures an experiment asks for; empty where that is not known.
+    """The figures that an experiment asks for; empty where they are not known.
 
-    `results` holds the experiment's folder, or is it.
+    `results` is the experiment's folder, or the folder that holds it.
     """
     folder = results / config
     return _of_plan(folder if folder.is_dir() else results, "figures", list) or []

@@ -17,11 +17,11 @@ _POINT = ["neurons", "dropped", "networks", "relative_error", "per_neuron", "low
 def relative_errors(scores: pd.DataFrame, group: list[str]) -> pd.DataFrame:
     """One row per group and bucket of the tails among `cumprop.results.scores.score`'s rows.
 
-    `relative_error` is √(Σ (e − p)² / Σ p²) over the neurons of all networks, so that the estimate
-    0 has 1; `low` and `high` are its 95% interval by resampling networks (percentiles; nan for one
-    network). All three are 0 where the sum of squares is negative: not resolved from zero.
-    `per_neuron` is √(mean (e − p)²/p²), in which every neuron weighs the same. `neurons` and
-    `dropped` count neurons, `networks` those that have any.
+    `relative_error` is √(Σ (e − p)² / Σ p²) over the neurons of all networks; it is 1 for the
+    estimate 0. `low` and `high` are its 95% interval by resampling networks (percentiles; nan for
+    one network). All three are 0 where the sum of squares is negative: not resolved from zero.
+    `per_neuron` is √(mean (e − p)²/p²), with equal weights for all neurons. `neurons` and `dropped`
+    count neurons, `networks` the networks that have any.
     """
     tails = scores[scores["buckets"].notna()] if "buckets" in scores else scores[:0]
     rows = []

@@ -1,4 +1,4 @@
-"""Verification: every stored row examined, against its file, its key, its numbers and its truth."""
+"""Verification: a check of every stored row's file, key, numbers and truth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LISTS = ("step", "flops", "loss", "true_loss", "true_loss_se")
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a stored row, or with a file."""
+    """A fault of a stored row, or of a file."""
 
     path: Path
     reason: str
@@ -40,10 +40,10 @@ class Problem:
 
 
 def verify(folder: Path) -> tuple[int, list[Problem]]:
-    """The number of rows in one configuration's folder, and all that is wrong. Changes nothing.
+    """The number of rows in one configuration's folder, and their faults; no file changes.
 
-    Every file must be readable, of this schema and as it was written; every row that of its key,
-    under which it is once, with finite numbers and a sound truth as large as was asked for.
+    Every file must be readable, of this schema and as it was written. Every row must belong to its
+    key and be stored once, with finite numbers and a sound truth of the wanted size.
 
     Cost: about three milliseconds per row.
     """
@@ -59,7 +59,7 @@ def verify(folder: Path) -> tuple[int, list[Problem]]:
 
 
 def _stored(folder: Path) -> Iterator[tuple[Path, Row] | Problem]:
-    """Every row with its file; what is not read is a problem."""
+    """Every row with its file, and a problem for each unreadable file."""
     schema, compacted = store.schema_of(folder), folder / store.COMPACTED
     for path in (*sorted((folder / "parts").glob("*.parquet")), compacted):
         found = part_files.read(path) if path == compacted else part_files.read_part(path)
@@ -72,9 +72,9 @@ def _stored(folder: Path) -> Iterator[tuple[Path, Row] | Problem]:
 
 
 def _doubles(folder: Path, rows: list[tuple[Path, Row]], is_sweep: bool) -> Iterator[Problem]:
-    """Keys that are twice in what was compacted, cells that have two keys.
+    """Problems of keys that the compacted file has twice, and of cells with two keys.
 
-    A part beside the compacted row of its key is none: it is the newer one.
+    A part beside the compacted row of its key is no problem: it is newer.
     """
     path = folder / store.COMPACTED
     keys = Counter(row["cell_key"] for at, row in rows if at == path)
@@ -90,7 +90,7 @@ def _doubles(folder: Path, rows: list[tuple[Path, Row]], is_sweep: bool) -> Iter
 
 
 def _wrong(row: Row, is_cell: bool, truth: Callable[[str], Truth | str]) -> Iterator[str]:
-    """What is wrong with one row, each in words that name it."""
+    """The faults of one row in words."""
     key = row["cell_key"]
     try:
         own = _cell_key(row) if is_cell else _run_key(row)
@@ -159,7 +159,7 @@ def _truth_problem(row: Row, found: Truth | str) -> str | None:
 
 
 def _truth(truths: Path, key: str) -> Truth | str:
-    """A truth, or what is wrong with it; a damaged file stays where it is."""
+    """A truth, or its fault in words; a damaged file stays where it is."""
     folder = truths / key
     try:
         for path in folder.glob("*.npz"):

@@ -16,9 +16,10 @@ Array = NDArray[Any]
 
 
 def standardised(network: MLP) -> tuple[MLP, Flops]:
-    """The network of standard normal inputs with the same outputs, and what making it took.
+    """The network of standard normal inputs with the same outputs, and the FLOPs of making it.
 
-    x = μ + R u turns W_1 into W_1 R and b_1 into W_1 μ + b_1; u has as many entries as Σ0 has rank.
+    x = μ + R u turns W_1 into W_1 R, (n_1, r), and b_1 into W_1 μ + b_1; r is the rank of Σ0.
+    Cost: that of `covariance_root` and 2 n_1 n_0 r FLOPs.
     """
     if not network.shape.gaussian_input:
         return network, Flops()
@@ -44,9 +45,9 @@ def standardised(network: MLP) -> tuple[MLP, Flops]:
 
 
 def _spread(root: Array, n: int) -> Array:
-    """Which columns of a root are more than rounding, at least one.
+    """A mask of the columns of a root that are more than rounding, at least one.
 
-    Rows are scaled to one size before, since inputs may differ in unit.
+    Rows are scaled to one size before, because inputs may differ in unit.
     """
     if root.ndim == 2:
         sizes = np.abs(root).max(axis=1, keepdims=True)

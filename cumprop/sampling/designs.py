@@ -1,8 +1,8 @@
-"""Designs: how the inputs of a sampling estimate are drawn (mathematics §7).
+"""Designs: ways to draw the inputs of a sampling estimate (mathematics §7).
 
-Every design deals out *blocks* of inputs. Each input is N(mu, Sigma) (or stands for it exactly, see
+Every design draws *blocks* of inputs. Each input is N(μ0, Σ0) (or replaces it exactly, see
 `Inputs.second_moment`); inputs of one block depend on each other, different blocks do not, so that
-the scatter between block means is an honest standard error under every design.
+the scatter between block means gives the standard error under every design.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ Array = NDArray[Any]
 DESIGNS = ("iid", "antithetic", "orthogonal", "sobol")
 MIRRORED = ("antithetic", "orthogonal")
 SCRAMBLINGS = 8
-"""Independent scramblings of a Sobol sequence: the blocks of design `sobol`."""
+"""The number of independent scramblings of a Sobol sequence: the blocks of design `sobol`."""
 
 BATCH_ELEMENTS = 2**18
-"""Of a batch in the widest layer: large enough for BLAS, small enough for a second-level cache."""
+"""Numbers of a batch in the widest layer: enough for BLAS, few enough for a second-level cache."""
 _BATCH_ROWS = 2048
 
 
 def normals(rng: np.random.Generator, out: Array) -> None:
     """Fill the contiguous array `out` with independent N(0, 1), by Box and Muller.
 
-    Three to four times faster than the ziggurat of `Generator.standard_normal` because NumPy
-    vectorises log, sin and cos. Float32 has 32 random bits in the radius (at most 6.8) and in the
-    angle, float64 has 64.
+    The function is three to four times faster than the ziggurat of `Generator.standard_normal`,
+    because NumPy vectorises log, sin and cos. Float32 has 32 random bits in the radius (at most
+    6.8) and in the angle, float64 has 64.
 
     >>> x = np.empty((1000, 1000), np.float32)
     >>> normals(np.random.default_rng(0), x)
@@ -96,7 +96,7 @@ def haar(rng: np.random.Generator, n: int, frames: int, dtype: Any) -> Array:
 
 
 def expected_radius(n: int) -> float:
-    """E|x| for x ~ N(0, I_n), the mean of the chi law.
+    """The mean E|x| of the chi law, x ~ N(0, I_n).
 
     >>> round(expected_radius(1), 6)                                      # sqrt(2 / pi)
     0.797885
@@ -105,9 +105,10 @@ def expected_radius(n: int) -> float:
 
 
 class Batch(NamedTuple):
-    """Inputs `x` of shape (members * blocks, n_0): row j * blocks + b belongs to block b.
+    """Inputs `x` of shape (m, n_0), m = members * blocks; row j * blocks + b belongs to block b.
 
-    `complete` is False where the same blocks go on in the next batch, which overwrites `x`.
+    `complete` is False where the same blocks continue in the next batch. The next batch overwrites
+    `x`.
     """
 
     x: Array
@@ -118,11 +119,12 @@ class Batch(NamedTuple):
 class Inputs:
     """The inputs of `network`, drawn by `design`, as batches of independent blocks.
 
-    A block is, for `iid`, one input; `antithetic`, mu ± root z; `orthogonal`, mu ± root r_i q_i for
-    a Haar-random orthonormal frame q_1..q_n; `sobol`, one of 8 independent scramblings of the Sobol
-    sequence. The radii r_i are drawn from the chi law, except where the input is N(0, I) and the
-    network homogeneous: there E f(x) = E|x| E f(q), so that r = E|x| is exact for the mean and has
-    less variance. Raises CumpropError for an unknown design.
+    A block is, for `iid`, one input; for `antithetic`, the pair μ ± R z; for `orthogonal`, the
+    inputs μ ± R r_i q_i with a Haar-random orthonormal frame q_1..q_n; for `sobol`, one of 8
+    independent scramblings of the Sobol sequence. R is the root of Σ0. The radii r_i are drawn from
+    the chi law, except where the input is N(0, I) and the network homogeneous: there
+    E f(x) = E|x| E f(q), so that r = E|x| is exact for the mean and has less variance. Raises
+    CumpropError for an unknown design (mathematics §7).
 
     >>> from cumprop import random_mlp
     >>> inputs = Inputs(random_mlp(width=8, depth=1, seed=0), "orthogonal")
@@ -146,14 +148,14 @@ class Inputs:
 
     @property
     def second_moment(self) -> float:
-        """What the mean of f(x)² over these inputs is multiplied by to estimate E[f(x)²].
+        """The factor by which the mean of f(x)² over these inputs estimates E[f(x)²].
 
-        E|x|² / r² = n_0 / r² where the radius is fixed (f is homogeneous), else 1.
+        The factor is E|x|² / r² = n_0 / r² where the radius is fixed (f is homogeneous), else 1.
         """
         return 1.0 if self.radius is None else self.n_0 / self.radius**2
 
     def batches(self, rng: np.random.Generator, n_samples: int) -> Iterator[Batch]:
-        """Batches of `rounded(design, n_0, n_samples)` inputs in all."""
+        """Batches with `rounded(design, n_0, n_samples)` inputs in all, rows (n_0,)."""
         sides = 2 if self.design in MIRRORED else 1
         drawn = rounded(self.design, self.n_0, n_samples) // sides
         buffer = np.empty((min(self.rows, drawn), self.n_0), self.dtype)
@@ -188,14 +190,14 @@ class Inputs:
         count(frames * frame_flops(n))
 
     def placed(self, x: Array) -> Array:
-        """Rows of N(mu, Sigma), made of standard normal ones."""
+        """Inputs N(μ0, Σ0), (m, n_0), from standard normal rows x, (m, r), r the rank of Σ0."""
         if self.root is not None:
             x = x @ self.root.T if self.root.ndim == 2 else x * self.root
         return x if self.mean is None else x + self.mean
 
 
 def block_size(design: str, n_0: int) -> int:
-    """Inputs in a block; for `sobol`, whose blocks grow with n_samples, in the smallest."""
+    """The number of inputs in a block; for `sobol`, whose blocks grow, in the smallest block."""
     return {"iid": 1, "antithetic": 2, "orthogonal": 2 * n_0, "sobol": 1}[design]
 
 
@@ -213,7 +215,7 @@ def rounded(design: str, n_0: int, n_samples: int) -> int:
 
 
 def batch_rows(shape: Shape, design: str, elements: int = BATCH_ELEMENTS) -> int:
-    """Inputs in a batch: as many as keep the activations in the cache, but at least one frame."""
+    """The number of inputs in a batch: activations fit into the cache, and at least one frame."""
     rows = min(_BATCH_ROWS, max(64, elements // max(shape.widths)))
     if design == "sobol":
         rows = 2 ** int(math.log2(rows))
@@ -225,7 +227,8 @@ def batch_rows(shape: Shape, design: str, elements: int = BATCH_ELEMENTS) -> int
 def frame_flops(n: int) -> int:
     """FLOPs of n orthonormal vectors and their radii, beside the random numbers, which are 0.
 
-    4/3 n^3 for Q (LAPACK's orgqr), 5 n^2 for its Householder vectors and signs, n^2 for the radii.
+    They are 4/3 n^3 for Q (LAPACK's orgqr), 5 n^2 for its Householder vectors and signs, and n^2
+    for the radii.
     """
     return 4 * n**3 // 3 + 6 * n**2
 
@@ -237,10 +240,11 @@ def check_design(design: str) -> None:
 
 
 def input_root(network: MLP) -> Array | None:
-    """R with R Rᵀ = Σ0, None for the identity; a number or (n_0,) where Σ0 is diagonal.
+    """The root R of Σ0, R Rᵀ = Σ0: None for I, a number or (n_0,) for a diagonal Σ0, else a matrix.
 
-    A singular Σ0 takes the root of its correlations, so that inputs of small units keep their
-    digits beside those of large ones. Cost: that of `covariance_root`, n_0 FLOPs for a diagonal.
+    The root of a singular Σ0 is made from its correlations, so that inputs in small units keep
+    their digits beside inputs in large units. Cost: that of `covariance_root`, n_0 FLOPs for a
+    diagonal.
     """
     if network.input_variance is not None:
         return _diagonal_root(network.input_variance)
@@ -256,7 +260,7 @@ def input_root(network: MLP) -> Array | None:
 
 
 def covariance_root(cov: Array) -> Array:
-    """R with R Rᵀ = cov: Cholesky's, or the eigenvectors' where cov is singular.
+    """The root R of a covariance (n, n), R Rᵀ = cov: Cholesky's, or by eigenvectors if singular.
 
     Cost: n^3/3 FLOPs, or 9 n^3 (the usual estimate) for the eigenvectors; n for a diagonal.
     """

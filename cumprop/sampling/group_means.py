@@ -1,4 +1,4 @@
-"""Replicates: sample means of independent groups of forward passes, and their scatter."""
+"""Group means: sample means of independent groups of forward passes, and their scatter."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from cumprop.sampling.passes import Base, Centring, Passes, keeping_digits
 Array = NDArray[Any]
 
 MOST_GROUPS = 32
-"""Of one draw at most; where its blocks are fewer, each is a group."""
+"""The most groups of one draw; of fewer blocks, each is a group."""
 FEWEST = 4
-"""Blocks whose scatter says something."""
+"""The fewest blocks whose scatter is used as an error."""
 UNSEEN = 3
-"""Hits that 95% of samples show at least one of."""
+"""The expected number of hits of an event that 95% of sets of samples hit at least once."""
 _ROUNDING = 1e-5
-"""Of the size of the outputs: what an estimate may be off samples that do not scatter."""
+"""The largest distance, in sizes of the outputs, of an estimate from samples without scatter."""
 
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """Means of the outputs (R, n) of R groups, of `sizes` (R,) forward passes each.
+    """The means of the outputs in R groups, (R, n), of `sizes` (R,) forward passes each.
 
-    `spread` is Cov[Y], or its diagonal; `group_variances` (R, n) are mean squared deviations from
-    the mean of the draw, where the covariance was asked for. The groups are independent, and as
-    accurate as they are large, so that their scatter tells all of the error of their mean, under
-    every design and whatever the correlation of the outputs (mathematics §10).
+    `spread` is Cov[Y], (n, n), or its diagonal, (n,); `group_variances` (R, n) are mean squared
+    deviations from the mean of the draw, if a covariance was wanted. The groups are independent,
+    and the variance of a group mean is inverse to its size, so that their scatter gives the error
+    of their mean under every design and for every correlation of the outputs (mathematics §10).
 
     >>> from cumprop import random_mlp
     >>> rng = np.random.default_rng(0)
@@ -57,7 +57,10 @@ class Replicates:
     group_variances: Array | None = None
 
     def joined(self, other: Replicates) -> Replicates:
-        """The groups of both; those of Sobol sequences must be of one size to be compared."""
+        """The groups of both draws together.
+
+        Raises CumpropError for different designs, and for Sobol sequences of different sizes.
+        """
         sizes = np.concatenate([self.sizes, other.sizes])
         if self.design != other.design or (self.design == "sobol" and np.ptp(sizes)):
             raise CumpropError("replicates of different designs, or sizes of sobol, do not join")
@@ -80,10 +83,12 @@ class Replicates:
 
     @cached_property
     def n_samples(self) -> int:
+        """The number of forward passes of all groups."""
         return int(self.sizes.sum())
 
     @cached_property
     def mean(self) -> Array:
+        """The mean of all forward passes, (n,)."""
         mean: Array = self.sizes @ self.groups / self.n_samples
         return mean
 
@@ -93,16 +98,16 @@ class Replicates:
 
     @cached_property
     def noise(self) -> Array:
-        """Variance of `mean`, per output."""
+        """The variance of `mean`, (n,)."""
         return _noise_of_mean(self._residuals)
 
     @cached_property
     def half_width(self) -> Array:
-        """Half of each output's 95% interval, by Student's t.
+        """The half width of each output's 95% interval, (n,), by Student's t.
 
-        Its degrees of freedom are those that the kurtosis k of the groups leaves, 2 R / (k - 1) up
-        to R - 1: rare groups that weigh much say that the scatter is badly known. Events in less
-        than 3/N of the inputs may have been missed: they move a mean by 3 s.d. / N or less.
+        The degrees of freedom are 2 R / (k - 1), at most R - 1, k the kurtosis of the groups: where
+        a few groups dominate, the scatter is badly known. Events in less than 3/N of the inputs may
+        have been missed; they move a mean by at most 3 s.d. / N.
         """
         squares = np.square(self._residuals)
         fourth, second = np.square(squares).mean(axis=0), squares.mean(axis=0)
@@ -117,12 +122,12 @@ class Replicates:
 
     @property
     def variance(self) -> Array:
-        """Var[Y], per output."""
+        """The variances Var[Y], (n,)."""
         return np.diagonal(self.spread) if self.spread.ndim == 2 else self.spread
 
     @property
     def std_error(self) -> float | None:
-        """RMS error of the output standard deviations, relative; None where it is not known."""
+        """The relative RMS error of the output standard deviations; None where it is not known."""
         if self.group_variances is None:
             return None
         noise = _noise_of_mean(_residuals(self.group_variances, self.sizes))
@@ -149,16 +154,16 @@ class Replicates:
         return max(1.0, (trace / m) ** 2 / squared)
 
     def quantile(self, level: float) -> float:
-        """Of |mean - E[Y]|² over the sum of `noise`, by Fisher's F."""
+        """The quantile of |mean - E[Y]|² over the sum of `noise`, by Fisher's F."""
         freedom = self.freedom
         return float(fdtri(freedom, freedom * (len(self.groups) - 1), level))
 
     def upper(self, level: float) -> float:
-        """What |mean - E[Y]|² stays below with probability `level`."""
+        """The bound that |mean - E[Y]|² stays below with probability `level`."""
         return float(self.noise.sum()) * self.quantile(level)
 
     def chance(self, estimate: Array) -> float:
-        """Probability of a `mean` further from `estimate` than this one, were it E[Y]."""
+        """The probability of a `mean` further from `estimate`, (n,), if that is E[Y]."""
         distance, noise = float(np.sum((self.mean - estimate) ** 2)), float(self.noise.sum())
         if not noise > 0:
             size = float(np.sum(self.mean**2 + self.variance))
@@ -168,7 +173,7 @@ class Replicates:
 
 
 def _residuals(groups: Array, sizes: Array) -> Array:
-    """(R, n): deviations of the groups from their mean, each in units of its own accuracy."""
+    """Deviations of the groups from their mean, (R, n), each in units of its own accuracy."""
     mean = sizes @ groups / sizes.sum()
     residuals: Array = np.sqrt(sizes / sizes.sum())[:, None] * (groups - mean)
     return residuals
@@ -190,13 +195,13 @@ def replicates(
     cov: bool = False,
     watch: Callable[[Array, Array], Any] | None = None,
 ) -> Replicates:
-    """At least `n_samples` forward passes, in whole blocks of the design, at least `fewest`.
+    """Group means of at least `n_samples` forward passes, in at least `fewest` blocks.
 
-    Blocks are dealt out to 32 groups; those of a Sobol sequence are its 8 scramblings. `watch` is
-    called with what comes before and behind each nonlinearity, (samples, neurons) each, and what it
-    returns is kept. Where the outputs hardly vary beside their size, passes are deviations from the
-    one at the mean input (`sampling.passes`). Cost: those passes, and 2n² FLOPs more for each with
-    `cov`.
+    Blocks are distributed over 32 groups; a Sobol sequence has its 8 scramblings as groups.
+    `watch` is called with pre-activations and activations of each layer, (m, n_l) each, and its
+    results are kept. Where the outputs vary little beside their size, passes are deviations from
+    the pass at the mean input (`sampling.passes`). Raises CumpropError where numbers are not
+    finite. Cost: the passes, and with `cov` 2 n² FLOPs more for each.
     """
     block = block_size(design, network.widths[0])
     n_samples = rounded(design, network.widths[0], max(n_samples, fewest * block))
@@ -238,7 +243,7 @@ class _Sums:
         self.base, self.dtype = base, network.dtype
 
     def add(self, inputs: Inputs, layers: Passes, rng: np.random.Generator) -> bool:
-        """Take all passes; False if the first batch shows that they lose their digits."""
+        """Run all passes; return False if the first batch shows that they lose their digits."""
         self.second_moment = inputs.second_moment
         output = None if self.base is None else self.base[-1][0]
         self.centring = Centring(output, centre=self.second_moment == 1)  # else it is rescaled
@@ -263,7 +268,7 @@ class _Sums:
         return True
 
     def replicates(self, design: str, flops: Flops) -> Replicates:
-        """Their means, less what was added to keep digits."""
+        """The group means, without the shift that kept their digits."""
         unit, shift = self.centring.unit, plain(self.centring.shift)
         mean = self.sums.sum(axis=0) / self.n_samples
         moment = plain(self.second) * (self.second_moment / self.n_samples)
@@ -290,6 +295,6 @@ class _Sums:
 
 
 def added(*counts: Flops) -> Flops:
-    """FLOPs of several estimates together, by component."""
+    """The FLOPs of several estimates together, by component."""
     names = dict.fromkeys(chain(*counts))
     return Flops({name: sum(flops.get(name, 0) for flops in counts) for name in names})

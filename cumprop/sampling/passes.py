@@ -18,16 +18,16 @@ Array = NDArray[Any]
 Passes = Callable[[Array], Iterator[tuple[Array, Array | None]]]
 """`MLP.layers`, or `Around.layers`."""
 Base = list[tuple[Array, Array | None]]
-"""(Z_l, X_l) of each layer at one input, vectors; then (Y, None)."""
+"""The pairs (Z_l, X_l) of vectors of each layer at one input; then (Y, None)."""
 Sums = TypeVar("Sums")
 
 
 class Around:
-    """A network as what it does around its mean input: f(μ + h) - f(μ), layer by layer.
+    """The deviations f(μ + h) - f(μ) of a network from its mean input, layer by layer.
 
-    Where h is small beside μ, or its effect beside the biases, forward passes in float32 see
-    nothing but rounding; deviations keep all digits. Cost: a pass, and some 30 to 50 FLOPs more
-    per neuron.
+    Where h is small beside μ, or its effect small beside the biases, forward passes in float32 give
+    only rounding; deviations keep all digits. Cost: a pass, and some 30 to 50 FLOPs more per
+    neuron.
 
     >>> import cumprop
     >>> near = Around(cumprop.MLP([[[1.0, 1.0]], [[2.0]]], activations="tanh", input_mean=0.5))
@@ -42,7 +42,7 @@ class Around:
 
     @cached_property
     def offsets(self) -> MLP:
-        """The network whose inputs are h; its mean is given as 0, for h has no fixed radius."""
+        """The network whose inputs are h; its mean is an explicit 0, so that no radius is fixed."""
         return self._network.replace(input_mean=0.0)
 
     @cached_property
@@ -56,7 +56,7 @@ class Around:
         ]
 
     def layers(self, h: Array) -> Iterator[tuple[Array, Array | None]]:
-        """Changes (ΔZ_l, ΔX_l) for rows h, then (ΔY, None), as `MLP.layers`."""
+        """The changes (ΔZ_l, ΔX_l), (N, n_l), for rows h, (N, n_0), then (ΔY, None)."""
         change = h
         activations = [*self._network.activations, None]
         for weight, activation, (z, _) in zip(
@@ -76,11 +76,11 @@ def keeping_digits(
     rng: np.random.Generator,
     take: Callable[[Inputs, Passes, Base | None], Sums | None],
 ) -> Sums:
-    """What `take` makes of the forward passes of a design's inputs.
+    """The sums that `take` collects over the forward passes of a design's inputs.
 
-    It is given the inputs, the passes through them, and None, and may give up with None where these
-    passes lose their digits (`loses_digits`). Then it is given the same inputs as offsets, the
-    deviations of their passes, and from what.
+    `take` is called with the inputs, the passes and None, and may return None where these passes
+    lose their digits (`loses_digits`). It is then called with the same inputs as offsets, the
+    deviations of their passes, and the pass that they deviate from.
     """
     before = rng.bit_generator.state
     with component("sampling"):
@@ -99,8 +99,8 @@ def keeping_digits(
 class Centring:
     """Centres outputs on the mean of their first batch, in a unit in which they are about 1.
 
-    So float32 keeps the digits of their squares. Deviations from a `base`, and where `centre` is
-    False all outputs, are only scaled: y = shift + unit · what is left of it.
+    Float32 then keeps the digits of their squares: y = shift + unit · (changed y). Deviations from
+    a `base`, (n,), and all outputs if `centre` is False, are only scaled.
     """
 
     def __init__(self, base: Array | None, centre: bool = True) -> None:
@@ -110,11 +110,12 @@ class Centring:
 
     @property
     def shift(self) -> Array:
+        """The shift, (n,), known after the first batch."""
         assert self._shift is not None
         return self._shift
 
     def apply(self, y: Array) -> bool:
-        """Change rows y, in place; False if they are the first and lose their digits."""
+        """Centre and scale rows y, (m, n), in place; False if the first rows lose their digits."""
         if self._shift is None:
             self._shift = np.zeros_like(y, shape=y.shape[1])
             if self._centred:
@@ -136,7 +137,7 @@ class Centring:
 def loses_digits(deviations: Array, size: Array) -> bool:
     """Whether half of the digits of the deviations from `size` are rounding, by their RMS.
 
-    A single row does not tell.
+    The result is False for a single row.
     """
     if len(deviations) < 2:
         return False

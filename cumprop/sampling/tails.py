@@ -1,7 +1,7 @@
 """Tails: P(Y_i > t) as one more layer, and its truth by importance sampling (mathematics §9).
 
-The probability is the mean of 1[Y − t > 0], so `tail_network` is all an estimator needs. The truth
-draws each neuron's inputs where its own tail is likely and weighs them, without bias.
+The probability is the mean of 1[Y − t > 0], so that an estimator needs only `tail_network`. The
+truth draws each neuron's inputs where its own tail is likely, and weights them without bias.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from cumprop.sampling.truth import GROUPS, Truth, TruthSpec
 Array = NDArray[Any]
 
 PILOT = 2**14
-"""Plain samples that place the tilts; they enter no probability."""
+"""The number of plain samples that choose the tilts; they enter no probability."""
 WORST = 0.2
-"""Neurons whose truth has a larger estimated relative standard error are dropped, and counted."""
+"""The largest relative standard error of the truth of a neuron that is not dropped."""
 BUCKET_COLUMNS = (
     "buckets", "bucket_neurons", "bucket_dropped",
     "bucket_squares", "bucket_zero", "bucket_relative",
@@ -39,7 +39,9 @@ _HIGHEST_TILT = 0.95  # of the tilt at which a direction's variance becomes infi
 
 
 def threshold(readout: str) -> float | None:
-    """t of readout "tail(t)", P(Y > t); None for any other readout.
+    """The threshold t of the readout "tail(t)", P(Y > t); None for any other readout.
+
+    Raises CumpropError where t is no finite number.
 
     >>> threshold("tail(3)"), threshold("output")
     (3.0, None)
@@ -57,9 +59,9 @@ def threshold(readout: str) -> float | None:
 
 
 def tail_network(network: MLP, t: float) -> MLP:
-    """The network whose last activations are 1[Y > t]: E[X_L] of it is P(Y > t).
+    """The network whose last activations are 1[Y > t], so that E[X_L] is P(Y > t).
 
-    Its single output is their average.
+    The single output is the average of these activations.
 
     >>> import cumprop
     >>> body = MLP([[[3.0, 4.0]]], None, [])                              # Y ~ N(0, 25)
@@ -79,7 +81,7 @@ def tail_network(network: MLP, t: float) -> MLP:
 
 @dataclass(frozen=True)
 class TailSpec(TruthSpec):
-    """What a `TailTruth`, P(Y > threshold) of a network, depends on; one depth serves no other.
+    """The determinants of a `TailTruth`, P(Y > threshold) of a network of one depth.
 
     Raises CumpropError for a design other than importance.
 
@@ -98,11 +100,12 @@ class TailSpec(TruthSpec):
 
     @property
     def readout(self) -> str:
+        """The readout in the words of a configuration."""
         return f"tail({self.threshold:g})"
 
     @cached_property
     def tilts(self) -> list[Tilt]:
-        """Where the inputs of each neuron are drawn. Memory: n³ numbers."""
+        """The density that the inputs of each neuron are drawn from. Memory: n³ numbers."""
         surrogates = Surrogates(self.network, streams.tail_pilot(self.seed, self.width))
         return [surrogates.tilt(i, self.threshold) for i in range(self.width)]
 
@@ -112,7 +115,7 @@ class TailSpec(TruthSpec):
 
     @property
     def flops(self) -> int:
-        """FLOPs of a sample, one forward pass for each neuron."""
+        """The FLOPs of a sample: one forward pass for each neuron."""
         return self.width * super().flops
 
     @property
@@ -125,7 +128,7 @@ class TailSpec(TruthSpec):
 
 
 class TailTruth(Truth):
-    """Weights of the inputs with Y > threshold: sums, shape (2, 16, 1, n), squares (2, n).
+    """The weights of inputs with Y > threshold: sums (2, 16, 1, n), and squares (2, n).
 
     Every sample is one input for each neuron, drawn by its own tilt; n_samples counts both halves.
     Half h of chunk i draws from `streams.tail_truth(seed, width, h, i)`.
@@ -135,10 +138,7 @@ class TailTruth(Truth):
 
     @property
     def relative_error(self) -> Array:
-        """Estimated standard error of each half's probabilities over themselves, shape (2, n).
-
-        Infinite where no input fell into the tail.
-        """
+        """The relative error (s.e.) of each half's probabilities, (2, n); infinite without hits."""
         p, n = self.mean(self.spec.readout, self.spec.depth), self.n_samples / 2
         with np.errstate(divide="ignore", invalid="ignore"):
             variance = np.maximum(self.squares / n - p**2, 0) / n
@@ -146,18 +146,18 @@ class TailTruth(Truth):
         return error
 
     def variance(self, readout: str, depth: int) -> float:
-        """Variance p(1 − p) of one forward pass of the indicator, averaged over the n neurons."""
+        """The variance p(1 − p) of one pass of the indicator, averaged over the n neurons."""
         first, second = self.mean(readout, depth)
         return float(np.mean((first + second) / 2 - first * second))
 
     def buckets(self, estimate: ArrayLike) -> dict[str, list[Any]]:
         """Squared errors of an estimate, shape (n,), summed by bucket of the true probability.
 
-        The first half of the truth, p_0, only chooses: the bucket k, [10^(k-½), 10^(k+½)), and the
-        neurons that are kept, those with a relative error of p_0 up to `WORST`. The groups of the
-        second half, taken by turns, give independent p_1 and p_2. The columns are `BUCKET_COLUMNS`:
-        the buckets, their neurons kept and dropped, and the sums of (e − p_1)(e − p_2), unbiased
-        for (e − p)², of p_1 p_2, the same of the estimate 0, and of (e − p_1)(e − p_2)/p_0².
+        The first half of the truth, p_0, only chooses the bucket k, [10^(k-½), 10^(k+½)), and the
+        neurons that are kept, with a relative error of p_0 up to `WORST`. Alternate groups of the
+        second half give independent p_1 and p_2. The columns are `BUCKET_COLUMNS`: the buckets,
+        their neurons kept and dropped, and the sums of (e − p_1)(e − p_2), which is unbiased for
+        (e − p)², of p_1 p_2, the same of the estimate 0, and of (e − p_1)(e − p_2)/p_0².
         """
         choosing = self.mean(self.spec.readout, self.spec.depth)[0]
         groups = self.groups(self.spec.readout, self.spec.depth)[1]
@@ -201,7 +201,7 @@ class TailTruth(Truth):
 
 @dataclass(frozen=True, eq=False)
 class Tilt:
-    """The density N(0, I) · exp(θ s(x) − K(θ)), s(x) = g·x + ½ xᵀHx: a Gaussian again.
+    """The density N(0, I) · exp(θ s(x) − K(θ)), s(x) = g·x + ½ xᵀHx, which is Gaussian.
 
     In the eigenvectors of H (columns of `basis`) coordinates y = basisᵀ x are independent, with
     `slope` the g, `curvature` the eigenvalues λ there: N(θg/(1 − θλ), 1/(1 − θλ)).
@@ -213,7 +213,7 @@ class Tilt:
     theta: float
 
     def sample(self, rng: np.random.Generator, n_samples: int, dtype: Any) -> Array:
-        """Inputs in coordinates y, shape (n_samples, n)."""
+        """Inputs in coordinates y, (n_samples, n)."""
         y = np.empty((n_samples, len(self.slope)), dtype)
         normals(rng, y)
         precision = 1 - self.theta * self.curvature
@@ -222,7 +222,7 @@ class Tilt:
         return y
 
     def weights(self, y: Array, network: MLP, i: int, t: float) -> Array:
-        """1[Y_i > t] times the density of N(0, I) over this one at y, shape (n_samples,)."""
+        """Weights 1[Y_i > t] · N(0, I) / (this density) at y, shape (n_samples,)."""
         precision = 1 - self.theta * self.curvature
         k = np.sum(self.theta**2 * self.slope**2 / precision - np.log(precision)) / 2
         s = y @ self.slope.astype(y.dtype) + (y * y) @ (self.curvature / 2).astype(y.dtype)
@@ -239,10 +239,10 @@ class Tilt:
 class Surrogates:
     """Every output as c + g·x + ½ xᵀHx and a remainder, from layer means and variances.
 
-    A neuron's g and H are the mean gradient and Hessian in which each neuron on the way is taken
-    as Gaussian and independent of the others: Σ_l J_lᵀ diag(b_l w(2,1)_l) J_l, J_l the mean
-    Jacobian of Z_l and b_l the mean derivative of the output by X_l. Nothing is asked of their
-    accuracy but that the tilt be near the tail.
+    An output's g and H are the mean gradient and Hessian if all neurons are Gaussian and
+    independent of each other: Σ_l J_lᵀ diag(b_l w(2,1)_l) J_l, J_l the mean Jacobian of Z_l and b_l
+    the mean derivative of the output by X_l. They only choose the tilt, so that their errors do not
+    bias the truth.
     """
 
     def __init__(self, network: MLP, rng: np.random.Generator) -> None:
@@ -268,7 +268,7 @@ class Surrogates:
     def tilt(self, i: int, t: float) -> Tilt:
         """The tilt of output i towards Y_i > t: the θ of mathematics §9.
 
-        That is the exponential tilt of Y_i itself, were the remainder independent Gaussian noise.
+        It is the exponential tilt of Y_i itself if the remainder is independent Gaussian noise.
         Cost: 2 L n³ FLOPs and the eigenvectors of an n × n matrix.
         """
         hessian = sum(
@@ -288,7 +288,7 @@ class Surrogates:
 
 
 def _root(g: Array, lam: Array, remainder: float, missing: float, highest: float) -> float:
-    """θ in [0, highest] at which the tilted mean of surrogate and remainder is `missing`."""
+    """The θ in [0, highest] at which the tilted mean of surrogate and remainder is `missing`."""
     low, high = 0.0, max(0.0, min(highest, missing / remainder))  # K' ≥ 0 for θ ≥ 0
     for _ in range(50):
         theta = (low + high) / 2

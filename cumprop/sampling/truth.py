@@ -1,4 +1,4 @@
-"""Truth: what a random network does on average, sampled in two independent halves.
+"""Truth: expected activations of a random network, sampled in two independent halves.
 
 For an estimate e fixed beforehand, (e - m1)·(e - m2) of the two half means is an unbiased |e - m|²
 (mathematics §7). `MeanTruth` holds expected activations, `tails.TailTruth` tail probabilities. One
@@ -25,17 +25,17 @@ from cumprop.sampling.designs import MIRRORED, Inputs, batch_rows, check_design
 Array = NDArray[Any]
 
 VERSION = 2
-"""Part of every key: raise it when the numbers change."""
+"""A part of every key, raised when the numbers change."""
 GROUPS = 16
-"""Groups of equal size in each half, B of the jackknife."""
+"""The number of groups of equal size in each half, B of the jackknife."""
 BATCH_ELEMENTS = 2**16
-"""Of a batch of inputs in the widest layer: the numbers depend on it, and what a chunk holds."""
+"""Numbers of a batch in the widest layer; the truth and the size of a chunk depend on it."""
 READOUTS = ("output", "pre", "post")
 
 
 @dataclass(frozen=True)
 class TruthSpec(ABC):
-    """Everything but the number of samples that the numbers of a truth depend on."""
+    """The determinants of the numbers of a truth, except the number of samples."""
 
     kind: ClassVar[str]
     """The name of this sort of truth in stored files."""
@@ -60,6 +60,7 @@ class TruthSpec(ABC):
 
     @cached_property
     def network(self) -> MLP:
+        """The network, with its weights."""
         return random_mlp(self.width, self.depth, self.seed, self.activation, self.init, self.dtype)
 
     @property
@@ -69,12 +70,12 @@ class TruthSpec(ABC):
 
     @property
     def flops(self) -> int:
-        """FLOPs of a sample: one forward pass through all linear maps and activations."""
+        """The FLOPs of a sample: one forward pass through all linear maps and activations."""
         return (self.depth + 1) * 2 * self.width**2 + self.depth * self.width
 
     @property
     def bytes(self) -> int:
-        """Memory that sampling takes: the weights, the sums thrice, a batch of activations."""
+        """The bytes of sampling: the weights, three copies of the sums, a batch of activations."""
         layers = 2 * self.depth + 1
         return 8 * (
             (self.depth + 1) * self.width**2
@@ -85,17 +86,20 @@ class TruthSpec(ABC):
     @property
     @abstractmethod
     def group_samples(self) -> int:
-        """Inputs that a chunk adds to each group of a half."""
+        """The number of inputs that a chunk adds to each group of a half."""
 
     @property
     def chunk_samples(self) -> int:
-        """Inputs in a chunk, both halves together; n_samples is rounded up to whole chunks."""
+        """The number of inputs in a chunk, both halves together.
+
+        n_samples is rounded up to whole chunks.
+        """
         return 2 * GROUPS * self.group_samples
 
 
 @dataclass(frozen=True)
 class MeanSpec(TruthSpec):
-    """What a `MeanTruth` depends on: `depth` of the deepest network, `design` of its inputs.
+    """The determinants of a `MeanTruth`: `depth` of the deepest network, `design` of its inputs.
 
     Raises CumpropError for a design other than iid, antithetic or orthogonal.
 
@@ -116,14 +120,15 @@ class MeanSpec(TruthSpec):
 
     @property
     def key(self) -> str:
-        """Hash of all fields but the depth, since a deeper truth serves shallower networks.
+        """A hash of all fields but the depth, because a deeper truth serves shallower networks.
 
-        The numbers of a layer do not depend on the layers above it, which makes this right.
+        The numbers of a layer do not depend on later layers.
         """
         return files.content_hash(replace(self, depth=0).canonical)
 
     @cached_property
     def inputs(self) -> Inputs:
+        """The inputs of a batch, by the design."""
         return Inputs(self.network, self.design, BATCH_ELEMENTS)
 
     @property
@@ -133,7 +138,7 @@ class MeanSpec(TruthSpec):
 
     @property
     def group_samples(self) -> int:
-        """One batch of whole blocks of the design."""
+        """The inputs of one batch of whole blocks of the design."""
         n = self.width
         shape = Shape((n,) * (self.depth + 2), (self.activation,) * self.depth)
         rows = batch_rows(shape, self.design, BATCH_ELEMENTS)
@@ -144,8 +149,8 @@ class MeanSpec(TruthSpec):
 class Truth(ABC):
     """Sums over `chunks` chunks of inputs in float64, from chunk `start` on.
 
-    `sums` has shape (2, 16, layers, n): half, group, layer, neuron. `squares` are the sums of
-    squares that variances need. `start` is 0 but in a part of a truth.
+    `sums` has shape (2, 16, m, n): half, group, layer, neuron. `squares` are the sums of squares
+    that variances need. `start` is 0 except in a part of a truth.
     """
 
     spec: TruthSpec
@@ -156,16 +161,16 @@ class Truth(ABC):
 
     @property
     def end(self) -> int:
-        """The chunk that comes next."""
+        """The number of the next chunk."""
         return self.start + self.chunks
 
     @property
     def n_samples(self) -> int:
-        """Inputs, both halves together."""
+        """The number of inputs, both halves together."""
         return self.chunks * self.spec.chunk_samples
 
     def groups(self, readout: str, depth: int) -> Array:
-        """Means of the groups of each half, shape (2, 16, n).
+        """The means of the groups of each half, shape (2, 16, n).
 
         Raises CumpropError where the truth does not hold this readout at this depth.
         """
@@ -179,10 +184,13 @@ class Truth(ABC):
 
     @abstractmethod
     def variance(self, readout: str, depth: int) -> float:
-        """Variance of one forward pass under iid inputs, averaged over the n neurons."""
+        """The variance of one forward pass under iid inputs, averaged over the n neurons."""
 
     def buckets(self, estimate: ArrayLike) -> dict[str, list[Any]]:
-        """Columns of a score that sum errors by the size of a probability; none but for tails."""
+        """Columns of a score with errors of an estimate (n,) by size of a probability.
+
+        Only truths of tails have such columns.
+        """
         return {}
 
     def joined(self, part: Truth) -> Self:
@@ -206,9 +214,9 @@ class Truth(ABC):
         )
 
     def extended(self) -> Self:
-        """This truth and one chunk more: the numbers of a chunk depend on `spec` and its place.
+        """This truth and one chunk more, whose numbers depend on `spec` and its place alone.
 
-        Every chunk adds as many inputs to each group as to any other. Raises CumpropError where
+        Every chunk adds equally many inputs to each group. Raises CumpropError where
         forward passes overflow. Cost: `spec.chunk_samples * spec.flops` FLOPs.
         """
         chunk = replace(self.spec.empty, start=self.end, chunks=1)
@@ -227,13 +235,13 @@ class Truth(ABC):
 
     @abstractmethod
     def _layer(self, readout: str, depth: int) -> int:
-        """Where the readout of a depth is among the layers of `sums`."""
+        """The index of the readout of a depth among the layers of `sums`."""
 
 
 class MeanTruth(Truth):
-    """Sums of Z_1, X_1, Z_2, …, X_L, Z_{L+1}: 2L + 1 layers.
+    """The sums of Z_1, X_1, Z_2, …, X_L, Z_{L+1}: 2L + 1 layers.
 
-    `squares`, shape (2L + 1,), sums Z² or X² over all inputs and neurons. Of depth d, the readout
+    `squares`, shape (2L + 1,), sums Z² or X² over all inputs and neurons. At depth d, the readout
     "output" is Z_{d+1}, "pre" Z_d and "post" X_d. Half h of chunk i draws from
     `streams.truth(seed, width, h, i)`.
     """
@@ -241,7 +249,7 @@ class MeanTruth(Truth):
     spec: MeanSpec
 
     def variance(self, readout: str, depth: int) -> float:
-        """E[f²] - E[f]², averaged over the n neurons: the variance of a pass under iid inputs.
+        """The variance E[f²] - E[f]² of a pass under iid inputs, averaged over the n neurons.
 
         E[f²] is rescaled where the design fixes the radius, and E[f]² is the product of the half
         means, so that the result is unbiased.

@@ -1,4 +1,4 @@
-"""The files of truths: each holds the sum of chunks that follow each other, as its name says.
+"""The files of truths: each holds the sum of consecutive chunks, which its name says.
 
 truth/<truth_key>/<depth>-<start>-<end>.npz
 
@@ -41,14 +41,14 @@ class Part(NamedTuple):
 
 
 def parts(directory: Path, key: str) -> list[Part]:
-    """The parts of a truth that are stored, in order; other files are left out, as are old ones."""
+    """The stored parts of a truth, in order; files of old versions and others are left out."""
     found = (_NAME.fullmatch(path.name) for path in (directory / key).glob("*.npz"))
     named = (Part(*map(int, match.groups())) for match in found if match)
     return sorted(part for part in named if part.start < part.end)
 
 
 def read_spec(path: Path) -> TruthSpec | None:
-    """What a file holds a part of; None where it cannot be read or is of another version."""
+    """The truth that a file holds a part of; None for an unreadable file or another version."""
     with (
         suppress(OSError, *_UNREADABLE),
         path.open("rb") as stored,
@@ -86,7 +86,7 @@ def read(directory: Path, spec: TruthSpec, part: Part) -> Truth | None:
 
 
 def write(directory: Path, truth: Truth) -> None:
-    """Store a truth or a part of one; then delete the files whose chunks it holds, too."""
+    """Store a truth or a part of one, then delete files whose chunks the new file holds."""
     spec, own = truth.spec, Part(truth.spec.depth, truth.start, truth.end)
     path = own.path(directory, spec.key)
     arrays: dict[str, Any] = {"header": _header(spec, own)}

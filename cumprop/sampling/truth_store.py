@@ -1,8 +1,8 @@
 """Truth on disk: sampled in blocks by any number of processes, which may be killed at any time.
 
-A block holds `BLOCK` chunks, or the first so many of them, added up in their order. A truth is the
+A block holds `BLOCK` chunks, or fewer if it is not whole, added up in their order. A truth is the
 sum of its blocks in their order: its numbers, to the last bit, depend on the number of chunks, not
-on who sampled which of them when. A file holds one block, or the sum of the first whole blocks, so
+on the processes that sampled them. A file holds one block, or the sum of the first whole blocks, so
 that a truth of many blocks has few files.
 """
 
@@ -20,7 +20,7 @@ from cumprop.sampling.truth import Truth, TruthSpec
 from cumprop.sampling.truth_files import Part
 
 BLOCK = 64
-"""Chunks of a whole block; the last bits of a truth depend on it."""
+"""The number of chunks of a whole block; the last bits of a truth depend on it."""
 
 _SAVE_SECONDS = 20.0
 _MOST_BLOCKS = 1_000_000
@@ -28,9 +28,9 @@ _MOST_BLOCKS = 1_000_000
 
 @dataclass(frozen=True)
 class TruthBlock:
-    """Work on a truth: its block from chunk `start` on, until that holds `chunks` chunks.
+    """A task of sampling: the block of a truth from chunk `start` on, up to `chunks` chunks.
 
-    `stored` of them are there.
+    `stored` of these chunks are on disk.
     """
 
     spec: TruthSpec
@@ -40,26 +40,29 @@ class TruthBlock:
 
     @property
     def label(self) -> str:
+        """The truth in words."""
         return f"truth width {self.spec.width} depth {self.spec.depth} seed {self.spec.seed}"
 
     @property
     def flops(self) -> int:
+        """The FLOPs of the chunks that are not stored."""
         return self.flops_of(self.chunks)
 
     def flops_of(self, chunks: int) -> int:
-        """FLOPs of the first so many chunks of the block, but for what was there before."""
+        """The FLOPs of the first `chunks` chunks of the block that were not stored before."""
         new = max(min(chunks, self.chunks) - self.stored, 0)
         return new * self.spec.chunk_samples * self.spec.flops
 
     @property
     def bytes(self) -> int:
+        """The predicted memory of the sampling."""
         return self.spec.bytes
 
 
 def load(directory: Path, key: str) -> Truth:
-    """The truth stored under `key`, as far as its blocks follow each other.
+    """The truth stored under `key`, up to the first gap between its blocks.
 
-    Raises CumpropError where there is no sound one.
+    Raises CumpropError where no sound truth is stored.
     """
     spec = stored_spec(directory, key)
     if spec is not None and (truth := _read(directory, spec)[1]).chunks:
@@ -68,7 +71,7 @@ def load(directory: Path, key: str) -> Truth:
 
 
 def stored_spec(directory: Path, key: str) -> TruthSpec | None:
-    """What the truth stored under `key` is of, as deep as it is; None where there is none."""
+    """The spec of the truth stored under `key`, with its depth; None where none is stored."""
     depth, _ = _largest(directory, key)
     parts = (part for part in truth_files.parts(directory, key) if part.depth == depth)
     specs = (truth_files.read_spec(part.path(directory, key)) for part in parts)
@@ -76,28 +79,28 @@ def stored_spec(directory: Path, key: str) -> TruthSpec | None:
 
 
 def stored_specs(directory: Path) -> list[TruthSpec]:
-    """What all truths in a folder are of, by key."""
+    """The specs of all truths in a folder, sorted by key."""
     keys = sorted(path.name for path in directory.glob("*/"))
     return [spec for key in keys if (spec := stored_spec(directory, key))]
 
 
 def samples_stored(directory: Path, spec: TruthSpec) -> int:
-    """Samples stored for `spec`, at its depth or deeper, blocks after a gap included."""
+    """The number of samples stored for `spec`, at its depth or deeper, also after a gap."""
     return sum(chunks_stored(directory, spec).values()) * spec.chunk_samples
 
 
 def chunks_stored(directory: Path, spec: TruthSpec) -> dict[int, int]:
-    """Chunks of each block that is stored, at the depth of `spec` or deeper, by where it starts."""
+    """The number of chunks of each stored block, by its start, at the depth of `spec` or deeper."""
     return _blocks(directory, spec.key, _deep(directory, spec).depth)
 
 
 def gaps(
     directory: Path, spec: TruthSpec, n_samples: float, shard: tuple[int, int] = (0, 1)
 ) -> list[TruthBlock]:
-    """What is to be sampled for `n_samples`, block by block, as deep as what is stored.
+    """The blocks to sample for `n_samples`, at least as deep as the stored truth.
 
-    A stored truth that is not deep enough is sampled anew, at least as large. Of a shard (i, n) it
-    is the blocks whose number is i modulo n. Raises ConfigError where there are too many.
+    A stored truth that is not deep enough is sampled anew, with at least as many samples. A shard
+    (i, n) has the blocks whose number is i modulo n. Raises ConfigError for too many blocks.
     """
     if missing_chunks(directory, spec, n_samples, shard) > BLOCK * _MOST_BLOCKS:
         raise ConfigError(
@@ -116,7 +119,7 @@ def gaps(
 def missing_chunks(
     directory: Path, spec: TruthSpec, n_samples: float, shard: tuple[int, int] = (0, 1)
 ) -> int:
-    """Chunks of all `gaps`, however many there are."""
+    """The number of chunks of all `gaps`, however many there are."""
     stored, wanted, numbers = _asked(directory, spec, n_samples, shard)
     chunks = BLOCK * len(numbers)
     if (wanted - 1) // BLOCK in numbers:
@@ -128,7 +131,7 @@ def missing_chunks(
 def _asked(
     directory: Path, spec: TruthSpec, n_samples: float, shard: tuple[int, int]
 ) -> tuple[dict[int, int], int, range]:
-    """The blocks that are stored, the chunks that are wanted, and the numbers of their blocks."""
+    """The stored blocks, the number of wanted chunks, and the numbers of their blocks."""
     _, chunks = _largest(directory, spec.key)
     wanted = max(math.ceil(n_samples / spec.chunk_samples), chunks)
     number, count = shard
@@ -136,10 +139,10 @@ def _asked(
 
 
 def sample(directory: Path, work: TruthBlock) -> None:
-    """Sample a block chunk by chunk, from where it was left.
+    """Sample a block chunk by chunk, after the stored chunks.
 
-    It is stored every 20 seconds and when the work ends or is interrupted; a whole block is put
-    together with those before it. Memory: 4 copies of the sums and one batch of activations.
+    The block is stored every 20 seconds and when the work ends or is interrupted; a whole block is
+    merged with the blocks before it. Memory: 4 copies of the sums and one batch of activations.
     """
     spec, start = work.spec, work.start
     stored = _blocks(directory, spec.key, spec.depth).get(start, 0)
@@ -162,10 +165,10 @@ def sample(directory: Path, work: TruthBlock) -> None:
 
 
 def put_together(directory: Path, spec: TruthSpec) -> None:
-    """Put the whole blocks that follow each other into one file, and delete what it replaces.
+    """Merge consecutive whole blocks into one file, and delete the files that it replaces.
 
-    A deeper truth replaces a shallower one as soon as it is as large. Files that cannot be read are
-    set aside.
+    A deeper truth replaces a shallower one as soon as it is as large. Unreadable files are set
+    aside.
     """
     spec = _deep(directory, spec)
     files.remove_leftovers(directory / spec.key)
@@ -180,9 +183,9 @@ def put_together(directory: Path, spec: TruthSpec) -> None:
 
 
 def _read(directory: Path, spec: TruthSpec) -> tuple[Truth, Truth]:
-    """The sum of the whole blocks from chunk 0 on, and this with the block that is not whole.
+    """The sum of the whole blocks from chunk 0 on, and this sum with the block that is not whole.
 
-    Files that are gone may have been put together meanwhile, so the next look finds another one.
+    Another process may have merged files that are gone; the next look finds the merged file.
     """
     lost = set[Part]()
     while True:
@@ -204,7 +207,7 @@ def _read(directory: Path, spec: TruthSpec) -> tuple[Truth, Truth]:
 
 
 def _blocks(directory: Path, key: str, depth: int) -> dict[int, int]:
-    """Chunks of each block that is stored at a depth, by where it starts; only names are read."""
+    """The number of chunks of each block stored at a depth, by its start; only names are read."""
     stored = dict[int, int]()
     for part in truth_files.parts(directory, key):
         if part.depth == depth:
@@ -214,7 +217,7 @@ def _blocks(directory: Path, key: str, depth: int) -> dict[int, int]:
 
 
 def _largest(directory: Path, key: str) -> tuple[int, int]:
-    """Depth and chunks of the stored truth that has most chunks without a gap, the deepest of such.
+    """Depth and chunks of the stored truth with the most chunks before a gap, then the deepest.
 
     Both are 0 where nothing is stored.
     """
@@ -229,6 +232,6 @@ def _largest(directory: Path, key: str) -> tuple[int, int]:
 
 
 def _deep(directory: Path, spec: TruthSpec) -> TruthSpec:
-    """`spec`, as deep as the truth that is stored if that is deeper."""
+    """`spec` with the depth of the stored truth if that is deeper."""
     depth, _ = _largest(directory, spec.key)
     return replace(spec, depth=depth) if depth > spec.depth else spec

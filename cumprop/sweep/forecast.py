@@ -14,9 +14,9 @@ from cumprop.sweep.sweep import Plan, shared
 def forecast(plan: Plan, workers: int) -> list[dict[str, Any]]:
     """The forecast of a sweep: one row per estimator, width and depth.
 
-    Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
-    `workers` at the rates that are measured on this machine now; waiting for memory and for other
-    programs comes on top. The truths follow the cells.
+    The columns are what, width, depth, cells, flops and bytes of one cell, and the minutes of all
+    cells on `workers` at the rates that are measured on this machine now, without waiting for
+    memory or other programs. The truths follow the cells. Cost: the measurement, some seconds.
     """
     rates = measured(_dtype([plan]), workers)
     alike = defaultdict[tuple[str, int, int], list[tuple[int, int | None, float]]](list)
@@ -71,7 +71,7 @@ def overview(plans: Sequence[Plan], workers: int) -> list[dict[str, Any]]:
 
 
 def _dtype(plans: Sequence[Plan]) -> str:
-    """The number format of the first work there is."""
+    """The dtype of the first cell or truth of the plans."""
     cells = (cell.dtype for plan in plans for cell in plan.cells)
     truths = (task.spec.dtype for plan in plans for task in plan.truths)
     return next(chain(cells, truths), "float32")

@@ -22,8 +22,8 @@ _SECONDS = 5.0
 class Progress:
     """A bar that weighs each task by its predicted FLOPs.
 
-    Cells count when they are finished. Blocks of truths may take minutes, so their files are looked
-    at every five seconds; workers write them every twenty.
+    Cells count when they are finished. Blocks of truths may take minutes, so that the bar reads
+    their files every five seconds; workers write them every twenty.
     """
 
     def __init__(self, blocks: Sequence[TruthBlock], cells: Sequence[Cell], results: Path) -> None:
@@ -71,7 +71,7 @@ class Progress:
                 self.follow()
 
     def follow(self) -> None:
-        """Move the bar by what blocks have grown, and its clock."""
+        """Move the bar by the growth of blocks, and its clock."""
         for blocks in self.blocks.values():
             if blocks:
                 stored = chunks_stored(self.folder, next(iter(blocks.values())).spec)

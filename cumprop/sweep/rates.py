@@ -1,7 +1,8 @@
-"""How long work takes on this machine, from rates that are measured in seconds.
+"""The time of work on this machine, from rates that a few seconds measure.
 
-An estimate made of small steps takes the time of its NumPy calls, a wide one that of its matrix
-products, a dense one that of large arrays: one rate for all FLOPs would be off a hundredfold.
+NumPy calls determine the time of an estimate of small arrays, matrix products that of a wide
+network, large arrays that of a dense algorithm: one rate for all FLOPs would be wrong by a factor
+of 100.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from cumprop.contract import Cost, build
 from cumprop.sweep.run_cell import LARGE
 
 SECONDS_PER_CELL = 0.006
-"""Seconds that a sweep takes for a cell beside the estimate (`test_overhead`, docs/VERIFIED.md)."""
+"""The seconds of a cell in a sweep beside its estimate (`test_overhead`, docs/VERIFIED.md)."""
 
 
 @dataclass(frozen=True)
 class Rates:
     """FLOP/s of one process by kind of work, and the seconds of a NumPy call.
 
-    `sampling`, matrix `products`, `entrywise` operations and such with `large` results have FLOP/s;
-    `call` is the seconds of one NumPy call with the Python around it.
+    `sampling`, matrix `products`, `entrywise` operations and those with `large` results are in
+    FLOP/s; `call` is the seconds of one NumPy call with the Python around it.
 
     >>> rates = Rates(sampling=2e10, products=4e10, entrywise=1e9, large=4e8, call=1e-5)
     >>> rates.seconds(Cost(4 * 10**10, 0))
@@ -57,7 +58,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Effort:
-    """Every measurement repeats for `seconds`, at least `least` and at most `most` times."""
+    """The effort of a measurement: `seconds` of calls, with a least and a most number of calls."""
 
     seconds: float = 5.0
     least: int = 3
@@ -65,7 +66,7 @@ class Effort:
 
 
 def repeated(work: Callable[[], object], effort: Effort) -> list[float]:
-    """Seconds of each call of `work`, called as often as `effort` says.
+    """The seconds of each call of `work`, called as often as `effort` says.
 
     >>> len(repeated(lambda: None, Effort(0.0, 3))), len(repeated(lambda: None, Effort(60.0, 3)))
     (3, 200)
@@ -83,11 +84,11 @@ def repeated(work: Callable[[], object], effort: Effort) -> list[float]:
 
 @cache
 def measured(dtype: str, workers: int = 1, threads: int = 1) -> Rates:
-    """The rates of each of so many workers side by side now, with arrays of `dtype`.
+    """The rates of each of `workers` side by side now, with arrays of `dtype`.
 
-    Workers are measured together, since cores share memory and clock, and two may be one. Cost: a
-    second for one worker, about four for several; more of them than cores are taken to be as fast
-    as one per core. One worker may have several BLAS `threads`.
+    Workers are measured together, because cores share memory and clock, and two logical cores may
+    be one. More workers than cores count as one per core. One worker may have several BLAS
+    `threads`. Cost: a second for one worker, about four for several.
     """
     from cumprop.sweep.engines import local
 
@@ -122,6 +123,6 @@ def _rates(dtype: str, threads: int = 1) -> Rates:
 
 
 def _time(work: Callable[[], object]) -> float:
-    """Seconds of a call, the mean over a tenth of a second."""
+    """The seconds of a call, averaged over a tenth of a second."""
     work()
     return float(np.mean(repeated(work, Effort(0.1, 1, 10**6))))

@@ -1,4 +1,4 @@
-"""What a task may take of a machine: memory that is free, and no more time than allowed."""
+"""Limits of a task: memory that is free on the machine, and a limit of time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ _GRACE_SECONDS = 2.0
 
 @contextmanager
 def memory(n_bytes: int) -> Iterator[None]:
-    """Hold so much of this machine's memory; waits for it while other tasks hold some.
+    """Claim `n_bytes` of this machine's memory, and wait for them while other tasks hold memory.
 
-    Tasks of all engines and sweeps of a user go by this: what those that run are still to allocate
-    fits into what is free. Raises CumpropError with the numbers where no task runs and it does not.
-    Cost: some file operations, none below a thousandth of what is free.
+    The claims of all engines and sweeps of a user are counted together: the memory that running
+    tasks have still to allocate fits into the free memory. Raises CumpropError with the numbers
+    where it does not fit although no other task runs. Cost: some file operations, and none for less
+    than a thousandth of the free memory.
     """
     if n_bytes < _NEGLIGIBLE * free_memory():
         yield
@@ -65,7 +66,7 @@ def _claim(folder: Path, n_bytes: int) -> TextIO | None:
 
 
 def _to_come(path: Path) -> int | None:
-    """Bytes that the owner of a claim is still to allocate; None where it has ended."""
+    """The bytes that the owner of a claim has still to allocate; None where it has ended."""
     try:
         claim = path.open()
     except FileNotFoundError:
@@ -81,16 +82,16 @@ def _to_come(path: Path) -> int | None:
 
 
 class TookTooLongError(BaseException):
-    """The time of a task is over; no `except Exception` on the way stops it."""
+    """The end of a task's time, which no `except Exception` in the task catches."""
 
 
 @contextmanager
 def time_limit(seconds: float | None, stuck: Callable[[], object]) -> Iterator[None]:
-    """Raise CumpropError in what runs longer than `seconds`; None is no limit.
+    """Raise CumpropError in the `with` block when it runs longer than `seconds`; None is no limit.
 
-    The main thread is interrupted between two steps of Python; `stuck()` is called in another
-    thread where it stays in compiled code for half as long again. Any other thread, such as that of
-    a dask worker, cannot be interrupted: `stuck()` is called as soon as the time is over.
+    The main thread is interrupted between two Python instructions. If compiled code still runs at
+    1.5 × `seconds`, another thread calls `stuck()`. Other threads, such as those of dask workers,
+    cannot be interrupted: `stuck()` is called as soon as the time is over.
     """
     if seconds is None:
         yield
@@ -109,13 +110,13 @@ def time_limit(seconds: float | None, stuck: Callable[[], object]) -> Iterator[N
 
 
 def took_too_long(seconds: float) -> str:
-    """The reason of a cell that its time limit has ended."""
+    """The reason of a cell that exceeded its time limit."""
     return f"took longer than {seconds:g} seconds; raise --time-limit or lower the order"
 
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise TookTooLongError in the main thread after so many seconds, even out of a sleep."""
+    """Raise TookTooLongError in the main thread after `seconds`, even out of a sleep."""
     before = signal.signal(signal.SIGALRM, _raise)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -1,4 +1,4 @@
-"""From a cell to its row: computed, taken over from another experiment, or failed."""
+"""The row of a cell: computed, copied from another experiment, or failed."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from cumprop.networks import MLP
 
 LARGE = 10**10
-"""FLOPs (about a second) from which a cell is not run a second time to trace its memory."""
+"""The FLOPs (about a second) from which a cell is not run twice to trace its memory."""
 
 
 def borrow(cell: Cell, parts: Path, workers: int) -> bool:
-    """Take over the row of another experiment that computed this cell, if there is one.
+    """Copy the row of another experiment that computed this cell; return whether one exists.
 
-    Only a row computed under the conditions of now, so that the seconds of a folder compare.
+    A row computed under other conditions is not copied, so that the seconds of a folder compare.
     """
     now = provenance(1, workers)
     for row in store.rows_of(parts.parent.parent, cell.key):
@@ -47,9 +47,9 @@ def borrow(cell: Cell, parts: Path, workers: int) -> bool:
 
 
 def is_stored(cell: Cell, parts: Path) -> bool:
-    """Whether the cell's row is there, and no failed one.
+    """Whether the cell's row is stored, and did not fail.
 
-    A row that is to be compared with another truth by now is moved on to it.
+    A row that is to be compared with another truth now gets the columns of that truth.
     """
     stored = store.read_cell(parts, cell.key)
     if stored is None or failed(stored):
@@ -68,8 +68,8 @@ def run_cell(
 ) -> Outcome:
     """Compute a cell and store its row; a cell that cannot be computed becomes a failed row.
 
-    It waits until its memory is free, and is then computed within `time_limit`. Nothing is computed
-    for a row that another sweep or experiment has stored.
+    The cell waits until its memory is free, and is then computed within `time_limit`. A row that
+    another sweep or experiment has stored is not computed again.
     """
     if is_stored(cell, parts) or borrow(cell, parts, workers):
         return Outcome(cell.label)
@@ -103,10 +103,11 @@ def _described(error: Exception) -> str:
 
 
 def _measure(cell: Cell) -> dict[str, Any]:
-    """The measured columns of a cell. `seconds` times `estimate` alone, on a built network.
+    """The measured columns of a cell; `seconds` is the time of `estimate` alone.
 
-    Tracing allocations slows it down, so a small cell runs twice: first traced, which also warms
-    it up, then timed. A large one runs once, and the operating system says how the process grew.
+    Tracing allocations slows the estimate down, so that a small cell runs twice: first traced,
+    which also warms it up, then timed. A large cell runs once, and the operating system reports the
+    growth of the process.
     """
     network = cell.network()
     reason = cell.backend.supports(network)
@@ -142,7 +143,7 @@ def _measure(cell: Cell) -> dict[str, Any]:
 
 
 def _numbers(what: str, values: Any, cell: Cell) -> list[float]:
-    """One finite number per output; CumpropError for anything else."""
+    """One finite number per output; raises CumpropError for other values."""
     array = np.asarray(values)
     if array.shape != (cell.width,):
         raise CumpropError(f"gave {what} of shape {array.shape}, where ({cell.width},) belongs")

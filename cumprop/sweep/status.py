@@ -1,6 +1,6 @@
-"""Where sweeps stand: done, failed, left, and how long the rest will take.
+"""The progress of sweeps: cells done, failed and left, and the time of the rest.
 
-All is read from files, so that it can be asked while a sweep runs, on another machine too.
+The numbers are read from files, also while a sweep runs, here or on another machine.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Status:
-    """Where one configuration stands: cells, the share of its samples, minutes to go.
+    """The progress of one configuration: cells, the share of its samples, minutes to go.
 
-    A field is None where the last sweep noted nothing of it. `failures` are reasons by cell.
+    A field is None where the last sweep did not note it. `failures` are reasons by cell.
     """
 
     config: str
@@ -37,10 +37,10 @@ class Status:
 
 
 def status(folder: Path) -> Status:
-    """Where a configuration's folder stands.
+    """The progress of the configuration in a folder.
 
-    Seconds left are those that predicted costs take at the rates of this machine, times the factor
-    by which the stored cells took longer. Cost: reading all rows, and a second of measuring.
+    The seconds left are the time of the predicted costs at the rates of this machine, times the
+    factor by which stored cells took longer. Cost: reading all rows, and a second of measuring.
     """
     rows = store.read_folder(folder)
     failures = {row["cell_key"]: row["note"] for row in rows if failed(row)}
@@ -67,7 +67,7 @@ def status(folder: Path) -> Status:
 
 
 def _samples(truths: Row, directory: Path) -> tuple[int, int]:
-    """FLOPs of the samples asked for, and of those not stored."""
+    """The FLOPs of the wanted samples, and of those not stored."""
     asked = left = 0
     for key, task in truths.items():
         spec = truth_store.stored_spec(directory, key)
@@ -78,7 +78,7 @@ def _samples(truths: Row, directory: Path) -> tuple[int, int]:
 
 
 def slower(rates: Rates, costs: Mapping[str, Cost], done: Mapping[str, float]) -> float:
-    """Seconds that the cells `done` took over those of their costs at `rates`; 1 without any.
+    """The seconds of the cells `done` over those of their costs at `rates`; 1 without cells.
 
     >>> rates = Rates(sampling=1e9, products=1e9, entrywise=1e9, large=1e9, call=0)
     >>> slower(rates, {"a": Cost(10**9, 0), "b": Cost(10**9, 0)}, {"a": 3.0})

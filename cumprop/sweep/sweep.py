@@ -26,15 +26,16 @@ from cumprop.sweep.run_cell import is_stored
 from cumprop.sweep.tasks import Task, TruthTask, Work
 
 Rows = dict[str, dict[str, Any]]
-"""The columns of stored rows that say what they are compared with, by cell."""
+"""The columns of stored rows that name their truth, by cell."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """The cells and truths that a sweep is to compute.
 
-    `workers` are those of its cells where the experiment says; `left_out` cells are too large; a
-    shard is a part of the `whole`. `stored` are the rows that it was made with, where it looked.
+    `workers` is the number of workers for its cells if the experiment gives one; `left_out` cells
+    are too large; a shard is a part of the `whole`. `stored` are the stored rows, if the plan was
+    made with a results folder.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a sweep ended; `kept` cells were there before."""
+    """The numbers of a finished sweep; `kept` cells were stored before."""
 
     computed: int
     kept: int
@@ -68,8 +69,8 @@ class Summary:
 def plan(config: Config, name: str, results: Path | None = None) -> Plan:
     """The cells and truths of an experiment; nothing is computed.
 
-    Costs are predicted to leave out cells that are too large. Rows stored below `results` are kept
-    without being asked: shards of one plan, which must be of the same cells, do not look there.
+    Cells whose predicted memory is too large are left out, except those stored below `results`.
+    Shards of one plan must have the same cells, and therefore are made without `results`.
     """
     specs = {spec.key: spec for spec in truth_specs(config).values()}
     truths = [TruthTask(spec, config.truth.n_samples) for spec in specs.values()]
@@ -82,7 +83,7 @@ def plan(config: Config, name: str, results: Path | None = None) -> Plan:
 
 
 def _large(cells: Sequence[Cell], most: int) -> set[str]:
-    """The keys of cells predicted to need more than `most` bytes; equal ones are asked once."""
+    """The keys of cells predicted to need more than `most` bytes."""
 
     def is_large(cell: Cell) -> bool:
         try:
@@ -98,7 +99,7 @@ def _large(cells: Sequence[Cell], most: int) -> set[str]:
 
 
 def shared(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans with every truth only once, as deep and as large as the most demanding asks."""
+    """The plans with every truth once, with the largest depth and number of samples of all."""
     alike = defaultdict[str, list[TruthTask]](list)
     for task in (task for one in plans for task in one.truths):
         alike[task.spec.key].append(task)
@@ -116,7 +117,7 @@ def shared(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def remaining(plans: Sequence[Plan], results: Path) -> list[Plan]:
-    """The plans without what is stored; changes nothing."""
+    """The plans without stored cells and truths; no file changes."""
     return [
         replace(
             one,
@@ -128,7 +129,7 @@ def remaining(plans: Sequence[Plan], results: Path) -> list[Plan]:
 
 
 def run(plan: Plan, results: Path, place: Place | None = None, **options: Any) -> Summary:
-    """`run_all` of one plan."""
+    """Run one plan, as `run_all`."""
     (summary,) = run_all([plan], results, place, **options)
     return summary
 
@@ -141,11 +142,12 @@ def run_all(
     debug: bool = False,
     seconds: float | None = None,
 ) -> list[Summary]:
-    """Compute what is not there yet, each cell a parquet part in `results/<name>/parts`.
+    """Compute the cells and truths that are not stored; each cell's row is a parquet file.
 
-    Safe to kill, to repeat and to run twice at once. Every task uses one BLAS thread; as many run
-    at a time as `place` has workers, cells as many as their plan says. Failed cells, also those
-    that take more than `seconds`, become rows with a reason and are tried again by the next run.
+    The rows are in `results/<name>/parts`. The function may be killed, repeated, and run twice at
+    once. Every task uses one BLAS thread; `place.workers` tasks run at a time, or as many cells as
+    their plan says. Failed cells, also those that take more than `seconds`, become rows with a
+    reason and are tried again by the next run.
     """
     place = replace(place or Place(), folder=results, apart=seconds is not None)
     work = Work(results.absolute(), tuple(path.absolute() for path in plugins), debug, seconds)
@@ -175,7 +177,7 @@ def run_all(
 def sample(
     specs: Sequence[TruthSpec], n_samples: int, results: Path, place: Place, debug: bool = False
 ) -> list[Outcome]:
-    """Extend truths below `results` to `n_samples`; what failed, each truth once."""
+    """Extend truths below `results` to `n_samples`; return the failures, each truth once."""
     work = Work(results.absolute(), debug=debug)
     blocks = _blocks([TruthTask(spec, n_samples) for spec in specs], results)
     place = replace(place, folder=results)
@@ -185,7 +187,7 @@ def sample(
 
 
 def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
-    """The blocks of truths that are to be sampled, once damaged files are set aside."""
+    """The blocks of truths that are to be sampled; damaged files are set aside first."""
     blocks = list[TruthBlock]()
     for task in truths:
         with suppress(OSError):  # which its blocks will report
@@ -197,7 +199,7 @@ def _blocks(truths: Sequence[TruthTask], results: Path) -> list[TruthBlock]:
 def _failures(
     tasks: Sequence[Task], work: Work, place: Place, name: str, progress: Progress
 ) -> dict[str, tuple[Task, Outcome]]:
-    """Run tasks, long ones first: all workers are busy to the end; what failed, by its label."""
+    """Run tasks, long ones first to keep all workers busy; return the failures by label."""
     ordered = sorted(tasks, key=lambda task: task.flops, reverse=True)
     found = dict[str, tuple[Task, Outcome]]()
     for task, outcome in engines.outcomes(ordered, work, place, work.give_up):
@@ -208,7 +210,7 @@ def _failures(
 
 
 def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
-    """The cells that are not stored; makes the plan's folder."""
+    """The cells that are not stored, after the plan's folder is made."""
     folder = results / plan.name
     parts = folder / "parts"
     rows = _rows(plan, results)
@@ -224,7 +226,7 @@ def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
 
 
 def _work(plan: Plan, workers: int, known: dict[str, Any]) -> dict[str, Any]:
-    """The work of a plan, as `sweep.status` reads it; costs are predicted where not known."""
+    """The work of a plan for `sweep.status`; costs that are not known are predicted."""
     return {
         "workers": plan.workers or workers,
         "costs": {cell.key: known.get(cell.key) or astuple(cell.cost) for cell in plan.cells},
@@ -249,7 +251,7 @@ def _stored(folder: Path) -> Rows:
 
 
 def _split(plan: Plan, rows: Rows) -> tuple[list[Cell], list[Cell]]:
-    """The cells without a row; those whose row is of another truth by now."""
+    """The cells without a row, and those whose row names another truth."""
     left, moved = [], []
     for cell in plan.cells:
         row = rows.get(cell.key)

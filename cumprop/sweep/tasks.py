@@ -1,4 +1,4 @@
-"""Tasks: cells and blocks of truths, run alike in whatever process an engine has for them."""
+"""Tasks: cells and blocks of truths, run in the same way in the process of any engine."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TruthTask:
-    """The sampling that one network is compared with.
+    """The sampling that the estimates of one network are compared with.
 
-    Of a `shard` (i, n) it is the blocks whose number is i modulo n.
+    A `shard` (i, n) has the blocks whose number is i modulo n.
     """
 
     spec: TruthSpec
@@ -38,12 +38,12 @@ class TruthTask:
         return self.n_samples * self.spec.flops
 
     def remaining(self, results: Path) -> TruthTask:
-        """What is still to be sampled, in whole chunks."""
+        """The samples that are not stored, in whole chunks."""
         chunks = missing_chunks(results / "truth", self.spec, self.n_samples, self.shard)
         return replace(self, n_samples=chunks * self.spec.chunk_samples)
 
     def blocks(self, results: Path) -> list[TruthBlock]:
-        """The tasks that sample what is not stored yet."""
+        """The tasks that sample the chunks that are not stored."""
         return gaps(results / "truth", self.spec, self.n_samples, self.shard)
 
 
@@ -52,9 +52,9 @@ Task = Cell | TruthBlock
 
 @dataclass(frozen=True)
 class Work:
-    """How tasks are run; called in the process that runs one.
+    """The function that runs a task, called in the process of an engine.
 
-    `seconds` is the time limit of a cell, `token` tells one run of sweeps from all others.
+    `seconds` is the time limit of a cell, `token` identifies one run of sweeps.
     """
 
     results: Path
@@ -64,7 +64,7 @@ class Work:
     token: str = field(default_factory=lambda: token_hex(4))
 
     def __call__(self, task: Task, workers: int) -> Outcome:
-        """Run a task on one BLAS thread, one of `workers` side by side; a failure is an outcome."""
+        """Run a task on one BLAS thread, beside other `workers`; a failure is an outcome."""
         for plugin in self.plugins:
             load_plugin(plugin)
         with _libraries(len(sys.modules)).limit(limits=1):
@@ -76,11 +76,11 @@ class Work:
             return run_cell.run_cell(task, self.parts(task), workers, self.debug, limit)
 
     def parts(self, cell: Cell) -> Path:
-        """Where the row of a cell is stored."""
+        """The folder in which the row of a cell is stored."""
         return self.results / cell.config / "parts"
 
     def give_up(self, task: Task, workers: int, reason: str) -> Outcome:
-        """The outcome of a task that cannot be run; that of a cell is stored."""
+        """The outcome of a task that cannot be run; a cell gets a failed row."""
         if isinstance(task, Cell):
             return run_cell.give_up(task, self.parts(task), workers, reason)
         return Outcome(task.label, reason)
@@ -89,7 +89,7 @@ class Work:
         return self.parts(cell) / f".{cell.key}.{self.token}.tmp"
 
     def _leave(self, cell: Cell, workers: int) -> None:
-        """End this worker process, which a cell does not give back, and leave word why."""
+        """End this worker process, which a cell blocks, after its failed row is stored."""
         self.give_up(cell, workers, took_too_long(self.seconds or 0))
         self._stuck(cell).touch()
         os._exit(1)
@@ -107,7 +107,7 @@ class Work:
 
 @lru_cache(maxsize=1)
 def _libraries(n_modules: int) -> ThreadpoolController:
-    """The thread pools of this process; looked for, which takes milliseconds, after new imports."""
+    """The thread pools of this process, searched for again (milliseconds) after new imports."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

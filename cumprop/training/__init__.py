@@ -1,1 +1,1 @@
-"""Gradient descent on estimates."""
+"""Gradient descent on estimated losses (distillation)."""

@@ -1,8 +1,8 @@
 """Distillation from the weights: descend on the estimated loss of a student (mathematics §8).
 
 The stacked network computes f(x) - g(x), and the order-K cumulants of its output give the loss
-E|f(x) - g(x)|²/n, differentiable in the weights of either. Stochastic gradient descent on sampled
-inputs is the rival. PyTorch is imported by what trains, nothing else.
+E|f(x) - g(x)|²/n, differentiable in the weights of both. Stochastic gradient descent on sampled
+inputs is run for comparison. Only functions that train import PyTorch.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from cumprop.sampling import Inputs
 
 Array = NDArray[Any]
 Loss = Callable[[], Any]
-"""Computes a loss of a network that is already built."""
+"""A function that computes a loss of a network that is already built."""
 
 
 def stacked(f: MLP, g: MLP) -> MLP:
-    """The network x -> f(x) - g(x) of the widths of both together.
+    """The network x -> f(x) - g(x), whose widths are the sums of both networks' widths.
 
-    The first maps are stacked, the hidden ones block-diagonal, the last is [W_f, -W_g]; the input
-    is that of `f`. Takes tensors, too. Raises CumpropError for networks that differ in input,
-    output, depth or activations, or have no hidden layer.
+    The first maps are stacked, the hidden ones block-diagonal, the last is [W_f, -W_g]; the law of
+    the input is that of `f`. Weights may be tensors. Raises CumpropError for networks that differ
+    in input, output, depth or activations, or have no hidden layer.
 
     >>> f, g = MLP([[[1.0]], [[2.0]]]), MLP([[[-1.0]], [[3.0]]])   # 2 relu(x), 3 relu(-x)
     >>> stacked(f, g).forward([[1.0], [-1.0]]).tolist()
@@ -84,11 +84,12 @@ def _biases(network: MLP) -> list[Array]:
 
 
 def mechanistic_loss(difference: MLP, order: int = 2) -> Any:
-    """E|Y|²/n of a network with n outputs, from mean and covariance of order K ≥ 2; any sign.
+    """The estimate of E|Y|²/n of a network with n outputs, by cumulants of order K ≥ 2.
 
-    With `stacked(f, g)` it is the loss between f and g: a number, or a tensor with a gradient.
-    Truncation leaves an error: order 2 takes what is nonlinear in two neurons as independent, so
-    that g = f still has a loss, and order 3 can fall below 0. Cost: that of `cumulant`.
+    Of `stacked(f, g)` it is the loss between f and g: a number, or a tensor with a gradient. The
+    truncated expansion leaves an error: order 2 takes the nonlinear parts of two neurons as
+    independent, so that the loss of g = f is not 0, and order 3 can be negative. Raises
+    CumpropError as `cumulant` does. Cost: that of `cumulant` with a covariance.
 
     >>> f, g = (MLP([[[1.0]], [[w]]], activations="identity") for w in (2.0, 5.0))
     >>> float(mechanistic_loss(stacked(f, g)))               # E|2x - 5x|²
@@ -100,7 +101,7 @@ def mechanistic_loss(difference: MLP, order: int = 2) -> Any:
 
 
 def sampled_loss(f: MLP, g: MLP, x: Any) -> Any:
-    """|f(x) - g(x)|²/n, mean over inputs x of shape (N, n_0): unbiased."""
+    """The mean of |f(x) - g(x)|²/n over inputs x, (N, n_0): an unbiased estimate of the loss."""
     difference = counted(f.forward(x)) - counted(g.forward(x))
     return plain((difference * difference).sum() / difference.size)
 
@@ -108,7 +109,7 @@ def sampled_loss(f: MLP, g: MLP, x: Any) -> Any:
 def random_student(teacher: MLP, width: int, seed: int) -> MLP:
     """A He-initialised network with the teacher's input, output, depth, activations and dtype.
 
-    The law of the input is the teacher's, too.
+    The law of the input is also the teacher's.
     """
     widths = (teacher.widths[0], *(width,) * teacher.depth, teacher.widths[-1])
     rng = streams.student(seed, teacher.widths[1], width)
@@ -122,7 +123,7 @@ def random_student(teacher: MLP, width: int, seed: int) -> MLP:
 
 @dataclass(frozen=True)
 class State:
-    """A student in training: its loss as the method sees it, and the FLOPs that led to it."""
+    """A student in training: its loss as the method computes it, and the FLOPs spent so far."""
 
     student: MLP
     loss: float
@@ -130,9 +131,9 @@ class State:
 
 
 def distil(teacher: MLP, student: MLP, order: int, lr: float) -> Iterator[State]:
-    """Gradient descent on the order-K loss; yields the student before every step, without end.
+    """Gradient descent on the order-K loss; yields the student before every step.
 
-    It ends where a weight stops being finite.
+    The iterator ends only where a weight is not finite.
     """
 
     def loss(f: MLP, g: MLP) -> Loss:
@@ -144,10 +145,10 @@ def distil(teacher: MLP, student: MLP, order: int, lr: float) -> Iterator[State]
 def sgd(
     teacher: MLP, student: MLP, batch: int, lr: float, rng: np.random.Generator
 ) -> Iterator[State]:
-    """Gradient descent on `batch` fresh inputs of the teacher a step; yields as `distil`.
+    """Gradient descent on `batch` fresh inputs of the teacher per step; yields as `distil` does.
 
-    A step counts what turns standard normal numbers into inputs of N(μ0, Σ0), but not their
-    drawing nor the root of Σ0.
+    The FLOPs of a step include the map from standard normal numbers to inputs of N(μ0, Σ0), but
+    neither the drawing of these numbers nor the root of Σ0.
     """
     torch, inputs = require_torch(), Inputs(teacher)
 
@@ -159,15 +160,15 @@ def sgd(
 
 
 def flops_per_step(states: Iterator[State]) -> int:
-    """What the first step of a training costs, counted as it runs."""
+    """The FLOPs of the first step of a training, counted as it runs."""
     next(states)
     return next(states).flops
 
 
 def matched_batch(teacher: MLP, student: MLP, order: int) -> int:
-    """The batch with which a step of `sgd` costs what a step of `distil` does, to the nearest.
+    """The batch for which a step of `sgd` has the FLOPs of a step of `distil`, rounded.
 
-    The cost of `sgd` is affine in the batch; two batches tell it.
+    The cost of `sgd` is affine in the batch, so that two batches determine it.
     """
     target = flops_per_step(distil(teacher, student, order, 0.0))
     rng = np.random.default_rng(0)
@@ -178,7 +179,7 @@ def matched_batch(teacher: MLP, student: MLP, order: int) -> int:
 def _descend(
     teacher: MLP, student: MLP, prepare: Callable[[MLP, MLP], Loss], lr: float
 ) -> Iterator[State]:
-    """w <- w - lr dL/dw. Loss, backward pass and update are counted, checks of weights are not."""
+    """Steps w <- w - lr dL/dw; FLOPs of loss, backward pass and update are counted."""
     torch = require_torch()
     from cumprop.flops.torch_executed import TorchFlops
 
@@ -198,7 +199,7 @@ def _descend(
 
 
 def require_torch() -> Any:
-    """PyTorch; raises CumpropError with the remedy where it is not installed."""
+    """The module of PyTorch; raises CumpropError with the remedy where it is not installed."""
     try:
         import torch
     except ImportError:

@@ -1,6 +1,6 @@
 """The runs of a distillation experiment: one row per shape, order, method and seed.
 
-A run's row holds its whole trajectory as lists, one entry per evaluated step.
+The row of a run holds its whole trajectory as lists, one entry per evaluated step.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 RUNAWAY = 100
-"""A run whose loss, as it sees it, exceeds so many times its start is over."""
+"""A run ends when its loss, as the method computes it, exceeds its start by this factor."""
 
 FIGURES = ("loss_vs_flops",)
-"""What draws runs, and nothing else does."""
+"""The figures that draw runs; other figures draw scores."""
 
 
 def run_all(
     planned: Sequence[Run], folder: Path, workers: int = 1
 ) -> Iterator[tuple[Run, str | None]]:
-    """Compute the runs that `folder` does not hold yet; each as it ends, with why it failed.
+    """Compute the runs that `folder` does not hold yet; yield each run with its failure or None.
 
-    Safe to kill and to repeat: a run that was interrupted leaves nothing and is run again.
+    The function may be killed and repeated: an interrupted run leaves nothing and is run again.
     """
     from joblib import Parallel, delayed
 
@@ -57,13 +57,13 @@ def run_all(
 
 
 def is_stored(run: Run, parts: Path) -> bool:
-    """Whether the row of a run is there, and no failed one."""
+    """Whether the row of a run is stored, and did not fail."""
     row = store.read_cell(parts, run.key)
     return row is not None and not failed(row)
 
 
 def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str | None]:
-    """Compute a run and store its row; what cannot be computed becomes a failed row."""
+    """Compute a run and store its row; a run that raises CumpropError gets a failed row."""
     import torch
 
     from cumprop.sweep.engines.local import follow_parent
@@ -93,8 +93,8 @@ def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str | None]:
 def trajectory(run: Run) -> dict[str, Any]:
     """The measured columns of a run.
 
-    A run has diverged where the loss it sees is negative (a mean square never is), more than
-    `RUNAWAY` times its start, or not finite; that is its last step.
+    A run has diverged when the loss that its method computes is negative (a mean square never is),
+    more than `RUNAWAY` times its start, or not finite; it ends with that step.
     """
     teacher = random_mlp(run.width, run.depth, run.seed, run.activation, dtype=run.dtype)
     student = distillation.random_student(teacher, run.student_width, run.seed)
@@ -130,7 +130,7 @@ def _training(run: Run, teacher: MLP, student: MLP) -> tuple[Iterator[State], in
 
 
 def evaluated_steps(n_steps: int) -> set[int]:
-    """0, the last step, and four steps an octave between.
+    """The steps that are evaluated: 0, the last step, and four steps an octave between.
 
     >>> sorted(evaluated_steps(16))
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 13, 16]
@@ -140,21 +140,24 @@ def evaluated_steps(n_steps: int) -> set[int]:
 
 
 def true_loss(student: MLP, x: Array, targets: Array) -> tuple[float, float]:
-    """E|f(x) - g(x)|²/n sampled with inputs x and targets f(x), and its standard error."""
+    """The mean of |f(x) - g(x)|²/n over inputs x, (N, n_0), and its standard error.
+
+    `targets` are f(x), (N, n).
+    """
     errors = np.asarray(student.forward(x), dtype=np.float64) - targets
     losses = np.mean(errors**2, axis=1)
     return float(losses.mean()), float(losses.std(ddof=1) / sqrt(losses.size))
 
 
 def folders(results: Path) -> list[Path]:
-    """`results` itself or the folders in it that hold runs; `reference` only by name."""
+    """`results` itself, or the folders in it that hold runs, without `reference`."""
     return store.folders(
         results, lambda folder: store.has_rows(folder) and not store.is_sweep(folder)
     )
 
 
 def read(folder: Path) -> list[Row]:
-    """One row per finished run that was last asked for; of all where that is not known."""
+    """The rows of the finished runs of the last request, or of all runs if it is not known."""
     plan = store.read_plan(folder)
     rows: list[Row] = [
         row
@@ -167,7 +170,7 @@ def read(folder: Path) -> list[Row]:
 
 
 def groups(rows: Iterable[Row]) -> dict[tuple[int, int, int, str], list[Row]]:
-    """The runs of every (width, student_width, order, method) together, over seeds."""
+    """Runs of all seeds by (width, student_width, order, method)."""
     found: dict[tuple[int, int, int, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (_group(row), row["seed"])):
         found.setdefault(_group(row), []).append(row)
@@ -181,8 +184,8 @@ def _group(row: Row) -> tuple[int, int, int, str]:
 def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One line per shape, order and method: cost of a step, and true loss at start and end.
 
-    Medians over seeds, where a run that diverged ends with infinite loss; `reduction` is the median
-    of start / end.
+    The numbers are medians over seeds, where a run that diverged ends with infinite loss;
+    `reduction` is the median of start / end.
     """
     return [_line(*key, runs) for key, runs in groups(rows).items()]
 

@@ -22,32 +22,33 @@ from .error_laws import CANDIDATES, Expansion, effective_inputs
 from .search import Search
 
 TYPICAL_UNEXPLAINED = 0.2
-"""A layer, on random networks; for predicted costs, as the next."""
+"""The unexplained share of a layer of random networks, for predicted costs."""
 TYPICAL_GAIN = {"antithetic": 0.6, "orthogonal": 0.25}
-"""Variance per sample, iid = 1."""
+"""The variance per sample on random networks relative to iid samples, for predicted costs."""
 
 
 @register("adaptive")
 @dataclass(frozen=True)
 class Adaptive(Estimator):
-    """Means to an RMS error of `tolerance` output standard deviations over the outputs.
+    """Means to an RMS error of `tolerance` output standard deviations (mathematics §10).
 
-    The orders 2, 3, tree and 4 of `cumulant` run one after the other while sampling would take
-    more. An order answers only if its expected error is within the tolerance with room to spare,
-    1.3 times where the network looks random (`contract.looks_random`), 2 times elsewhere, and
-    if `screen` or more passes agree with its means of all layers. Otherwise samples answer; where
-    the network looks random they are averaged with the last order, weighed by its expected error.
+    The orders 2, 3, tree and 4 of `cumulant` run one after the other while sampling would cost
+    more. An order is the answer only if its expected error, times 1.3 where the network looks
+    random (`contract.looks_random`) and times 2 elsewhere, is within the tolerance, and if at least
+    `screen` passes agree with its means of all layers. Otherwise samples are the answer; where the
+    network looks random they are averaged with the last order, weighted by its expected error.
     Samples are drawn until the means, and with `cov` the standard deviations, meet the tolerance
-    with 95% confidence, at most `most_samples`. `half_width` are 95% intervals; `status` says what
-    was chosen and why. Without an `rng`, inputs are those of seed 0.
+    with 95% confidence, at most `most_samples`. `half_width` are 95% intervals; `status` names the
+    choice and its reason. Without an `rng`, inputs are those of seed 0.
 
     Errors "in output standard deviations" are √(Σ squared errors / Σ variances), both sums over the
-    outputs: one that varies little beside others weighs little, and is known as well as they are,
-    not as well as it varies. Outputs that vary by no more than rounding count as constants.
-    An order that fails or gives numbers that are not finite has its place taken by samples.
-    Cost: what was run, orders that did not do included; as a rule no more than the cheapest order
-    or sampling that would have met the tolerance, the next dearer one, and the larger of 64 passes
-    and a tenth of both.
+    outputs. The tolerance therefore bounds the error of an output relative to the typical output,
+    not relative to its own standard deviation. Outputs that vary by no more than rounding count as
+    constants. Samples replace an order that fails or gives numbers that are not finite. Raises
+    CumpropError for parameters out of range.
+    Cost: the sum over everything that was run, also orders that were not accurate enough. It is
+    typically at most C₁ + C₂ + max(64 passes, (C₁ + C₂)/10), where C₁ is the cost of the cheapest
+    order or sampling that meets the tolerance and C₂ that of the next.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
@@ -70,7 +71,7 @@ class Adaptive(Estimator):
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """The same instance for all shapes: it finds its way on the network itself."""
+        """The same instance for all shapes, because the search runs on the network itself."""
         return cls(tolerance=tolerance, **parameters)
 
     def estimate(
@@ -79,14 +80,14 @@ class Adaptive(Estimator):
         return Search(self, network, cov, rng or streams.sampling(0, network.shape.width)).result()
 
     def independent_samples(self, outputs: Estimate) -> int | None:
-        """Where it sampled: what knows one tail to the tolerance in s.d., with confidence."""
+        """The samples that know one tail to the tolerance with confidence, if it sampled at all."""
         if not outputs.status.startswith(SAMPLED):
             return None
         needed = float(chdtri(1, 1 - CONFIDENCE)) / self.tolerance**2
         return ceil(min(max(needed, self.screen), self.most_samples))
 
     def predict_cost(self, shape: Shape) -> Cost:
-        """Of the way that a random network of this shape usually takes; weights decide it."""
+        """The cost of the usual search on a random network of this shape; weights decide it."""
         nonlinearity = TYPICAL_UNEXPLAINED * shape.depth
         cost = build("monte_carlo", n_samples=self.screen, design="antithetic").predict_cost(shape)
         sampling = self._typical_samples(shape).predict_cost(shape)

@@ -1,4 +1,4 @@
-"""What a search answers: the estimate of an order, or of samples, with errors and a status."""
+"""The answer of a search: the estimate of an order, or of samples, with errors and a status."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .sampler import Sampler
 Array = NDArray[Any]
 
 SAMPLED = "sampled"
-"""The first word of a status where samples were taken."""
+"""The first word of the status of a sampled answer."""
 LOST = 1e-4
-"""Of an output's s.d.: rounding that is more at the output may be much in the layers before it."""
+"""A larger rounding at the output, in output s.d., may be much in the layers before it."""
 
 
 def accepted(sampler: Sampler, found: Estimate, order: Order, tolerance: float) -> Estimate:
-    """An order's estimate."""
+    """The answer of an order."""
     network, rounding, reason = sampler.network, sampler.rounding(found), order.name
     if order.looks_random:
         stderr = order.error * np.sqrt(sampler.unit * _shares(network))
@@ -52,7 +52,7 @@ def accepted(sampler: Sampler, found: Estimate, order: Order, tolerance: float) 
 
 
 def sampled(sampler: Sampler, known: Estimate | None, both: Blended, reason: str) -> Estimate:
-    """That of the samples, averaged with a `known` order's if there is one as `both` says."""
+    """The answer of the samples, averaged by the weights of `both` with a `known` order if any."""
     found = sampler.samples
     choice = f"{SAMPLED} {found.n_samples:,} {found.design} inputs"
     if known:
@@ -83,7 +83,7 @@ def sampled(sampler: Sampler, known: Estimate | None, both: Blended, reason: str
 
 
 def _rounding(sampler: Sampler) -> Array:
-    """Of each sampled mean: an ulp, or where that is much beside an s.d. what all layers lose."""
+    """The rounding of each sampled mean: an ulp, or if that is much of an s.d., of all layers."""
     found = sampler.samples
     eps = float(np.finfo(sampler.network.dtype).eps)
     rounding: Array = eps * np.sqrt(found.variance + found.mean**2)
@@ -93,7 +93,7 @@ def _rounding(sampler: Sampler) -> Array:
 
 
 def _shares(network: MLP) -> Array:
-    """Of each output in the squared error of an order: as the rows of the last map."""
+    """The share of each output in the squared error of an order, from rows of the last map."""
     last = network.weights[-1].astype(np.float64)
     rows = np.square(last / (np.abs(last).max() or 1.0)).sum(axis=1)
     shares: Array = rows / (rows.sum() or 1.0)
@@ -101,7 +101,7 @@ def _shares(network: MLP) -> Array:
 
 
 def _about_std(error: float | None, tolerance: float) -> str:
-    """What a status says of standard deviations that miss the tolerance."""
+    """The words of a status about standard deviations that miss the tolerance."""
     if error is None or error <= tolerance:
         return "ok"
     return f"standard deviations are expected to be {error:.1%} off"

@@ -1,4 +1,4 @@
-"""Samples that refute an order, by the means of all its layers."""
+"""The comparison of an order with samples, by the means of all its layers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .sampler import Sampler
 Array = NDArray[Any]
 
 CONTRADICTION = 1e-3
-"""Samples so improbable, were an estimate right, refute it."""
+"""Samples with a smaller probability under an estimate refute it."""
 APART = 3.0
-"""Output variances that differ by such a factor from those of an order's refute it."""
+"""A ratio of output variances of samples and of an order that refutes the order."""
 CHECKING = 0.05
-"""Of what has been spent goes into samples that check an order."""
+"""The share of the FLOPs of an order that samples to check it may take."""
 
 
 def contradicted(sampler: Sampler, estimate: Estimate, screen: int) -> bool:
-    """Whether samples, CHECKING of its FLOPs, refute it; if they seem to, twice as many."""
+    """Whether samples refute an estimate; if the first ones do, twice as many are asked."""
     spent = sum(flops.total - flops.get("input", 0) for flops in sampler.spent)
     more = CHECKING * spent / sampler.pass_flops - sampler.passes
     if more >= screen:
@@ -37,7 +37,7 @@ def contradicted(sampler: Sampler, estimate: Estimate, screen: int) -> bool:
 
 
 def agrees(sampler: Sampler, estimate: Estimate, n_samples: int) -> bool:
-    """Whether outputs and, of so many new passes, the neurons of all layers agree with it."""
+    """Whether outputs, and the neurons of all layers in new passes, agree with an estimate."""
     if sampler.samples.chance(estimate.mean) < CONTRADICTION:
         return False
     if estimate.signs is not None:

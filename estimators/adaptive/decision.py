@@ -1,4 +1,4 @@
-"""What `adaptive` does next: a pure function of what a search has seen (mathematics §10)."""
+"""The next step of `adaptive`: a pure function of what a search has seen (mathematics §10)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from math import inf
 
 SPREAD = 1.3
-"""Of a network that looks random an order is accepted if so many times its expected RMS error are
-within the tolerance."""
+"""On a network that looks random, an order is accepted if its expected RMS error times this factor
+is within the tolerance."""
 DOUBTED = 2.0
-"""Of any other network: 98% of the errors are below so many expected ones (docs/calibration.md)."""
+"""The factor for other networks: 98% of their errors are below it (docs/calibration.md)."""
 SPENT = 0.04
-"""Of what sampling takes may be spent on orders for a network that does not look random."""
+"""The share of the FLOPs of sampling for orders, on a network that does not look random."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the last order that ran says of itself.
+    """The errors that the last order expects of itself.
 
-    Errors are in output standard deviations; `change` is that of the means since the order before,
-    `std_error` relative (None: no standard deviations are asked for). `doubt` is a reason not to
-    believe it.
+    Errors are in output standard deviations; `change` is the change of the means since the order
+    before, `std_error` is relative (None: no standard deviations are wanted). `doubt` is a reason
+    not to accept the order.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Order:
     doubt: str | None = None
 
     def meets(self, tolerance: float) -> bool:
-        """Whether the error is within the tolerance, as far as the network can be trusted."""
+        """Whether the error times the factor for this kind of network is within the tolerance."""
         if self.looks_random:
             return min(SPREAD * self.error, self.change) <= tolerance
         return DOUBTED * self.error <= tolerance
@@ -39,14 +39,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a search knows: of its samples, of the last order and of the next one.
+    """The state of a search: its samples, the last order and the next one.
 
-    `passes` are drawn, `enough` meet the tolerance with confidence as they scatter, and before
-    `confirmed` of them none are believed. `constant`: no output varies by more than rounding, as
-    samples and weights have it; `still`: none has varied in the samples. `candidate` is the next
+    `passes` are drawn; by their scatter, `enough` passes meet the tolerance with confidence; fewer
+    than `confirmed` passes are never enough. `constant`: by samples and weights, no output varies
+    by more than rounding; `still`: no output has varied in the samples. `candidate` is the next
     order (None: there is none left), whose means may be `exact`, and `against` a reason not to run
     it, known once sampling is `priced`. `stands` says whether samples agree with the last order,
-    None if they were not asked.
+    None before the comparison.
     """
 
     tolerance: float
@@ -66,14 +66,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Draw:
-    """Draw so many more passes."""
+    """Draw this number of further passes."""
 
     n_samples: float
 
 
 @dataclass(frozen=True)
 class Price:
-    """Look closer at what sampling takes."""
+    """Measure the cost of sampling more precisely."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The orders from cheap to dear, and the errors to expect of them (mathematics §10)."""
+"""The orders from cheap to dear, and their expected errors (mathematics §10)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fixed choice, `parameters` of `cumulant`, with `law` for `Expansion.error`.
+    """A choice of `parameters` of `cumulant`, with its `law` for `Expansion.error`.
 
-    Its FLOPs are about `work` · n^(3 + `power`) · (L - 1)^`growth`, and `moments` for each neuron
-    whose Gaussian moments take quadrature.
+    Its FLOPs are about `work` · n^(3 + `power`) · (L - 1)^`growth`, plus `moments` for each neuron
+    whose Gaussian moments need quadrature.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Candidate:
         return build("cumulant", **self.parameters)
 
     def flops(self, shape: Shape) -> float:
-        """Within a factor of two where matrix products are most of it; takes no time."""
+        """FLOPs to within a factor of two where matrix products dominate; takes no time."""
         n_0, n_1, *_ = shape.widths
         hidden = shape.widths[1:-1]
         curved = sum(
@@ -58,26 +58,30 @@ CANDIDATES = (
     Candidate("order 3 tree", {"order": 3, "kind": "tree"}, (0.83, 0.06, 0, 1.12), 13, 2, 32_000),
     Candidate("order 4", {"order": 4}, (0.49, 2.58, 0, 0.35), 8.7, 2, 32_000, 1),
 )
-"""Order 1 has no place: behind one hidden layer it costs what order 2 does, elsewhere order 2 is
-better by far, and the change between them says little of the error of order 2."""
+"""The orders that are tried, from cheap to dear.
+
+Order 1 is not among them: after one hidden layer it costs as much as order 2, elsewhere order 2 is
+better by far, and the change between them says little about the error of order 2."""
 QUANTILE = 2.4
-"""95% of |error|, of all outputs and networks together, are below so many expected RMS errors."""
+"""The 95% quantile of |error| over all outputs and networks, in expected RMS errors."""
 LARGEST = 0.6
-"""Beyond this q nothing is calibrated, and the expansion is not tried."""
+"""The largest step q for which the laws are calibrated; beyond it no order is tried."""
 FEW_INPUTS = 8
-"""With fewer effective inputs orders may agree on what is wrong: the expansion is not tried."""
+"""With fewer effective inputs, no order is tried, because orders may agree and be wrong."""
 WORTH = 0.4
-"""An order is run if it takes at most this share of the FLOPs of sampling: it may not arrive."""
+"""The largest share of the FLOPs of sampling that an order may take, since it may fail."""
 CHEAP = 0.1
-"""An order that takes no more than this share of what sampling would is tried in any case."""
+"""An order with no more than this share of the FLOPs of sampling is tried in any case."""
 HOPELESS = 2.0
-"""Order 2 is left out where at best so many tolerances are expected of it."""
+"""Order 2 is left out where its expected error exceeds this multiple of the tolerance at best."""
 DIVERGING = 2.0
-"""A change that is so many times the one before it says that the expansion does not converge."""
+"""A change that is larger than the one before by this factor shows that orders diverge."""
 
 
 def effective_inputs(shape: Shape, input_cov: Array | None = None) -> float:
-    """n_0, or (tr Σ0)² / tr Σ0² of an input of covariance Σ0, a matrix, its diagonal or a number.
+    """The effective number of inputs: n_0 for a covariance σ² I, else (tr Σ0)² / tr Σ0².
+
+    Σ0 is a matrix (n_0, n_0), its diagonal (n_0,) or a number.
 
     >>> effective_inputs(Shape((4, 9, 9, 1), ("relu", "relu")), np.diag([1.0, 1.0, 0.0, 0.0]))
     2.0
@@ -90,7 +94,7 @@ def effective_inputs(shape: Shape, input_cov: Array | None = None) -> float:
 
 
 def unexplained(z: Array, x: Array) -> float:
-    """Share of Var[x] that no linear function of z explains, of samples (m, n) of n neurons.
+    """The share of Var[x] that no linear function of z explains, from samples (m, n).
 
     Each neuron is regressed on its own pre-activation; the share is one of sums over the neurons.
     Squared residuals are divided by 1 - h, h the leverage of their sample (the HC2 of MacKinnon and
@@ -114,9 +118,9 @@ def unexplained(z: Array, x: Array) -> float:
 
 @dataclass(frozen=True)
 class Expansion:
-    """What to expect of the expansion on a network of this shape (mathematics §10).
+    """The expected errors of orders on a network of this shape (mathematics §10).
 
-    `inputs` are effective ones; `nonlinearity` ν sums over the layers what is `unexplained`.
+    `inputs` are effective inputs; the `nonlinearity` ν is the sum of `unexplained` over the layers.
 
     >>> wide, narrow = (Expansion(Shape((n,) * 4, ("relu",) * 2), n, 0.5) for n in (256, 32))
     >>> round(narrow.error(CANDIDATES[0]) / wide.error(CANDIDATES[0]))
@@ -133,23 +137,28 @@ class Expansion:
         return sqrt(sum(1 / n for n in (self.inputs, *self.shape.widths[1:-2])))
 
     def error(self, candidate: Candidate, change: float = 1) -> float:
-        """RMS error to expect of a candidate, in output s.d.: a · q^b · ν^c · change^d, its law.
+        """The expected RMS error of a candidate, in output s.d., by its law.
 
-        `change` is that since the candidate before, about its error; order 2 needs none.
+        The law is a · q^b · ν^c · change^d; `change` is the change of the means since the candidate
+        before. Order 2 needs none.
         """
         a, b, c, d = candidate.law
         return float(a * self.q**b * self.nonlinearity**c * change**d)
 
     def candidates(self, tolerance: float) -> list[tuple[int, Candidate]]:
-        """Those to climb, numbered; near-linear networks may be better than expected by √ν."""
+        """The candidates to try, with their numbers.
+
+        Order 2 is left out where its expected error is too large even if multiplied by √ν, as is
+        possible for near-linear networks.
+        """
         best = self.error(CANDIDATES[0]) * sqrt(min(1.0, self.nonlinearity))
         skipped = int(self.shape.depth > 1 and best > HOPELESS * tolerance)
         return list(enumerate(CANDIDATES))[skipped:]
 
     def why_not(self, k: int, error: float, tolerance: float, sampling: float) -> str | None:
-        """Why not to run candidate k, but to sample for so many FLOPs.
+        """The reason to sample, for `sampling` FLOPs, instead of running candidate k.
 
-        `error` is that of the candidate before.
+        `error` is the error of the candidate before.
         """
         exact = self.shape.depth <= 1
         if (self.q > LARGEST or self.inputs < FEW_INPUTS) and not exact:
@@ -166,8 +175,8 @@ class Expansion:
 
 
 def diverging(changes: list[float], rounding: float) -> bool:
-    """Whether the last change is larger than the one before it, and no `rounding` error.
+    """Whether the last change is larger than the one before it, by more than `rounding`.
 
-    All are in output standard deviations.
+    All numbers are in output standard deviations.
     """
     return len(changes) > 1 and changes[-1] > max(DIVERGING * changes[-2], rounding)

@@ -1,4 +1,4 @@
-"""What the first samples show of the layers of a network."""
+"""Properties of the layers of a network, from the first samples."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from .error_laws import unexplained
 Array = NDArray[Any]
 
 SURE = 1.25
-"""Cancellations of few samples are wrong by less, as a factor."""
+"""The largest factor by which cancellations of few samples are wrong."""
 
 
 class Scatter(NamedTuple):
-    """Of a batch of samples of a layer: the share of Var[x] that no linear function of z explains,
-    and the variances of z and of x, per neuron."""
+    """The scatter of a batch of samples of a layer.
+
+    The fields are the share of Var[x] that no linear function of z explains, and the variances of z
+    and of x, per neuron.
+    """
 
     unexplained: float
     before: Array
@@ -36,11 +39,11 @@ def scatter(z: Array, x: Array) -> Scatter:
 
 
 def cancels(network: MLP, batches: Sequence[Scatter], outputs: float) -> bool:
-    """Whether the terms that a map adds up cancel as those of no random weights.
+    """Whether the terms that a map adds up cancel more, or less, than with random weights.
 
     `batches` hold the layers 1..L in turn, `outputs` is the sum of the output variances. The
-    cancellation of a map is the variance of its results, were the neurons before it independent,
-    over their variance (`cumprop.contract.looks_random`). Cost: 3 n² FLOPs per map.
+    cancellation of a map is the variance that its results would have if the neurons before it were
+    independent, over their variance (`cumprop.contract.looks_random`). Cost: 3 n² FLOPs per map.
     """
     depth = network.depth
     before = [float(np.mean([b.before.sum() for b in batches[k::depth]])) for k in range(depth)]

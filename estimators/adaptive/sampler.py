@@ -1,4 +1,4 @@
-"""Samples of one network, and what they say of its outputs."""
+"""Samples of one network, and estimates of its output variances from them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .first_look import cancels, scatter
 Array = NDArray[Any]
 
 SOBOL_INPUTS = 8
-"""With so few a Sobol sequence is better than orthogonal inputs."""
+"""The largest number of inputs for which a Sobol sequence is better than orthogonal inputs."""
 
 
 class Sampler:
-    """Draws forward passes of a network; all FLOPs, orders included, are noted in `spent`.
+    """Draws forward passes of a network; all FLOPs, orders included, are added to `spent`.
 
-    `samples` are those of the best design so far; `first` are the antithetic ones, half a `screen`
-    until `look_closer`, that keep what they show of the layers.
+    `samples` are the samples of the best design so far; `first` are antithetic ones, half a
+    `screen` until `look_closer`, whose scatter in the layers is kept.
     """
 
     def __init__(self, network: MLP, cov: bool, rng: np.random.Generator, screen: int) -> None:
@@ -52,24 +52,24 @@ class Sampler:
         return drawn
 
     def draw_sobol(self, n_samples: int) -> Replicates:
-        """Two draws, for one outlier among 8 scramblings hides in their scatter."""
+        """Draw twice, because an outlier among 8 scramblings hides in their scatter."""
         return self.draw(n_samples / 2, "sobol").joined(self.draw(n_samples / 2, "sobol"))
 
     def draw_more(self, n_samples: float) -> None:
-        """So many more; of a Sobol sequence as many as its scramblings had before."""
+        """Draw `n_samples` more, or of a Sobol sequence as many as its scramblings had before."""
         samples = self.samples
         if samples.design == "sobol":
             n_samples = SCRAMBLINGS * int(samples.sizes[0])
         self.samples = samples.joined(self.draw(n_samples, samples.design, fewest=1))
 
     def look_closer(self, screen: int) -> None:
-        """As many as the `screen`, all of which show what they can of the layers."""
+        """Draw antithetic samples up to the `screen`, and keep their scatter in the layers."""
         if self.passes < screen:
             more = self.draw(screen - self.passes, "antithetic", watch=scatter, fewest=1)
             self.samples = self.first = self.samples.joined(more)
 
     def choose_design(self, flops: float) -> None:
-        """Take a Sobol sequence, or try orthogonal inputs, for so many FLOPs."""
+        """Take a Sobol sequence, or try orthogonal inputs, for up to `flops` FLOPs."""
         n_0, most = self.network.widths[0], int(flops / self.pass_flops)
         frame = block_size("orthogonal", n_0)
         if self.samples.design != "antithetic":
@@ -82,28 +82,28 @@ class Sampler:
 
     @property
     def unit(self) -> float:
-        """Variance of a forward pass, summed over outputs."""
+        """The variance of a forward pass, summed over outputs."""
         return float((self.samples.variance + self.samples.noise).sum())
 
     def in_units(self, difference: Array) -> float:
-        """RMS over outputs, in output standard deviations; 0 where none of them varies."""
+        """The RMS over outputs, in output standard deviations; 0 where no output varies."""
         squares = float(np.sum(difference.astype(np.float64) ** 2))
         return sqrt(squares / self.unit) if self.unit else 0.0
 
     def rounding(self, found: Estimate | Replicates) -> Array:
-        """Of each output mean: an ulp of the numbers that are added up to it."""
+        """The rounding of each output mean: an ulp of the numbers that are added up to it."""
         inputs = found.layer_means[-1] if found.layer_means else np.zeros(self.terms.shape[1])
         sizes: Array = np.abs(found.mean) + self.terms @ np.abs(inputs)
         return float(np.finfo(self.network.dtype).eps) * sizes
 
     @cached_property
     def terms(self) -> Array:
-        """Absolute weights of the outputs."""
+        """Absolute weights of the output map."""
         terms: Array = np.abs(self.network.weights[-1]).astype(np.float64)
         return terms
 
     def is_rounding(self, unit: float) -> bool:
-        """Whether output variances of this sum are a matter of rounding."""
+        """Whether output variances with this sum are within rounding."""
         return unit <= float(np.sum(self.rounding(self.samples) ** 2))
 
     @property
@@ -113,12 +113,12 @@ class Sampler:
 
     @property
     def constant(self) -> bool:
-        """Whether none varies, as the weights have it, too."""
+        """Whether no output varies by more than rounding, by samples and by weights."""
         return self.still and self.is_rounding(0.0 if self.rough is None else self.rough.unit)
 
     @cached_property
     def rough(self) -> Signs | None:
-        """Signs of the rough second opinion, which take n² FLOPs; None where they overflow."""
+        """The signs of a second, rough estimate, for n² FLOPs; None where they overflow."""
         with counting() as flops:
             try:
                 _, signs = rough.run(self.network)
@@ -129,7 +129,7 @@ class Sampler:
 
     @cached_property
     def cancels(self) -> bool:
-        """Whether the first samples show cancellations of no random weights."""
+        """Whether the first samples show cancellations that random weights do not have."""
         first = self.first
         with counting() as flops:
             found = cancels(self.network, first.watched, float(first.variance.sum()))

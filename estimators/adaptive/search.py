@@ -1,4 +1,4 @@
-"""A search for what meets a tolerance: it takes the steps that `decision` says."""
+"""The search for an estimate that meets a tolerance, by the steps that `decision` chooses."""
 
 from __future__ import annotations
 
@@ -49,26 +49,27 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 SHARE = 0.05
-"""Of an order's FLOPs go into samples that show what sampling would take."""
+"""The share of an order's FLOPs for samples that show the cost of sampling."""
 SAME = 0.25
-"""Of its own expected error an order has at least, whatever the law of random networks says."""
+"""An order is never expected to have less than this share of the error that it reports."""
 MANY_BYTES = 1000
-"""Orders up to trees take no more bytes per n² and layer."""
+"""The most bytes per n² and layer of orders up to trees."""
 ENOUGH, CONFIRMED = 64, 2**12
-"""Passes before which none are believed to be enough, 3/tolerance between these: the pairs of
-fewer agree by chance, or miss what happens to one of them."""
+"""The limits of 3/tolerance, the least number of passes that can be enough.
+
+Fewer pairs of passes can agree by chance, or miss a rare event."""
 STILL = 2**20
-"""Passes in which no output varies before a search for variation ends."""
+"""The number of passes without variation of any output that ends a search for variation."""
 ROUNDING_ERRORS = 10
-"""A change of the means by fewer of them says nothing of the expansion."""
+"""A change of the means by fewer rounding errors says nothing about the expansion."""
 
 
 @dataclass
 class Search:
-    """One estimate: what has been run so far, and what it says of the next step.
+    """The search for one estimate: all that has run so far, and the state for the next step.
 
-    The law of random networks expects the order that was `found` last to be `error` output standard
-    deviations off; `on_orders` are the FLOPs of those that ran.
+    The order that was `found` last has an expected `error` in output standard deviations, by the
+    law of random networks; `on_orders` are the FLOPs of the orders that ran.
     """
 
     asked: Adaptive
@@ -95,7 +96,7 @@ class Search:
 
     @property
     def known(self) -> Estimate | None:
-        """The last order's estimate, where its network looks random and nothing contradicts it."""
+        """The last order's estimate, if the network looks random and no sample contradicts it."""
         order = self.order
         if order is None or order.doubt or not order.looks_random or self.stands is False:
             return None
@@ -103,12 +104,12 @@ class Search:
 
     @property
     def confirmed(self) -> int:
-        """Passes before which none are believed to be enough."""
+        """The least number of passes that can be enough."""
         return min(max(ENOUGH, ceil(UNSEEN / self.asked.tolerance)), CONFIRMED)
 
     @property
     def exact(self) -> bool:
-        """Whether order 2 is: for linear networks, and for means behind one hidden layer."""
+        """Whether order 2 is exact: for linear networks, and for means after one hidden layer."""
         return self.sampler.network.depth <= 1
 
     def result(self) -> Estimate:
@@ -150,7 +151,7 @@ class Search:
         )
 
     def against(self) -> str | None:
-        """Why not to run the next candidate, but to sample."""
+        """The reason to sample instead of running the next candidate, None if there is none."""
         k, candidate = self.candidates[0]
         sampling, flops = self.price, candidate.flops(self.sampler.network.shape)
         if self.is_large(candidate) and (why := candidate.estimator.supports(self.sampler.network)):
@@ -168,11 +169,11 @@ class Search:
 
     @property
     def looks_trained(self) -> bool:
-        """Whether the network does not look random; first samples tell before an order has run."""
+        """Whether the network does not look random, by the last order or else the first samples."""
         return self.sampler.cancels if self.order is None else not self.order.looks_random
 
     def run(self, candidate: Candidate) -> None:
-        """Run an order, and note what it says of itself."""
+        """Run an order, and keep its estimate and its expected errors."""
         known, exact_cov = self.known, self.sampler.cov and self.sampler.network.depth == 1
         estimator = build("gaussian") if exact_cov else candidate.estimator  # order 2 has it not
         self.priced, self.stands = self.exact, None
@@ -213,7 +214,7 @@ class Search:
         self.order = Order(candidate.name, self.error, change=change, doubt=doubt)
 
     def is_large(self, candidate: Candidate) -> bool:
-        """Whether memory must be predicted, which takes about as long as to run the candidate."""
+        """Whether memory must be predicted, which takes about as long as running the candidate."""
         n = max(self.sampler.network.widths)
         return (
             bool(candidate.power) or MANY_BYTES * self.sampler.network.depth * n**2 > free_memory()
@@ -225,14 +226,15 @@ class Search:
         return Blended(self.sampler.samples, self.known, expected)
 
     def samples_for(self, quantile: float) -> float:
-        """Samples of this design that meet the tolerance."""
+        """The number of samples of this design that meet the tolerance at a quantile."""
         return self.blended.samples_for(self.asked.tolerance**2 * self.sampler.unit, quantile)
 
     @property
     def need(self) -> float:
-        """Samples of this design that meet the tolerance with confidence; 0 for constants.
+        """The number of samples of this design that meet the tolerance with confidence.
 
-        Standard deviations meet it, too, where a covariance is wanted.
+        It is 0 for constants. Standard deviations meet the tolerance, too, if a covariance is
+        wanted.
         """
         if self.sampler.constant:
             return 0.0
@@ -242,16 +244,16 @@ class Search:
 
     @property
     def price(self) -> float:
-        """FLOPs of sampling, to expect."""
+        """The expected FLOPs of sampling."""
         freedom = self.sampler.samples.freedom
         return self.sampler.pass_flops * self.samples_for(
             float(chdtri(freedom, 1 - CONFIDENCE)) / freedom
         )
 
     def price_sampling(self, flops: float) -> None:
-        """Look closer at what sampling takes, where it rivals an order of so many FLOPs.
+        """Measure the cost of sampling more precisely if it is near that of an order of `flops`.
 
-        Samples answer for most networks that do not look random, so that theirs are not wasted.
+        On most networks that do not look random, the answer uses these samples.
         """
         if self.looks_trained:
             self.sampler.choose_design(flops)
@@ -261,7 +263,7 @@ class Search:
                 self.sampler.choose_design(SHARE * flops)
 
     def sampled(self, reason: str) -> Estimate:
-        """Samples of the best design seen, until they meet the tolerance with confidence."""
+        """The answer of samples of the best design, drawn until they meet the tolerance."""
         sampler = self.sampler
         sampler.choose_design(self.need * sampler.pass_flops / 4)
         if (

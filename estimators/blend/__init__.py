@@ -1,4 +1,4 @@
-"""Backend `blend`: an order of cumulants and samples, weighed by their errors (mathematics §10)."""
+"""Backend `blend`: an order and samples, weighted by their errors (mathematics §10)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from .weights import Blended, is_finite
 @register("blend")
 @dataclass(frozen=True)
 class Blend(Estimator):
-    """w · cumulants + (1 - w) · samples, with one weight w = V / (V + B) for all outputs.
+    """The average of an order of cumulants and of samples, weighted by their errors.
 
-    V is the noise of the samples, summed over outputs, B the squared bias of `order` and `kind` as
-    far as the same samples show it: |e - m|² less its 95% limit under no bias, 0 if negative. So
-    w is 1 as long as the samples do not contradict the order, and falls to V/B where they do.
-    `stderr` is right where the samples show the bias, and what they leave possible where not; in
-    `half_width` the bias, which is the same in every draw, comes on top of the noise.
-    An order that fails, or gives numbers that are not finite, has weight 0.
-    Without an `rng`, inputs are those of seed 0. Cost: that of both.
+    The means are w · order + (1 - w) · samples with one weight w = V / (V + B) for all outputs. V
+    is the noise of the samples, summed over outputs; B is the squared bias of `order` and `kind`
+    that the same samples show: |e - m|² less its 95% quantile under zero bias, 0 if negative. So w
+    is 1 unless the samples contradict the order, and about V/B where they do. `stderr` includes the
+    bias that the samples show, or the largest that they allow; `half_width` adds it to the noise,
+    because the bias is the same in every draw. An order that fails, or gives numbers that are not
+    finite, has weight 0. Without an `rng`, inputs are those of seed 0. Raises CumpropError for
+    parameters that `cumulant` or `monte_carlo` refuses, design sobol, and too few samples.
+    Cost: that of the order and of the samples.
 
     >>> import cumprop
     >>> network = cumprop.random_mlp(width=64, depth=2, seed=0)
@@ -61,7 +63,7 @@ class Blend(Estimator):
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """The order and the samples that would each meet it alone, as theory has them."""
+        """The order and the number of samples that would each meet the tolerance in theory."""
         cumulant: Any = get("cumulant").from_tolerance(tolerance, shape)
         sampling: Any = get("monte_carlo").from_tolerance(tolerance, shape)
         return cls(order=cumulant.order, n_samples=sampling.n_samples, **parameters)
@@ -108,7 +110,7 @@ class Blend(Estimator):
         )
 
     def _known(self, network: MLP, cov: bool) -> Estimate | None:
-        """The order's estimate; None where its numbers leave the range of their type."""
+        """The order's estimate; None where it fails or its numbers overflow."""
         with np.errstate(all="ignore"):
             try:
                 found = self._cumulant.estimate(network, cov=cov)

@@ -1,4 +1,4 @@
-"""Samples and an order of cumulants together, weighed by their errors (mathematics §10)."""
+"""The average of samples and an order, weighted by their errors (mathematics §10)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from cumprop.sampling import Replicates
 Array = NDArray[Any]
 
 CONFIDENCE = 0.95
-"""A bias is believed to the extent that it exceeds what noise makes of none, so often."""
+"""The confidence level for the bias: only the part of a squared bias above its quantile under zero
+bias is counted."""
 
 
 def is_finite(estimate: Estimate) -> bool:
-    """Whether all its numbers are: those of an order that has gone wild are not.
+    """Whether all numbers of an estimate are finite; an order that diverges may overflow.
 
     >>> is_finite(Estimate(np.zeros(2), (np.array([np.inf]),)))
     False
@@ -32,11 +33,11 @@ def is_finite(estimate: Estimate) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Blended:
-    """w · order + (1 - w) · samples, with one weight w = V / (V + B) for all outputs.
+    """The average w · order + (1 - w) · samples, with one weight w = V / (V + B) for all outputs.
 
-    V is the noise of the samples, B the squared error of the order: `expected`, or as far as the
-    samples show more, |e - m|² less its 95% limit were there none; both are sums over the outputs.
-    Without an order w is 0.
+    V is the noise of the samples, B the squared error of the order: the larger of `expected` and of
+    |e - m|² less its 95% quantile under zero bias. Both are sums over the outputs. Without an order
+    w is 0.
     """
 
     samples: Replicates
@@ -45,14 +46,14 @@ class Blended:
 
     @cached_property
     def distance(self) -> float:
-        """|e - m|² of the order's and the samples' means."""
+        """The squared distance |e - m|² between the order's and the samples' means."""
         if self.order is None:
             return inf
         return float(np.sum((self.samples.mean - self.order.mean) ** 2))
 
     @cached_property
     def bias(self) -> float:
-        """B; what rounding makes of none is none."""
+        """The squared error B of the order; 0 where it is within rounding."""
         if self.order is None:
             return inf
         eps = float(np.finfo(self.order.mean.dtype).eps)
@@ -62,26 +63,26 @@ class Blended:
 
     @cached_property
     def noise(self) -> float:
-        """V."""
+        """The noise V of the samples."""
         return float(self.samples.noise.sum())
 
     @cached_property
     def weight(self) -> float:
-        """w, of the order; 1 as long as there is nothing to say against it."""
+        """The weight w of the order; 1 where B is 0."""
         return self.noise / (self.noise + self.bias) if self.noise + self.bias else 1.0
 
     @cached_property
     def left(self) -> float:
-        """Of the order's error in the blended mean: w √B."""
+        """The order's error in the blended mean, w √B."""
         return self.weight * sqrt(self.bias) if self.order else 0.0
 
     def samples_for(self, allowed: float, quantile: float) -> float:
-        """How many samples of this design leave a squared error within `allowed`.
+        """The number of samples of this design that leave a squared error within `allowed`.
 
-        `quantile` is that of the samples' squared error over V. V is to be v = x · `allowed`, the
-        least at which B v (quantile B + v) / (v + B)², the squared error under the weight
-        v / (v + B), is allowed: r (1 - r) x² + (quantile - 2 r) x = 1, with r = allowed / B. The
-        root is taken by the formula that adds numbers of one sign, so that it keeps its digits.
+        `quantile` is a quantile of the samples' squared error over V. The result has the noise
+        v = x · `allowed` at which B v (quantile B + v) / (v + B)², the squared error under the
+        weight v / (v + B), is `allowed`: r (1 - r) x² + (quantile - 2 r) x = 1 with
+        r = allowed / B. The formula for the root adds numbers of one sign, and keeps its digits.
         """
         b = self.bias
         if b <= allowed or not self.noise:
@@ -94,6 +95,6 @@ class Blended:
         return self.samples.n_samples * (self.noise / allowed) / x
 
     def mean(self, order: Array, samples: Array) -> Array:
-        """Of something both tell."""
+        """The weighted mean of a quantity that both estimate."""
         mean: Array = self.weight * order + (1 - self.weight) * samples
         return mean

@@ -1,4 +1,4 @@
-"""`cumulant`: propagate mean, covariance and higher cumulants through the layers."""
+"""Backend `cumulant`: mean, covariance and higher cumulants of each layer (mathematics §3)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METRICS = ("exact", "average")
 ALGORITHMS = ("auto", "dense", "structured")
 CHOICES = {"kind": KINDS, "metric": METRICS, "truncation": TRUNCATIONS, "algorithm": ALGORITHMS}
 MANY_BYTES = 1000
-"""No algorithm takes more than so many bytes per n^order; below, memory need not be predicted."""
+"""The most bytes per n^order of any algorithm; where these are free, no memory is predicted."""
 STRUCTURED = {
     (2, "basic"): order2.run,
     (3, "basic"): order3.run,
@@ -46,12 +46,13 @@ HIGHEST_ORDER_FROM_TOLERANCE = 4
 class Cumulant(Estimator):
     """Cumulant propagation of order K (mathematics §3): error ~ n^-K at width n.
 
-    `kind` is what is tracked beside κ_1..κ_K, `truncation` which diagrams are kept, `metric`
-    whether radial parts use W Wᵀ or its design value (needs `MLP.init_scale`), `algorithm` the way
-    to the numbers: `dense` (all) or `structured` (orders 2 to 4 basic, order 3
-    augmented_factorised), `auto` the cheaper one.
-    Order 3, kind `tree` comes to 2.5 times the error of order 4 at n³ (docs/tree.md). `edgeworth`
-    adds terms of κ_3² (None: for trees only; order 4 may have them).
+    `kind` names the closure: the cumulants that are tracked beside κ_1..κ_K. `truncation` chooses
+    the diagrams that are kept, `metric` whether radial parts use W Wᵀ or its design value (which
+    needs `MLP.init_scale`). `algorithm` does not change the numbers: `dense` exists for all kinds
+    but tree, `structured` for tree, orders 2 to 4 basic and order 3 augmented_factorised; `auto` is
+    the cheaper one. Order 3, kind `tree` has 2.5 times the error of order 4 for O(n³) FLOPs
+    (docs/tree.md). `edgeworth` adds terms of κ_3² (None: for trees only; order 4 may have them).
+    Raises CumpropError for a combination of parameters that does not exist.
     Cost: dense Σ_d 2 d n^(d+1) FLOPs per layer and n^K numbers, d up to the order K; structured
     order 3 about 6 n³ L² FLOPs and 9 L n² numbers, order 4 about 8 n⁴ L² and 2 L n³.
 
@@ -93,6 +94,7 @@ class Cumulant(Estimator):
 
     @property
     def scheme(self) -> Scheme:
+        """The closure of this order and kind."""
         edgeworth = self.kind == "tree" if self.edgeworth is None else self.edgeworth
         return Scheme(self.order, self.kind, self.truncation, edgeworth)
 
@@ -144,7 +146,7 @@ class Cumulant(Estimator):
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
-        """Algorithms for this order and kind."""
+        """The algorithms that exist for this order and kind."""
         if self.kind == "tree":
             return ("structured",)
         fast = self.truncation == "corrected" and (self.order, self.kind) in STRUCTURED
@@ -152,14 +154,14 @@ class Cumulant(Estimator):
 
     @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
-        """By running the algorithm on arrays without numbers; quadrature is taken as converged."""
+        """The cost of a run on arrays without numbers; quadrature is taken as converged."""
         with arena() as memory:
             flops = self.estimate(shape_only_network(shape)).flops.total
         return Cost(flops, memory.peak, memory.work(flops))
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """The smallest order K with n^-K ≤ ε², at most 4 (mathematics §5)."""
+        """The instance with the smallest order K with n^-K ≤ ε², at most 4 (mathematics §5)."""
         order = next(
             (
                 k
@@ -172,7 +174,7 @@ class Cumulant(Estimator):
 
 
 def _notes(found: Propagated) -> list[str]:
-    """Reasons not to believe what an algorithm found."""
+    """Reasons to doubt the numbers of an algorithm."""
     notes = []
     if found.negative:
         notes.append(f"the variances of {found.negative} neurons came out negative: taken as 0")

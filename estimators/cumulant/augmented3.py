@@ -52,7 +52,7 @@ class Legs:
     D: Array
 
     def scaled(self, left: Array) -> Legs:
-        """A matrix, or the diagonal of one, from the left."""
+        """The legs times a matrix, or the diagonal of one, from the left."""
         return Legs(
             *(left @ m if left.ndim == 2 else left[:, None] * m for m in vars(self).values())
         )
@@ -61,7 +61,7 @@ class Legs:
         return Legs(*map(np.hstack, zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def slice_21(self) -> Array:
-        """κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
+        """The slice κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
         P, U, Y, D = self.P, self.U, self.Y, self.D
         k21: Array = (U * Y + D * P * (2 / 3)) @ P.T
         k21 += (P * Y) @ U.T
@@ -70,7 +70,7 @@ class Legs:
         return k21
 
     def contracted(self, v: Legs) -> Array:
-        """Σ_k v_k κ_kij, from the products of v with the legs, each (R,)."""
+        """The sum Σ_k v_k κ_kij, from the products of v with the legs, each (R,)."""
         P, U, Y, D = self.P, self.U, self.Y, self.D
         half: Array = (U * v.P + P * v.U) @ Y.T
         half += P @ (U * v.Y + P * (v.D * (1 / 3)) + D * (v.P * (2 / 3))).T
@@ -79,7 +79,7 @@ class Legs:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked of X̂_l: mean, C (None for I), κ_3 and A of κ_4 = Sym(A ⊗ I), None for 0."""
+    """The tracked parts of X̂_l: mean, C (None for I), κ_3, and A of κ_4 = Sym(A ⊗ I); None is 0."""
 
     mean: Array
     C: Array | None
@@ -112,7 +112,7 @@ class PreActivation:
 
     @property
     def slices(self) -> dict[int, Sliced]:
-        """What the expansion reads of one and of two neurons."""
+        """The slices of one and of two neurons that the expansion reads."""
         known: dict[int, Sliced] = {} if self.C is None else {2: TracePart(self.C)}
         if self.legs is not None:
             k21 = self.legs.slice_21()
@@ -123,7 +123,7 @@ class PreActivation:
 
 
 def linear(x: Tracked, z: Standardised) -> PreActivation:
-    """W on every leg; the identity factor becomes the metric."""
+    """The linear map: W on every leg; the identity factor becomes the metric."""
     weight, scale = z.weight, z.affine.scale
     return PreActivation(
         C=None if z.covariance is None else z.C,
@@ -175,7 +175,7 @@ def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme)
 
 
 def _hung(z: PreActivation, w1: Array, w2: Array) -> Legs:
-    """½ w2_i w1_j w1_k κ_iijk and its two relatives, κ_4 = Sym(A ⊗ M):
+    """The sum of ½ w2_i w1_j w1_k κ_iijk and its two permutations, κ_4 = Sym(A ⊗ M):
 
     Sym [¼ (w2 A_··) ⊗ w1 M w1 + ¼ (w2 M_··) ⊗ w1 A w1 + Σ_i w2_i e_i ⊗ (w1 A)_i ⊗ (w1 M)_i].
     """
@@ -199,7 +199,7 @@ def _trace(
     pairs: dict[tuple[int, int], Array],
     C_x: Array,
 ) -> Array:
-    """Σ_k κ_kkij(X) over k ≠ i, j: the expansion of κ(X_k² - 2 E[X_k] X_k, X_i, X_j), summed."""
+    """The sum of κ_kkij(X) over k ≠ i, j: the expansion of κ(X_k² - 2 E[X_k] X_k, X_i, X_j)."""
     a1, a2, a3 = (w(k, 2) - 2 * mean * w(k, 1) for k in (1, 2, 3))
     b1, b2, b3 = (w(k, 1)[:, None] for k in (1, 2, 3))
     C, k21 = edges.C, edges.k21
@@ -227,6 +227,6 @@ def _trace(
 
 
 def _others(ends: Array) -> Array:
-    """[i, j]: the sum over k ≠ j of ends [i, k]."""
+    """The matrix [i, j] of sums over k ≠ j of ends [i, k]."""
     others: Array = ends.sum(axis=1)[:, None] - ends
     return others

@@ -52,18 +52,18 @@ from .symmetric_tensors import (
 
 Array = NDArray[Any]
 Cumulants = Mapping[int, TracePart]
-"""What is known of a random vector: cumulant order -> its tracked part."""
+"""The tracked parts of the cumulants of a random vector, by order."""
 
 
 class Sliced(Protocol):
-    """A cumulant that gives the slices an expansion reads."""
+    """A cumulant with the slices that an expansion reads."""
 
     def slice(self, u: Block, /) -> Array: ...
 
 
 @dataclass(frozen=True)
 class Layer:
-    """E[X] of one layer, and the cumulants of X̂, which is X in a `unit`, but for its mean."""
+    """The mean E[X] of one layer, and the cumulants of X̂, which is X in a `unit` without mean."""
 
     mean: Array
     x: Cumulants
@@ -73,13 +73,13 @@ class Layer:
 
     @property
     def C(self) -> Array | None:
-        """Cov[X̂] where it is tracked in full."""
+        """The covariance of X̂ where it is tracked in full."""
         second = self.x.get(2)
         return None if second is None or second.r else second.core
 
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
-    """Propagate, computing of the last hidden layer only what the output reads."""
+    """Propagate; of the last hidden layer, only the parts that the output reads are computed."""
     last = {d: r for d, r in scheme.tracked.items() if d <= 1 + cov}
     scales = metric_scales(network, scheme.order, metric)
     maps = [
@@ -124,7 +124,7 @@ def propagate(
 ) -> Iterator[Layer]:
     """Yield the cumulants of X_0, X_1, …, X_L.
 
-    `last` says what is wanted of X_L: cumulant order -> r, as `Scheme.tracked`.
+    `last` names the wanted parts of X_L: cumulant order -> r, as `Scheme.tracked`.
     """
     layer = _input_cumulants(network, scheme)
     yield layer
@@ -144,7 +144,7 @@ def propagate(
 
 
 def _input_cumulants(network: MLP, scheme: Scheme) -> Layer:
-    """κ_1 = μ0 and κ_2 = Σ0, reduced to what the scheme tracks."""
+    """The cumulants κ_1 = μ0 and κ_2 = Σ0, reduced to the parts that the scheme tracks."""
     mean, C, unit = standard_input(network)
     n = len(mean)
     x = {1: TracePart(np.zeros_like(mean))}
@@ -164,7 +164,7 @@ def _input_cumulants(network: MLP, scheme: Scheme) -> Layer:
 def linear(
     layer: Layer, affine: AffineMap, scheme: Scheme
 ) -> tuple[Standardised, dict[int, TracePart]]:
-    """Z = W X + b, and the cumulants of Ẑ; a radial κ_2 has done its part with the variance."""
+    """Z = W X + b, and the cumulants of Ẑ; a radial κ_2 enters only through the variance."""
     mean = affine.mean(layer.mean)
     if scheme.unit_variance:
         one = np.full_like(mean, 1 / layer.unit)
@@ -203,7 +203,7 @@ def nonlinear(
 
 
 def _ablated_part(power: PowerCumulants, d: int, r: int) -> TracePart:
-    """κ_d(X) taken from the expansion for distinct indices, at repeated ones too."""
+    """The part of κ_d(X) from the expansion for distinct indices, used at repeated ones too."""
     return TracePart(power.expansion((1,) * d))
 
 

@@ -18,21 +18,21 @@ from .symmetric_tensors import diagonal
 Array = NDArray[Any]
 
 FEW_DIRECTIONS = 10.0
-"""With fewer, what the bends of a layer's neurons have in common is looked at."""
+"""With fewer directions, the common part of the bends of a layer's neurons is computed."""
 TRAINED = 0.6
-"""Of the directions of random weights no random network has so few."""
+"""The share of the directions of random weights that every random network exceeds."""
 
 
 class Evidence:
-    """Gathers signs; X̂, Ẑ and w(k,p) are those of `propagation.propagate`.
+    """Gathers signs; X̂, Ẑ and w(k,p) have the meaning of `propagation.propagate`.
 
     `leading` says that cumulants beyond the second are left out, so that their effect is computed
-    here, from the κ_3 of each layer's own nonlinearity: with A = W diag(w1) C°, the w's of the
-    layer before and C its correlations,
+    here, from the κ_3 of each layer's own nonlinearity: with A = W diag(w1) C°, the coefficients w
+    of the layer before and C its correlations,
 
         κ_iii ≈ Σ_r [W_ir³ κ_3(X_r) + 3 W_ir² τ_r A_ir + 3 W_ir w2_r A_ir²],  τ = w(1,2) - 2 w01 w1.
 
-    Otherwise it is what they change of E[X]. Cost: about 25 n² FLOPs per layer and 50 n² at the
+    Otherwise the effect is their change of E[X]. Cost: about 25 n² FLOPs per layer and 50 n² at the
     end; no product of two n×n matrices.
     """
 
@@ -51,7 +51,7 @@ class Evidence:
         self._cancellation, self._correction = list[float](), 0.0
         self._common, self._missed = list[float](), 0.0
         self.variances = list[Array]()
-        """Var[X_l] of every neuron."""
+        """The variance Var[X_l] of every neuron."""
 
     def add(
         self,
@@ -62,7 +62,7 @@ class Evidence:
         before: Array | None,
         half: Array | None = None,
     ) -> None:
-        """Take layer l: Ẑ_l, its coefficients, E[X̂_l] less its centre, Cov[X̂_l] where known.
+        """Add layer l: Ẑ_l, its coefficients, E[X̂_l] less its centre, Cov[X̂_l] where known.
 
         `before` is Cov[X̂_{l-1}], None where it is I or not tracked, so that neurons count as
         independent; `half` is W · `before` where it is known.
@@ -112,7 +112,7 @@ class Evidence:
             )  # fmt: skip
 
     def _rounding(self, z: Standardised, inward: Array | None, slope: Array) -> Array:
-        """`rounded` of a layer: an ulp of each pre-activation, and what the layers before made."""
+        """`rounded` of a layer: an ulp of each pre-activation, and errors of the layers before."""
         unit = detached(z.spread) * (self._unit if self._last is None else self._last.w.size)
         if z.affine.rows is not None:
             unit = unit * detached(z.affine.rows)
@@ -133,7 +133,7 @@ class Evidence:
         before: Array | None,
         half: Array | None,
     ) -> tuple[Array, Array]:
-        """`effect` and `scattered` of a layer, those of the layers before it included.
+        """`effect` and `scattered` of a layer, including those of the layers before it.
 
         `inward` are the squares of the `weight`, None in the first layer.
         """
@@ -151,8 +151,10 @@ class Evidence:
         return effect, scattered
 
     def _few(self, directions: float, known: bool) -> bool:
-        """Whether the layer has few directions: as the shape of the network makes likely, or as is
-        no accident of random weights, so that FLOPs of these depend on their shape alone."""
+        """Whether the layer has few directions: by the shape of the network, or fewer than random.
+
+        FLOPs of random networks therefore depend on their shape alone.
+        """
         fan_in = [affine.weight.shape[1] for affine in self._maps[:-1]]
         layer, random = len(self._nonlinearity), 1 / sum(1 / n for n in fan_in)
         here = 1 / sum(1 / n for n in fan_in[:layer])
@@ -161,9 +163,9 @@ class Evidence:
         )
 
     def _missing(self) -> float:
-        """The share that variances of the next layer lack of what is `common`.
+        """The share of `common` that variances of the next layer lack.
 
-        Where maps reinforce, they reinforce it by more than the rest: by the root is a compromise.
+        Maps that reinforce the variance reinforce this share more; the root is a compromise.
         """
         cancellation = self._cancellation[-1]
         if cancellation > 0:
@@ -171,7 +173,7 @@ class Evidence:
         return self._missed
 
     def signs(self, mean: Array, layer_mean: Array, unit: float) -> Signs:
-        """Of the whole, given E[Y], E[X_L] and the unit of X̂_L."""
+        """The signs of the whole propagation, given E[Y], E[X_L] and the unit of X̂_L."""
         with component("error"), np.errstate(invalid="ignore", over="ignore"):
             affine, last = self._maps[-1], self._last
             weight = detached(affine.weight)
@@ -211,7 +213,7 @@ class Evidence:
             )
 
     def _sum_of_variances(self, weight: Array, scale: Array) -> float:
-        """Of the outputs, from Var[gᵀY] as order 2 has it: products with vectors g alone."""
+        """The sum of the output variances, from Var[gᵀY] of order 2 for a few vectors g."""
         last, (g, share) = self._last, probes(len(weight))
         largest = float(scale.max()) or 1.0
         g = (scale * (1 / largest))[:, None] * g
@@ -229,7 +231,7 @@ class Evidence:
 
 
 def _influence(squares: Array, rows: Array | None) -> Array:
-    """Of each input of a map on its results together, relative: the sums over its columns."""
+    """The relative influence of each input of a map on all results: sums over columns."""
     sums: Array = squares.sum(axis=0)
     if rows is None:
         return sums
@@ -244,7 +246,7 @@ def _ratio(a: float, b: float, otherwise: float = 0.0) -> float:
 
 
 def _shares(variances: Array) -> NDArray[np.float64]:
-    """Parts of a sum."""
+    """The shares of variances in their sum."""
     host = plain(variances)
     total = host.sum()
     shares: NDArray[np.float64] = host / total if total > 0 else np.full(len(host), 1 / len(host))

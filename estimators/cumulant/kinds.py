@@ -1,4 +1,4 @@
-"""What each order and kind tracks, and which diagrams it keeps (mathematics §3.3, §4.3)."""
+"""The cumulants that each order and kind tracks, and its diagrams (mathematics §3.3, §4.3)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Scheme:
 
     @property
     def tracked(self) -> dict[int, int]:
-        """Cumulant order d -> r: κ_d is kept as Sym(A ⊗ I^r), r = 0 in full."""
+        """The tracked orders d with r: κ_d is kept as Sym(A ⊗ I^r), in full where r = 0."""
         k = self.order
         full = dict.fromkeys(range(1, k + 1), 0)
         if self.kind == "basic":
@@ -49,7 +49,7 @@ class Scheme:
 
     @property
     def budget(self) -> int:
-        """Largest total cost of a diagram."""
+        """The largest total cost of a diagram."""
         loose = self.kind.startswith("augmented") and self.truncation == "corrected"
         return self.order if loose or self.kind == "tree" else self.order - 1
 
@@ -73,7 +73,7 @@ class Scheme:
 
 
 def _doubles_the_all_distinct_block(diagram: Diagram) -> bool:
-    """ν = {(1,)*K, (1,1)}: the only product with the all-distinct block of κ_K."""
+    """Whether ν = {(1,)*K, (1,1)}, the only product with the all-distinct block of κ_K."""
     return len(diagram.blocks) > 1 and any(
         set(u) == {1} and len(support(u)) == diagram.neurons > 2 for u in diagram.blocks
     )

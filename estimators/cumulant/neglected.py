@@ -1,4 +1,4 @@
-"""Terms that an order leaves out, to first order: third cumulants and what neurons bend alike."""
+"""Terms that an order leaves out, to first order: third cumulants and common bends of neurons."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .symmetric_tensors import diagonal
 Array = NDArray[Any]
 
 PROBES = 8
-"""Sums of outputs with random signs, whose variances tell the sum of all output variances."""
+"""The number of sums of outputs with random signs that estimate the sum of output variances."""
 PAIR_PROBES = 2
-"""Sums of pre-activations with random signs, whose variances tell what neurons bend alike."""
+"""The number of sums of pre-activations with random signs that estimate common bends."""
 NO_SLOPE = 1e-6
-"""A neuron whose linear part is a smaller share of its s.d. passes no covariance on."""
+"""The least share of the linear part in a neuron's s.d. that passes covariance on."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Detached:
 
 @dataclass(frozen=True)
 class Layer:
-    """A hidden layer: X̂ = centre + slope Ẑ + the rest, of `variance`, the rest's being `bent`.
+    """A hidden layer X̂ = centre + slope Ẑ + rest, with `variance`; `bent` is that of the rest.
 
-    `weight` is the map to Ẑ, `squares` are those of the map behind. `effect` is the shift of E[X̂]
-    by cumulants beyond the second, `scattered` its square were neurons independent, and `rounded`
-    the squared error that arithmetic is expected to have made of E[X̂]. `before` is
-    Cov[X̂_{l-1}], None for neurons that are `independent`, of these variances (None: 1).
+    `weight` is the map to Ẑ, `squares` the squares of the next map. `effect` is the shift of E[X̂]
+    by cumulants beyond the second, `scattered` its square if neurons are independent, and `rounded`
+    the expected squared error of arithmetic in E[X̂]. `before` is Cov[X̂_{l-1}], None for neurons
+    that are `independent` with these variances (None: 1).
     """
 
     w: Detached
@@ -66,7 +66,7 @@ class Layer:
 def third_cumulants(
     weight: Array, squares: Array, last: Layer, before: Array | None, half: Array | None
 ) -> Array:
-    """κ_iii of Ẑ, of weights W, from the nonlinearity that made X̂."""
+    """The slice κ_iii of Ẑ from the nonlinearity that made X̂."""
     first, second, third = (last.w(0, p) for p in (1, 2, 3))
     cubes: Array = (squares * weight) @ (third - 3 * second * first + 2 * first**3)
     if before is None:
@@ -85,11 +85,11 @@ def third_cumulants(
 def common_bends(
     w: Detached, C: Array, squares: Array, outward: Array, independent: Array
 ) -> float:
-    """What the bends of any two neurons have in common, of the variance of the next layer.
+    """The common part of the bends of any two neurons, as a share of the next layer's variance.
 
     Cov[X_i, X_k] = w1 w1 C + w2 w2 C²/2 + w3 w3 C³/6 + …: the terms beyond the first, i ≠ k, add up
-    where few directions carry Ẑ. Their sum is relative to the variance of the next layer, were
-    neurons `independent`, on average over its neurons; `outward` are the weights to them. Cost:
+    where few directions carry Ẑ. Their sum is relative to the variance of the next layer for
+    `independent` neurons, averaged over its neurons; `outward` are the weights to them. Cost:
     about 25 n² FLOPs.
     """
     n = len(independent)
@@ -112,7 +112,7 @@ def like(array: Array, host: Array) -> Any:
 def probes(n: int) -> tuple[Array, float]:
     """Vectors g (n, m) of n outputs and a share, with Σ Var Y ≈ share · Σ_m Var[g_mᵀ Y].
 
-    All unit vectors where that takes no more than `PROBES`, else random signs.
+    They are all unit vectors if these are no more than `PROBES`, else random signs.
     """
     if n <= PROBES:
         return counted(np.eye(n)), 1.0
@@ -121,6 +121,6 @@ def probes(n: int) -> tuple[Array, float]:
 
 
 def quotient(a: Array, b: Array) -> Array:
-    """a / b, and 0 where b is 0."""
+    """The quotient a / b, and 0 where b is 0."""
     quotient: Array = a / np.where(b > 0, b, np.inf)
     return quotient

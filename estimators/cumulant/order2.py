@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Tracked:
-    """Mean and covariance of X̂; C is None for I, and at the end where only the mean is wanted."""
+    """The mean and covariance of X̂; C is None for I, and at the end if only the mean is wanted."""
 
     mean: Array
     C: Array | None

@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sources:
-    """The legs P, U, D, each (n, R), and w2 (R,): what κ_3 is made of."""
+    """The legs P, U, D of κ_3, each (n, R), and its weights w2 (R,)."""
 
     P: Array
     U: Array
@@ -39,17 +39,17 @@ class Sources:
     w2: Array
 
     def transform(self, weight: Array) -> Sources:
-        """W on every leg; the last source still has P = I, which is not stored."""
+        """The sources with W on every leg; the last still has P = I, which is not stored."""
         P = np.hstack([weight @ self.P, weight])
         return Sources(P, weight @ self.U, weight @ self.D, self.w2)
 
     def slice_21(self) -> Array:
-        """κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
+        """The slice κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
         left, right = self._halves()
         return left @ right.T
 
     def slice_3(self) -> Array:
-        """κ_iii alone, at n² a source."""
+        """The slice κ_iii alone, for n² FLOPs a source."""
         left, right = self._halves()
         k3: Array = (left * right).sum(axis=1)
         return k3
@@ -60,7 +60,7 @@ class Sources:
         return np.hstack(left), np.hstack([U, P, D])
 
     def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
-        """diag(w1) on the older legs, and a new source with P = I."""
+        """The sources with diag(w1) on every leg, and a new source with P = I."""
         w1 = w1[:, None]
         return Sources(
             w1 * self.P,
@@ -89,7 +89,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Hidden:
-    """What is tracked of X̂_l: mean, C (None for I), sources, and A of κ_4 = Sym(A ⊗ I²)."""
+    """The tracked parts of X̂_l: mean, C (None for I), sources, and A of κ_4 = Sym(A ⊗ I²)."""
 
     mean: Array
     C: Array | None
@@ -164,7 +164,7 @@ def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coeffic
 
 
 def _pair(left: Sequence[Array], right: Sequence[Array], C: Array, S: Array, T: Array) -> Array:
-    """κ^P_pq of §3.4, rows by the coefficients of p, columns by those of q."""
+    """The power cumulants κ^P_pq of §3.4, rows by the coefficients of p, columns by those of q."""
     rows = (right[0] * C + right[1] * T.T), (right[0] * T + right[1] * S)
     product: Array = left[0][:, None] * rows[0] + left[1][:, None] * rows[1]
     return product

@@ -50,7 +50,7 @@ class Source:
         return Source(P, weight @ self.U, *both)
 
     def diagonal_after(self, weight: Array) -> Array:
-        """κ_iiii of W X, without transforming the matrices in full."""
+        """The slice κ_iiii of W X, without transforming the matrices in full."""
         P = weight if self.P is None else weight @ self.P
         U = weight @ self.U
         B1_ii, B2_ii = (
@@ -61,7 +61,10 @@ class Source:
         return k4
 
     def add_slice_to(self, T: Array) -> None:
-        """T[i] += κ_4[i,i,:,:]: (A_ii B_jk + A_jk B_ii + 2 A_ij B_ik + 2 A_ik B_ij) / 6 over r."""
+        """Add κ_4[i,i,:,:] to T[i].
+
+        The slice is (A_ii B_jk + A_jk B_ii + 2 A_ij B_ik + 2 A_ik B_ij) / 6, summed over r.
+        """
         P, U, B1, B2 = self.P, self.U, self.B1, self.B2
         assert P is not None
         n, R = P.shape
@@ -78,7 +81,7 @@ class Source:
             T[i] += half + half.T
 
     def activate(self, w1: Array) -> Source:
-        """diag(w1) on the legs and on both legs of the matrices."""
+        """The source with diag(w1) on the legs and on both legs of the matrices."""
         assert self.P is not None
         column = w1[:, None]
         for B in (self.B1, self.B2):
@@ -87,7 +90,7 @@ class Source:
 
 
 def transform_slabs(B: Array, weight: Array) -> Array:
-    """W B_r Wᵀ for every r, in place where W is square."""
+    """The products W B_r Wᵀ for every r, in place where W is square."""
     square = weight.shape[0] == weight.shape[1]
     out = B if square else np.empty_like(B, shape=(len(B), len(weight), len(weight)))
     for r in alike(len(B)):
@@ -97,7 +100,7 @@ def transform_slabs(B: Array, weight: Array) -> Array:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked of X̂_l: mean, C (None for I), dense κ_3 (None for 0), sources of κ_4."""
+    """The tracked parts of X̂_l: mean, C (None for I), dense κ_3 (None for 0), sources of κ_4."""
 
     mean: Array
     C: Array | None
@@ -116,7 +119,7 @@ class PreActivation:
 
     @property
     def slices(self) -> dict[int, Sliced]:
-        """What the expansion reads of one and of two neurons."""
+        """The slices of one and of two neurons that the expansion reads."""
         known: dict[int, Sliced] = {2: TracePart(self.C)}
         if self.K3 is not None:
             known[3] = TracePart(self.K3)
@@ -126,7 +129,7 @@ class PreActivation:
 
 
 class _PairSlices:
-    """κ_4 as T knows it: slices (4), (3,1) and (2,2)."""
+    """The slices (4), (3,1) and (2,2) of κ_4 that T holds."""
 
     def __init__(self, T: Array) -> None:
         self._T = T
@@ -153,7 +156,7 @@ def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted, scheme: 
 
 
 def _last_step(x: Tracked, z: Standardised, w: Coefficients, scheme: Scheme) -> Tracked:
-    """E[φ(Z)], from single-neuron cumulants alone."""
+    """The mean E[φ(Z)], from single-neuron cumulants alone."""
     with component("linear"):
         slices: dict[int, Sliced] = {2: KnownSlices({(2,): np.ones_like(z.mean)})}
         if x.K3 is not None:
@@ -166,14 +169,14 @@ def _last_step(x: Tracked, z: Standardised, w: Coefficients, scheme: Scheme) -> 
 
 
 def _third(K3: Array, weight: Array) -> Array:
-    """κ_iii of W X."""
+    """The slice κ_iii of W X."""
     n, m = weight.shape
     once = (weight @ K3.reshape(m, m * m)).reshape(n, m, m)
     return np.stack([w @ (slab @ w) for w, slab in zip(weight, once, strict=True)])
 
 
 def linear(x: Tracked, z: Standardised) -> PreActivation:
-    """W on every leg of everything, and the slice T of κ_4."""
+    """The linear map: W on every leg, and the slice T of κ_4."""
     weight = z.weight
     sources = tuple(source.transform(weight) for source in x.sources)
     T = None

@@ -1,4 +1,4 @@
-"""What the algorithms share: an algorithm is a way to the same numbers, never to different ones."""
+"""Functions that all algorithms share; every algorithm computes the same numbers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Propagated:
-    """What an algorithm reports: E[Y], E[X_1]..E[X_L], Cov[Y] where asked for, and its caveats.
+    """The result of an algorithm: E[Y], E[X_1]..E[X_L], Cov[Y] if wanted, and reasons to doubt it.
 
-    `negative` counts the pre-activations whose variance came out below 0; `signs` tell of errors,
-    None while autograd records: a training step does without them.
+    `negative` counts pre-activations with a variance below 0; `signs` are signs of errors, None
+    while autograd records, because a training step does not need them.
     """
 
     mean: Array
@@ -48,7 +48,7 @@ class Propagated:
 
 
 class Tracked(Protocol):
-    """What every algorithm tracks of X̂_l, beside its own."""
+    """The parts of X̂_l that every algorithm tracks."""
 
     @property
     def mean(self) -> Array: ...
@@ -58,7 +58,7 @@ class Tracked(Protocol):
 
 X = TypeVar("X", bound=Tracked)
 Step = Callable[[X, Standardised, Coefficients, Wanted], X]
-"""(X̂_{l-1}, Ẑ_l, its Wick coefficients, wanted) -> X̂_l."""
+"""A step (X̂_{l-1}, Ẑ_l, its Wick coefficients, wanted) -> X̂_l."""
 
 
 def propagate(
@@ -69,7 +69,7 @@ def propagate(
     cov: bool,
     leading: bool = False,
 ) -> Propagated:
-    """Take the steps of an algorithm through all layers, then the output map.
+    """Apply the steps of an algorithm to all layers, then the output map.
 
     `first` makes X̂_0 of mean and covariance; `leading` says that no cumulant beyond the second is
     tracked.
@@ -108,7 +108,7 @@ def propagate(
 
 
 class KnownSlices:
-    """A cumulant known by some of its slices only, for partitions (parts falling)."""
+    """A cumulant of which only some slices are known, by partition (parts falling)."""
 
     def __init__(self, known: Mapping[Block, Array]) -> None:
         self._known = known
@@ -118,7 +118,7 @@ class KnownSlices:
 
 
 def metric_scales(network: MLP, order: int, metric: str) -> list[float | None]:
-    """Per map: the average metric's design value c, or None for W Wᵀ."""
+    """The design value c of the average metric for each map, or None for W Wᵀ."""
     if metric == "exact" or network.init_scale is None:
         return [None] * (network.depth + 1)
     scales: list[float | None] = [*network.init_scale[:-1], None]

@@ -1,4 +1,4 @@
-"""A rough second opinion, at n²: Gaussian moments of neurons from a few tangents."""
+"""A second, rough estimate for O(n²) FLOPs: Gaussian moments of neurons from a few tangents."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .standardised import AffineMap, expected, standard_input, standardised, wic
 Array = NDArray[Any]
 
 RIDGE = 1e-6
-"""Added to the correlations of inputs, of which singular ones have a root then, too."""
+"""A number added to the diagonal of input correlations, so that singular ones have a root."""
 ALIKE = 0.1
-"""Of the nonlinearity: two rough estimates may be wrong alike by so much."""
+"""The share of the nonlinearity by which two rough estimates may be wrong alike."""
 
 
 def run(network: MLP, root: Array | None = None) -> tuple[Array, Signs]:
-    """E[Y] and signs, from the mean and the variance of every neuron.
+    """The mean E[Y] and signs, from the mean and the variance of every neuron.
 
-    A variance is that of the neuron's tangent, by sums of inputs with random signs, and what the
-    neurons before it bend, as if that were independent. `root` (n_0, r) has R Rᵀ = Σ0; None takes
-    `root_of` that. Cost: about 70 n² FLOPs per layer and 50 n².
+    A variance is the variance of the neuron's tangent, by sums of inputs with random signs, plus
+    the bends of the neurons before it as if these were independent. `root` (n_0, r) has R Rᵀ = Σ0;
+    None stands for `root_of`. Cost: about 70 n² FLOPs per layer and 50 n².
     """
     maps = [*map(AffineMap.in_range, map(counted, network.weights), network.biases)]
     mean, C, unit = standard_input(network)
@@ -79,7 +79,7 @@ def compared(network: MLP, mean: Array, unit: float, root: Array | None = None) 
 
 
 def root_of(network: MLP) -> Array | None:
-    """R (n, n) with R Rᵀ ≈ Σ0, good enough for tangents; (n,) where it is diagonal, None for I.
+    """A root R (n, n), R Rᵀ ≈ Σ0, accurate enough for tangents; (n,) if diagonal, None for I.
 
     Cost: n³/3 FLOPs, n for a diagonal.
     """
@@ -101,7 +101,7 @@ def root_of(network: MLP) -> Array | None:
 def _through(
     affine: AffineMap, tangent: Array, share: float, bent: Array | None
 ) -> tuple[Array, Array]:
-    """The tangents behind a map, and the variances of what it gives."""
+    """The tangents after a map, and the variances of its results."""
     tangent = affine.weight @ tangent
     variance = (tangent * tangent).sum(axis=1) * share
     if bent is not None:

@@ -1,4 +1,4 @@
-"""Layers as the formulas see them: pre-activations of variance 1, activations less a centre."""
+"""Layers in the form of the formulas: pre-activations of variance 1, activations less a centre."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 Array = NDArray[Any]
 
 ROUNDING = 8.0
-"""A variance below so many eps √n times the sum of its terms is a matter of rounding."""
+"""The factor of eps √n times the sum of its terms below which a variance is rounding."""
 
 TRUSTED_NODES = 1e-4
-"""The method is defined with 100 Gauss–Hermite nodes (§2): they stand up to this change."""
+"""The change of a coefficient up to which its value of 100 Gauss–Hermite nodes is kept (§2)."""
 
 
 Wanted = Literal["all", "covariance", "mean"]
-"""What to compute of X_l: all that is tracked, or at the last layer what the output reads."""
+"""The wanted parts of X_l: all that are tracked, or at the last layer those of the output."""
 
 
 @dataclass(frozen=True)
 class AffineMap:
-    """Z = rows · W X + b: what it makes of a mean, and of a covariance (None for I) without `rows`.
+    """The map Z = rows · W X + b, applied to a mean, and without `rows` to a covariance.
 
-    `scale` · I replaces (rows W) (rows W)ᵀ as what it makes of an identity factor. The powers of
-    two `rows`, None for 1, keep squares of W in range.
+    A covariance None is I. `scale` · I replaces (rows W) (rows W)ᵀ as the image of an identity
+    factor. The powers of two `rows`, None for 1, keep squares of W in range.
     """
 
     weight: Array
@@ -65,7 +65,7 @@ class AffineMap:
         return mean if self.bias is None else mean + self.bias
 
     def half(self, C: Array | None) -> Array:
-        """W C, of which `covariance` and `variance` are made."""
+        """The product W C, from which `covariance` and `variance` are computed."""
         return self.weight if C is None else self.weight @ C
 
     def covariance(self, half: Array) -> Array:
@@ -76,7 +76,7 @@ class AffineMap:
         return variance
 
     def in_units(self, covariance: Array, unit: float) -> Array:
-        """Cov[Z] from that of W X̂, X̂ being X in a `unit`."""
+        """The covariance of Z from that of W X̂, X̂ being X in a `unit`."""
         if unit != 1:
             covariance = covariance * unit * unit
         if self.rows is not None:
@@ -85,7 +85,7 @@ class AffineMap:
 
     @property
     def metric(self) -> Metric | DiagonalMetric:
-        """W Wᵀ, or scale · I without `rows`."""
+        """The metric W Wᵀ, or scale · I without `rows`."""
         if self.scale is None:
             return Metric(self.weight)
         diagonal = np.full_like(self.weight, self.scale, shape=len(self.weight))
@@ -96,12 +96,12 @@ class AffineMap:
 
 @dataclass(frozen=True)
 class Standardised:
-    """Z_l as mean + unit · spread · Ẑ, every Ẑ_i of variance 1: the formulas see Ẑ alone.
+    """The pre-activations Z_l = mean + unit · spread · Ẑ, every Ẑ_i with variance 1.
 
-    X_{l-1} is E[X_{l-1}] + unit · (X̂ - E[X̂]) and Ẑ = W X̂ / spread, but for means, which the Wick
-    coefficients take account of. `covariance` is that of W X̂, None where it is not wanted. The
-    variance of a `constant` neuron (None: there is none) is 0 within rounding, or came out
-    negative; its spread is a stand-in.
+    X_{l-1} is E[X_{l-1}] + unit · (X̂ - E[X̂]) and, up to means, Ẑ = W X̂ / spread; the Wick
+    coefficients include the means. `covariance` is that of W X̂, None where it is not wanted. The
+    variance of a `constant` neuron (None: there is none) is 0 within rounding, or negative; its
+    spread is a stand-in.
     """
 
     affine: AffineMap
@@ -123,20 +123,20 @@ class Standardised:
 
     @property
     def C(self) -> Array:
-        """Cov[Ẑ], the correlations, as a new array."""
+        """The covariance of Ẑ, the correlations, as a new array."""
         assert self.covariance is not None
         return self.inverse[:, None] * self.covariance * self.inverse
 
     @property
     def variance(self) -> Array:
-        """Var[Ẑ]: 1, but for constant neurons."""
+        """The variances of Ẑ: 1, except for constant neurons."""
         assert self.covariance is not None
         variance: Array = diagonal(self.covariance, (2,)) * self.inverse * self.inverse
         return variance
 
     @cached_property
     def metric(self) -> Metric | DiagonalMetric:
-        """What Ẑ makes of an identity factor."""
+        """The metric that Ẑ turns an identity factor into."""
         metric = self.affine.metric
         if isinstance(metric, Metric):
             return Metric(self.weight)
@@ -150,9 +150,9 @@ def standardised(
     covariance: Array | None,
     terms: Callable[[], Array],
 ) -> Standardised:
-    """Z = mean + …, given variance and covariance of W X̂.
+    """The standardised Z with this mean, from variance and covariance of W X̂.
 
-    `terms` gives Σ_j W_ij² Var[X̂_j], asked for where a variance looks like rounding.
+    `terms` computes Σ_j W_ij² Var[X̂_j], where a variance looks like rounding.
     """
     noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
     with component("nonlinear"):
@@ -229,7 +229,7 @@ def wick_coefficients(
 
 
 def expected(mean: Array, w: Coefficients) -> Array:
-    """E[X], given E[X̂]."""
+    """The mean E[X], given E[X̂]."""
     mean = mean * w.size
     if w.centre is None:
         return mean
@@ -240,7 +240,7 @@ def expected(mean: Array, w: Coefficients) -> Array:
 def standardised_map(
     affine: AffineMap, mean: Array, C: Array | None, half: Array, wanted: Wanted
 ) -> Standardised:
-    """Z = W X + b, of E[X], Cov[X̂] and `half` of what W makes of that."""
+    """The standardised Z = W X + b, from E[X], Cov[X̂] and `half` = W Cov[X̂]."""
     covariance = None if wanted == "mean" else affine.covariance(half)
     variance = affine.variance(half) if covariance is None else diagonal(covariance, (2,)).copy()
 
@@ -252,14 +252,14 @@ def standardised_map(
 
 
 def input_of(network: MLP) -> tuple[Array, Array | None]:
-    """Mean and covariance of X_0; None for the identity."""
+    """The mean and covariance of X_0; None for the identity."""
     n = network.widths[0]
     mean = np.zeros(n, network.dtype) if network.input_mean is None else network.input_mean
     return counted(mean), None if network.input_cov is None else counted(network.input_cov)
 
 
 def standard_input(network: MLP) -> tuple[Array, Array | None, float]:
-    """E[X_0], Cov[X̂_0] (None for the identity) and the unit of X̂_0."""
+    """The mean E[X_0], Cov[X̂_0] (None for the identity) and the unit of X̂_0."""
     mean, C = input_of(network)
     if C is None:
         return mean, None, 1.0

@@ -1,4 +1,4 @@
-"""Means and covariances behind an activation of Gaussian pre-activations."""
+"""Means and covariances after an activation of Gaussian pre-activations."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Activated:
 
     @cached_property
     def mean(self) -> Array:
-        """E[X]."""
+        """The means E[X]."""
         mean: Array = expected(self.coefficients(0, 1), self.coefficients)
         return mean
 
@@ -68,12 +68,13 @@ class Activated:
         return max(self.coefficients.precision, self._pairs_precision)
 
     def cov(self, rho: Array, tolerance: float) -> Array:
-        """Cov(X̂_i, X̂_j) = Σ_k ρ_ij^k a_k(i) a_k(j), a_k = a(k,1)/√k!, from the correlations of Z.
+        """The covariance of X̂, (n, n), from the correlations of Z, (n, n).
 
-        The tail after k terms is at most |ρ|^(k+1) √(R_i R_j), R = Var X̂ - Σ_m≤k a_m²: pairs with
-        |ρ| ≤ `reach` are done when that is below the tolerance. Those not done by 40 terms have
-        remainders of their own: in closed form (ReLU, steps), by further terms and integrals over
-        nodes that neurons share (smooth functions), or by nested quadrature (kinks of one's own).
+        Cov(X̂_i, X̂_j) = Σ_k ρ_ij^k a_k(i) a_k(j), a_k = a(k,1)/√k!. The tail after k terms is at
+        most |ρ|^(k+1) √(R_i R_j), R = Var X̂ - Σ_m≤k a_m²; pairs with |ρ| ≤ `reach` are done when it
+        is below the tolerance. The remainder of pairs that need more than 40 terms is computed in
+        closed form (ReLU, steps), by further terms and integrals over nodes that neurons share
+        (smooth functions), or by nested quadrature (custom functions with kinks).
         """
         if self._constant is not None:
             varies = np.where(self._constant, 0.0, 1.0).astype(rho.dtype)
@@ -130,10 +131,10 @@ class Activated:
         return terms, reach
 
     def _nodes(self, tolerance: float) -> HermiteSeries | None:
-        """Values at nodes that neurons share, in X̂'s unit.
+        """Values at nodes that neurons share, in the unit of X̂.
 
-        None for closed forms, functions with kinks, and neurons whose values there would lose
-        digits: these are so nearly linear that a few terms do.
+        None for closed forms, functions with kinks, and neurons so nearly linear that a few terms
+        suffice and values would lose digits.
         """
         closed = isinstance(self.activation, LeakyReLU | Step | Monomial)
         if closed or self.activation.breakpoints:
@@ -155,7 +156,7 @@ class Activated:
     def _of_nodes(
         self, nodes: HermiteSeries, largest: float, tolerance: float
     ) -> tuple[list[Array], float]:
-        """As `series`, where tables of coefficients would take many nodes each."""
+        """The same as `series`, where tables of coefficients would take many nodes each."""
         known = list[Array]()
 
         def term(k: int) -> Array:
@@ -176,8 +177,8 @@ class Activated:
     ) -> Array:
         """Covariances of pairs (i, j) that need more than these terms.
 
-        Further terms are added as long as they take less than the integrals of the pairs that are
-        left, within a factor of two: either may be the better way for all of them.
+        Further terms are added until they have taken twice the FLOPs of the integrals of the pairs
+        that are left, because either way may be the cheaper one.
         """
         rho, variance = rho.astype(np.float64), np.maximum(plain(self._variance), 0)
         sums = counted(np.zeros(len(rho)))
@@ -209,13 +210,13 @@ class Activated:
 
     @cached_property
     def _variance(self) -> Array:
-        """Var[X̂]."""
+        """The variances of X̂."""
         first = self.coefficients(0, 1)
         variance: Array = self.coefficients(0, 2) - first * first
         return variance
 
     def _slow(self, i: Array, j: Array, rho: Array) -> Array:
-        """Covariances of pairs (i, j), whatever their correlation."""
+        """Covariances of pairs (i, j) of any correlation."""
         rho = rho.astype(np.float64)
         if isinstance(self.activation, LeakyReLU):
             a: Array = self.coefficients(1, 1)
@@ -228,7 +229,9 @@ class Activated:
         return counted([self._by_conditioning(*pair) for pair in zip(i, j, rho, strict=True)])
 
     def _density_integral(self, i: Array, j: Array, rho: Array, order: int) -> Array:
-        """∫_0^C (C - c)^(order-1) p(0, 0; c) dc, p the density of (Z_i, Z_j) at covariance c.
+        """The integral ∫_0^C (C - c)^(order-1) p(0, 0; c) dc, p the density of (Z_i, Z_j).
+
+        The density is taken at covariance c.
 
         This is the remainder of Price's identity ∂^k Cov/∂C^k = E[φ^(k)(Z_i) φ^(k)(Z_j)] taken up
         to k = order, where φ^(order) is a delta at 0. With c = σ_i σ_j sin t, t = θ(1 - s³), the
@@ -252,7 +255,7 @@ class Activated:
         return total
 
     def _by_conditioning(self, i: int, j: int, rho: float) -> float:
-        """Cov of X̂_i and E[φ(Z_j) | Z_i], by nested quadrature of φ less its mean."""
+        """The covariance of X̂_i and E[φ(Z_j) | Z_i], by nested quadrature of φ less its mean."""
         rho = float(rho)
         slope = rho * self._sigma[j] / self._sigma[i]
         variance = max(1 - rho * rho, 1e-14) * self._sigma[j] ** 2

@@ -32,20 +32,23 @@ Array = NDArray[Any]
 
 EXTRAPOLATIONS = ("none", "gaussian", "cumulant")
 _MOST = 10**18
-"""Samples: a column of results takes no more."""
+"""The largest number of samples that a column of results can hold."""
 
 
 @register("monte_carlo")
 @dataclass(frozen=True)
 class MonteCarlo(Estimator):
-    """Averages `n_samples` forward passes, rounded up to whole blocks of the `design`.
+    """The average of `n_samples` forward passes, rounded up to whole blocks of the `design`.
 
     The standard error is the scatter between independent blocks (mathematics §7). Without an `rng`
     the inputs are those of seed 0. Memory does not grow with n_samples.
 
-    `extrapolate` takes E[X_L] from sample moments of Z_L in place of averages of φ(Z_L), so that
-    rare events count before one is seen: `gaussian` from mean and variance, `cumulant` from the
-    third cumulant too (mathematics §9). Such estimates have no standard error.
+    `extrapolate` computes E[X_L] from sample moments of Z_L instead of averages of φ(Z_L), so that
+    rare events count before one is seen: `gaussian` uses mean and variance, `cumulant` the third
+    cumulant too (mathematics §9). Such estimates have no standard error. Raises CumpropError for
+    unknown designs, n_samples out of range, and `extrapolate` with a covariance or another design
+    than iid.
+    Cost: 2 n_samples Σ_l n_l n_{l-1} FLOPs and the activations; a covariance 2 n_samples n_{L+1}².
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                        # E relu(3 x_1 + 4 x_2) = 1.99
     >>> estimate = MonteCarlo(n_samples=4000, design="orthogonal").estimate(network)
@@ -72,7 +75,10 @@ class MonteCarlo(Estimator):
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """N = ⌈1/ε²⌉, which iid samples need (mathematics §5); other designs do better."""
+        """The instance with N = ⌈1/ε²⌉ samples, as iid inputs need (mathematics §5).
+
+        Other designs need fewer. Raises CumpropError for a tolerance that is not > 0 or too small.
+        """
         if not tolerance > 0:
             raise CumpropError(f"monte_carlo: tolerance is {tolerance!r}; give a number > 0")
         needed = (1 - 1e-12) / tolerance / tolerance
@@ -108,7 +114,7 @@ class MonteCarlo(Estimator):
         return _with_interval(_finite(estimate, network), outputs.blocks)
 
     def _extrapolated(self, network: MLP, rng: np.random.Generator) -> Estimate:
-        """E[X_L] = w(0,1) and, of a third cumulant, κ_3/6 w(3,1); the means before it as ever."""
+        """The estimate with E[X_L] = w(0,1) and, with a third cumulant, + κ_3/6 w(3,1)."""
         body = network.prefix(network.depth - 1)
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
             sums = self._sums(body, rng, lambda base: Moments(body.widths[-1], base))
@@ -140,14 +146,14 @@ class MonteCarlo(Estimator):
         return keeping_digits(network, self.design, rng, take)
 
     def independent_samples(self, outputs: Estimate) -> int | None:
-        """Its `n_samples`, whatever the design, unless it extrapolates."""
+        """The `n_samples` of the estimate, for every design, unless it extrapolates."""
         return self.n_samples if self.extrapolate == "none" else None
 
     def predict_cost(self, shape: Shape) -> Cost:
-        """FLOPs are exact where biases, a mean and a Sigma of full rank are all there or not.
+        """FLOPs and bytes; FLOPs are exact if biases, mean and a Σ0 of full rank are all given.
 
-        They are an upper bound where Sigma is diagonal, as the shape does not tell. With
-        extrapolate, the Wick coefficients are left out.
+        They are exact also if none is given, and an upper bound for a diagonal Σ0, which the shape
+        does not show. With `extrapolate`, the Wick coefficients are left out.
         """
         if self.extrapolate != "none":
             return self._predict_extrapolated(shape)
@@ -182,7 +188,7 @@ class MonteCarlo(Estimator):
         return Cost(sampling + forward + statistics, peak)
 
     def _predict_extrapolated(self, shape: Shape) -> Cost:
-        """As without, but for the moments of Z_L in place of X_L and the outputs."""
+        """The cost with `extrapolate`: moments of Z_L in place of X_L and the outputs."""
         body = replace(shape, widths=shape.widths[:-1], activations=shape.activations[:-1])
         plain_cost = replace(self, extrapolate="none").predict_cost(body)
         n_last = body.widths[-1]
@@ -190,7 +196,7 @@ class MonteCarlo(Estimator):
 
 
 def _with_interval(estimate: Estimate, blocks: int) -> Estimate:
-    """With half widths by Student's t of the block means, and the error that they expect."""
+    """The estimate with half widths by Student's t of the block means, and its expected error."""
     if estimate.stderr is None:
         return estimate
     half_width, error = stdtrit(blocks - 1, 0.975) * estimate.stderr, None
@@ -211,7 +217,7 @@ def _finite(estimate: Estimate, network: MLP) -> Estimate:
 
 
 def _activation_flops(name: str) -> float:
-    """FLOPs per neuron, counted on a few; 1 for a function unknown by name."""
+    """FLOPs per neuron, counted on a few neurons; 1 for a function unknown by name."""
     try:
         activation = activations.get(name)
     except CumpropError:

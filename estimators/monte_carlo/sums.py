@@ -22,16 +22,19 @@ Array = NDArray[Any]
 
 
 class OfOutputs(Protocol):
+    """Sums of outputs, over `n_samples` so far."""
+
     n_samples: int
 
-    def add(self, y: Array, batch: Batch, /) -> bool: ...
+    def add(self, y: Array, batch: Batch, /) -> bool:
+        """Add the outputs of a batch; return False where they lose their digits."""
 
 
 Of = TypeVar("Of", bound=OfOutputs)
 
 
 class Sums(Generic[Of]):
-    """Sums over forward passes, of layers and by `outputs`; deviations from a `base`, if given."""
+    """Sums over forward passes, of layers and by `outputs`; deviations from a `base`, if any."""
 
     def __init__(self, network: MLP, base: Base | None, outputs: Of) -> None:
         self.outputs, self._base = outputs, base
@@ -39,7 +42,7 @@ class Sums(Generic[Of]):
         self.second_moment = 1.0
 
     def add(self, inputs: Inputs, rng: np.random.Generator, n_samples: int, passes: Passes) -> bool:
-        """Take all passes; False if the first batch shows that they lose their digits."""
+        """Run all passes; return False if the first batch shows that they lose their digits."""
         self.second_moment = inputs.second_moment
         for batch in inputs.batches(rng, n_samples):
             with component("forward"):
@@ -75,9 +78,9 @@ class Outputs:
         self._products = counted(np.zeros((width, width))) if cov else None
 
     def add(self, y: Array, batch: Batch) -> bool:
-        """Add outputs (members * blocks, n) as the batch has them; y is changed.
+        """Add the outputs y of a batch, (members * blocks, n); y is changed.
 
-        False where the first of them lose their digits.
+        The result is False where the first outputs lose their digits.
         """
         if not self._centring.apply(y):
             return False
@@ -107,7 +110,7 @@ class Outputs:
 
     @property
     def stderr(self) -> Array | None:
-        """From the variance of block means; None for a single block."""
+        """The standard error from the variance of block means; None for a single block."""
         if self.blocks < 2:
             return None
         scatter = self._squares - self._sum * self._sum / self.blocks
@@ -116,7 +119,10 @@ class Outputs:
         return error
 
     def cov(self, second_moment: float) -> Array:
-        """Cov[Y] over N (not N - 1) samples; `second_moment` as in `cumprop.sampling.Inputs`."""
+        """The covariance Cov[Y] over N (not N - 1) samples.
+
+        `second_moment` is the factor of `cumprop.sampling.Inputs`.
+        """
         offset, mean = self._offset[:, None], self.mean[:, None]
         assert self._products is not None
         unit = self._centring.unit
@@ -136,7 +142,7 @@ class Moments:
         self._sums = [counted(np.zeros(width)) for _ in range(3)]
 
     def add(self, z: Array, batch: Batch) -> bool:
-        """Add rows of z, shape (N, n); z is changed. False where the first lose their digits."""
+        """Add rows of z, (N, n); z is changed; return False where the first lose their digits."""
         if not self._centring.apply(z):
             return False
         self.n_samples += len(z)
@@ -148,7 +154,7 @@ class Moments:
         return True
 
     def expected(self, activation: Activation, third: bool) -> Array:
-        """E[φ(Z)] of a Gaussian Z of the sampled mean and variance, or beside it κ_3."""
+        """The expectation E[φ(Z)] for sampled mean and variance of Z, and with `third` for κ_3."""
         unit, shift = self._centring.unit, self._centring.shift
         m1, m2, m3 = (
             total * (unit_power(unit, p) / self.n_samples)

@@ -24,7 +24,7 @@ FILES = {
     ".pth": "torch",
     ".onnx": "onnx",
 }
-"""What reads a file, by its suffix: modules of this package with a function `read(path)`."""
+"""The readers of files by suffix: modules of this package with a function `read(path)`."""
 
 NO_NAMES = "a prefix is for state dicts, .safetensors, .pt and .pth; give none here"
 
@@ -40,13 +40,13 @@ def load(
 
     `source` is the path of a .npz, .safetensors, .pt, .pth or .onnx file, a state dict, a
     torch.nn.Sequential, or a fitted scikit-learn MLPRegressor or MLPClassifier, whose outputs are
-    then the logits. `activations` (one, or one per hidden layer) go with sources that hold weights
-    alone: state dicts, .safetensors, .pt, and .npz files without them, which are ReLU otherwise.
-    `input_mean` and `input_cov` are those of `MLP`, and replace what an .npz file says. Where a
-    state dict, .safetensors or .pt holds several networks, `prefix` is how the names of one begin,
-    or of its parts in the order they run. Dropout is left out; an activation after the last map is
-    followed by an identity map. Nothing of a file is executed. Raises CumpropError, one line with
-    the remedy, for everything that is no such network.
+    then the logits. `activations` (one, or one per hidden layer) are for sources that hold weights
+    alone: state dicts, .safetensors, .pt, and .npz files without them, where ReLU is the default.
+    `input_mean`, (n_0,), and `input_cov` are arguments of `MLP` and replace those of an .npz file.
+    Where a state dict, .safetensors or .pt holds several networks, `prefix` is the start of the
+    names of one, or of each of its parts in the order they run. Dropout is left out; an activation
+    after the last map is followed by an identity map. No code in a file is executed. Raises
+    CumpropError, one line with the remedy, for everything that is no such network.
 
     >>> import numpy as np
     >>> load({"0.weight": np.ones((4, 3)), "2.weight": np.ones((2, 4))}, activations="tanh").widths
@@ -115,5 +115,5 @@ def _importer(name: str) -> Any:
 
 
 def _is_a(source: object, module: str, name: str) -> bool:
-    """Whether it is of that class; its module is loaded if so, and never by this question."""
+    """Whether `source` is an instance of a class, without an import of the module of the class."""
     return module in sys.modules and isinstance(source, getattr(sys.modules[module], name))

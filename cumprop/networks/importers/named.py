@@ -20,19 +20,19 @@ OTHER_LAYERS = re.compile(
 ROLE = re.compile(r"weight|kernel|bias|(?<![a-z])[wb](?![a-z])", re.IGNORECASE)
 
 MANY_FAMILIES = 6
-"""More families of names than this are not put in order: there are 720 ways already."""
+"""The largest number of families of names that are put in order; 6 have 720 orders."""
 
 T = TypeVar("T")
 
 
 def from_named(arrays: Mapping[str, Array], in_order: bool, prefixes: Sequence[str] = ()) -> Parts:
-    """Matrices that chain, (out, in) or, if named kernel, (in, out), and vectors, their biases.
+    """The network of named matrices, (out, in) or, if named kernel, (in, out), and biases, (out,).
 
-    A bias shares its matrix's name but for the word (weight, kernel, bias, W, b). `in_order`: the
-    mapping has the order of the layers; otherwise numbers in the names tell it, and shapes where
-    they do not. `prefixes` name the parts of one network in the order they run; all else is left
-    out. Raises CumpropError that names the array which is no part of an MLP, or the networks where
-    there seem to be several.
+    A bias has the name of its matrix but for the word (weight, kernel, bias, W, b). With `in_order`
+    the mapping has the order of the layers; otherwise numbers in the names give the order, and
+    where there are none, shapes. `prefixes` name the parts of one network in the order they run;
+    all other arrays are left out. Raises CumpropError, which names the array that is no part of an
+    MLP, or the networks where there seem to be several.
 
     >>> import numpy as np
     >>> a = {"10.weight": np.ones((2, 3)), "9.bias": np.ones(3), "9.weight": np.ones((3, 4))}
@@ -73,9 +73,9 @@ def from_named(arrays: Mapping[str, Array], in_order: bool, prefixes: Sequence[s
 
 
 def selected(arrays: Mapping[str, T], prefixes: Sequence[str]) -> dict[str, T]:
-    """Those whose names begin with a prefix, all where there is none.
+    """The arrays whose names begin with a prefix, or all arrays where no prefix is given.
 
-    A prefix ends where a word does: q_net is none of q_net_target, but fc is one of fc1.
+    A prefix ends where a word ends: q_net is no prefix of q_net_target, but fc is one of fc1.
 
     >>> selected({"q_net.0.weight": 1, "q_net_target.0.weight": 2}, ["q_net"])
     {'q_net.0.weight': 1}
@@ -111,7 +111,11 @@ def _refused(name: str, array: Array) -> CumpropError:
 
 
 def _ordered(matrices: Mapping[str, Array], in_order: bool) -> list[str]:
-    """In the order given or, by the numbers in names that are otherwise equal, families in any."""
+    """The names in the order of the layers.
+
+    Without `in_order`, numbers in otherwise equal names give the order within a family of names,
+    and shapes the order of the families.
+    """
     given, families = list(matrices), dict[str, list[str]]()
     for name in sorted(given, key=numbers_in):
         families.setdefault(_family(name), []).append(name)

@@ -14,11 +14,14 @@ from cumprop.networks.importers.parts import Array, Parts, check_memory
 MISSPELT = re.compile(
     r"(?:w|b|weights?|bias(?:es)?|kernels?)[\W_]?\d|\w.*(?:weight|bias|kernel)$", re.IGNORECASE
 )
-"""Names that look like those of further weights or biases, which are not to be left out unsaid."""
+"""Names that look like further weights or biases; such arrays are an error, not left out."""
 
 
 def read(path: Path) -> Parts:
-    """What `MLP.save` writes; other keys are ignored. Activations may be missing."""
+    """The network in a file as `MLP.save` writes it, shapes (n_l, n_{l-1}) and (n_l,).
+
+    Activations may be missing; other keys are ignored. Raises CumpropError for a damaged file.
+    """
     arrays = _arrays(path)
     n_maps = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
     expected = {f"{letter}{layer}" for letter in "Wb" for layer in range(n_maps)}
@@ -47,7 +50,7 @@ def _one_or_all(names: list[str]) -> str | list[str]:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-    """All arrays, after a look at the sizes that the file claims."""
+    """All arrays of a file, after a check of the sizes that the file claims."""
     try:
         with zipfile.ZipFile(path) as archive:
             check_memory(sum(entry.file_size for entry in archive.infolist()))
@@ -64,7 +67,10 @@ def _arrays(path: Path) -> dict[str, Array]:
 
 
 def _check_header(archive: zipfile.ZipFile, name: str) -> None:
-    """NumPy reserves what a header asks for before it looks whether the file has it."""
+    """Raise CumpropError where a header claims more bytes than the file has.
+
+    NumPy would reserve that memory before it reads.
+    """
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         header = {

@@ -33,7 +33,7 @@ def read(path: Path) -> Parts:
 
 
 class _Chain:
-    """A walk along the nodes, each of which must take what the one before gave."""
+    """A walk along the nodes, each of which must take the output of the one before."""
 
     def __init__(self, graph: Any, folder: Path) -> None:
         self._graph, self._folder = graph, folder
@@ -62,7 +62,7 @@ class _Chain:
         return self._steps
 
     def _note_shape(self, tensor: Any) -> None:
-        """Inputs are rows of a matrix; those of more axes must be flattened first."""
+        """Note whether the input has more than two axes, so that it must be flattened first."""
         if tensor.HasField("shape"):
             lengths = [dim.dim_value for dim in tensor.shape.dim][1:]  # 0 where it is a name
             self._rank = 1 + len(lengths)
@@ -112,7 +112,7 @@ class _Chain:
         self._rank = 2
 
     def _reshape(self, node: Any) -> None:
-        """PyTorch exports Flatten as a Reshape to (rows, features)."""
+        """Accept a Reshape to (rows, features), as PyTorch exports Flatten."""
         shape = self._constant(node, 1).ravel().tolist()
         if len(shape) != 2 or self._features is None or shape[1] not in (-1, self._features):
             raise _refused(node, "does not flatten rows; only a Reshape that does can be read")

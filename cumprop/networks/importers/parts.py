@@ -1,4 +1,4 @@
-"""What importers make of a source, and what they share: errors, memory, chains of layers."""
+"""The parts of a network that importers return, with shared checks of errors and memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ Linear = tuple[Array, Array | None]
 """Weights (out, in) and bias of a map."""
 
 COPIES = 4
-"""Of the arrays of a source, alive at once: its bytes, its arrays, the network's, float64."""
+"""Copies of the arrays of a source alive at once: file, arrays, network, float64."""
 
 LONGEST = 400
-"""Characters of an error: names in a file may be of any length."""
+"""The most characters of an error, because names in a file may have any length."""
 
 
 @dataclass(eq=False)
 class Parts:
-    """The arguments of `MLP`; None where the source does not say."""
+    """The arguments of `MLP` that a source holds; None for those that it does not hold.
+
+    `weights` are matrices (n_l, n_{l-1}), `biases` vectors (n_l,) or None.
+    """
 
     weights: Sequence[Array]
     biases: Sequence[Array | None]
@@ -39,14 +42,17 @@ class Parts:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those that the source says."""
+        """The arguments that the source holds, by name."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: value for key, value in found.items() if value is not None}
 
 
 @contextmanager
 def naming(source: object) -> Iterator[None]:
-    """Put the source's name before errors, and keep them to one printable line."""
+    """Start the errors of the `with` block with the source, and keep them to one printable line.
+
+    Raises CumpropError in place of CumpropError and OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -58,7 +64,7 @@ def naming(source: object) -> Iterator[None]:
 
 
 def library(name: str) -> Any:
-    """A library that cumprop does not depend on; CumpropError where it is missing."""
+    """Import a library that cumprop does not depend on; raise CumpropError where it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -67,7 +73,7 @@ def library(name: str) -> Any:
 
 
 def check_memory(n_bytes: int) -> None:
-    """Raise CumpropError where arrays of so many bytes, and their copies, do not fit."""
+    """Raise CumpropError where arrays of so many bytes, and their copies, do not fit in memory."""
     needed, free = COPIES * n_bytes, free_memory()
     if needed > free:
         raise CumpropError(
@@ -76,7 +82,7 @@ def check_memory(n_bytes: int) -> None:
 
 
 def chained(steps: Iterable[Linear | str]) -> Parts:
-    """Maps and names of activations in the order they run.
+    """The network of maps and names of activations in the order they run.
 
     Two maps in a row have the activation identity between them; an activation that no map
     precedes, or that ends the network, gets an identity map.

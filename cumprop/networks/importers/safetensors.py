@@ -16,7 +16,7 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 def read(path: Path, prefixes: Sequence[str] = ()) -> Parts:
-    """Weights and biases; the file keeps no order, so numbers in names (or shapes) tell it."""
+    """Weights and biases; numbers in the names, or shapes, give the order, which the file lacks."""
     safetensors = library("safetensors")
     check_memory(path.stat().st_size)
     try:  # the library compares every size in the header with the file's

@@ -1,4 +1,4 @@
-"""Whether names and shapes speak of one network, or of several side by side."""
+"""A check of whether names and shapes belong to one network or to several side by side."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SIDE_BY_SIDE = re.compile(
     r"|(?<![a-z])(?:head|expert|member|critic|actor|branch|tower|qf|q|vf)_?)\d+",
     re.IGNORECASE,
 )
-"""Numbered things that take the same input, and do not follow each other."""
+"""Names of numbered parts that take the same input and do not follow each other."""
 
 
 def check_one_network(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise CumpropError where layers, (out, in) by name, may be of networks side by side.
+    """Raise CumpropError where layers, (out, in) by name, may belong to networks side by side.
 
-    Layers that share a name but for a number at its end are a series. Two series that take as many
-    inputs as each other may be networks, or heads, side by side; they are taken as one after the
-    other only if all names are `PLACES` and one of the two has a single layer. Series with names
-    of other kinds are several networks where two have several layers, whatever their shapes.
+    Layers with names that differ only in a number at the end are a series. Two series with equally
+    many inputs may be networks, or heads, side by side; they are taken as parts that follow each
+    other only if all names are `PLACES` and one of the two has a single layer. Series with other
+    names are several networks if two of them have several layers, whatever their shapes.
 
     >>> check_one_network({"fc1": (8, 8), "fc2": (8, 8), "out": (8, 8)})
     >>> check_one_network({"body": (8, 4), "mean": (8, 8), "logvar": (8, 8)})
@@ -62,7 +62,7 @@ def check_one_network(shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _series(names: Iterable[str]) -> dict[str, list[str]]:
-    """Layers by what they share: all but the last number, or every number if that is one layer."""
+    """Layers by their common name without the last number, or without any if that is one layer."""
     by_path: dict[str, list[str]] = {}
     for name in names:
         by_path.setdefault(_path(name), []).append(name)

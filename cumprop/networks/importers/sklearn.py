@@ -11,7 +11,7 @@ NAMES = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": 
 
 
 def from_estimator(estimator: Any) -> Parts:
-    """Its linear maps; the outputs of a classifier are its logits, before softmax or logistic."""
+    """The linear maps of an estimator; the outputs of a classifier are its logits."""
     network = library("sklearn.neural_network")
     if not isinstance(estimator, network.MLPRegressor | network.MLPClassifier):
         raise CumpropError(

@@ -99,7 +99,7 @@ def _optional(name: str, tensor: Any) -> Array | None:
 
 
 def _n_bytes(tensor: Any) -> int:
-    """Of the array it becomes: an expanded tensor takes next to nothing before."""
+    """Bytes of the array made of a tensor; an expanded tensor itself takes almost none."""
     n_bytes = int(tensor.dtype.itemsize)
     for length in tensor.shape:
         n_bytes *= int(length)

@@ -1,9 +1,9 @@
-"""Engines: where the tasks of a sweep run, chosen by name; one file each.
+"""Engines, the places where the tasks of a sweep run: chosen by name, one file each.
 
 An engine is a generator `outcomes(tasks, run, place)`. It calls `run(task, workers)` for every task
-somewhere, `workers` of them side by side, and yields each task with its outcome as it ends, or with
-`Lost` where its worker died. Tasks, `run` and outcomes are small and plain, so that any process can
-take them; results go into the shared folder, not through the engine.
+in some process, `workers` of them side by side, and yields each task with its outcome as it ends,
+or with `Lost` where its worker died. Tasks, `run` and outcomes are small and plain, so that they
+can be sent to any process; results go into the shared folder, not through the engine.
 """
 
 from __future__ import annotations
@@ -17,32 +17,38 @@ from typing import Protocol, TypeVar
 from cumprop.errors import ConfigError
 
 ENGINES = ("local", "dask", "slurm")
-"""The names; each is a module of this package, and an extra where it needs one."""
+"""The names of engines; each is a module of this package, and an extra if it needs a package."""
 
 RETRIES = 3
-"""How often a task is run again that lost its worker."""
+"""The number of times that a task which lost its worker is run again."""
 
 
 class Task(Protocol):
-    """What an engine knows of a task: its words, and what it is predicted to take."""
+    """The properties of a task that an engine knows."""
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """The task in words."""
+
     @property
-    def flops(self) -> int: ...
+    def flops(self) -> int:
+        """Predicted FLOPs."""
+
     @property
-    def bytes(self) -> int: ...
+    def bytes(self) -> int:
+        """Predicted memory in bytes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task of a sweep ended; `reason` says why it failed, None that it did not."""
+    """The outcome of a task of a sweep; `reason` says why it failed, None if it did not."""
 
     label: str
     reason: str | None = None
 
     @property
     def failed(self) -> bool:
+        """Whether the task failed."""
         return self.reason is not None
 
     def __str__(self) -> str:
@@ -55,17 +61,17 @@ Run = Callable[[T, int], Outcome]
 
 @dataclass(frozen=True)
 class Lost:
-    """A task's worker has died; `reason` says how."""
+    """The outcome of a task whose worker died; `reason` says how."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where tasks run: an engine, `workers` side by side, and a `folder` for an engine's own files.
+    """The place of tasks: an engine, `workers` side by side, a `folder` for an engine's own files.
 
     `scheduler` is the address of a dask scheduler. In an `apart` place no task runs in this
-    process. Tasks of an `alone` place may kill their worker: none is to take another with it.
+    process. Tasks of an `alone` place may kill their worker, so that each has a worker of its own.
     """
 
     engine: str = "local"
@@ -79,7 +85,7 @@ class Place:
 def outcomes(
     tasks: Sequence[T], run: Run[T], place: Place, give_up: Callable[[T, int, str], Outcome]
 ) -> Iterator[tuple[T, Outcome]]:
-    """All tasks and their outcomes as they end.
+    """Yield all tasks and their outcomes as they end.
 
     A task whose worker dies is run again, alone, three times; then `give_up(task, workers, reason)`
     makes its outcome. Raises ConfigError where the engine is unknown or its packages are missing.

@@ -16,13 +16,14 @@ from cumprop.sweep.engines.local import deaf_children
 
 _CONNECT_SECONDS = 30
 _WORKERS_SECONDS = 120
-"""They may just be starting."""
+"""The seconds to wait for workers, which may just be starting."""
 
 
 def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
     """Run `tasks` on the workers of `place.scheduler`; without one, `place.workers` start here.
 
-    Workers come and go as dask lets them. All must see the results under the same path.
+    Workers may join and leave as with any dask scheduler. All must see the results under the same
+    path.
     """
     with ExitStack() as stack:
         client = stack.enter_context(_client(place, stack))
@@ -59,7 +60,7 @@ def _client(place: Place, stack: ExitStack) -> Client:
 
 
 def _workers(client: Client) -> int:
-    """How many workers there are, at least one, each of one thread."""
+    """The number of workers of one thread each, at least one."""
     try:
         client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
     except TimeoutError:

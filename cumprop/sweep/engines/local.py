@@ -23,13 +23,13 @@ from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 
 _IDLE_SECONDS = 300
 _REPLACED = "A worker stopped while some jobs were given"
-"""How loky warns of a worker that has been idle or has grown large: another takes its place."""
+"""The warning of loky about a worker that was idle or grew large and is replaced."""
 _pools = dict[int, ProcessPoolExecutor]()
 """The one pool of this process, by its size; kept between calls, since workers start slowly."""
 
 
 def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
-    """Run `tasks`; the death of a worker loses what runs, not what waits.
+    """Run `tasks`; when a worker dies, running tasks are lost and waiting tasks are not.
 
     The pool is then made anew, with one worker fewer if the operating system ran out of memory.
     """
@@ -52,9 +52,9 @@ def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T,
 
 
 def pool(workers: int) -> Any:
-    """The pool of the calls before, if it is as large and whole; not the one that joblib shares.
+    """The pool of earlier calls if it has this size and is intact, else a new one.
 
-    Its workers end, and others take their place, when they have been idle or have grown large.
+    It is not the pool that joblib shares. Workers that were idle or grew large are replaced.
     """
     if workers not in _pools:
         _end_pools()
@@ -97,7 +97,7 @@ def _until_broken(
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Let processes that start meanwhile leave Ctrl-C to this one."""
+    """Let processes that start inside the `with` block ignore Ctrl-C, which this one handles."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

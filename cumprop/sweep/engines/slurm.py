@@ -1,4 +1,4 @@
-"""Engine `slurm`: job arrays by submitit; where there is no Slurm, processes of this machine."""
+"""Engine `slurm`: job arrays by submitit; without Slurm, processes of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 from cumprop.sweep.engines.local import deaf_children, end_with
 
 _BATCHES = 4
-"""Array tasks per worker: each does many tasks, and the shares of slow ones even out."""
+"""Array tasks per worker; each runs many tasks, so that slow ones are spread evenly."""
 _WORKER_BYTES = 5e8
 _MINUTES = 24 * 60
 _POLL_SECONDS = 0.5
@@ -26,8 +26,9 @@ _POLL_SECONDS = 0.5
 def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
     """Run `tasks` in array tasks of one core and the predicted memory, `place.workers` at a time.
 
-    What submitit writes for its tasks lies in `place.folder/.slurm` until they end. Partition,
-    account and time limit are those of SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT.
+    The files of submitit are in `place.folder/.slurm` until the tasks end. The environment
+    variables SBATCH_PARTITION, SBATCH_ACCOUNT and SBATCH_TIMELIMIT set partition, account and time
+    limit.
     """
     folder = place.folder / ".slurm" / token_hex(4)
     executor = submitit.AutoExecutor(folder)

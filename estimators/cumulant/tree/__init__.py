@@ -32,12 +32,12 @@ Array = NDArray[Any]
 RANK_ONE = frozenset({"S"})
 """The legs of rank one from a source's second reading on."""
 SMALLEST_UNIT = 1e-6
-"""Of a neuron's, relative to the largest of its layer: fourth powers stay in range."""
+"""The least unit of a neuron relative to the largest of its layer, for fourth powers in range."""
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked of X̂_l: mean, C (None for I), the sources up to l, and Cov[Ẑ_1].
+    """The tracked parts of X̂_l: mean, C (None for I), the sources up to l, and Cov[Ẑ_1].
 
     Sources have X̂_l in `units` of its neurons.
     """

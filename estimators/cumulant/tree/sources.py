@@ -75,7 +75,7 @@ def plus(leg: Any, change: Array) -> Any:
 
 @dataclass(frozen=True)
 class Own:
-    """What the layer m of a source fixes, per neuron r: its nonlinearity and its exact slices.
+    """The fixed numbers of a source's layer m, per neuron r: nonlinearity and exact slices.
 
     `tau`, `rho`, `delta` are the responses of Var X_r, to first and second order, and of κ_rrr(X)
     to the mean of Z_r; `variance_z` and `variance_x` those of Z_r and X_r; `d3`, `d4`, `d22` are
