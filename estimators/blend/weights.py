@@ -16,7 +16,7 @@ from cumprop.sampling import Replicates
 Array = NDArray[Any]
 
 CONFIDENCE = 0.95
-"""A bias is believed to the extent that it exceeds what noise makes of none, so often."""
+"""Of an estimated squared bias, only the part above this quantile under zero bias is counted."""
 
 
 def is_finite(estimate: Estimate) -> bool:
