@@ -42,12 +42,13 @@ reproduce-all: install  ## Every experiment, figure and table (laptop: ≤ 75 mi
 	$(BIN)/cumprop report results
 
 reference: install  ## Keep scores, figures and verdicts of results/ under version control
+	$(BIN)/cumprop score results > /dev/null
 	for name in $(EXPERIMENTS); do mkdir -p results/reference/$$name && \
 		cp results/$$name/scores.parquet results/$$name/plan.json results/reference/$$name/; done
 	$(BIN)/cumprop results compact results/distill && mkdir -p results/reference/distill && \
 		cp results/distill/parts.parquet results/distill/plan.json results/reference/distill/
 	$(BIN)/cumprop plot results/reference --out figures/reference
-	$(BIN)/cumprop report results/reference --out results/reference/report.html --markdown docs/REPRODUCTION.md
+	$(BIN)/cumprop report results/reference --points results/reference --markdown docs/REPRODUCTION.md
 
 bench: install  ## Seconds of estimators and of sampling to the same error (about 4 minutes)
 	$(BIN)/cumprop bench

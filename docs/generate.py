@@ -16,9 +16,8 @@ from typing import Any
 import click
 
 import cumprop
-from cumprop import estimators
+from cumprop import contract, estimators
 from cumprop.cli import cli
-from cumprop.contract import estimator
 
 FOLDER = Path(__file__).parent
 WRITTEN = "<!-- Written by docs/generate.py (make docs); change the source, not this page. -->\n"
@@ -38,7 +37,7 @@ def api() -> Iterator[str]:
     yield "\n# Backends\n"
     yield "By name in `cumprop.estimate`, `--estimator` and YAML; parameters are fields."
     for module in pkgutil.iter_modules(estimators.__path__):
-        cls = estimator.get(module.name)
+        cls = contract.get(module.name)
         yield f"\n## `{module.name}`\n"
         given = ", ".join(f"`{f.name}`" + _default(f) for f in fields(cls))
         yield (f"Parameters: {given}.\n" if given else "No parameters.\n")

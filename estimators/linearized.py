@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import Activation, Step
-from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
-from cumprop.flops import component, count, counted, counting, metering, phantom, plain
+from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
+from cumprop.flops import arena, component, count, counted, counting, plain, without_numbers
 from cumprop.networks import Shape
 
 from .cumulant.neglected import probes
@@ -41,11 +41,6 @@ class Linearized(Estimator):
     """
 
     version: ClassVar[int] = 1
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
 
     def supports(self, network: MLP) -> str | None:
         for activation in network.activations:
@@ -96,12 +91,12 @@ class Linearized(Estimator):
     def predict_cost(self, shape: Shape) -> Cost:
         """Exact, for a mean without a covariance, by running on arrays without numbers."""
         n, root = shape.widths[0], None
-        with metering() as memory, counting() as flops:
+        with arena() as memory, counting() as flops:
             if shape.gaussian_input:
-                root = phantom((n, n), np.ones(()))
+                root = without_numbers((n, n), 1.0)
                 count(n**3 // 3 + 3 * n * n)
-            self._propagated(phantom_network(shape), False, root)
-        return Cost(flops.total, memory.peak, memory.work)
+            self._propagated(shape_only_network(shape), False, root)
+        return Cost(flops.total, memory.peak, memory.work(flops.total))
 
 
 def _sum_of_variances(network: MLP, slopes: list[Array], c: Array | None) -> float:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, isfinite, sqrt
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
+from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import component, count, counted, counting, metering, occurs, phantom, plain
+from cumprop.flops import arena, component, count, counted, counting, occurs, plain, without_numbers
 from cumprop.networks import Shape
 from cumprop.sampling import Around, covariance_root
 
@@ -55,11 +55,6 @@ class Unscented(Estimator):
             if not (isfinite(value) and value >= least):
                 wanted = {"alpha": "> 0", "beta": "that is finite", "kappa": "≥ 0"}[name]
                 raise CumpropError(f"unscented: {name} is {value!r}; give a number {wanted}")
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
 
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
@@ -111,14 +106,14 @@ class Unscented(Estimator):
     @lru_cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """Exact, for a mean without a covariance and an input covariance of full rank."""
-        network, n = phantom_network(shape), shape.widths[0]
-        with metering() as memory, counting() as flops:
+        network, n = shape_only_network(shape), shape.widths[0]
+        with arena() as memory, counting() as flops:
             if shape.gaussian_input:
                 count(n**3 // 3)
-            root = phantom((n, n), np.ones(()))
+            root = without_numbers((n, n), 1.0)
             means, _, unit = self._transformed(network, input_of(network)[0], root, False)
             compared(network, means[-1], unit, root if shape.gaussian_input else None)
-        return Cost(flops.total, memory.peak, memory.work)
+        return Cost(flops.total, memory.peak, memory.work(flops.total))
 
 
 Layer = tuple[Array, Array]

@@ -20,7 +20,6 @@ WRONG = [
     ("cumulant", "order", True, "a whole number, got True"),
     ("cumulant", "order", None, "a whole number, got None"),
     ("cumulant", "kind", 3, "text, got 3"),
-    ("cumulant", "window", "x", "a whole number, 'auto' or null, got 'x'"),
     ("cumulant", "edgeworth", 1, "true, false or null, got 1"),
     ("adaptive", "tolerance", "0.1", "a number, got '0.1'"),
     ("adaptive", "screen", "32", "a whole number, got '32'"),

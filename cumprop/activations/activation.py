@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cumprop.activations.gaussian_moments import HermiteTable
 from cumprop.activations.quadrature import TOLERANCE, QuadratureTable, difference
-from cumprop.activations.wick import HermiteTable, WickTable
+from cumprop.activations.wick import WickTable
 from cumprop.flops import counted, is_foreign
 
 Array = NDArray[Any]

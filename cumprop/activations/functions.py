@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from math import factorial, perm, pi, sqrt
+from math import pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,13 @@ from scipy.special import expit, ndtr
 
 from cumprop.activations.activation import Activation
 from cumprop.activations.gaussian_moments import (
+    HermiteTable,
     MonomialTable,
     PiecewiseLinearTable,
-    ShiftedNormal,
     StepTable,
     power,
 )
 from cumprop.activations.quadrature import TOLERANCE
-from cumprop.activations.wick import HermiteTable
 from cumprop.errors import CumpropError
 
 Array = NDArray[Any]
@@ -50,18 +49,7 @@ class LeakyReLU(Activation):
         return (1.0 - self.slope) * np.heaviside(z, 0.0) + self.slope
 
     def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
-        return PiecewiseLinearTable(self.formula, (self.slope, 1.0), mean, sigma)
-
-    def formula(self, g: ShiftedNormal, k: int, p: int) -> Array:
-        """w(k,p) at g, of variance 1."""
-        below = self.slope**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
-        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
-            return factorial(p) * (1.0 - below) * g.density(k - p - 1)
-        q = p - k
-        w = g.positive_moment(q)
-        if below:
-            w = w + (-1) ** q * below * g.reflected.positive_moment(q)
-        return w if perm(p, k) == 1 else perm(p, k) * w
+        return PiecewiseLinearTable(self.slope, mean, sigma)
 
 
 class ReLU(LeakyReLU):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from functools import cached_property
-from math import comb, factorial, log, log2, pi, sqrt
+from math import comb, factorial, log, log2, perm, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -62,68 +62,87 @@ class ShiftedNormal:
         return m[q]
 
 
-class PiecewiseLinearTable:
-    """a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)] of a φ that is linear on each side of 0.
+class HermiteTable(ABC):
+    """a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of the neurons of a layer.
 
-    `formula(g, k, p)` is E[∂^k φ^p] at g = α + x, all that is needed for c = 0. Where the kink is
-    out of a neuron's floating-point reach, φ is one line: there c = φ(μ), so that no digits cancel.
-    A side of slope 0 keeps c = 0, and so its relative accuracy. s, the `size`, is a unit in which
-    the largest σ is about 1; `slopes` are those below and above 0.
+    `centre` is an array, or None for 0; `size` a power of two. Both are chosen so that no digits
+    cancel and nothing overflows, whatever the units of μ, σ and φ. `precision` is 0 for closed
+    forms. Each coefficient is computed once.
     """
 
-    precision = 0.0
+    precision, size = 0.0, 1.0
+    centre: Array | None = None
 
-    def __init__(
-        self,
-        formula: Callable[[ShiftedNormal, int, int], Array],
-        slopes: tuple[float, float],
-        mean: Array,
-        sigma: Array,
-    ) -> None:
-        self._formula = formula
-        self.size = convenient_unit(float(sigma.max()), sigma.dtype)
-        self._unit = sigma * (1 / self.size)
-        alpha = _alpha(mean, sigma)
-        self._normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
+    def __init__(self) -> None:
         self._known: dict[tuple[int, int], Array] = {}
-        self._units: dict[int, Array] = {}
-        self.centre: Array | None = None
-        self._straight = _is_far(alpha, both=slopes[0] != 0)
-        if occurs(self._straight):
-            with not_counting():  # counts of FLOPs depend on shapes alone
-                below, above = (np.full_like(mean, slope) for slope in slopes)
-                slope = np.where(mean > 0, above, below)
-                self.centre = np.where(self._straight, slope * mean, 0.0)
-                self._slope = slope * self._unit
 
     def __call__(self, k: int, p: int) -> Array:
         if (k, p) not in self._known:
-            if p not in self._units:
-                self._units[p] = power(self._unit, p)
-            w = self._units[p] * self._formula(self._normal, k, p)
-            if self.centre is not None:
-                with not_counting():
-                    line = hermite_moment(p, k) * power(self._slope, p)
-                    w = np.where(self._straight, line, w)
-            self._known[k, p] = w
+            self._known[k, p] = self._coefficient(k, p)
         return self._known[k, p]
 
+    @abstractmethod
+    def _coefficient(self, k: int, p: int) -> Array: ...
 
-class StepTable:
-    """The same of a φ that is constant on each side of 0, `values` being those below and above.
+
+class PiecewiseLinearTable(HermiteTable):
+    """Coefficients of slope·z below 0 and z above.
+
+    Where the kink is out of a neuron's floating-point reach, φ is one line: there the centre is
+    φ(μ), so that no digits cancel. A side of slope 0 keeps centre 0, and so its relative accuracy.
+    The `size` is a unit in which the largest σ is about 1.
+    """
+
+    def __init__(self, slope: float, mean: Array, sigma: Array) -> None:
+        super().__init__()
+        self._below = slope
+        self.size = convenient_unit(float(sigma.max()), sigma.dtype)
+        self._unit = sigma * (1 / self.size)
+        self._units: dict[int, Array] = {}
+        alpha = _alpha(mean, sigma)
+        self._normal = _within_reach(alpha)
+        self._straight = _is_far(alpha, both=slope != 0)
+        if occurs(self._straight):
+            with not_counting():  # counts of FLOPs depend on shapes alone
+                below, above = np.full_like(mean, slope), np.ones_like(mean)
+                slopes = np.where(mean > 0, above, below)
+                self.centre = np.where(self._straight, slopes * mean, 0.0)
+                self._slope = slopes * self._unit
+
+    def _coefficient(self, k: int, p: int) -> Array:
+        if p not in self._units:
+            self._units[p] = power(self._unit, p)
+        w = self._units[p] * self._derivative(k, p)
+        if self.centre is not None:
+            with not_counting():
+                line = hermite_moment(p, k) * power(self._slope, p)
+                w = np.where(self._straight, line, w)
+        return w
+
+    def _derivative(self, k: int, p: int) -> Array:
+        """E[∂^k φ^p (α + x)]."""
+        g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
+        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
+            return factorial(p) * (1.0 - below) * g.density(k - p - 1)
+        q = p - k
+        w = g.positive_moment(q)
+        if below:
+            w = w + (-1) ** q * below * g.reflected.positive_moment(q)
+        return w if perm(p, k) == 1 else perm(p, k) * w
+
+
+class StepTable(HermiteTable):
+    """Coefficients of a φ that is constant on each side of 0, `values` being below and above.
 
     Where the step is out of a neuron's floating-point reach, c is φ(μ), and φ - c a multiple of the
     indicator of the other side, whose coefficients are small numbers to all their digits.
     """
 
-    precision, size = 0.0, 1.0
-
     def __init__(self, values: tuple[float, float], mean: Array, sigma: Array) -> None:
+        super().__init__()
         self._values = values
         alpha = _alpha(mean, sigma)
-        self._normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
-        self._known: dict[tuple[int, int], Array] = {}
-        self.centre: Array | None = None
+        self._normal = _within_reach(alpha)
         self._far = _is_far(alpha, both=values[0] != 0)
         if occurs(self._far):
             with not_counting():  # counts of FLOPs depend on shapes alone
@@ -132,18 +151,16 @@ class StepTable:
                 self.centre = np.where(self._far, np.where(self._below, low, high), 0.0)
                 self._tail = ShiftedNormal(np.maximum(-np.abs(alpha), -REACH))
 
-    def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self._known:
-            low, high = (value**p for value in self._values)
-            w = (high - low) * _indicator(self._normal, k)
-            w = w + low if low and not k else w
-            if self.centre is not None:
-                with not_counting():
-                    other = (self._values[1] - self._values[0]) ** p * _indicator(self._tail, k)
-                    other = np.where(self._below, other, (-1.0) ** (k + p) * other)
-                    w = np.where(self._far, other, w)
-            self._known[k, p] = w
-        return self._known[k, p]
+    def _coefficient(self, k: int, p: int) -> Array:
+        low, high = (value**p for value in self._values)
+        w = (high - low) * _indicator(self._normal, k)
+        w = w + low if low and not k else w
+        if self.centre is not None:
+            with not_counting():
+                other = (self._values[1] - self._values[0]) ** p * _indicator(self._tail, k)
+                other = np.where(self._below, other, (-1.0) ** (k + p) * other)
+                w = np.where(self._far, other, w)
+        return w
 
 
 def _indicator(g: ShiftedNormal, k: int) -> Array:
@@ -157,39 +174,39 @@ def _is_far(alpha: Array, both: bool) -> Array:
     return np.logical_or(alpha > far, alpha < -far) if both else alpha > far
 
 
+def _within_reach(alpha: Array) -> ShiftedNormal:
+    return ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
+
+
 def _alpha(mean: Array, sigma: Array) -> Array:
     with np.errstate(over="ignore"):
         alpha: Array = mean / sigma
     return alpha
 
 
-class MonomialTable:
-    """The same of φ(z) = z^d, with c = μ^d: (μ + σx)^d - μ^d is a polynomial in x without a 1."""
-
-    precision = 0.0
+class MonomialTable(HermiteTable):
+    """Coefficients of z^d, centred on μ^d: (μ + σx)^d - μ^d is a polynomial in x without a 1."""
 
     def __init__(self, degree: int, mean: Array, sigma: Array) -> None:
+        super().__init__()
         terms = [
             comb(degree, j) * (power(mean, degree - j) * power(sigma, j))
             for j in range(1, degree + 1)
         ]
         largest = max(float(np.abs(term).max()) for term in terms)
         self.size = convenient_unit(largest, mean.dtype)
-        self.centre: Array | None = power(mean, degree)
+        self.centre = power(mean, degree)
         self._powers: list[dict[int, Array]] = [{0: np.ones_like(mean)}]
         self._terms = {j: term * (1 / self.size) for j, term in enumerate(terms, start=1)}
-        self._known: dict[tuple[int, int], Array] = {}
 
-    def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self._known:
-            while len(self._powers) <= p:
-                self._powers.append(_product(self._powers[-1], self._terms))
-            total = np.zeros_like(self._terms[1])
-            for m, coefficient in self._powers[p].items():
-                if weight := hermite_moment(m, k):
-                    total = total + weight * coefficient
-            self._known[k, p] = total
-        return self._known[k, p]
+    def _coefficient(self, k: int, p: int) -> Array:
+        while len(self._powers) <= p:
+            self._powers.append(_product(self._powers[-1], self._terms))
+        total = np.zeros_like(self._terms[1])
+        for m, coefficient in self._powers[p].items():
+            if weight := hermite_moment(m, k):
+                total = total + weight * coefficient
+        return total
 
 
 def _product(a: dict[int, Array], b: dict[int, Array]) -> dict[int, Array]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations.gaussian_moments import convenient_unit, power
+from cumprop.activations.gaussian_moments import HermiteTable, convenient_unit, power
 from cumprop.errors import CumpropError
 from cumprop.flops import occurs
 
@@ -29,7 +29,7 @@ NEGLIGIBLE = 1e-150  # beside the largest of the layer: squares of less underflo
 BLOCK = 2**20  # neurons x nodes held at a time: 8 MiB
 
 
-class QuadratureTable:
+class QuadratureTable(HermiteTable):
     """a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)], x ~ N(0, 1), with 100 nodes, doubled until stable.
 
     Gauss–Hermite nodes come first; where as many equidistant nodes on ±12 σ agree to 1e-10 their
@@ -58,14 +58,14 @@ class QuadratureTable:
         trust: float = TOLERANCE,
         derivative: Callable[[Array], Array] | None = None,
     ) -> None:
-        self.precision, self._trust = 0.0, trust
+        super().__init__()
+        self._trust = trust
         self._function, self._derivative = _in_float64(function), derivative
         self._shape, self._dtype = mean.shape, mean.dtype
         self._mean = mean.astype(np.float64).reshape(-1, 1)
         self._sigma = sigma.astype(np.float64).reshape(-1, 1)
         self._kinks = np.sort(np.asarray(breakpoints, dtype=np.float64))
         self._panels = PANELS if len(self._kinks) else (0, *PANELS)
-        self._known: dict[tuple[int, int], Array] = {}
         self._squares: dict[int, Array] = {}
         self._centre_values()
 
@@ -77,7 +77,6 @@ class QuadratureTable:
         centred = np.logical_or(
             variation < FLAT * np.abs(at_mean), self._sigma < LOSSY * np.abs(self._mean)
         )
-        self.centre: Array | None = None
         if occurs(centred):
             self._centred = centred[:, 0]
             self._centre = np.where(centred, at_mean, 0.0)
@@ -86,16 +85,15 @@ class QuadratureTable:
             variation = np.maximum(variation, np.abs(steps))
         self.size = convenient_unit(float(variation.max()))
 
-    def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self._known:
-            a = self._stable(k, p)
-            if not np.isfinite(a).all():
-                raise CumpropError(
-                    f"E[d^{k} φ^{p}] is not finite: the activation overflows or is NaN within "
-                    f"{REACH:g} standard deviations of a pre-activation; bound it"
-                )
-            self._known[k, p] = a.reshape(self._shape).astype(self._dtype)
-        return self._known[k, p]
+    def _coefficient(self, k: int, p: int) -> Array:
+        a = self._stable(k, p)
+        if not np.isfinite(a).all():
+            raise CumpropError(
+                f"E[d^{k} φ^{p}] is not finite: the activation overflows or is NaN within "
+                f"{REACH:g} standard deviations of a pre-activation; bound it"
+            )
+        found: Array = a.reshape(self._shape).astype(self._dtype)
+        return found
 
     def _stable(self, k: int, p: int) -> Array:
         """E[φ^p He_k]: the 100-node value where it is stable, else the finest one needed."""

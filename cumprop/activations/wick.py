@@ -7,23 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cumprop.activations.gaussian_moments import (
-    MonomialTable,
-    PiecewiseLinearTable,
-    StepTable,
-    power,
-    unit_power,
-)
-from cumprop.activations.quadrature import QuadratureTable
+from cumprop.activations.gaussian_moments import HermiteTable, power, unit_power
 
 Array = NDArray[Any]
-
-HermiteTable = PiecewiseLinearTable | StepTable | MonomialTable | QuadratureTable
-"""a(k,p) = E[((φ(μ + σx) - centre)/size)^p He_k(x)], x ~ N(0, 1), of the neurons of a layer.
-
-`centre` is an array, or None for 0; `size` a power of two. Both are chosen so that no digits
-cancel and nothing overflows, whatever the units of μ, σ and φ.
-"""
 
 
 class WickTable:

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 finished with f
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +19,9 @@ from cumprop.cli import streams
 from cumprop.cli.bench import bench
 from cumprop.cli.distill import distill
 from cumprop.cli.estimate import estimate
-from cumprop.cli.experiment import plot, report, score, status, sweep, validate
 from cumprop.cli.results import results
+from cumprop.cli.show import plot, report, score, status
+from cumprop.cli.sweep import sweep, validate
 from cumprop.cli.tools import doctor, list_
 from cumprop.cli.truth import truth
 from cumprop.errors import ConfigError, CumpropError
@@ -54,6 +56,8 @@ for command in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; `cumprop` and `python cli.py` call this."""
     streams.prepare()
+    if arguments is None:  # as a program, which draws files whatever its notebook draws on
+        os.environ["MPLBACKEND"] = "agg"
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         streams.flush(sys.stdout)

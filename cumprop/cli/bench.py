@@ -71,8 +71,9 @@ def bench(
     """
     from cumprop.reproduction import benchmark, sweep_overhead
     from cumprop.reproduction.reference_scores import KnownErrors
-    from cumprop.reproduction.throughput import QUICK, Effort
+    from cumprop.reproduction.throughput import QUICK
     from cumprop.results.provenance import cores
+    from cumprop.sweep.rates import Effort
 
     if figures is not None and len({*widths}) < 3:
         raise ConfigError("--figures draws a law in the width: give --width three times")
@@ -110,10 +111,8 @@ def _estimator(word: str) -> Estimator:
     name, _, settings = word.partition(":")
     parameters = {}
     for setting in filter(None, settings.split(",")):
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--estimator {word}: write NAME:KEY=VALUE,KEY=VALUE")
-        parameters[key] = yaml_loader.parse(value, f"--estimator {word}").plain()
+        key, node = yaml_loader.setting(setting, f"--estimator {word}", "NAME:KEY=VALUE,KEY=VALUE")
+        parameters[key] = node.plain()
     try:
         return build(name, **parameters)
     except CumpropError as error:
@@ -150,13 +149,16 @@ def _overhead(entry: dict[str, Any]) -> str:
 
 
 def _conditions(report: dict[str, Any]) -> str:
-    origin, matmul, effort = report["provenance"], report["matmul"], report["effort"]
-    threads, size = origin["threads"], matmul["size"]
+    origin, rates, effort = report["provenance"], report["rates"], report["effort"]
+    threads = origin["threads"]
     revision = (origin["git_revision"] or "installed")[:8]
     lines = [
         f"{origin['cpu']}, {origin['blas']}, threads {threads}, NumPy {origin['numpy_version']}, "
         f"cumprop {origin['cumprop_version']} ({revision})",
-        f"matrix products of {size} x {size} float32: {matmul['flops_per_second']:.3g} FLOP/s",
+        f"FLOP/s in float32: matrix products {rates['products']:.3g}, sampling "
+        f"{rates['sampling']:.3g},",
+        f"entrywise {rates['entrywise']:.3g}, of large arrays {rates['large']:.3g}; "
+        f"a call of NumPy: {1e6 * rates['call']:.2g} µs",
         f"Medians of {effort['least']} to {effort['most']} repeats (n) in {effort['seconds']:g} s.",
     ]
     if threads > 1:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
-from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
+from cumprop.cli.options import (
+    FILE,
+    format_option,
+    load_plugins,
+    out_option,
+    plugin_option,
+)
 from cumprop.cli.tails import Quantiles, Tail
 from cumprop.errors import ConfigError, CumpropError
 
@@ -94,6 +100,7 @@ def estimate(
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
     """
     from cumprop.contract import build, build_for
+    from cumprop.experiments import yaml_loader
     from cumprop.networks.importers import load
 
     if form == "parquet" and out is None:
@@ -110,7 +117,10 @@ def estimate(
         _input("--input-cov", input_cov),
         None if prefix is None else _listed(prefix),
     )
-    parameters = {key: value for key, value in named.items() if value is not None} | _parsed(sets)
+    parameters = {key: value for key, value in named.items() if value is not None}
+    for words in sets:
+        key, node = yaml_loader.setting(words, f"--set {words}")
+        parameters[key] = node.plain()
     if estimator is None:
         estimator = "adaptive" if tolerance is not None and not parameters else "cumulant"
     try:
@@ -177,18 +187,6 @@ def _input(option: str, value: str | None) -> ArrayLike | None:
     return table.ravel() if 1 in table.shape else table
 
 
-def _parsed(sets: tuple[str, ...]) -> dict[str, Any]:
-    from cumprop.experiments import yaml_loader
-
-    parameters = {}
-    for setting in sets:
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--set {setting}: write --set key=value")
-        parameters[key] = yaml_loader.parse(value, f"--set {setting}").plain()
-    return parameters
-
-
 def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
     """Estimate means; also a covariance if "cov" is wanted, or where it can be had if "std" is."""
     from cumprop.contract import estimate
@@ -203,8 +201,6 @@ def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:
 
 def _draw(picture: Path, network: MLP, backend: Estimator, result: Estimate, seed: int) -> None:
     """The estimate beside samples that have nothing in common with those it took itself."""
-    from dataclasses import asdict
-
     from cumprop import streams
     from cumprop.contract import build
     from cumprop.plots import sampled_check, style
@@ -212,6 +208,5 @@ def _draw(picture: Path, network: MLP, backend: Estimator, result: Estimate, see
     sampling = build("monte_carlo", n_samples=CHECK_SAMPLES, design="antithetic")
     rng = streams.picture(seed, network.shape.width)
     check = sampling.estimate(network, cov=True, rng=rng)
-    row = {"estimator": backend.name} | asdict(backend)
     with style.context():
-        style.save_one(sampled_check.draw(network, row, result, check), picture)
+        style.save_one(sampled_check.draw(network, backend, result, check), picture)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cumprop.errors import ConfigError
+from cumprop.files import write_atomically
 from cumprop.sweep.engines import ENGINES
 
 if TYPE_CHECKING:
@@ -66,26 +69,45 @@ set_option = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."
 )
 
-F = TypeVar("F", bound=Callable[..., Any])
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a command that computes what a config asks for, on any engine."""
+
+    results: Path
+    workers: int | None
+    engine: str
+    scheduler: str | None
+    scale: str | None
+    sets: tuple[str, ...]
+
+    def place(self) -> Place:
+        """Where tasks run."""
+        from cumprop.results.provenance import cores
+        from cumprop.sweep.engines import Place
+
+        if self.scheduler is not None and self.engine != "dask":
+            raise ConfigError(f"--scheduler goes with --engine dask, not {self.engine}")
+        return Place(self.engine, self.workers or cores(), self.scheduler)
+
+    def config(self, path: Path) -> Config:
+        """The configuration in a file, with the scale and the settings asked for."""
+        return checked(path, self.scale, self.sets)
 
 
-def run_options(command: F) -> F:
-    """Those of a command that computes what a config asks for, on any engine."""
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all `RunOptions`, as its argument `options`."""
+
+    @wraps(command)
+    def collected(*args: Any, **given: Any) -> Any:
+        own = {f.name: given.pop(f.name) for f in fields(RunOptions)}
+        return command(*args, options=RunOptions(**own), **given)
+
     for option in (
         set_option, scale_option, scheduler_option, engine_option, workers_option, results_option,
     ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def place(engine: str, workers: int | None, scheduler: str | None) -> Place:
-    """Where the options say that tasks run."""
-    from cumprop.results.provenance import cores
-    from cumprop.sweep.engines import Place
-
-    if scheduler is not None and engine != "dask":
-        raise ConfigError(f"--scheduler goes with --engine dask, not {engine}")
-    return Place(engine, workers or cores(), scheduler)
+        collected = option(collected)
+    return collected
 
 
 def load_plugins(plugins: tuple[Path, ...]) -> None:
@@ -102,3 +124,11 @@ def checked(path: Path, scale: str | None, sets: tuple[str, ...]) -> Config:
     from cumprop.experiments import config
 
     return config.load(path, scale, sets, figures=plots.available())
+
+
+def deliver(content: bytes, out: Path | None) -> None:
+    """Print text, or write it and anything else to the file `out`."""
+    if out is None:
+        print(content.decode(), end="")
+    else:
+        write_atomically(out, lambda file: file.write(content))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cumprop import text
+from cumprop.cli.options import deliver
 from cumprop.errors import CumpropError
 
 if TYPE_CHECKING:
@@ -20,25 +21,22 @@ ROWS = 20
 """Outputs a printed table shows; the other formats have them all."""
 
 COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
-"""What a report may have of every output."""
+"""Columns that a report may have of every output."""
 _PROBABILITIES = {"above": ">", "below": "<"}
 ERRORS = ("expected_error", "expected_std_error")
-"""What it may have of all outputs together."""
+"""Columns that it may have of all outputs together."""
 
 
 def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
-    """What JSON shows of an estimate of outputs; FLOPs and status are of the `others` as well.
+    """An estimate of outputs as JSON shows it; FLOPs and status are of the `others` as well.
 
     A status "unreliable" comes first. Of the others, which are alike, the first that is not "ok"
     counts.
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
+    from cumprop.sampling.group_means import added
 
-    runs, known = [result, *others], per_output(result)
-    components: dict[str, int] = {}
-    for run in runs:
-        for component, flops in run.flops.items():
-            components[component] = components.get(component, 0) + flops
+    known, flops = per_output(result), added(*(run.flops for run in (result, *others)))
     further = next((r.status for r in others if r.status != "ok"), "ok")
     notes = [result.status, further.removesuffix(f"; {result.status}")]
     notes = [note for note in dict.fromkeys(notes) if note != "ok"]
@@ -49,8 +47,8 @@ def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
         **{key: numbers(known.get(key)) for key in ("stderr", "half_width")},
         **{key: getattr(result, key) for key in ERRORS},
         "n_samples": result.n_samples,
-        "flops": sum(components.values()),
-        "flops_components": components,
+        "flops": flops.total,
+        "flops_components": dict(flops),
         "status": "; ".join(sorted(notes, key=lambda s: not is_unreliable(s))) or "ok",
     }
 
@@ -71,7 +69,6 @@ def write(report: dict[str, Any], form: str, out: Path | None) -> None:
     has it, why numbers are unreliable.
     """
     from cumprop.contract.printing import is_unreliable
-    from cumprop.files import write_atomically
 
     notes = _notes(report)
     if form in ("csv", "parquet"):
@@ -86,10 +83,7 @@ def write(report: dict[str, Any], form: str, out: Path | None) -> None:
         content = (_as_table(report) + "\n").encode()
     if is_unreliable(notes[0]) and (form == "json" or (form == "table" and out is not None)):
         print(notes[0], file=sys.stderr)
-    if out is None:
-        print(content.decode(), end="")
-    else:
-        write_atomically(out, lambda file: file.write(content))
+    deliver(content, out)
 
 
 def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -182,7 +176,7 @@ def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
-    """What is unreliable, if anything is, on a line of its own before what the report took."""
+    """The reason of an unreliable status, on a line of its own, before the cost."""
     from cumprop.contract.printing import expected_words, is_unreliable, status_words
 
     status = status_words(report["status"])

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cumprop import files, text
-from cumprop.cli.options import directory_argument, format_option, out_option
+from cumprop import text
+from cumprop.cli.options import deliver, directory_argument, format_option, out_option
 from cumprop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,10 +97,7 @@ def query(sql: str, directory: Path, form: str, out: Path | None) -> None:
         content = part_files.plain_bytes(found)
     else:
         content = (_written(found, form) + "\n").encode()
-    if out is None:
-        print(content.decode(), end="")
-    else:
-        files.write_atomically(out, lambda file: file.write(content))
+    deliver(content, out)
 
 
 def _written(found: pa.Table, form: str) -> str:
@@ -120,7 +117,7 @@ def _written(found: pa.Table, form: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: null for what is no number, text for dates and the like."""
+    """A value that JSON can hold: null for NaN and infinity, text for dates and the like."""
     if isinstance(value, dict):
         return {str(key): _plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple):

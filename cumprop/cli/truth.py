@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cumprop import text
-from cumprop.cli.options import checked, directory_argument, place, run_options
+from cumprop.cli.options import RunOptions, directory_argument, run_options
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
@@ -35,17 +35,12 @@ def extend(
     debug: bool,
     source: Path,
     n_samples: float,
-    results: Path,
-    workers: int | None,
-    engine: str,
-    scheduler: str | None,
-    scale: str | None,
-    sets: tuple[str, ...],
+    options: RunOptions,
 ) -> int:
     """Sample truths until they have --n-samples.
 
-    Those of the networks of a CONFIG, or all that DIRECTORY holds, a results root. What is stored
-    is kept: the numbers are those of one run. Scores are made anew by `cumprop score`.
+    These are the truths of the networks of a CONFIG, or all that DIRECTORY holds, a results root.
+    Stored samples are kept: the numbers are those of one run. `cumprop score` makes scores anew.
 
     \b
     Example:
@@ -57,16 +52,15 @@ def extend(
     if not 2 <= n_samples < 1e18:
         raise ConfigError(f"--n-samples {n_samples:g}: give at least 2, as in 1e9")
     if source.is_dir():
-        if sets:
+        if options.sets:
             raise ConfigError("--set goes with a CONFIG, not with a folder")
         results, specs = source, _stored(source)
     else:
         from cumprop.experiments.grid import truth_specs
 
-        config = checked(source, scale, sets)
-        specs = [*{spec.key: spec for spec in truth_specs(config).values()}.values()]
-    where = place(engine, workers, scheduler)
-    failed = sample(specs, round(n_samples), results, where, debug)
+        found = truth_specs(options.config(source)).values()
+        results, specs = options.results, [*{spec.key: spec for spec in found}.values()]
+    failed = sample(specs, round(n_samples), results, options.place(), debug)
     for outcome in failed:
         print(outcome, file=sys.stderr)
     print(f"scores: cumprop score {results}", file=sys.stderr)
@@ -101,7 +95,7 @@ def list_(directory: Path) -> None:
 
 
 def _stored(results: Path) -> list[TruthSpec]:
-    """What is sampled below a results root, by shape."""
+    """The truths below a results root, by shape."""
     from cumprop.sampling import stored_specs
 
     found = stored_specs(results / "truth")

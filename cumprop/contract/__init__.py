@@ -1,19 +1,10 @@
-"""What a backend must do, and how one is found."""
+"""The contract of a backend, and how one is found."""
 
 from cumprop.contract.checks import check_estimator
-from cumprop.contract.cost import Cost, phantom_network
-from cumprop.contract.estimator import (
-    Estimate,
-    Estimator,
-    available,
-    build,
-    build_for,
-    estimate,
-    get,
-    register,
-    unavailable,
-)
+from cumprop.contract.cost import Cost, shape_only_network
+from cumprop.contract.estimator import Estimate, Estimator, estimate, label
 from cumprop.contract.plugins import load_plugin
+from cumprop.contract.registry import available, build, build_for, get, register, unavailable
 from cumprop.contract.trust import Signs, looks_random, trust
 
 __all__ = [
@@ -27,10 +18,11 @@ __all__ = [
     "check_estimator",
     "estimate",
     "get",
+    "label",
     "load_plugin",
     "looks_random",
-    "phantom_network",
     "register",
+    "shape_only_network",
     "trust",
     "unavailable",
 ]

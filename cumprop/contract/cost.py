@@ -1,23 +1,22 @@
-"""What an estimate will cost, and the network without numbers that tells it."""
+"""The predicted cost of an estimate, and the network without numbers that tells it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 
-from cumprop import activations
-from cumprop.flops import Phantom, Work, phantom
+from cumprop.flops import Work, without_numbers
 from cumprop.networks import MLP, Shape
+from cumprop.networks.covariances import Checked
 
 
 @dataclass(frozen=True)
 class Cost:
     """Predicted cost of one estimate: FLOPs, and bytes of arrays alive at the worst moment.
 
-    `work` tells the FLOPs apart, for forecasts of time; without it they take as long as sampling's.
+    `work` tells FLOPs apart by kind, for forecasts of time; all others run at the speed of
+    sampling.
 
     >>> from cumprop.contract import build
     >>> shape = Shape((256,) * 6, ("relu",) * 4)
@@ -29,31 +28,32 @@ class Cost:
 
     flops: int
     bytes: int
-    work: Work | None = field(default=None, compare=False, repr=False)
+    work: Work = field(default=Work(), compare=False, repr=False)
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, max(self.bytes, other.bytes))
+        most = max(self.bytes, other.bytes)
+        return Cost(self.flops + other.flops, most, self.work + other.work)
 
 
-def phantom_network(shape: Shape) -> MLP:
-    """A stand-in for a network of this shape."""
+def shape_only_network(shape: Shape) -> MLP:
+    """A network of this shape without numbers: what an estimator costs on it, it costs on all.
+
+    An input that is not N(0, I) has a full Σ0. docs/costs.md has the rules for estimators.
+
+    >>> from cumprop.flops import arena, counting
+    >>> with arena() as memory, counting() as flops:
+    ...     w = shape_only_network(Shape((3, 5), ())).weights[0]
+    ...     y = w @ np.ones(3)
+    >>> flops.total, memory.peak                    # 2 · 5 · 3; w in float32 and y in float64
+    (30, 100)
+    """
+    one, n = np.ones((), shape.dtype), shape.widths[0]
     maps = list(zip(shape.widths[1:], shape.widths[:-1], strict=True))
-    n = shape.widths[0]
-
-    def array(*size: int) -> Phantom:
-        return phantom(size, np.ones((), shape.dtype))
-
-    network = SimpleNamespace(
-        weights=[array(*size) for size in maps],
-        biases=[array(size[0]) if shape.biased else None for size in maps],
-        activations=[activations.get(name) for name in shape.activations],
-        input_mean=array(n) if shape.gaussian_input else None,
-        input_variance=None,
-        input_cov=array(n, n) if shape.gaussian_input else None,
+    return MLP(
+        weights=[without_numbers(size, one) for size in maps],
+        biases=[without_numbers(size[:1], one) if shape.biased else None for size in maps],
+        activations=shape.activations,
+        input_mean=without_numbers((n,), one) if shape.gaussian_input else None,
+        input_cov=Checked(without_numbers((n, n), one)) if shape.gaussian_input else None,
         init_scale=(1.0,) * len(maps),
-        depth=shape.depth,
-        widths=shape.widths,
-        dtype=np.dtype(shape.dtype),
-        shape=shape,
     )
-    return cast(MLP, network)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cumprop import streams
 from cumprop.contract import printing
 from cumprop.contract.cost import Cost
-from cumprop.contract.registry import available, build, build_for, get, register, unavailable
+from cumprop.contract.registry import build
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, is_foreign
 from cumprop.parameters import typed
@@ -25,24 +25,15 @@ if TYPE_CHECKING:
     from cumprop.contract.trust import Signs
     from cumprop.networks import MLP, Shape
 
-__all__ = [
-    "Estimate",
-    "Estimator",
-    "available",
-    "build",
-    "build_for",
-    "estimate",
-    "get",
-    "register",
-    "unavailable",
-]
-
 Array = NDArray[Any]
+
+_TELLING = ("order", "n_samples")
+"""Parameters that a label names even where they have their default."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
-    """What an estimator knows of f(x), x Gaussian; `print` and notebooks show it in a few lines.
+    """Moments of f(x), x Gaussian, with their errors; `print` and notebooks show a few lines.
 
     `mean` is E[Y], shape (n_{L+1},); `layer_means` E[X_1]..E[X_L]; `cov` Cov[Y] or None;
     `layer_variances` the variances of their neurons, None where they are not known;
@@ -123,6 +114,16 @@ class Estimator(ABC):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that parameters had before, and those they have now, for the error of the old one."""
 
+    @property
+    def label(self) -> str:
+        """The estimator in words: its order or samples, and parameters that are not the usual ones.
+
+        >>> build("cumulant", order=2, kind="augmented").label
+        'cumulant order=2 kind=augmented'
+        """
+        usual = {f.name: f.default for f in fields(self)}
+        return label(self.name, asdict(self), [usual])
+
     def supports(self, network: MLP) -> str | None:
         """Why this network cannot be estimated, with the remedy; None where it can."""
         if any(map(is_foreign, network.weights)):
@@ -165,9 +166,26 @@ class Estimator(ABC):
         """FLOPs and peak bytes of `estimate` on a network of this shape, without running it."""
 
     @classmethod
-    @abstractmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """The cheapest instance that theory expects to meet `tolerance` (mathematics §5)."""
+        """The cheapest instance that theory expects to meet `tolerance` (mathematics §5).
+
+        Without a definition of its own, a backend has one cost for all tolerances.
+        """
+        return cls(**parameters)
+
+
+def label(name: str, parameters: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """An estimator with its order or samples, and the parameters that tell it from `others`.
+
+    >>> label("cumulant", {"order": 3, "kind": "tree"}, [{"order": 3, "kind": "basic"}])
+    'cumulant order=3 kind=tree'
+    """
+    shown = {
+        key: value
+        for key, value in parameters.items()
+        if key in _TELLING or any(other.get(key) != value for other in others)
+    }
+    return " ".join([name, *(f"{key}={value}" for key, value in shown.items())])
 
 
 @cache

@@ -76,7 +76,7 @@ def as_dict(estimate: Estimate) -> dict[str, Any]:
 
 
 def per_output(estimate: Estimate) -> dict[str, Array]:
-    """What is known of every output: `mean`, perhaps `std`, `stderr`, `half_width`, in NumPy.
+    """Known columns of every output, `mean` and perhaps `std`, `stderr`, `half_width`, in NumPy.
 
     `std` is NaN where a variance came out negative by more than rounding.
     """
@@ -96,6 +96,18 @@ def per_output(estimate: Estimate) -> dict[str, Array]:
     return {name: on_host(values) for name, values in known.items()}
 
 
+def interval_half_width(estimate: Estimate) -> Array | None:
+    """The half width of each mean's 95% interval, in NumPy; None where nothing of it is known."""
+    from cumprop.flops import on_host
+
+    half_width: Array | None = None
+    if estimate.half_width is not None:
+        half_width = on_host(estimate.half_width)
+    elif estimate.stderr is not None:
+        half_width = NORMAL_QUANTILE * on_host(estimate.stderr)
+    return half_width
+
+
 def expected(estimate: Estimate) -> dict[str, float]:
     """`expected_error` and `expected_std_error`, where they are known."""
     errors = {
@@ -106,7 +118,7 @@ def expected(estimate: Estimate) -> dict[str, float]:
 
 
 def expected_words(errors: Mapping[str, Any]) -> str:
-    """What a line says of expected errors; "" where none is known.
+    """The words of a line on expected errors; "" where none is known.
 
     >>> expected_words({"expected_error": 0.0012, "expected_std_error": 0.013})
     'expected error 0.0012 output s.d., of the s.d. 1.3%'
@@ -199,10 +211,7 @@ def _title(estimate: Estimate) -> str:
 
 
 def _rows(estimate: Estimate) -> list[dict[str, str]]:
-    known = per_output(estimate)
-    half_width = known.get("half_width")
-    if half_width is None and "stderr" in known:
-        half_width = NORMAL_QUANTILE * known["stderr"]
+    known, half_width = per_output(estimate), interval_half_width(estimate)
     halves = [None] * ROWS if half_width is None else half_width.tolist()
     means = [*map(interval, known["mean"][:ROWS].tolist(), halves)]
     head, width = "mean" if half_width is None else "mean ± 95%", max(map(len, means))

@@ -40,8 +40,8 @@ def load(
 ) -> Config:
     """The checked configuration in a YAML file.
 
-    Later wins: the file it extends, the file, its scale `scale`, then `sets` such as
-    "network.width=[64,128]". `figures` are the names known, None takes any. Raises ConfigError
+    Later wins: the file it extends and its scale `scale`, the file and its scale, then `sets` such
+    as "network.width=[64,128]". `figures` are the names known, None takes any. Raises ConfigError
     with every problem, one line each: `file:line:col key: message (did you mean …?)`.
     """
     root = read(path, scale, sets)
@@ -58,11 +58,8 @@ def read(path: str | Path, scale: str | None = None, sets: Sequence[str] = ()) -
     offered = root.value.pop("scales", None)
     if scale is not None:
         root = yaml_loader.merge(root, _chosen(str(path), offered, scale))
-    for setting in sets:
-        key, equals, text = (part.strip() for part in setting.partition("="))
-        if not (key and equals):
-            raise ConfigError(f"--set {setting}: write --set key=value, as in network.width=64")
-        node = yaml_loader.parse(text, f"--set {setting}")
+    for words in sets:
+        key, node = yaml_loader.setting(words, f"--set {words}")
         root = yaml_loader.assign(root, key.split("."), node)
     return root
 
@@ -146,7 +143,7 @@ def _network(root: Node) -> tuple[Network | None, list[Problem]]:
 
 
 def _entry_problems(entry: Node, name: str, network: Network | None) -> Iterator[Problem]:
-    """What is wrong with one entry of `estimators`: parameter by parameter, then together."""
+    """Problems of one entry of `estimators`: parameter by parameter, then together."""
 
     def problem(error: object, *path: str | int, key: bool = False) -> Problem:
         node, full = entry, name

@@ -1,4 +1,4 @@
-"""What a distillation experiment is: the YAML of `configs/distill.yaml`, and its runs."""
+"""A distillation experiment: the YAML of `configs/distill.yaml`, and its runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from cumprop import files
 from cumprop.experiments import columns, config, yaml_loader
-from cumprop.experiments.models import Positive, Real, Seeds, known_activation
+from cumprop.experiments.models import Model, Positive, Real, Seeds, known_activation
 from cumprop.parameters import whole
 
 COMMAND = "distill"
@@ -24,15 +24,11 @@ VERSION = 2
 """Raised whenever the numbers of a run change; 1 drew a width-2 student's as a tail's truth."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 Rate = Annotated[Real, Field(gt=0)]
 
 
-class Networks(_Model):
-    """What all teachers and students share: depth, activation, seeds."""
+class Networks(Model):
+    """Properties of all teachers and students: depth, activation, seeds."""
 
     activation: Annotated[str, AfterValidator(known_activation)] = "relu"
     depth: Positive
@@ -40,21 +36,21 @@ class Networks(_Model):
     seeds: Seeds
 
 
-class ShapeOf(_Model):
+class ShapeOf(Model):
     """Width of a teacher, its input and output included, and of the student's hidden layers."""
 
     width: Positive
     student_width: Positive
 
 
-class Mechanistic(_Model):
+class Mechanistic(Model):
     """An order whose loss is descended on, and the learning rate."""
 
     order: Annotated[int, Field(ge=2, le=3)]
     lr: Rate
 
 
-class Sgd(_Model):
+class Sgd(Model):
     """Stochastic gradient descent; its batch makes a step cost what it costs the order."""
 
     lr: Rate
@@ -68,13 +64,13 @@ def _orders_once(orders: list[Mechanistic]) -> list[Mechanistic]:
     return orders
 
 
-class HeldOut(_Model):
+class HeldOut(Model):
     """Inputs that the true loss is sampled with; no training sees them."""
 
     n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
 
 
-class Distillation(_Model):
+class Distillation(Model):
     """A distillation experiment, as a file of `configs/` declares it."""
 
     command: Literal["distill"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from cumprop import files
-from cumprop.contract import Cost, Estimator, build, get
+from cumprop.contract import Cost, Estimator, build
 from cumprop.experiments import columns
 from cumprop.experiments.columns import PARAMETERS
 from cumprop.experiments.models import Config
@@ -20,10 +20,6 @@ from cumprop.networks import Shape
 if TYPE_CHECKING:
     from cumprop.networks import MLP
     from cumprop.sampling import TruthSpec
-
-
-_TELLING = ("order", "n_samples")
-"""Fields worth showing even where they have their default."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Cell:
 
     @cached_property
     def cost(self) -> Cost:
-        """What the estimator predicts for this cell."""
+        """The cost that the estimator predicts for this cell."""
         return self.backend.predict_cost(self.shape)
 
     @property
@@ -83,16 +79,9 @@ class Cell:
 
     @property
     def description(self) -> str:
-        """The estimator and what is special about it, in words."""
-        defaults = {f.name: f.default for f in fields(get(self.estimator))}
-        shown = {
-            key: value
-            for key, value in self.parameters.items()
-            if key in _TELLING or value != defaults[key]
-        }
-        if self.tolerance is not None:
-            shown["tolerance"] = self.tolerance
-        return " ".join([self.estimator, *(f"{key}={value}" for key, value in shown.items())])
+        """The estimator and its tolerance, in words."""
+        given = "" if self.tolerance is None else f" tolerance={self.tolerance}"
+        return self.backend.label + given
 
     @property
     def label(self) -> str:

@@ -1,4 +1,4 @@
-"""What an experiment is: networks × estimators, the truth they are compared with, its figures.
+"""An experiment: networks × estimators, the truth they are compared with, its figures.
 
 These models are the YAML of `configs/`, key by key; `experiments.config` reads them from files.
 """
@@ -110,7 +110,7 @@ Seeds = Annotated[
 ]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that keys had before, and those they have now, for the error of the old one."""
@@ -125,7 +125,7 @@ PerMap = Annotated[
 ]
 
 
-class ManualInit(_Model):
+class ManualInit(Model):
     """Weight variance × fan-in, bias variance and bias mean: one number, or one per map."""
 
     w_var: PerMap
@@ -133,13 +133,13 @@ class ManualInit(_Model):
     b_mean: PerMap = 0.0
 
 
-class CriticalPoint(_Model):
+class CriticalPoint(Model):
     """The fixed point q* of the edge of chaos (mathematics §1)."""
 
     q: Annotated[Real, Field(gt=0)]
 
 
-class CriticalInit(_Model):
+class CriticalInit(Model):
     """Critical initialisation at a chosen fixed point."""
 
     critical: CriticalPoint
@@ -159,7 +159,7 @@ Init = Annotated[
 ]
 
 
-class Network(_Model):
+class Network(Model):
     """The random networks of an experiment: all widths × depths × seeds."""
 
     activation: Annotated[str, AfterValidator(known_activation)] = "relu"
@@ -196,7 +196,7 @@ def _tiny(activation: str, init: str, depth: int, dtype: str) -> MLP:
     return random_mlp(1, depth, 0, activation=activation, init=json.loads(init), dtype=dtype)
 
 
-class Truth(_Model):
+class Truth(Model):
     """The sampling every estimate is compared with; `n_samples` counts both halves together.
 
     Design importance is for readout tail(t), and draws n_samples inputs for every neuron.
@@ -233,7 +233,7 @@ class EstimatorGrid(BaseModel):
                 yield tolerance, build_for(self.name, tolerance, shape, **chosen)
 
 
-class Config(_Model):
+class Config(Model):
     """One experiment, as a file of `configs/` declares it.
 
     Cells predicted to need more than `most_bytes` are left out, unless they are stored. `workers`

@@ -82,8 +82,9 @@ def refuse(problems: Sequence[Problem]) -> None:
 def load(path: str | Path) -> Node:
     """The mapping in a YAML file, with the files it `extends:` merged below it.
 
-    Mappings merge key by key, anything else is replaced. Raises ConfigError with one line per
-    problem: unreadable or missing file, bad syntax, duplicate key, alias, tag, circular extends.
+    Mappings merge key by key, anything else is replaced. The file outranks the `scales` of the
+    files below it, its own `scales` outrank the file. Raises ConfigError with one line per problem:
+    unreadable or missing file, bad syntax, duplicate key, alias, tag, circular extends.
     """
     problems: list[Problem] = []
     root = _load(Path(path), (), problems)
@@ -102,6 +103,19 @@ def parse(text: str, source: str) -> Node:
     refuse(problems)
     mark = Mark(source)
     return _relocate(node, mark)
+
+
+def setting(words: str, where: str, form: str = "--set key=value") -> tuple[str, Node]:
+    """Key and value of a setting such as width=64; ConfigError, which shows the `form`, of others.
+
+    >>> key, node = setting("width=[64,128]", "--set width=[64,128]")
+    >>> key, node.plain()
+    ('width', [64, 128])
+    """
+    key, equals, value = (part.strip() for part in words.partition("="))
+    if not (key and equals):
+        raise ConfigError(f"{where}: write {form}")
+    return key, parse(value, where)
 
 
 def merge(base: Node, over: Node) -> Node:
@@ -170,7 +184,12 @@ def _load(path: Path, below: tuple[Path, ...], problems: list[Problem]) -> Node:
     if not target.is_file():
         problems.append(Problem(parent.mark, "extends", f"no such file: {target}"))
         return node
-    return merge(_load(target, chain, problems), node)
+    base = _load(target, chain, problems)
+    scales = base.value.get("scales")
+    if scales is not None and isinstance(scales.value, dict):  # which this file outranks
+        own = replace(node, value={k: v for k, v in node.value.items() if k != "scales"})
+        scales.value.update({name: merge(scale, own) for name, scale in scales.value.items()})
+    return merge(base, node)
 
 
 class _Loader(yaml.SafeLoader):

@@ -12,17 +12,16 @@ from cumprop.flops.numpy_arrays import (
     plain,
     records_gradients,
 )
-from cumprop.flops.shape_only import Phantom, TooLarge, alike, at_most, metering, phantom
+from cumprop.flops.shape_only import TooLarge, alike, arena, without_numbers
 
 __all__ = [
     "CONVENTION",
     "Flops",
     "ForeignArray",
-    "Phantom",
     "TooLarge",
     "Work",
     "alike",
-    "at_most",
+    "arena",
     "component",
     "count",
     "counted",
@@ -30,11 +29,10 @@ __all__ = [
     "detached",
     "has_numbers",
     "is_foreign",
-    "metering",
     "not_counting",
     "occurs",
     "on_host",
-    "phantom",
     "plain",
     "records_gradients",
+    "without_numbers",
 ]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 CONVENTION = "executed-1"
 """Name and version of the counting convention, stored with every count."""
 
 
-class Flops(Mapping[str, int]):
+class Flops(dict[str, int]):
     """Floating-point operations by component, with their `total`.
 
     A multiply-add is 2, an entrywise operation (special functions included) 1 per output element,
@@ -33,28 +34,19 @@ class Flops(Mapping[str, int]):
     """
 
     def __init__(self, components: Mapping[str, int] | None = None) -> None:
-        self._components = dict(components or {})
+        super().__init__(components or {})
         self._current = "other"
 
-    def __getitem__(self, component: str) -> int:
-        return self._components[component]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._components)
-
-    def __len__(self) -> int:
-        return len(self._components)
-
     def __repr__(self) -> str:
-        return f"Flops({self._components}, total={self.total})"
+        return f"Flops({super().__repr__()}, total={self.total})"
 
     @property
     def total(self) -> int:
-        return sum(self._components.values())
+        return sum(self.values())
 
     def _add(self, n: int, component: str | None = None) -> None:
         name = component or self._current
-        self._components[name] = self._components.get(name, 0) + n
+        self[name] = self.get(name, 0) + n
 
 
 _meter: ContextVar[Flops | None] = ContextVar("cumprop_flops", default=None)
@@ -135,11 +127,11 @@ def component(name: str) -> Iterator[None]:
 def repeated(times: int) -> Iterator[None]:
     """Count what is done inside the block so many times."""
     flops = _meter.get()
-    before = Flops(flops)
+    before = dict(flops or {})
     yield
     if flops is not None:
         for name, n in flops.items():
-            flops._components[name] = n + (times - 1) * (n - before._components.get(name, 0))
+            flops[name] = n + (times - 1) * (n - before.get(name, 0))
 
 
 def count(n: int) -> None:
@@ -151,12 +143,21 @@ def count(n: int) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What the seconds of an estimate depend on, beside its FLOPs.
+    """Kinds of work that run at speeds of their own.
 
-    `calls` of NumPy's arithmetic, the FLOPs of matrix `products` among all, and those of entrywise
-    operations with `large` results, each of which waits for fresh memory.
+    `calls` of NumPy's arithmetic; FLOPs of matrix `products`, of `entrywise` operations, and of
+    those with `large` results, each of which waits for fresh memory.
     """
 
-    calls: int
-    products: int
-    large: int
+    calls: int = 0
+    products: int = 0
+    entrywise: int = 0
+    large: int = 0
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of all kinds."""
+        return self.products + self.entrywise + self.large
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*map(add, astuple(self), astuple(other)))

@@ -7,7 +7,7 @@ they take part in is added to the innermost `counting` block.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -129,9 +129,9 @@ def on_host(array: Any) -> Any:
 
 
 def operation_cost(
-    ufunc: np.ufunc, method: str, inputs: list[Any], results: tuple[Any, ...]
+    ufunc: np.ufunc, method: str, inputs: Sequence[Any], results: tuple[Any, ...]
 ) -> int:
-    size = sum(int(np.size(r)) for r in results)
+    size = sum(int(r.size) for r in results)
     if ufunc in PRODUCTS:
         a, b = inputs[0], inputs[1]
         if _is_symmetric_product(ufunc, a, b):
@@ -155,10 +155,5 @@ def _is_symmetric_product(ufunc: np.ufunc, a: Any, b: Any) -> bool:
         and a.shape == b.shape[::-1]
         and a.strides == b.strides[::-1]
         and a.shape[1] > 1
-        and _address(a) == _address(b)
+        and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
     )
-
-
-def _address(array: Any) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,43 +36,32 @@ def _heaviside(z: torch.Tensor, at_zero: torch.Tensor) -> torch.Tensor:
     return torch.heaviside(z.detach(), at_zero.detach())  # PyTorch has no derivative: it is 0
 
 
-def _ufuncs() -> dict[str, Function]:
-    """By name, which is the same in NumPy, SciPy and PyTorch but for a few."""
-    names = (
-        "add subtract multiply divide negative positive absolute sign square sqrt reciprocal "
-        "exp expm1 exp2 log log1p log2 log10 sin cos tan arcsin arccos arctan sinh cosh tanh "
-        "arcsinh arccosh arctanh floor ceil hypot maximum minimum matmul vecdot less less_equal "
-        "greater greater_equal equal not_equal isfinite isnan isinf logical_and logical_or "
-        "logical_not ndtr log_ndtr ndtri erf erfc erfinv expit"
-    )
-    found: dict[str, Function] = {"power": torch.pow, "invert": torch.bitwise_not}
-    found["heaviside"] = _heaviside
-    for name in names.split():
-        homes = (torch, torch.special, torch.linalg)
-        found[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
-    return found
+_RENAMED: dict[str, Function] = {
+    "heaviside": _heaviside,
+    "invert": torch.bitwise_not,
+    "power": torch.pow,
+}
 
 
-UFUNCS = _ufuncs()
-REDUCTIONS: dict[str, Function] = {
-    "add": torch.sum,
-    "maximum": torch.amax,
-    "minimum": torch.amin,
-    "logical_and": torch.all,
-    "logical_or": torch.any,
+@cache
+def counterpart(ufunc: np.ufunc) -> Function | None:
+    """What PyTorch computes for a ufunc of NumPy or SciPy; most have the same name."""
+    homes, name = (torch, torch.special, torch.linalg), ufunc.__name__
+    named = (getattr(home, name) for home in homes if hasattr(home, name))
+    return _RENAMED.get(name) or next(named, None)
+
+
+REDUCTIONS: dict[np.ufunc, Function] = {
+    np.add: torch.sum,
+    np.maximum: torch.amax,
+    np.minimum: torch.amin,
+    np.logical_and: torch.all,
+    np.logical_or: torch.any,
 }
 
 
 def _filled(create: Function) -> Function:
-    def like(
-        _: Any,
-        a: Any,
-        *value: Any,
-        dtype: Any = None,
-        shape: Any = None,
-        order: str = "K",
-        subok: bool = True,
-    ) -> Any:
+    def like(_: Any, a: Any, *value: Any, dtype: Any = None, shape: Any = None) -> Any:
         lengths = a.shape if shape is None else tuple(np.atleast_1d(shape).tolist())
         return create(lengths, *value, dtype=torch_dtype(dtype or a.dtype), device=a.device)
 
@@ -95,12 +85,8 @@ FUNCTIONS: dict[Any, Function] = {
     np.concatenate: _joined(torch.cat),
     np.stack: _joined(torch.stack),
     np.hstack: _joined(torch.hstack),
-    np.diag: lambda self, a: torch.diag(self.to_tensor(a)),
+    np.diag: lambda self, a: torch.diag(a.tensor),
     np.where: lambda self, c, a, b: torch.where(self.to_tensor(c), *self.promoted([a, b])),
-    np.linalg.eigvalsh: lambda self, a: torch.linalg.eigvalsh(self.to_tensor(a).detach()),
+    np.linalg.eigvalsh: lambda self, a: torch.linalg.eigvalsh(a.tensor.detach()),
 }
 """Called with the TorchArray that was asked, then with the arguments; they give tensors."""
-
-METHODS = {np.all, np.any, np.max, np.min, np.sum, np.copy, np.diagonal, np.reshape, np.transpose}
-METHODS |= {np.swapaxes, np.moveaxis, np.broadcast_to}
-ATTRIBUTES = {np.ndim, np.shape, np.size}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, is_foreign
+from cumprop.flops import counted, has_numbers, is_foreign
 
 Array = NDArray[Any]
 
@@ -28,6 +28,8 @@ def check_chain(matrices: Sequence[Array]) -> None:
 
 
 def numbers(values: ArrayLike, name: str) -> Array:
+    if not has_numbers(values):
+        return cast(Array, values)
     try:
         array: Array = counted(values) if is_foreign(values) else np.asarray(values)
     except ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop import activations as activation_functions
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, is_foreign, on_host, plain
+from cumprop.flops import counted, has_numbers, is_foreign, on_host, plain
 from cumprop.networks.checks import check_chain, numbers
 from cumprop.networks.covariances import Checked, compact, full
 from cumprop.networks.shape import Shape
@@ -122,6 +122,8 @@ class MLP:
         if self._tensor is not None:
             tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
             return tensor
+        if not has_numbers(array):
+            return cast(Array, array)
         with np.errstate(over="ignore"):
             copy = np.array(array, dtype=self.dtype, order="C")
         if not np.isfinite(copy).all():
@@ -268,13 +270,9 @@ class MLP:
                     "save the weights with numpy.savez and build the MLP anew"
                 )
         arrays: dict[str, Any] = {f"W{layer}": w for layer, w in enumerate(self.weights)}
-        arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases) if b is not None}
+        arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases)}
         arrays["activations"] = np.array([a.name for a in self.activations], dtype=np.str_)
-        others = {
-            "input_mean": self.input_mean,
-            "input_cov": self._cov,
-            "init_scale": self.init_scale,
-        }
-        arrays |= {key: array for key, array in others.items() if array is not None}
+        arrays |= {"input_mean": self.input_mean, "input_cov": self._cov}
+        arrays["init_scale"] = self.init_scale
         with Path(path).open("wb") as file:
-            np.savez(file, **{key: on_host(array) for key, array in arrays.items()})
+            np.savez(file, **{key: on_host(a) for key, a in arrays.items() if a is not None})

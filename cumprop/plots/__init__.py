@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cumprop import files
 from cumprop.errors import CumpropError
-
-_BACKEND = os.environ.get("MPLBACKEND", "")
-if "matplotlib" not in sys.modules and _BACKEND.startswith("module://"):
-    # that of a notebook, which processes started there inherit: matplotlib cannot be imported where
-    # it is not installed, and figures are drawn without it in any case
-    try:
-        _installed = find_spec(_BACKEND.removeprefix("module://")) is not None
-    except ImportError:
-        _installed = False
-    if not _installed:
-        os.environ["MPLBACKEND"] = "agg"
 
 _NOT_FIGURES = {"caption", "sampled_check", "scaling", "style", "tradeoff"}
 
@@ -40,11 +27,11 @@ def available() -> list[str]:
 def plot(results: Path, out: Path, figures: list[str] | None = None) -> list[Path]:
     """Draw `figures` of every configuration below `results` into `out`.
 
-    By default those that its YAML asks for, all where that is not known. Scores the rows first, so
-    pictures are never older than truths. Writes `<config>_<figure>.{pdf,svg,png}` and returns the
-    paths; `results/reference` is drawn only where `results` names it. Raises CumpropError for an
-    unknown figure, where there are no results, or where a figure asked for by name cannot be drawn
-    from them; otherwise stderr says why.
+    By default those that its YAML asks for, all where that is not known. The rows are scored anew,
+    so that pictures are never older than truths; nothing below `results` is written. Writes
+    `<config>_<figure>.{pdf,svg,png}` and returns the paths; `results/reference` is drawn only where
+    `results` names it. Raises CumpropError for an unknown figure, where there are no results, or
+    where a figure asked for by name cannot be drawn from them; otherwise stderr says why.
     """
     for name in figures or []:
         if name not in available():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,6 +11,7 @@ from matplotlib.lines import Line2D
 from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style
+from cumprop.results.points import Point, records
 
 LINES = {1: "-", 2: "--", 5: ":"}
 """Times the expected error, and how the line there is drawn."""
@@ -30,11 +29,7 @@ def draw(scores: pd.DataFrame) -> Figure:
             "no row has both a score and an expected error; sweep outputs with an estimator that "
             "gives one, as cumulant"
         )
-    looks = style.ordered({style.look(row) for row in _records(points)})
-    legend = [
-        Line2D([], [], color=look.colour, label=look.label, marker=look.marker, ls="none")
-        for look in looks
-    ]
+    legend = style.legend(map(style.look, records(points)), ls="none")
     if points["unreliable"].any():
         legend.append(Line2D([], [], color="0", marker="x", ls="none", label="“unreliable”"))
     legend += [
@@ -49,7 +44,7 @@ def draw(scores: pd.DataFrame) -> Figure:
     ax.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
     for times, line in LINES.items():
         ax.plot(limits, times * np.array(limits), line, color="0.4", linewidth=0.8, zorder=1)
-    for point in _records(points):
+    for point in records(points):
         _mark(ax, point)
     return figure
 
@@ -68,7 +63,7 @@ def _points(scores: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _mark(ax: Axes, point: dict[str, Any]) -> None:
+def _mark(ax: Axes, point: Point) -> None:
     look, x = style.look(point), point["expected_error"]
     if not point["resolved"]:
         style.upper_bound(ax, x, point["error"], look)
@@ -99,7 +94,3 @@ def _caption(points: pd.DataFrame) -> str:
             f"{beyond[5]} over 5 times the expected one.",
         ]
     )
-
-
-def _records(points: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in points.to_dict("records")]

@@ -2,69 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cumprop.errors import CumpropError
 from cumprop.plots import style
 from cumprop.plots.caption import words
-from cumprop.results.flop_polynomials import PAPER, Polynomial
-
-_CURVE = ["order", "kind", "algorithm"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One estimator: its polynomial, and the leading terms the paper gives for it."""
-
-    order: int
-    kind: str
-    structured: bool
-    polynomial: Polynomial
-
-    @property
-    def paper(self) -> Polynomial | None:
-        return PAPER.get((self.order, self.kind, self.structured))
-
-    @property
-    def fastest(self) -> bool:
-        """Whether no other algorithm computes the same with a lower power of n."""
-        return self.structured or self.order < 3
-
-    @property
-    def name(self) -> str:
-        return f"K={self.order} {self.kind.replace('_', ' ')}"
-
-
-def lines(scores: pd.DataFrame) -> list[Line]:
-    """The polynomials of all cumulant estimators with the exact metric and corrected truncation.
-
-    Raises CumpropError where there are too few widths or depths, or the counts are no polynomial.
-    """
-    plain = (
-        (scores["estimator"] == "cumulant")
-        & scores["flops"].notna()
-        & (scores["metric"] == "exact")
-        & (scores["truncation"] == "corrected")
-        & (scores["activation"] == "relu")
-        & (scores["init"] == "he")
-    )
-    found = []
-    for _, rows in scores[plain].groupby(_CURVE):
-        order, kind, algorithm = rows[_CURVE].iloc[0]
-        counts = {
-            (int(n), int(depth)): int(flops)
-            for n, depth, flops in rows[["width", "depth", "flops"]].to_numpy()
-        }
-        polynomial = Polynomial.through(counts, degree=int(order) + 1)
-        structured = algorithm != "dense" and polynomial.degree <= order and order > 2
-        found.append(Line(int(order), str(kind), structured, polynomial))
-    if not found:
-        raise CumpropError("no FLOPs of cumulants on ReLU networks; sweep configs/flops.yaml")
-    return found
+from cumprop.results.flop_polynomials import Line, lines
 
 
 def draw(scores: pd.DataFrame) -> Figure:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
-from cumprop.plots import scaling, style, tradeoff
+from cumprop.plots import scaling, style
 from cumprop.plots.caption import title, words
+from cumprop.results.points import label, records
 from cumprop.results.power_laws import PowerLaw
 
 LEAST_WIDTHS = 3
@@ -41,11 +41,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         (table.iloc[0], [_Curve.of(one) for _, one in table.groupby(_CURVE, dropna=False)])
         for _, table in rows.groupby(_PANEL, dropna=False)
     ]
-    looks = style.ordered({curve.look for _, curves in panels for curve in curves})
-    legend = [
-        Line2D([], [], color=look.colour, label=look.label, marker=look.marker, linewidth=0.8)
-        for look in looks
-    ]
+    legend = style.legend((one.look for _, curves in panels for one in curves), linewidth=0.8)
     figure, axes = style.sheet(len(panels), "width n", "FLOPs", legend, _caption(rows))
     for (first, curves), ax in zip(panels, axes, strict=True):
         ax.set(xscale="log", yscale="log", xlim=(widths[0] / 1.25, widths[-1] * 1.25))
@@ -70,10 +66,10 @@ class _Curve:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> Self:
-        first: dict[str, Any] = {str(k): v for k, v in rows.iloc[0].items()}
+        (first,) = records(rows[:1])
         flops, name = rows["flops"], ""
         if first["estimator"] == "cumulant":
-            name = tradeoff.label(first)
+            name = label(first, kind=False)
         if first["estimator"] == "monte_carlo":
             most = rows.groupby("width")["n_samples"].transform("max")
             rows = rows[rows["n_samples"] == most]

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from cumprop.errors import CumpropError
 from cumprop.plots import tradeoff
-from cumprop.plots.tradeoff import Cost, Point
+from cumprop.plots.tradeoff import Cost
+from cumprop.results.points import seconds_per_sample
 
 
 def draw(scores: pd.DataFrame) -> Figure:
@@ -26,9 +27,3 @@ def draw(scores: pd.DataFrame) -> Figure:
     about = "Seconds: one estimate, median over networks; sampling at the speed of its fastest run."
     cost = Cost("seconds", "seconds", "faster\nthan iid", "slower\nthan iid", seconds_per_sample)
     return tradeoff.draw(scores, cost, about)
-
-
-def seconds_per_sample(points: list[Point], design: str) -> float | None:
-    """At the fastest run, so that no accident slows the rival; None where it was not run."""
-    runs = (p for p in points if p["estimator"] == "monte_carlo" and p["design"] == design)
-    return min((float(p["seconds"] / p["n_samples"]) for p in runs), default=None)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
-from cumprop.plots import caption, style, tradeoff
+from cumprop.plots import caption, style
+from cumprop.results.points import label, records
 from cumprop.results.scores import GROUP, PROBLEM
 from cumprop.results.tail_scores import relative_errors
 from cumprop.sampling import WORST
@@ -34,10 +35,7 @@ def draw(scores: pd.DataFrame) -> Figure:
     if shown.empty:
         raise CumpropError("no tail's truth is good enough to score; raise truth.n_samples")
     panels = list(_panels(shown))
-    looks = style.ordered({style.look(row) for row in _records(shown)})
-    legend = [
-        Line2D([], [], color=look.colour, label=look.label, marker=look.marker) for look in looks
-    ]
+    legend = style.legend(map(style.look, records(shown)))
     legend.append(Line2D([], [], color="0.4", linestyle=":", label="the estimate 0"))
     figure, axes = style.sheet(
         len(panels), "true probability p", "relative error", legend, _caption(scores, points)
@@ -88,7 +86,7 @@ def _draw_panel(ax: Axes, n_samples: float | None, points: pd.DataFrame) -> None
 
 
 def _draw_curve(ax: Axes, curve: pd.DataFrame, beside: float) -> None:
-    look = style.look(_records(curve)[0])
+    look = style.look(records(curve)[0])
     x = 10.0 ** curve["bucket"].to_numpy(float) * beside
     y, low, high = (curve[name].to_numpy(float) for name in ("relative_error", "low", "high"))
     resolved = _resolved(curve).to_numpy()
@@ -103,8 +101,8 @@ def _labels(points: pd.DataFrame) -> Any:
     """The order of each curve of cumulants, at its most probable resolved bucket."""
     cumulants = points[(points["estimator"] == "cumulant") & _resolved(points)]
     for _, curve in cumulants.groupby(GROUP, dropna=False):
-        (row,) = _records(curve.nlargest(1, "bucket"))
-        yield 10.0 ** row["bucket"], row["relative_error"], tradeoff.label(row), style.look(row)
+        (row,) = records(curve.nlargest(1, "bucket"))
+        yield 10.0 ** row["bucket"], row["relative_error"], label(row, kind=False), style.look(row)
 
 
 def _resolved(points: pd.DataFrame) -> pd.Series[bool]:
@@ -112,12 +110,8 @@ def _resolved(points: pd.DataFrame) -> pd.Series[bool]:
     return (points["relative_error"] > 0) & ~(points["low"] <= 0)
 
 
-def _records(points: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in points.to_dict("records")]
-
-
 def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
-    """What was estimated, against what, and what was left out."""
+    """The problem, the truth, and the neurons left out."""
     counts = points.groupby("bucket")[["neurons", "dropped"]].max().sum()
     kept, dropped = int(counts["neurons"]), int(counts["dropped"])
     networks = scores["seed"].nunique()

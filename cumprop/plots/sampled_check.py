@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cumprop.contract import Estimate
+from cumprop.contract import Estimate, Estimator
+from cumprop.contract.printing import interval_half_width
 from cumprop.networks import MLP
 from cumprop.plots import caption, style
 
@@ -19,16 +21,15 @@ Array = NDArray[Any]
 
 FEW = 32
 """More outputs than these have smaller markers and thinner bars."""
-_NORMAL = 1.96
 
 
-def draw(network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate) -> Figure:
+def draw(network: MLP, estimator: Estimator, estimate: Estimate, check: Estimate) -> Figure:
     """Means on the left, on the right estimate − check in output s.d., with 95% intervals.
 
-    `row` has the estimator and its parameters, `check` the means, covariance and standard errors of
-    independent samples. An estimate has bars where it knows its interval or standard error.
+    `check` has the means, covariance and standard errors of independent samples. An estimate has
+    bars where it knows its interval or standard error.
     """
-    look = style.look(row)
+    look = style.look({"estimator": estimator.name} | asdict(estimator))
     assert check.cov is not None
     sd = np.sqrt(np.diag(check.cov))
     sd[sd == 0] = 1
@@ -38,9 +39,11 @@ def draw(network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate)
     n = len(missed)
     legend = [
         Line2D([], [], color="0", marker="_", markersize=9, ls="none", label="sampled check"),
-        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=_name(row)),
+        Line2D(
+            [], [], color=look.colour, marker=look.marker, linestyle="none", label=estimator.label
+        ),
     ]
-    text = _caption(network, row, estimate, check, missed, se)
+    text = _caption(network, estimator.label, estimate, check, missed, se)
     figure, (left, right) = style.sheet(2, "output", "mean", legend, text)
     right.set_ylabel("(estimate − check) / output s.d.")
     right.tick_params(labelleft=True)
@@ -57,9 +60,8 @@ def draw(network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate)
 
 def _half_width(estimate: Estimate) -> Array:
     """Of each mean's 95% interval; 0 where there is none."""
-    if estimate.half_width is not None:
-        return np.asarray(estimate.half_width)
-    return _NORMAL * _stderr(estimate)
+    half_width = interval_half_width(estimate)
+    return np.zeros(len(estimate.mean)) if half_width is None else half_width
 
 
 def _stderr(estimate: Estimate) -> Array:
@@ -75,13 +77,8 @@ def _bars(ax: Axes, y: Array, half: Array, colour: str, marker: str, size: float
     )  # fmt: skip
 
 
-def _name(row: dict[str, Any]) -> str:
-    given = [f"K={row['order']}"] if "order" in row else []
-    return " ".join([style.look(row).label, *given])
-
-
 def _caption(
-    network: MLP, row: dict[str, Any], estimate: Estimate, check: Estimate, missed: Array, se: Array
+    network: MLP, label: str, estimate: Estimate, check: Estimate, missed: Array, se: Array
 ) -> str:
     activations = caption.words(a.name for a in network.activations) or "no activation"
     normal = network.input_mean is None and network.input_cov is None
@@ -90,7 +87,7 @@ def _caption(
         [
             f"{'-'.join(map(str, network.widths))} network ({activations}, {network.dtype}),",
             f"input {'standard normal' if normal else 'with mean and covariance as given'}.",
-            f"Estimate: {_name(row)}; check: {check.n_samples:,} independent antithetic samples.",
+            f"Estimate: {label}; check: {check.n_samples:,} independent antithetic samples.",
             f"Bars: 95% intervals of the sampled means{known}.",
             f"RMS distance over outputs: {_rms(missed):.2g} output s.d.; standard errors",
             f"alone make {_rms(se):.2g}.",

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style, tradeoff
+from cumprop.results.points import Point, label, points
 from cumprop.results.power_laws import PowerLaw, error_law
 from cumprop.results.scores import GROUP, PROBLEM
 
@@ -39,11 +39,7 @@ def draw(scores: pd.DataFrame, column: str, label: str, fraction: float, about: 
     kept_fixed = [name for name in PROBLEM if name != column]
     by_panel = scores.groupby(kept_fixed, dropna=False)
     panels = [(table.iloc[0], _curves(table, column, fraction)) for _, table in by_panel]
-    looks = style.ordered({curve.look for _, curves in panels for curve in curves})
-    legend = [
-        Line2D([], [], color=look.colour, label=look.label, marker=look.marker, linewidth=0.8)
-        for look in looks
-    ]
+    legend = style.legend((one.look for _, curves in panels for one in curves), linewidth=0.8)
     text = [caption.common(scores), _about(panels, label), caption.missing(scores), about]
     figure, axes = style.sheet(
         len(panels), label, "vn-MSE", legend, " ".join(filter(None, text)), style.PAGE
@@ -115,14 +111,14 @@ class _Curve:
     name: str
     look: style.Look
     column: str
-    points: list[tradeoff.Point]
+    points: list[Point]
     law: PowerLaw | None
 
     @classmethod
     def of(cls, rows: pd.DataFrame, column: str, fraction: float) -> Self:
-        points = tradeoff.points(rows)
+        found = points(rows)
         law = error_law(rows, column, fraction)
-        return cls(tradeoff.label(points[0]), style.look(points[0]), column, points, law)
+        return cls(label(found[0], kind=False), style.look(found[0]), column, found, law)
 
     @property
     def note(self) -> Note:

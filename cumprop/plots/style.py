@@ -127,6 +127,14 @@ def ordered(looks: Iterable[Look]) -> list[Look]:
     return sorted(looks, key=lambda look: (rank.get(look, len(known)), look.label))
 
 
+def legend(looks: Iterable[Look], **line: Any) -> list[Line2D]:
+    """Entries of a legend: each look once, in order, with lines as the properties `line` say."""
+    return [
+        Line2D([], [], color=look.colour, label=look.label, marker=look.marker, **line)
+        for look in ordered({*looks})
+    ]
+
+
 def context() -> AbstractContextManager[None]:
     """Settings that figures are drawn and saved under."""
     return mpl.rc_context(_RC)  # type: ignore[arg-type]

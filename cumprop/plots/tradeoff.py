@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cumprop.experiments.columns import USUAL
 from cumprop.plots import caption, style
-from cumprop.results.scores import PROBLEM, summary
-
-Point = dict[str, Any]
+from cumprop.results.points import Point, label, points
+from cumprop.results.scores import PROBLEM
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,9 @@ def draw(scores: pd.DataFrame, cost: Cost, about: str) -> Figure:
     figure.draw_without_rendering()
     for panel, ax in zip(panels, axes, strict=True):
         cumulants = [point for point in panel.points if point["estimator"] == "cumulant"]
-        style.label_points(ax, [(p["x"], p["y"], label(p), style.look(p)) for p in cumulants])
+        style.label_points(
+            ax, [(p["x"], p["y"], label(p, kind=False), style.look(p)) for p in cumulants]
+        )
     return figure
 
 
@@ -101,7 +100,7 @@ class _Panel:
         ax.plot([x, sampled], [y, y], ":", marker="|", color="0.3", linewidth=0.8, zorder=1)
         ax.text(
             0.99, 0.98,
-            f"{_name(best)}: {times:,.10g}× {self.cost.less if sampled > x else self.cost.more}",
+            f"{label(best)}: {times:,.10g}× {self.cost.less if sampled > x else self.cost.more}",
             color=style.look(best).colour,
             transform=ax.transAxes, ha="right", va="top", fontsize=7, linespacing=1.3,
         )  # fmt: skip
@@ -118,24 +117,6 @@ def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
     return _Panel(cost, found, sampling, gain)
 
 
-def points(scores: pd.DataFrame) -> list[Point]:
-    """The rows of `cumprop.results.scores.summary` with a score, each with what is drawn of it."""
-    return [_point(row) for row in summary(scores).to_dict("records") if row["n_seeds"] > 0]
-
-
-def _point(record: dict[Any, Any]) -> Point:
-    """A row of the summary with `y`, `low` and `high`.
-
-    The total interval, of one network the noise interval; an upper bound where not resolved.
-    """
-    kind = "total" if record["n_seeds"] > 1 else "noise"
-    low, high, vn_mse = record[f"{kind}_low"], record[f"{kind}_high"], record["vn_mse"]
-    # an estimate of the error below zero does not lower what the truth could have resolved
-    bound = high - min(vn_mse, 0.0)
-    drawn = {"low": low, "high": high, "y": vn_mse if record["resolved"] else bound}
-    return {str(name): value for name, value in record.items()} | drawn
-
-
 def mark(ax: Axes, x: float, point: Point) -> None:
     """Draw a point with its interval, down to the end of the axis; or as an upper bound."""
     look = style.look(point)
@@ -148,23 +129,10 @@ def mark(ax: Axes, x: float, point: Point) -> None:
 
 
 def bounds(points: Iterable[Point]) -> str:
-    """What a caption says where a point is an upper bound."""
+    """The words of a caption where a point is an upper bound."""
     if all(point["resolved"] for point in points):
         return ""
     return ". Open with arrow: upper bound, error not resolved from zero"
-
-
-def label(point: Point) -> str:
-    """The order K of cumulants, and what is not as usual about them."""
-    said = {name: point[name] for name in USUAL if isinstance(point[name], str)}
-    unusual = [v for name, v in said.items() if name != "kind" and v != USUAL[name]]
-    return " ".join([f"K={point['order']:.0f}", *unusual])
-
-
-def _name(point: Point) -> str:
-    """The label, and the kind where colour cannot tell it."""
-    kind = str(point["kind"]).replace("_", " ")
-    return label(point) if kind == "basic" else f"{label(point)} {kind}"
 
 
 def _limits(values: list[float]) -> tuple[float, float]:

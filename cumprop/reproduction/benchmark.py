@@ -1,6 +1,6 @@
 """Benchmark: estimators against sampling, on the clock of this machine.
 
-Everything is measured in one run: the rate of matrix products, forward passes per second of
+Everything is measured in one run: the rates of this machine, forward passes per second of
 sampling, seconds of each estimator. Errors cannot be measured in passing; they come from a sweep.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +22,16 @@ from cumprop.flops import CONVENTION
 from cumprop.memory import traced_peak
 from cumprop.networks import MLP, random_mlp
 from cumprop.reproduction.reference_scores import KnownError, KnownErrors
-from cumprop.reproduction.throughput import (
-    MOST_REPEATS,
-    Effort,
-    check_threads,
-    matmul_rate,
-    repeated,
-    sampling_rate,
-)
-from cumprop.results.provenance import provenance
+from cumprop.reproduction.throughput import check_threads, sampling_rate
+from cumprop.results.provenance import conditions, provenance
+from cumprop.sweep.rates import Effort, measured, repeated
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Entry = dict[str, Any]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the JSON file; raised when a key changes its meaning."""
 
 DESIGNS = ("iid", "orthogonal")
@@ -66,20 +60,19 @@ def run(
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with threadpool_limits(threads):
         check_threads(threads)
-        progress("matrix products")
-        matmul = matmul_rate(threads, effort)
+    progress("rates of this machine")
+    rates = measured("float32", threads=threads)
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "provenance": provenance(threads, workers=1),
         "load_before": load,
-        "effort": asdict(effort) | {"most": MOST_REPEATS},
+        "effort": asdict(effort),
         "flops_convention": CONVENTION,
         "errors_from": errors.source if errors else None,
-        "matmul": matmul,
+        "rates": asdict(rates),
         "sampling": [],
         "estimators": [],
     }
-    peak_rate = matmul["flops_per_second"]
     for width, depth in shapes:
         network = random_mlp(width, depth, NETWORK_SEED)
         problem: Entry = {
@@ -90,17 +83,17 @@ def run(
         for design in DESIGNS:
             progress(f"sampling {design}, width {width}, depth {depth}")
             rate = sampling_rate(network, design, threads, effort)
-            share = rate["flops_per_pass"] * rate["passes_per_second"] / peak_rate
+            share = rate["flops_per_pass"] * rate["passes_per_second"] / rates.products
             measured_gain = errors.gain(problem) if errors else None
             gain = 1.0 if design == "iid" else measured_gain
             rivals.append(problem | rate | {"matmul_share": share, "gain": gain})
         report["sampling"] += rivals
         for estimator in estimators:
-            progress(f"{described(estimator)}, width {width}, depth {depth}")
+            progress(f"{estimator.label}, width {width}, depth {depth}")
             with threadpool_limits(threads):
                 entry = problem | measure(estimator, network, effort)
             seconds = entry["seconds"]
-            entry["matmul_share"] = seconds and entry["flops"] / seconds / peak_rate
+            entry["matmul_share"] = seconds and entry["flops"] / seconds / rates.products
             known = errors.of(estimator, problem) if errors else None
             report["estimators"].append(entry | compared(known, seconds, rivals))
     return report
@@ -109,14 +102,14 @@ def run(
 def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
     """Median seconds, FLOPs and memory of one estimate, predicted and measured.
 
-    The first run traces the memory and warms up; the times are of the runs after it. What cannot
-    run has the outcome "failed", its reason as `note`, and null numbers.
+    The first run traces the memory and warms up; the times are of the runs after it. An
+    estimator that cannot run has the outcome "failed", its reason as `note`, and null numbers.
     """
     parameters = asdict(estimator)
     entry: Entry = {
         "estimator": estimator.name,
         "estimator_version": estimator.version,
-        "label": described(estimator),
+        "label": estimator.label,
         "parameters": json.dumps(parameters, sort_keys=True),
         "seed": NETWORK_SEED,
         **{name: parameters.get(name) for name in PARAMETERS},
@@ -178,41 +171,19 @@ def ratio(vn_mse: float, seconds: float, rival: Entry) -> float | None:
     return float(rival["gain"] / (vn_mse * rival["passes_per_second"] * seconds))
 
 
-def described(estimator: Estimator) -> str:
-    """The estimator, its order or samples, and what is special about it.
-
-    >>> from cumprop.contract.estimator import build
-    >>> described(build("cumulant", order=2, kind="augmented"))
-    'cumulant order=2 kind=augmented'
-    """
-    values = {f.name: (getattr(estimator, f.name), f.default) for f in fields(estimator)}
-    shown = [
-        f"{name}={value}"
-        for name, (value, default) in values.items()
-        if name in ("order", "n_samples") or value != default
-    ]
-    return " ".join([estimator.name, *shown])
-
-
 def rows(report: dict[str, Any]) -> pd.DataFrame:
     """The estimators of a report with the columns that figures of costs read."""
     import pandas as pd
 
     table = pd.DataFrame(report["estimators"])
-    origin = report["provenance"]
-    conditions = (
-        f"{origin['cpu']}, {origin['blas']}, threads {origin['threads']}, "
-        f"workers {origin['workers']}"
-    )
     return table.assign(
         config="bench",
         tolerance=None,
-        conditions=conditions,
+        conditions=conditions(report["provenance"]),
         flops_convention=report["flops_convention"],
     )
 
 
 def write(report: dict[str, Any], path: Path) -> None:
     """Store a report as JSON, complete or not at all."""
-    text = json.dumps(report, indent=1, allow_nan=False)
-    files.write_atomically(path, lambda file: file.write(f"{text}\n".encode()))
+    files.write_text(path, json.dumps(report, indent=1, allow_nan=False) + "\n")

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from cumprop.contract import Estimator
 from cumprop.errors import CumpropError
+from cumprop.results import scores
+from cumprop.results.points import Point, points, records
 
 USUAL_PLACES = (Path("results/relu_w256"), Path("results/reference/relu_w256"))
 
@@ -33,19 +35,16 @@ class KnownErrors:
     """A table of scores: its `source`, one point per estimator and problem, gains by problem."""
 
     source: str
-    points: list[dict[str, Any]]
-    gains: list[dict[str, Any]]
+    points: list[Point]
+    gains: list[Point]
 
     @classmethod
     def read(cls, results: Path) -> Self:
         """Score the results below `results`; raises CumpropError where there are none."""
-        from cumprop.results.scores import PROBLEM, score, summary
-
-        scores = score(results)
-        points = [point for point in _records(summary(scores)) if point["n_seeds"] > 0]
-        orthogonal = scores[scores["truth_design"] == "orthogonal"]
-        gains = orthogonal.groupby(PROBLEM, dropna=False)["truth_gain"].mean().dropna()
-        return cls(str(results), points, _records(gains.reset_index()))
+        table = scores.score(results)
+        orthogonal = table[table["truth_design"] == "orthogonal"]
+        gains = orthogonal.groupby(scores.PROBLEM, dropna=False)["truth_gain"].mean().dropna()
+        return cls(str(results), points(table), records(gains.reset_index()))
 
     @classmethod
     def find(cls, results: Path | None = None) -> Self | None:
@@ -72,21 +71,13 @@ class KnownErrors:
         if not found:
             return None
         point = max(found, key=lambda point: int(point["n_seeds"]))
-        kind = "total" if point["n_seeds"] > 1 else "noise"
-        low, high, vn_mse = point[f"{kind}_low"], point[f"{kind}_high"], point["vn_mse"]
-        resolved = bool(point["resolved"])
-        bound = high - min(vn_mse, 0.0)  # an estimate below zero does not lower it
-        shown = vn_mse if resolved else bound
-        return KnownError(float(shown), float(low), float(high), resolved, int(point["n_seeds"]))
+        vn_mse, low, high = (float(point[name]) for name in ("y", "low", "high"))
+        return KnownError(vn_mse, low, high, bool(point["resolved"]), int(point["n_seeds"]))
 
     def gain(self, problem: Problem) -> float | None:
         """Variance per sample of the orthogonal design, iid = 1; None where not measured."""
         found = [row["truth_gain"] for row in self.gains if _agree(row, problem)]
         return float(sum(found) / len(found)) if found else None
-
-
-def _records(table: Any) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def _telling(parameters: dict[str, Any]) -> dict[str, Any]:

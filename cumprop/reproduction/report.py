@@ -14,9 +14,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cumprop import files, plots
+from cumprop import plots
 from cumprop.errors import CumpropError
-from cumprop.reproduction.claims import Claim, claims, command
+from cumprop.reproduction.claims import CLAIMS, Claim, command
 from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN, Measurement
 
 if TYPE_CHECKING:
@@ -46,18 +46,22 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One experiment: its figures as base64 SVG, its points, and where its rows are."""
+    """One experiment: its figures as base64 SVG, why others are missing, and its points."""
 
     name: str
     figures: dict[str, str]
     missing: dict[str, str]
     points: pd.DataFrame
-    folder: Path
 
     @property
     def command(self) -> str:
         """What makes the rows."""
         return command(self.name)
+
+    @property
+    def csv(self) -> str:
+        """The content of `POINTS`."""
+        return self.points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
     @property
     def rows(self) -> list[list[Any]]:
@@ -95,15 +99,19 @@ class Report:
         run = {section.name for section in self.sections}
         return environment.get_template("report.html").render(report=self, run=run, cell=_cell)
 
-    def markdown(self, folder: Path) -> str:
-        """The table of claims as a Markdown file in `folder`, each verdict linked to its rows."""
-        where = {section.name: section.folder for section in self.sections}
+    def markdown(self, folder: Path, points: Path | None = None) -> str:
+        """The table of claims as a Markdown file in `folder`.
+
+        Each verdict links to the points below the folder `points`, if these are written there.
+        """
+        run = {section.name for section in self.sections if points is not None}
+        linked = "" if points is None else "Each verdict links to the points it rests on. "
         lines = [
             "# Reproduction",
             "",
             "Every claim of the paper's figures and Table 1 beside our measurement. Written by "
             f"`cumprop report` from rows; {self.counts}.",
-            "Each verdict links to the points it rests on. *open*: the rows cannot tell. Intervals "
+            f"{linked}*open*: the rows cannot tell. Intervals "
             "are 95%, over networks and truth noise; tolerances are ours.",
             "",
             f"Conditions: {'; '.join(self.conditions)}.",
@@ -115,8 +123,8 @@ class Report:
             claim, verdict = one.claim, one.measurement.verdict
             if verdict == DISAGREES:
                 verdict = f"**{verdict}**"
-            if claim.experiment in where:
-                rows = os.path.relpath(where[claim.experiment] / POINTS, folder)
+            if points is not None and claim.experiment in run:
+                rows = os.path.relpath(points / claim.experiment / POINTS, folder)
                 verdict = f"[{verdict}]({Path(rows).as_posix()})"
             words = (claim.source, claim.statement, claim.required, one.measured)
             command = f"`{claim.command}`"
@@ -126,36 +134,31 @@ class Report:
 
 
 POINTS = "points.csv"
-"""File in the folder of each experiment: what its figures draw, one line per point."""
+"""File of an experiment: what its figures draw, one line per point."""
 
 
 def report(results: Path) -> Report:
-    """Judge all claims and draw all figures from the results below `results`.
+    """Judge all claims and draw all figures from the results below `results`; writes nothing.
 
-    Writes `points.csv` into the folder of each experiment. Raises CumpropError where there are no
-    results.
+    Raises CumpropError where there are no results.
     """
     import pandas as pd
 
     sections, rows_of = [], dict[str, pd.DataFrame]()
     conditions = set[str]()
     for name, rows, asked in plots.tables(results):
-        folder = results / name if (results / name).is_dir() else results
-        points = _points(rows)
-        text = points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        files.write_text(folder / POINTS, text)
         figures, missing = {}, {}
         for figure in asked:
             try:
                 figures[figure] = _drawn(figure, rows)
             except CumpropError as error:
                 missing[figure] = str(error)
-        sections.append(Section(name, figures, missing, points, folder))
+        sections.append(Section(name, figures, missing, _points(rows)))
         rows_of[name] = pd.DataFrame(rows)
         if "conditions" in rows_of[name]:
             conditions |= {*rows_of[name]["conditions"]}
-    judged = [Judged(claim, claim.judge(rows_of)) for claim in claims()]
-    order = list(dict.fromkeys(claim.experiment for claim in claims()))
+    judged = [Judged(claim, claim.judge(rows_of)) for claim in CLAIMS]
+    order = list(dict.fromkeys(claim.experiment for claim in CLAIMS))
     sections.sort(key=lambda one: order.index(one.name) if one.name in order else len(order))
     return Report(judged, sections, sorted(conditions))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cumprop.experiments.columns import USUAL
-from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN, Measurement, named
+from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN, Measurement
+from cumprop.results.points import Point, label, records
 from cumprop.results.scores import GROUP
 from cumprop.results.tail_scores import relative_errors
 
@@ -34,7 +35,7 @@ def small_when_rare(scores: pd.DataFrame) -> Measurement:
         return Measurement(f"{_words(point)} at 1e{bucket}: one network tells no interval", OPEN)
     best = min(found, key=lambda row: float(row["relative_error"]))
     text = f"at 1e{bucket}, {point['neurons']} neurons: {_words(point)}; best: {_words(best)}"
-    return Measurement(text, AGREES if point["low"] < SMALL else DISAGREES, _keys(scores))
+    return Measurement(text, AGREES if point["low"] < SMALL else DISAGREES)
 
 
 def best_when_rare(scores: pd.DataFrame) -> Measurement:
@@ -51,33 +52,25 @@ def best_when_rare(scores: pd.DataFrame) -> Measurement:
             words.append(f"1e{bucket}: {_words(ours[0])} against {_words(rival)}")
     if not words:
         return Measurement("no bucket below 1/N", OPEN)
-    return Measurement("; ".join(words), AGREES if all(wins) else DISAGREES, _keys(scores))
+    return Measurement("; ".join(words), AGREES if all(wins) else DISAGREES)
 
 
-def _rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(scores: pd.DataFrame) -> list[Point]:
     """Buckets of which most neurons could be scored."""
-    rows = relative_errors(scores, GROUP).to_dict("records")
-    return [
-        {str(k): v for k, v in row.items()}
-        for row in rows
-        if row["neurons"] > 0 and row["neurons"] >= row["dropped"]
-    ]
+    rows = records(relative_errors(scores, GROUP))
+    return [row for row in rows if row["neurons"] > 0 and row["neurons"] >= row["dropped"]]
 
 
-def _is_usual(row: dict[str, Any], order: int) -> bool:
+def _is_usual(row: Point, order: int) -> bool:
     wanted = USUAL | {"estimator": "cumulant", "order": order}
     return all(row[name] == value for name, value in wanted.items())
 
 
-def _words(row: dict[str, Any]) -> str:
+def _words(row: Point) -> str:
     if row["estimator"] == "cumulant":
-        name = named(row)
+        name = label(row)
     else:
         name = f"{row['n_samples']:.0f} samples"
         if '"extrapolate": "none"' not in row["parameters"]:
             name += ", extrapolated"
     return f"{name} {row['relative_error']:.2g} ({row['low']:.2g} to {row['high']:.2g})"
-
-
-def _keys(scores: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(scores["cell_key"])

@@ -1,10 +1,9 @@
-"""What this machine does in a second: matrix products, forward passes, any piece of work."""
+"""Forward passes per second of sampling, in as many processes as there are threads."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,54 +13,11 @@ from cumprop import streams
 from cumprop.contract import Estimator, build
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP
+from cumprop.sweep.rates import Effort
 
 Array = NDArray[np.float64]
 
-MOST_REPEATS = 200
-PRODUCT_SIZE = 2048
-
-
-@dataclass(frozen=True)
-class Effort:
-    """Every measurement repeats for `seconds`, at least `least` and at most 200 times."""
-
-    seconds: float = 5.0
-    least: int = 3
-
-
 QUICK = Effort(0.5, 1)
-
-
-def matmul_rate(threads: int, effort: Effort) -> dict[str, Any]:
-    """FLOP/s of large square float32 matrix products, on the BLAS threads now set."""
-    a = np.random.default_rng(0).random((PRODUCT_SIZE, PRODUCT_SIZE), dtype=np.float32)
-    out = np.empty_like(a)
-    np.matmul(a, a, out=out)
-    times = repeated(lambda: np.matmul(a, a, out=out), effort)
-    return {
-        "size": PRODUCT_SIZE,
-        "dtype": "float32",
-        "threads": threads,
-        "flops_per_second": 2 * PRODUCT_SIZE**3 / float(np.median(times)),
-        "repeats": len(times),
-    }
-
-
-def repeated(work: Callable[[], object], effort: Effort) -> list[float]:
-    """Seconds of each call of `work`, called as often as `effort` says.
-
-    >>> len(repeated(lambda: None, Effort(0.0, 3))), len(repeated(lambda: None, Effort(60.0, 3)))
-    (3, 200)
-    """
-    times: list[float] = []
-    start = time.perf_counter()
-    while len(times) < effort.least or (
-        time.perf_counter() - start < effort.seconds and len(times) < MOST_REPEATS
-    ):
-        before = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - before)
-    return times
 
 
 def sampling_rate(network: MLP, design: str, processes: int, effort: Effort) -> dict[str, Any]:

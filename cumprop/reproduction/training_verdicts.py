@@ -28,10 +28,10 @@ def trains(runs: pd.DataFrame) -> Measurement:
     falls = {name: _log_losses(runs, method) for method, name in _METHODS.items()}
     intervals = {name: _interval(start - end) for name, (start, end) in falls.items()}
     if not all(map(np.isfinite, (x for ends in intervals.values() for x in ends))):
-        return _unknown(runs)
+        return _UNKNOWN
     text = "; ".join(f"{name} {_times(*ends)}" for name, ends in intervals.items())
     trained = all(high >= np.log(FALL) for _, _, high in intervals.values())
-    return Measurement(text, AGREES if trained else DISAGREES, _keys(runs))
+    return Measurement(text, AGREES if trained else DISAGREES)
 
 
 def nears_sgd(runs: pd.DataFrame) -> Measurement:
@@ -39,16 +39,13 @@ def nears_sgd(runs: pd.DataFrame) -> Measurement:
     (_, ours), (_, theirs) = (_log_losses(runs, method) for method in _METHODS)
     middle, low, high = _interval(ours - theirs)
     if not np.isfinite([low, high]).all():
-        return _unknown(runs)
+        return _UNKNOWN
     meets = low <= np.log(SLIGHTLY) and high >= 0
     text = f"{_times(middle, low, high)} the loss of SGD"
-    return Measurement(text, AGREES if meets else DISAGREES, _keys(runs))
+    return Measurement(text, AGREES if meets else DISAGREES)
 
 
-def _unknown(runs: pd.DataFrame) -> Measurement:
-    return Measurement("a run diverged, or one network tells no interval", OPEN, _keys(runs))
-
-
+_UNKNOWN = Measurement("a run diverged, or one network tells no interval", OPEN)
 _METHODS = {"cumulant": "K=2", "sgd": "SGD"}
 
 
@@ -76,7 +73,3 @@ def _interval(logs: Array) -> tuple[float, float, float]:
 def _times(*logs: float) -> str:
     middle, low, high = (times(np.exp(x)) for x in logs)
     return f"{middle} ({low} to {high})"
-
-
-def _keys(runs: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(runs.loc[_shape(runs), "cell_key"])

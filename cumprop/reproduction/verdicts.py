@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cumprop.experiments.columns import USUAL
-from cumprop.results.flop_polynomials import PAPER
+from cumprop.results.flop_polynomials import PAPER, lines
+from cumprop.results.points import Point, flops_per_sample, label, points, seconds_per_sample
 from cumprop.results.power_laws import ASYMPTOTIC, PowerLaw, error_law
+from cumprop.results.scores import PROBLEM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 AGREES, DISAGREES, OPEN = "agrees", "disagrees", "open"
 
 WIDTH = 256
-"""What the paper's claims are about where they name no other."""
+"""The width that the paper's claims are about where they name no other."""
 
 EXPONENT_TOLERANCE = 0.25
 FLAT = 0.3
@@ -32,11 +34,10 @@ TELLING = 1.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """What rows say about a claim: in words, whether it agrees, and the cells it rests on."""
+    """The answer of rows to a claim: in words, whether it agrees, and the cells it rests on."""
 
     text: str
     verdict: str
-    cell_keys: tuple[str, ...] = ()
 
 
 def falls(scores: pd.DataFrame, order: int) -> Measurement:
@@ -70,13 +71,13 @@ def saves(scores: pd.DataFrame, depth: int, orders: Iterable[int]) -> Measuremen
         verdict = DISAGREES
     else:
         verdict = AGREES if verdicts == {True} else OPEN
-    return Measurement("; ".join(map(_saving, points)), verdict, _keys(scores, points))
+    return Measurement("; ".join(map(_saving, points)), verdict)
 
 
 def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Measurement:
     """The largest saving of a resolved point, whose interval should meet [low, high].
 
-    Of what the paper has: trees are ours.
+    Trees do not count, since the paper has none.
     """
     points = [p for p in _savings(_at(scores, depth)) if p["resolved"] and p["kind"] != "tree"]
     if not points:
@@ -84,7 +85,7 @@ def best_saving(scores: pd.DataFrame, depth: int, low: float, high: float) -> Me
     best = max(points, key=lambda p: float(p["saving"]))
     meets = best["low"] <= high and best["high"] >= low
     text = f"largest: {_saving(best)}{_at_paper_flops(best)}"
-    return Measurement(text, AGREES if meets else DISAGREES, _keys(scores, [best]))
+    return Measurement(text, AGREES if meets else DISAGREES)
 
 
 def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
@@ -97,7 +98,7 @@ def loses(scores: pd.DataFrame, depth: int, order: int) -> Measurement:
     verdict = OPEN
     if point["resolved"]:
         verdict = AGREES if point["high"] < 1 else DISAGREES if point["low"] > 1 else OPEN
-    return Measurement(_saving(point) + _at_paper_flops(point), verdict, _keys(scores, points))
+    return Measurement(_saving(point) + _at_paper_flops(point), verdict)
 
 
 def gains_with_width(scores: pd.DataFrame) -> Measurement:
@@ -116,7 +117,7 @@ def gains_with_width(scores: pd.DataFrame) -> Measurement:
     value = {place: saving or 0.0 for place, saving in corners.items()}
     holds = all(value[wide, depth] > value[narrow, depth] for depth in depths)
     holds &= all(value[n, shallow] > value[n, deep] for n in widths)
-    return Measurement(text, AGREES if holds else DISAGREES, _keys(scores, points))
+    return Measurement(text, AGREES if holds else DISAGREES)
 
 
 def slower(scores: pd.DataFrame) -> Measurement:
@@ -127,19 +128,17 @@ def slower(scores: pd.DataFrame) -> Measurement:
     count = sum(p["saving"] < 1 for p in points)
     text = f"slower at {count} of {len(points)} resolved points ({'; '.join(map(_speed, points))})"
     verdict = AGREES if 2 * count > len(points) else DISAGREES
-    return Measurement(text, verdict, _keys(scores, points))
+    return Measurement(text, verdict)
 
 
 def monomials(scores: pd.DataFrame) -> Measurement:
     """Leading monomials of the exact polynomials through counted FLOPs."""
-    from cumprop.plots.flop_table import lines
-
     wanted = {1: (2, 1), 2: (3, 1), 3: (3, 2), 4: (4, 2)}
     found = [line for line in lines(scores) if line.kind == "basic" and line.fastest]
     text = "; ".join(f"{line.name}: {line.polynomial.leading}" for line in found)
     holds = all(max(line.polynomial.coefficients) == wanted[line.order] for line in found)
     verdict = AGREES if holds and len(found) == len(wanted) else DISAGREES if not holds else OPEN
-    return Measurement(text, verdict, tuple(scores["cell_key"]))
+    return Measurement(text, verdict)
 
 
 def _cumulants(scores: pd.DataFrame, **values: Any) -> pd.DataFrame:
@@ -158,11 +157,10 @@ def _exponent(
     rows: pd.DataFrame, column: str, fraction: float, wanted: float, tolerance: float
 ) -> Measurement:
     law = error_law(rows, column, fraction)
-    keys = tuple(rows["cell_key"])
     if law is None:
-        return Measurement("fewer than two resolved points", OPEN, keys)
+        return Measurement("fewer than two resolved points", OPEN)
     text = f"{law} over {column} {', '.join(f'{x:g}' for x in law.x)}"
-    return Measurement(text, _verdict(law, wanted, tolerance), keys)
+    return Measurement(text, _verdict(law, wanted, tolerance))
 
 
 def _verdict(law: PowerLaw, wanted: float, tolerance: float) -> str:
@@ -172,22 +170,16 @@ def _verdict(law: PowerLaw, wanted: float, tolerance: float) -> str:
     return AGREES if low <= wanted + tolerance and high >= wanted - tolerance else DISAGREES
 
 
-def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[dict[str, Any]]:
+def _savings(scores: pd.DataFrame, cost: str = "flops") -> list[Point]:
     """Points of the cumulants with `saving` over iid sampling and its interval `low`, `high`."""
-    from cumprop.plots import mse_vs_flops, mse_vs_time, tradeoff
-    from cumprop.results.scores import PROBLEM
-
-    each = {
-        "flops": mse_vs_flops.flops_per_sample,
-        "seconds": mse_vs_time.seconds_per_sample,
-    }[cost]
+    each = {"flops": flops_per_sample, "seconds": seconds_per_sample}[cost]
     found = []
     for _, rows in scores.groupby(PROBLEM, dropna=False):
-        points = tradeoff.points(rows)
-        sampled = each(points, "iid") if points else None
+        inside = points(rows)
+        sampled = each(inside, "iid") if inside else None
         if sampled is None:
             continue
-        for p in points:
+        for p in inside:
             if p["estimator"] == "cumulant":
                 ends = {"low": p["high"], "saving": p["y"], "high": p["low"]}
                 saving = {k: sampled / (v * p[cost]) if v > 0 else np.inf for k, v in ends.items()}
@@ -207,24 +199,14 @@ def times(x: float) -> str:
     return f"{rounded:,.0f}×" if rounded >= 10 else f"{rounded:g}×"
 
 
-def named(p: dict[str, Any]) -> str:
-    """Order and kind of a point of the cumulants.
-
-    >>> named({"order": 3.0, "kind": "augmented_factorised"}), named({"order": 2, "kind": "basic"})
-    ('K=3 augmented factorised', 'K=2')
-    """
-    kind = "" if p["kind"] == "basic" else f" {p['kind'].replace('_', ' ')}"
-    return f"K={p['order']:.0f}{kind}"
-
-
-def _saving(p: dict[str, Any]) -> str:
+def _saving(p: Point) -> str:
     if not p["resolved"]:
-        return f"{named(p)} more than {times(p['saving'])}"
-    return f"{named(p)} {times(p['saving'])} ({times(p['low'])} to {times(p['high'])})"
+        return f"{label(p)} more than {times(p['saving'])}"
+    return f"{label(p)} {times(p['saving'])} ({times(p['low'])} to {times(p['high'])})"
 
 
-def _at_paper_flops(p: dict[str, Any]) -> str:
-    """What the saving would be at the FLOPs of the paper's Table 1, where it has them."""
+def _at_paper_flops(p: Point) -> str:
+    """The saving at the FLOPs of the paper's Table 1, where it has them."""
     order, kind, n, depth = int(p["order"]), p["kind"], int(p["width"]), int(p["depth"])
     polynomial = PAPER.get((order, kind, True)) or PAPER.get((order, kind, False))
     if polynomial is None:
@@ -233,14 +215,5 @@ def _at_paper_flops(p: dict[str, Any]) -> str:
     return f"; {times(saving)} at Table 1's FLOPs"
 
 
-def _speed(p: dict[str, Any]) -> str:
+def _speed(p: Point) -> str:
     return f"K={p['order']:.0f} L={p['depth']} {times(p['saving'])}"
-
-
-def _keys(scores: pd.DataFrame, points: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The cells that the points are means of."""
-    names = ["width", "depth", "parameters"]
-    wanted = {tuple(p[name] for name in names) for p in points}
-    places = zip(*(scores[name] for name in names), strict=True)
-    chosen = [place in wanted for place in places]
-    return tuple(scores.loc[chosen, "cell_key"])

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cumprop import files
 from cumprop.errors import CumpropError
-from cumprop.experiments.columns import failed
+from cumprop.experiments.columns import FAILED
 from cumprop.results import part_files, store
 
 
@@ -40,12 +40,12 @@ def compact(folder: Path) -> Compaction:
     path, schema = folder / store.COMPACTED, store.schema_of(folder)
     with _alone(folder):
         files.remove_leftovers(folder)
-        before = store.compacted(folder).table
+        before = store.compacted(folder)
         found = [*_parts(folder, schema)]
-        done = [(part, seen, table) for part, seen, table in found if not _failed(table)]
+        done = [one for one in found if one[2]["outcome"][0].as_py() != FAILED]
         if done:
             table = store.merged([table for *_, table in done], before, schema)
-            files.write_atomically(path, lambda file: file.write(part_files.to_bytes(table)))
+            part_files.write(path, table, part_files.read)
             _sync(folder)
         else:
             table = schema.empty_table() if before is None else before
@@ -62,10 +62,6 @@ def _parts(
         table = store.sound_part(path, schema)
         if table is not None:
             yield path, seen, table
-
-
-def _failed(part: pa.Table) -> bool:
-    return failed(part.select(["outcome"]).to_pylist()[0])
 
 
 def _delete(part: Path, seen: part_files.Identity | None) -> None:

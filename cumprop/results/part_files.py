@@ -1,6 +1,8 @@
 """One parquet file of rows: written with a digest of its values, and examined when it is read.
 
 A part holds one row and is named by its key; `cumprop results compact` makes one file of many.
+Reading changes nothing: a file with a fault is named on stderr and left. Only `write`, which needs
+the name of such a file for a sound one, renames it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -19,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cumprop import files
 from cumprop.experiments.columns import KIND, SCHEMA_VERSION, SCHEMAS
 
 _DIGEST = b"cumprop_digest"
@@ -29,9 +33,9 @@ _REQUIRED = ("schema_version", "cell_key", "config", "outcome")
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a file is not read, and the suffix it is set aside with; None where it is to stay."""
+    """Why a file is not read, and the suffix that `write` sets it aside with."""
 
-    suffix: str | None
+    suffix: str
     reason: str
 
 
@@ -90,31 +94,25 @@ def identity(path: Path) -> Identity | None:
 
 
 def sound(path: Path, read: Callable[[Path], pa.Table | Fault | None]) -> pa.Table | None:
-    """What `read` finds in a file; a file with a fault is named on stderr and set aside."""
-    before = identity(path)
+    """The table that `read` finds in a file; None where there is none or stderr names a fault."""
     found = read(path)
-    if not isinstance(found, Fault):
-        return found
-    if identity(path) == before:  # else another process has stored a sound one
-        set_aside(path, found)
-    return None
+    if isinstance(found, Fault):
+        print(f"{path}: {found.reason}", file=sys.stderr)
+        return None
+    return found
 
 
-def set_aside(path: Path, fault: Fault) -> None:
-    """Rename a file by its fault, unless it cannot be; one line on stderr says so."""
-    line = f"{path}: {fault.reason}"
-    if fault.suffix is not None:
-        aside = path.with_suffix(f".{fault.suffix}")
+def write(path: Path, table: pa.Table, read: Callable[[Path], pa.Table | Fault | None]) -> None:
+    """Store a table complete or not at all; a file in its place that `read` refuses is renamed."""
+    content, before = to_bytes(table), read(path)
+    if isinstance(before, Fault):
+        aside = path.with_suffix(f".{before.suffix}")
         if aside.exists():
             aside = aside.with_name(f"{aside.name}.{token_hex(4)}")
-        try:
+        with suppress(OSError):  # which the write below reports
             path.replace(aside)
-            line += f"; set aside as {aside.name}"
-        except FileNotFoundError:  # another process was faster
-            return
-        except OSError as error:
-            line += f"; left there: {error.strerror}"
-    print(line, file=sys.stderr)
+            print(f"{path}: {before.reason}; set aside as {aside.name}", file=sys.stderr)
+    files.write_atomically(path, lambda file: file.write(content))
 
 
 def schema_of(schema: pa.Schema) -> pa.Schema | None:
@@ -164,7 +162,7 @@ def _outdated(versions: set[Any]) -> Fault:
     if not isinstance(version, int):
         return Fault("foreign", "no single schema_version")
     if version > SCHEMA_VERSION:
-        return Fault(None, f"of schema {version}; a newer cumprop reads it")
+        return Fault(f"v{version}", f"of schema {version}; a newer cumprop reads it")
     return Fault(f"v{version}", f"of schema {version}, which is read no more")
 
 

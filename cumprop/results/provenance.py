@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CONDITIONS = ("cpu", "blas", "threads", "workers")
-"""What seconds depend on; times taken under different ones are not compared."""
+"""Columns that seconds depend on; times taken under different ones are not compared."""
 
 
 def provenance(threads: int, workers: int) -> dict[str, Any]:
@@ -29,6 +30,11 @@ def provenance(threads: int, workers: int) -> dict[str, Any]:
         "git_revision": git_revision(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def conditions(row: Mapping[str, Any]) -> str:
+    """The conditions of a row's seconds, in words."""
+    return f"{row['cpu']}, {row['blas']}, threads {row['threads']}, workers {row['workers']}"
 
 
 _version = cache(version)

@@ -59,7 +59,7 @@ def _answer(database: duckdb.DuckDBPyConnection, sql: str, tables: dict[str, Any
 
 
 def _tables(results: Path) -> dict[str, pa.Table]:
-    scored = [folder / "scores.parquet" for folder in scores.config_folders(results)]
+    scored = [folder / scores.SCORES for folder in scores.config_folders(results)]
     found = {"scores": [pq.read_table(path) for path in scored if path.is_file()]}
     try:
         folders = filter(store.is_sweep, store.config_folders(results))

@@ -20,6 +20,7 @@ from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.experiments.columns import failed, failure
 from cumprop.results import store
+from cumprop.results.provenance import conditions
 from cumprop.sampling import BUCKET_COLUMNS, Truth, load
 
 Array = NDArray[np.float64]
@@ -34,10 +35,17 @@ GROUP = [
 ]  # fmt: skip
 """Columns equal within a group: one point of a figure, averaged over seeds."""
 
-_COPIED = ["cell_key", "truth_key", *GROUP, "seed", "repeat", "flops", "seconds"]
+SCORES = "scores.parquet"
+"""File in a configuration's folder, written by `score_and_store`."""
+
+_COPIED = [
+    "cell_key", "truth_key", *GROUP, "seed", "repeat", "flops", "seconds", "expected_error",
+    "outcome", "note", "status",
+]  # fmt: skip
 TRUST = ["expected_error", "n_unreliable"]
 """Columns of a summary that say what estimates say of themselves."""
 _INTERVALS = ["noise_low", "noise_high", "total_low", "total_high"]
+_NUMBERS = ["mse", "mse_se", "variance", "vn_mse", "truth_gain", *_INTERVALS]
 
 
 def mse_between(estimate: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
@@ -114,10 +122,23 @@ def score(results: Path) -> pd.DataFrame:
     `noise_high` of the row, `total_low` and `total_high` of its group over seeds, and `resolved`
     (the noise interval is above zero). Failed rows, and rows whose truth is not there, have outcome
     "failed", the reason as `note` and null scores. Of an estimator's versions only the newest is
-    scored. Writes `scores.parquet` into each configuration's folder; a folder without rows is read
-    from it. Raises CumpropError where nothing can be scored. Source: mathematics §7.
+    scored. A folder without rows has the scores of its `scores.parquet`. Nothing is written. Raises
+    CumpropError where nothing can be scored. Source: mathematics §7.
     """
-    tables = [_score_config(folder) for folder in config_folders(Path(results))]
+    return _together(results, [_score_config(folder) for folder in config_folders(results)])
+
+
+def score_and_store(results: Path) -> pd.DataFrame:
+    """`score`, each table of scores stored as `scores.parquet` in its configuration's folder."""
+    tables = []
+    for folder in config_folders(results):
+        tables.append(_score_config(folder))
+        if _has_rows(folder):
+            store.write_parquet(tables[-1], folder / SCORES)
+    return _together(results, tables)
+
+
+def _together(results: Path, tables: list[pd.DataFrame]) -> pd.DataFrame:
     if not tables:
         raise CumpropError(f"{results}: no results here; run `cumprop sweep CONFIG` first")
     return pd.concat(tables, ignore_index=True)
@@ -189,24 +210,23 @@ def _has_rows(folder: Path) -> bool:
 
 
 def _has_scores(folder: Path) -> bool:
-    return (folder / "scores.parquet").is_file()
+    return (folder / SCORES).is_file()
 
 
 def _score_config(folder: Path) -> pd.DataFrame:
     if not _has_rows(folder):
-        return pd.read_parquet(folder / "scores.parquet")
+        return pd.read_parquet(folder / SCORES)
     rows = store.read_rows(folder)
     newest = rows.groupby("estimator")["estimator_version"].transform("max")
     rows = rows[rows["estimator_version"] == newest]
     scores = pd.DataFrame(_score_rows(rows, store.truth_folder(folder)))
-    if scores["mse"].isna().all():
-        reason = scores["note"].iloc[0]
+    if scores.empty or scores["mse"].isna().all():
+        reason = "no sound row" if scores.empty else scores["note"].iloc[0]
         raise CumpropError(f"{folder}: nothing to score ({reason}); run its sweep again")
     for _, group in scores.groupby(GROUP, dropna=False):
         seeds = by_seed(group)
         total = total_interval(seeds["mse"], seeds["variance"])
         scores.loc[group.index, ["total_low", "total_high"]] = total
-    store.write_parquet(scores, folder / "scores.parquet")
     return scores
 
 
@@ -222,14 +242,9 @@ def _score_rows(rows: pd.DataFrame, truths: Path) -> Iterator[dict[str, Any]]:
 
 
 def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
-    scored = {name: row[name] for name in _COPIED}
-    scored |= {"expected_error": row["expected_error"], "conditions": _conditions(row)}
-    scored |= {name: row[name] for name in ("outcome", "note", "status")}
+    scored = {name: row[name] for name in _COPIED} | {"conditions": conditions(row)}
     scored |= {"truth_n_samples": 0, "n_groups": 0, "resolved": False}
-    scored |= dict.fromkeys(BUCKET_COLUMNS)
-    scored |= dict.fromkeys(
-        ["mse", "mse_se", "variance", "vn_mse", "truth_gain", *_INTERVALS], np.nan
-    )
+    scored |= dict.fromkeys(BUCKET_COLUMNS) | dict.fromkeys(_NUMBERS, np.nan)
     if answer is None or failed(row):
         return scored
     mse, mse_se = mse_between(row["mean"], answer.groups)
@@ -248,10 +263,6 @@ def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
         "noise_high": high / answer.variance,
         "resolved": low > 0,
     }
-
-
-def _conditions(row: dict[Any, Any]) -> str:
-    return f"{row['cpu']}, {row['blas']}, threads {row['threads']}, workers {row['workers']}"
 
 
 @dataclass(frozen=True, eq=False)

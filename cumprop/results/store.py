@@ -10,12 +10,12 @@ results/truth/<truth_key>/*.npz              sampled truth, shared by all config
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +30,8 @@ from cumprop.results import part_files
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
+
 COMPACTED = "parts.parquet"
 """Beside the folder `parts`: the rows that `cumprop results compact` has put together."""
 
@@ -37,31 +39,32 @@ _SET_ASIDE = ("reference", "truth")
 
 
 def write_part(parts: Path, row: Mapping[str, Any], schema: pa.Schema = SCHEMA) -> Path:
-    """Store one cell as `parts/<cell_key>.parquet`; columns it lacks are null."""
+    """Store one cell as `parts/<cell_key>.parquet`; columns it lacks are null.
+
+    A file of that name that is damaged, foreign or of another schema is renamed to *.corrupt,
+    *.foreign or *.v<schema>, and named on stderr.
+    """
     unknown = row.keys() - set(schema.names)
     if unknown:
         raise CumpropError(f"no such columns: {', '.join(sorted(unknown))}")
-    content = part_files.to_bytes(part_files.from_row(row, schema))
     path = parts / f"{row['cell_key']}.parquet"
-    files.write_atomically(path, lambda file: file.write(content))
+    part_files.write(path, part_files.from_row(row, schema), part_files.read_part)
     return path
 
 
-def read_part(path: Path) -> dict[str, Any] | None:
-    """The row in one part; None if it is gone or not to be read.
-
-    A part that is damaged, foreign or of an older schema is named on stderr and renamed to
-    *.corrupt, *.foreign or *.v<schema>, so that its cell is computed again.
-    """
-    table = part_files.sound(path, part_files.read_part)
-    return None if table is None else table.to_pylist()[0]
-
-
 def read_cell(parts: Path, key: str) -> dict[str, Any] | None:
-    """The row of one cell, from its part or from what was compacted; None if there is none."""
-    row = read_part(parts / f"{key}.parquet")
+    """The row of one cell, from its part or from what was compacted; None if there is none.
+
+    A part that is damaged, foreign or of another schema counts as none, without a word: who asks
+    for one cell is about to write it.
+    """
+    found = part_files.read_part(parts / f"{key}.parquet")
+    row = found.to_pylist()[0] if isinstance(found, pa.Table) else None
     if row is None or failed(row):  # by another sweep, in spite of a result
-        row = compacted(parts.parent).row(key) or row
+        path = parts.parent / COMPACTED
+        table, places = _compacted(path, part_files.identity(path))
+        if table is not None and key in places:
+            row = table.slice(places[key], 1).to_pylist()[0]
     return row
 
 
@@ -101,14 +104,14 @@ def read_table(folder: Path) -> pa.Table:
     schema = schema_of(folder)
     paths = sorted((folder / "parts").glob("*.parquet"))
     tables = [table for path in paths if (table := sound_part(path, schema)) is not None]
-    return merged(tables, compacted(folder).table, schema)
+    return merged(tables, compacted(folder), schema)
 
 
 def sound_part(path: Path, schema: pa.Schema) -> pa.Table | None:
-    """The row in one part of a folder with this schema; None as in `read_part`."""
+    """The row in one part of a folder with this schema; None where stderr names a fault."""
     table = part_files.sound(path, part_files.read_part)
     if table is not None and table.schema != schema:
-        part_files.set_aside(path, part_files.Fault("foreign", "a row of another command"))
+        print(f"{path}: a row of another command", file=sys.stderr)
         return None
     return table
 
@@ -133,37 +136,19 @@ def read_folder(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@dataclass(frozen=True)
-class Compacted:
-    """What was compacted in a folder, and where the row of each key is."""
-
-    table: pa.Table | None = None
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        keys = [] if self.table is None else self.table["cell_key"].to_pylist()
-        return {key: place for place, key in enumerate(keys)}
-
-    def row(self, key: str) -> dict[str, Any] | None:
-        place = self.places.get(key)
-        if self.table is None or place is None:
-            return None
-        row: dict[str, Any] = self.table.slice(place, 1).to_pylist()[0]
-        return row
+def compacted(folder: Path) -> pa.Table | None:
+    """The rows that were compacted in a folder; read again when the file has changed."""
+    return _compacted(folder / COMPACTED, part_files.identity(folder / COMPACTED))[0]
 
 
-_read: dict[Path, tuple[part_files.Identity, Compacted]] = {}
-
-
-def compacted(folder: Path) -> Compacted:
-    """What was compacted in a folder; read again when the file has changed."""
-    path = folder / COMPACTED
-    found = part_files.identity(path)
-    if found is None:
-        return Compacted()
-    if path not in _read or _read[path][0] != found:
-        _read[path] = found, Compacted(part_files.sound(path, part_files.read))
-    return _read[path][1]
+@lru_cache(maxsize=64)
+def _compacted(
+    path: Path, identity: part_files.Identity | None
+) -> tuple[pa.Table | None, dict[str, int]]:
+    """The rows in a file and the place of each key; kept, since sweeps ask cell by cell."""
+    table = None if identity is None else part_files.sound(path, part_files.read)
+    keys = [] if table is None else table["cell_key"].to_pylist()
+    return table, {key: place for place, key in enumerate(keys)}
 
 
 def folders(results: Path, holds: Callable[[Path], bool]) -> list[Path]:
@@ -210,19 +195,9 @@ def read_rows(results: str | Path) -> pd.DataFrame:
 
 
 IDENTITY = (
-    "config",
-    "width",
-    "depth",
-    "readout",
-    "activation",
-    "init",
-    "dtype",
-    "seed",
-    "repeat",
-    "estimator",
-    "parameters",
-    "tolerance",
-)
+    "config", "width", "depth", "readout", "activation", "init", "dtype", "seed", "repeat",
+    "estimator", "parameters", "tolerance",
+)  # fmt: skip
 """The columns that say which cell a row is, whatever version computed it."""
 
 
@@ -254,22 +229,17 @@ def write_plan(
     plan = {"schema_version": SCHEMA_VERSION, "figures": [*figures], "cells": sorted(keys)}
     if work is not None:
         plan["work"] = work
-    text = json.dumps(plan, indent=0)
-    files.write_atomically(folder / "plan.json", lambda file: file.write(text.encode()))
+    files.write_text(folder / "plan.json", json.dumps(plan, indent=0))
 
 
 def read_plan(folder: Path) -> list[str] | None:
     """The cells the last sweep was asked for; None where that is not known."""
-    return _of_plan(folder, "cells")
+    return _of_plan(folder, "cells", list)
 
 
 def read_work(folder: Path) -> dict[str, Any] | None:
     """The `work` of the last sweep's plan; None where that is not known."""
-    try:
-        work = json.loads((folder / "plan.json").read_text())["work"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return work if isinstance(work, dict) else None
+    return _of_plan(folder, "work", dict)
 
 
 def planned_figures(results: Path, config: str) -> list[str]:
@@ -278,11 +248,12 @@ def planned_figures(results: Path, config: str) -> list[str]:
     `results` holds the experiment's folder, or is it.
     """
     folder = results / config
-    return _of_plan(folder if folder.is_dir() else results, "figures") or []
+    return _of_plan(folder if folder.is_dir() else results, "figures", list) or []
 
 
-def _of_plan(folder: Path, key: str) -> list[str] | None:
+def _of_plan(folder: Path, key: str, kind: type[T]) -> T | None:
     try:
-        return [str(item) for item in json.loads((folder / "plan.json").read_text())[key]]
+        found = json.loads((folder / "plan.json").read_text())[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return found if isinstance(found, kind) else None

@@ -1,4 +1,4 @@
-"""Forecasts: what sweeps will take, from predicted costs and the pace of this machine."""
+"""Forecasts of sweeps, from predicted costs and the rates of this machine."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cumprop.sweep.sweep import Plan, shared
 
 
 def forecast(plan: Plan, workers: int) -> list[dict[str, Any]]:
-    """What a sweep takes: one row per estimator, width and depth.
+    """The forecast of a sweep: one row per estimator, width and depth.
 
     Columns: what, width, depth, cells, flops and bytes of one cell, minutes of all of them on
-    `workers` at the pace that `sweep.rates` measures on this machine now; waiting for memory
-    and for other programs comes on top. The truths follow the cells.
+    `workers` at the rates that are measured on this machine now; waiting for memory and for other
+    programs comes on top. The truths follow the cells.
     """
-    pace = measured(_dtype([plan]), workers)
+    rates = measured(_dtype([plan]), workers)
     alike = defaultdict[tuple[str, int, int], list[tuple[int, int | None, float]]](list)
     for cell in plan.cells:
         what = (cell.description, cell.width, cell.depth)
-        alike[what].append((cell.flops, cell.bytes, pace.cell_seconds(cell)))
+        alike[what].append((cell.flops, cell.bytes, rates.cell_seconds(cell.cost)))
     for task in plan.truths:
         what = (f"truth n_samples={task.n_samples}", task.spec.width, task.spec.depth)
-        alike[what].append((task.flops, None, task.flops / pace.sampling))
+        alike[what].append((task.flops, None, task.flops / rates.sampling))
     return [
         {
             "what": what,
@@ -41,7 +41,7 @@ def forecast(plan: Plan, workers: int) -> list[dict[str, Any]]:
 
 
 def overview(plans: Sequence[Plan], workers: int) -> list[dict[str, Any]]:
-    """What each of several sweeps takes: one row per experiment.
+    """The forecast of several sweeps: one row per experiment.
 
     Minutes are those of `forecast`; a truth or cell that several experiments share counts in the
     first of them that computes it under the same number of workers. `left_out` cells are too large.
@@ -51,8 +51,10 @@ def overview(plans: Sequence[Plan], workers: int) -> list[dict[str, Any]]:
     seen = set[tuple[str, int]]()
     for plan in shared(plans):
         at_once = plan.workers or workers
-        pace = measured(dtype, at_once)
-        own = {c.key: pace.cell_seconds(c) for c in plan.cells if (c.key, at_once) not in seen}
+        rates = measured(dtype, at_once)
+        own = {
+            c.key: rates.cell_seconds(c.cost) for c in plan.cells if (c.key, at_once) not in seen
+        }
         seen |= {(key, at_once) for key in own}
         sampling = sum(task.flops for task in plan.truths) / measured(dtype, workers).sampling
         rows.append(

@@ -11,28 +11,25 @@ import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cumprop.contract import Cost, build
-
-if TYPE_CHECKING:
-    from cumprop.experiments.grid import Cell
+from cumprop.sweep.run_cell import LARGE
 
 SECONDS_PER_CELL = 0.006
-"""What a sweep takes for a cell beside the estimate: `test_overhead` in docs/VERIFIED.md."""
-
-_SECONDS = 0.1
+"""Seconds that a sweep takes for a cell beside the estimate (`test_overhead`, docs/VERIFIED.md)."""
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Rates of one worker, which has one thread.
+class Rates:
+    """FLOP/s of one process by kind of work, and the seconds of a NumPy call.
 
-    FLOP/s of `sampling`, of matrix `products`, of `entrywise` operations and of such with `large`
-    results; `call` is the seconds of one NumPy call with the Python around it.
+    `sampling`, matrix `products`, `entrywise` operations and such with `large` results have FLOP/s;
+    `call` is the seconds of one NumPy call with the Python around it.
 
-    >>> pace = Pace(sampling=2e10, products=4e10, entrywise=1e9, large=4e8, call=1e-5)
-    >>> pace.seconds(Cost(4 * 10**10, 0))
+    >>> rates = Rates(sampling=2e10, products=4e10, entrywise=1e9, large=4e8, call=1e-5)
+    >>> rates.seconds(Cost(4 * 10**10, 0))
     2.0
     """
 
@@ -43,49 +40,68 @@ class Pace:
     call: float
 
     def seconds(self, cost: Cost) -> float:
-        """Of one estimate."""
+        """The seconds of one estimate."""
         work = cost.work
-        if work is None:
-            return cost.flops / self.sampling
-        entrywise = cost.flops - work.products - work.large
         return (
             work.calls * self.call
             + work.products / self.products
-            + entrywise / self.entrywise
+            + work.entrywise / self.entrywise
             + work.large / self.large
+            + (cost.flops - work.flops) / self.sampling
         )
 
-    def cell_seconds(self, cell: Cell) -> float:
-        """Of a cell of a sweep; small ones run twice."""
-        from cumprop.sweep.run_cell import LARGE
+    def cell_seconds(self, cost: Cost) -> float:
+        """The seconds of a cell of a sweep; a small one runs twice."""
+        return (2 if cost.flops < LARGE else 1) * self.seconds(cost) + SECONDS_PER_CELL
 
-        runs = 2 if cell.flops < LARGE else 1
-        return runs * self.seconds(cell.cost) + SECONDS_PER_CELL
+
+@dataclass(frozen=True)
+class Effort:
+    """Every measurement repeats for `seconds`, at least `least` and at most `most` times."""
+
+    seconds: float = 5.0
+    least: int = 3
+    most: int = 200
+
+
+def repeated(work: Callable[[], object], effort: Effort) -> list[float]:
+    """Seconds of each call of `work`, called as often as `effort` says.
+
+    >>> len(repeated(lambda: None, Effort(0.0, 3))), len(repeated(lambda: None, Effort(60.0, 3)))
+    (3, 200)
+    """
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < effort.least or (
+        time.perf_counter() - start < effort.seconds and len(times) < effort.most
+    ):
+        before = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - before)
+    return times
 
 
 @cache
-def measured(dtype: str, workers: int = 1) -> Pace:
-    """The pace of each of so many workers side by side now, with arrays of `dtype`.
+def measured(dtype: str, workers: int = 1, threads: int = 1) -> Rates:
+    """The rates of each of so many workers side by side now, with arrays of `dtype`.
 
-    Side by side, since cores share memory and clock, and two may be one. Cost: a second for one
-    worker, about four for several; more of them than cores are taken to be as fast as one per core.
+    Workers are measured together, since cores share memory and clock, and two may be one. Cost: a
+    second for one worker, about four for several; more of them than cores are taken to be as fast
+    as one per core. One worker may have several BLAS `threads`.
     """
-    import numpy as np
-
     from cumprop.sweep.engines import local
 
     workers = min(workers, os.cpu_count() or 1)
     if workers == 1:
-        return _pace(dtype)
+        return _rates(dtype, threads)
     pool = local.pool(workers)
     for _ in range(2):  # the first round starts the processes
-        paces = [*pool.map(_pace, [dtype] * workers)]
-    return Pace(*np.median([astuple(pace) for pace in paces], axis=0).tolist())
+        found = [*pool.map(_rates, [dtype] * workers)]
+    return Rates(*np.median([astuple(one) for one in found], axis=0).tolist())
 
 
-def _pace(dtype: str) -> Pace:
-    """The pace of this process."""
-    import numpy as np
+def _rates(dtype: str, threads: int = 1) -> Rates:
+    """The rates of this process."""
     from threadpoolctl import threadpool_limits
 
     from cumprop.flops import counted
@@ -94,24 +110,18 @@ def _pace(dtype: str) -> Pace:
     slab, matrix, long = (counted(np.ones(n, dtype)) for n in ((256, 256), (512, 512), 2**23))
     wide, tiny = (random_mlp(n, 4, 0, dtype=dtype) for n in (256, 4))
     sampling, order = build("monte_carlo", n_samples=2048), build("cumulant", order=3)
-    work = order.predict_cost(tiny.shape).work
-    assert work is not None
-    flops = sampling.predict_cost(wide.shape).flops
-    with threadpool_limits(1):
-        return Pace(
-            sampling=flops / _time(lambda: sampling.estimate(wide)),
+    with threadpool_limits(threads):
+        return Rates(
+            sampling=sampling.predict_cost(wide.shape).flops
+            / _time(lambda: sampling.estimate(wide)),
             products=2 * 512**3 / _time(lambda: matrix @ matrix),
             entrywise=2 * slab.size / _time(lambda: slab * slab + slab.T),
             large=long.size / _time(lambda: long * long),
-            call=_time(lambda: order.estimate(tiny)) / work.calls,
+            call=_time(lambda: order.estimate(tiny)) / order.predict_cost(tiny.shape).work.calls,
         )
 
 
-def _time(work: Callable[[], Any]) -> float:
+def _time(work: Callable[[], object]) -> float:
     """Seconds of a call, the mean over a tenth of a second."""
     work()
-    start, times = time.perf_counter(), 0
-    while time.perf_counter() - start < _SECONDS:
-        work()
-        times += 1
-    return (time.perf_counter() - start) / times
+    return float(np.mean(repeated(work, Effort(0.1, 1, 10**6))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -10,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from secrets import token_hex
 from typing import TextIO
@@ -89,26 +88,24 @@ class TookTooLongError(BaseException):
 def time_limit(seconds: float | None, stuck: Callable[[], object]) -> Iterator[None]:
     """Raise CumpropError in what runs longer than `seconds`; None is no limit.
 
-    That comes between two steps of Python. What is in compiled code for half as long again has
-    `stuck()` called in another thread.
+    The main thread is interrupted between two steps of Python; `stuck()` is called in another
+    thread where it stays in compiled code for half as long again. Any other thread, such as that of
+    a dask worker, cannot be interrupted: `stuck()` is called as soon as the time is over.
     """
     if seconds is None:
         yield
         return
-    over = threading.Event()
-
-    def watch() -> None:
-        if not over.wait(1.5 * seconds + _GRACE_SECONDS):
-            stuck()
-
-    threading.Thread(target=watch, daemon=True).start()
+    in_main = threading.current_thread() is threading.main_thread()
+    watch = threading.Timer(1.5 * seconds + _GRACE_SECONDS if in_main else seconds, stuck)
+    watch.daemon = True
+    watch.start()
     try:
-        with _interrupted(seconds):
+        with _alarm(seconds) if in_main else nullcontext():
             yield
     except TookTooLongError:
         raise CumpropError(took_too_long(seconds)) from None
     finally:
-        over.set()
+        watch.cancel()
 
 
 def took_too_long(seconds: float) -> str:
@@ -117,35 +114,15 @@ def took_too_long(seconds: float) -> str:
 
 
 @contextmanager
-def _interrupted(seconds: float) -> Iterator[None]:
-    """Raise TookTooLongError in this thread after so many seconds."""
-    if threading.current_thread() is threading.main_thread():  # even out of a sleep
-        before = signal.signal(signal.SIGALRM, _raise)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        return
-    runner, lock, over = threading.get_ident(), threading.Lock(), False
-
-    def expire() -> None:
-        with lock:
-            if not over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(runner), ctypes.py_object(TookTooLongError)
-                )
-
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise TookTooLongError in the main thread after so many seconds, even out of a sleep."""
+    before = signal.signal(signal.SIGALRM, _raise)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        with lock:
-            over = True
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _raise(number: int, frame: object) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cumprop import streams
 from cumprop.contract import Estimate, printing
 from cumprop.contract.probabilities import judged
 from cumprop.errors import CumpropError
@@ -120,31 +121,24 @@ def _measure(cell: Cell) -> dict[str, Any]:
     mean = _numbers("means", estimate.mean if is_output else estimate.layer_means[-1], cell)
     if threshold(cell.readout) is not None:
         estimate = judged(network, cell.backend, estimate)
-    errors: dict[str, Any] = {}
+    measured = {
+        "mean": mean,
+        "flops": estimate.flops.total,
+        "flops_components": json.dumps(dict(estimate.flops)),
+        "seconds": seconds,
+        "peak_bytes": peak,
+        "outcome": DONE,
+        "status": estimate.status,
+    }
+    if estimate.n_samples is not None:
+        measured["n_samples"] = estimate.n_samples
     if is_output:
-        errors = {
-            "stderr": _errors("standard errors", estimate.stderr, cell),
-            "half_width": _errors("half widths", estimate.half_width, cell),
-            **printing.expected(estimate),
-        }
-    n_samples = {} if estimate.n_samples is None else {"n_samples": estimate.n_samples}
-    return (
-        n_samples
-        | errors
-        | {
-            "mean": mean,
-            "flops": estimate.flops.total,
-            "flops_components": json.dumps(dict(estimate.flops)),
-            "seconds": seconds,
-            "peak_bytes": peak,
-            "outcome": DONE,
-            "status": estimate.status,
-        }
-    )
-
-
-def _errors(what: str, values: Any, cell: Cell) -> list[float] | None:
-    return None if values is None else _numbers(what, values, cell)
+        measured |= printing.expected(estimate)
+        if estimate.stderr is not None:
+            measured["stderr"] = _numbers("standard errors", estimate.stderr, cell)
+        if estimate.half_width is not None:
+            measured["half_width"] = _numbers("half widths", estimate.half_width, cell)
+    return measured
 
 
 def _numbers(what: str, values: Any, cell: Cell) -> list[float]:
@@ -160,8 +154,6 @@ def _numbers(what: str, values: Any, cell: Cell) -> list[float]:
 
 
 def _timed(cell: Cell, network: MLP) -> tuple[Estimate, float]:
-    from cumprop import streams
-
     rng = streams.sampling(cell.seed, cell.width, cell.repeat)
     start = time.perf_counter()
     estimate = cell.backend.estimate(network, cov=False, rng=rng)

@@ -5,26 +5,26 @@ All is read from files, so that it can be asked while a sweep runs, on another m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cumprop.contract import Cost
 from cumprop.experiments.columns import failed
+from cumprop.flops import Work
 from cumprop.results import store
 from cumprop.sampling import truth_store
-from cumprop.sweep.rates import measured
-from cumprop.sweep.run_cell import LARGE
+from cumprop.sweep.rates import Rates, measured
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where one configuration stands; cells, the share of its samples, minutes to go.
+    """Where one configuration stands: cells, the share of its samples, minutes to go.
 
-    Null is what the last sweep did not leave word of. `failures` are reasons by cell.
+    A field is None where the last sweep noted nothing of it. `failures` are reasons by cell.
     """
 
     config: str
@@ -39,31 +39,36 @@ class Status:
 def status(folder: Path) -> Status:
     """Where a configuration's folder stands.
 
-    Cells left are taken to run at the speed of the stored cell that is nearest in FLOPs, samples
-    left at that of the largest stored run of `monte_carlo`; what has no example, at the speed of
-    matrix products here, which is a lower bound. Cost: reading all rows.
+    Seconds left are those that predicted costs take at the rates of this machine, times the factor
+    by which the stored cells took longer. Cost: reading all rows, and a second of measuring.
     """
     rows = store.read_folder(folder)
     failures = {row["cell_key"]: row["note"] for row in rows if failed(row)}
-    done = [row for row in rows if row["cell_key"] not in failures]
+    done = {row["cell_key"]: row["seconds"] for row in rows if not failed(row)}
     planned, work = store.read_plan(folder), store.read_work(folder)
     left = None if planned is None else {*planned} - {row["cell_key"] for row in rows}
     sampled = minutes = None
-    if work is not None and left is not None:
+    if left is not None and work is not None and "costs" in work:
         asked, to_sample = _samples(work["truths"], store.truth_folder(folder))
         sampled = 1 - to_sample / asked if asked else None
-        seconds = _cell_seconds([work["flops"][key] for key in left], done)
-        seconds += to_sample / _sampling_speed(done)
-        minutes = seconds / work["workers"] / 60
+        costs = {
+            key: Cost(n, size, Work(*kinds)) for key, (n, size, kinds) in work["costs"].items()
+        }
+        minutes = 0.0
+        if left or to_sample:
+            rates = measured(next((row["dtype"] for row in rows), "float32"))
+            seconds = sum(rates.cell_seconds(costs[key]) for key in left)
+            seconds += rates.seconds(Cost(to_sample, 0))
+            minutes = slower(rates, costs, done) * seconds / work["workers"] / 60
     n_left = None if left is None else len(left)
     return Status(
         folder.resolve().name, len(done), len(failures), n_left, sampled, minutes, failures
     )
 
 
-def _samples(truths: Row, directory: Path) -> tuple[float, float]:
+def _samples(truths: Row, directory: Path) -> tuple[int, int]:
     """FLOPs of the samples asked for, and of those not stored."""
-    asked = left = 0.0
+    asked = left = 0
     for key, task in truths.items():
         spec = truth_store.stored_spec(directory, key)
         stored = 0 if spec is None else truth_store.samples_stored(directory, spec)
@@ -72,29 +77,13 @@ def _samples(truths: Row, directory: Path) -> tuple[float, float]:
     return asked, left
 
 
-def _cell_seconds(left: list[int], done: list[Row]) -> float:
-    """Seconds that cells of so many FLOPs take one after the other; small ones run twice."""
-    flops = np.array(left, dtype=np.float64)
-    runs = np.where(flops < LARGE, 2, 1)
-    known = sorted((row["flops"], row["seconds"]) for row in done if row["flops"])
-    if not left:
-        return 0.0
-    if not known:
-        return float(np.sum(runs * flops / _matmul_speed()))
-    costs, seconds = np.array(known, dtype=np.float64).T
-    after = np.searchsorted(costs, flops).clip(1, max(len(costs) - 1, 1))
-    before, after = after - 1, after.clip(max=len(costs) - 1)
-    middle = np.sqrt(costs[before] * costs[after])
-    nearest = np.where(flops < middle, before, after)
-    return float(np.sum(runs * seconds[nearest] * flops / costs[nearest]))
+def slower(rates: Rates, costs: Mapping[str, Cost], done: Mapping[str, float]) -> float:
+    """Seconds that the cells `done` took over those of their costs at `rates`; 1 without any.
 
-
-def _sampling_speed(done: list[Row]) -> float:
-    """FLOP/s of sampling."""
-    runs = [(row["flops"], row["seconds"]) for row in done if row["estimator"] == "monte_carlo"]
-    flops, seconds = max(runs, default=(0, 0))
-    return flops / seconds if seconds else _matmul_speed()
-
-
-def _matmul_speed() -> float:
-    return measured("float32").products
+    >>> rates = Rates(sampling=1e9, products=1e9, entrywise=1e9, large=1e9, call=0)
+    >>> slower(rates, {"a": Cost(10**9, 0), "b": Cost(10**9, 0)}, {"a": 3.0})
+    3.0
+    """
+    known = done.keys() & costs.keys()
+    expected = sum(rates.seconds(costs[key]) for key in known)
+    return sum(done[key] for key in known) / expected if expected else 1.0

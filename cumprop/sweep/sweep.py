@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from cumprop.errors import CumpropError
 from cumprop.experiments.columns import failed
 from cumprop.experiments.grid import Cell, cells, truth_specs
 from cumprop.experiments.models import Config
-from cumprop.flops import TooLarge, at_most
+from cumprop.flops import TooLarge, arena
 from cumprop.networks import Shape
 from cumprop.results import store
 from cumprop.sampling import TruthBlock, TruthSpec, put_together
@@ -31,7 +31,7 @@ Rows = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is to compute.
+    """The cells and truths that a sweep is to compute.
 
     `workers` are those of its cells where the experiment says; `left_out` cells are too large; a
     shard is a part of the `whole`. `stored` are the rows that it was made with, where it looked.
@@ -68,7 +68,7 @@ class Summary:
 def plan(config: Config, name: str, results: Path | None = None) -> Plan:
     """The cells and truths of an experiment; nothing is computed.
 
-    Costs are predicted to leave out what is too large. What is stored below `results` is kept
+    Costs are predicted to leave out cells that are too large. Rows stored below `results` are kept
     without being asked: shards of one plan, which must be of the same cells, do not look there.
     """
     specs = {spec.key: spec for spec in truth_specs(config).values()}
@@ -86,7 +86,7 @@ def _large(cells: Sequence[Cell], most: int) -> set[str]:
 
     def is_large(cell: Cell) -> bool:
         try:
-            with at_most(most):
+            with arena(at_most=most):
                 return cell.bytes > most
         except TooLarge:
             return True
@@ -216,18 +216,18 @@ def _left(plan: Plan, results: Path, workers: int) -> list[Cell]:
     files.remove_leftovers(parts)
     whole = plan.whole or plan
     keys = [cell.key for cell in whole.cells]
-    noted = (store.read_work(folder) or {}).get("flops", {})  # by the last sweep
-    known = {key: flops for key, flops in noted.items() if key in rows}
+    noted = (store.read_work(folder) or {}).get("costs", {})  # by the last sweep
+    known = {key: cost for key, cost in noted.items() if key in rows}
     store.write_plan(folder, keys, whole.figures, _work(whole, workers, known))
     left, moved = _split(plan, rows)
     return left + [cell for cell in moved if not is_stored(cell, parts)]
 
 
-def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
-    """What a plan asks for, as `sweep.status` reads it; FLOPs are predicted where not known."""
+def _work(plan: Plan, workers: int, known: dict[str, Any]) -> dict[str, Any]:
+    """The work of a plan, as `sweep.status` reads it; costs are predicted where not known."""
     return {
         "workers": plan.workers or workers,
-        "flops": {cell.key: known.get(cell.key) or cell.flops for cell in plan.cells},
+        "costs": {cell.key: known.get(cell.key) or astuple(cell.cost) for cell in plan.cells},
         "truths": {
             task.spec.key: {"n_samples": task.n_samples, "flops_per_sample": task.spec.flops}
             for task in plan.truths
@@ -236,7 +236,7 @@ def _work(plan: Plan, workers: int, known: dict[str, int]) -> dict[str, Any]:
 
 
 def _rows(plan: Plan, results: Path) -> Rows:
-    """What is stored of a plan, failed cells left out, by cell."""
+    """The stored rows of a plan, failed ones left out, by cell."""
     return _stored(results / plan.name) if plan.stored is None else plan.stored
 
 

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from math import log
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from cumprop.activations import TOLERANCE
-from cumprop.contract import Cost, Estimate, Estimator, phantom_network, register, trust
+from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import counting, metering, plain
+from cumprop.flops import arena, counting, plain
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
 from . import augmented3, dense, order2, order3, order4, tree
-from .births import Window
 from .kinds import KINDS, TRUNCATIONS, Scheme
 from .propagation import Propagated
 
@@ -36,11 +35,8 @@ STRUCTURED = {
     (3, "augmented_factorised"): augmented3.run,
     (4, "basic"): order4.run,
 }
-AUTO_WINDOWS = (8, (3, 6))
-"""Deeper than this, `window: auto` is this window and response window (docs/tree.md)."""
 ABLATED = "unreliable: kind ablated shows what power cumulants are for; take kind basic"
 WHILE_TRAINING = "errors are not estimated while gradients are recorded"
-TREE_ONLY: dict[str, object] = {"mixed": True, "window": None, "response_window": None}
 HIGHEST_ORDER = 5
 HIGHEST_ORDER_FROM_TOLERANCE = 4
 
@@ -55,9 +51,7 @@ class Cumulant(Estimator):
     to the numbers: `dense` (all) or `structured` (orders 2 to 4 basic, order 3
     augmented_factorised), `auto` the cheaper one.
     Order 3, kind `tree` comes to 2.5 times the error of order 4 at n³ (docs/tree.md). `edgeworth`
-    adds terms of κ_3² (None: for trees only; order 4 may have them); `mixed` keeps a small dear
-    part of κ_iiij; `window` and `response_window` limit the layers that κ_4 and its effect on κ_3
-    are followed for ("auto": chosen by depth), which makes deep networks cheaper.
+    adds terms of κ_3² (None: for trees only; order 4 may have them).
     Cost: dense Σ_d 2 d n^(d+1) FLOPs per layer and n^K numbers, d up to the order K; structured
     order 3 about 6 n³ L² FLOPs and 9 L n² numbers, order 4 about 8 n⁴ L² and 2 L n³.
 
@@ -67,7 +61,7 @@ class Cumulant(Estimator):
     (16,)
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     renamed: ClassVar[Mapping[str, str]] = {"engine": "algorithm"}
     order: int = 3
     kind: str = "basic"
@@ -75,9 +69,6 @@ class Cumulant(Estimator):
     truncation: str = "corrected"
     algorithm: str = "auto"
     edgeworth: bool | None = None
-    mixed: bool = True
-    window: int | Literal["auto"] | None = None
-    response_window: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= HIGHEST_ORDER:
@@ -92,24 +83,13 @@ class Cumulant(Estimator):
                 f"algorithm {self.algorithm} has no order {self.order} {self.kind}: "
                 "use algorithm auto"
             )
-        if self.kind == "tree":
-            self._check_tree()
-        elif any(getattr(self, name) != value for name, value in TREE_ONLY.items()):
-            raise CumpropError(f"{', '.join(TREE_ONLY)} belong to kind tree, not to {self.kind}")
-        elif self.edgeworth and self.order != 4:
-            raise CumpropError("edgeworth belongs to kind tree and to order 4")
-
-    def _check_tree(self) -> None:
-        if (self.order, self.truncation) != (3, "corrected"):
-            raise CumpropError("kind tree exists for order 3 and truncation corrected")
-        if isinstance(self.window, int) and self.window < 1:
-            raise CumpropError(f"window {self.window}: choose 1 or more, auto or null")
-        if self.response_window is not None and not (
-            isinstance(self.window, int) and self.response_window > self.window
-        ):
+        tree_is_asked = (self.order, self.truncation, self.metric) == (3, "corrected", "exact")
+        if self.kind == "tree" and not tree_is_asked:
             raise CumpropError(
-                f"response_window {self.response_window}: choose more than window, a whole number"
+                "kind tree exists for order 3, truncation corrected and metric exact"
             )
+        if self.edgeworth and self.kind != "tree" and self.order != 4:
+            raise CumpropError("edgeworth belongs to kind tree and to order 4")
 
     @property
     def scheme(self) -> Scheme:
@@ -157,21 +137,14 @@ class Cumulant(Estimator):
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
         if self.kind == "tree":
-            window = Window(*self._windows(network.depth), self.mixed)
-            return tree.run(network, self.scheme, self.metric, cov, window)
+            return tree.run(network, self.scheme, cov)
         if self.algorithm == "dense" or "structured" not in self._algorithms:
             return dense.run(network, self.scheme, self.metric, cov)
         return STRUCTURED[self.order, self.kind](network, self.scheme, self.metric, cov)
 
-    def _windows(self, depth: int) -> tuple[int | None, int | None]:
-        if self.window != "auto":
-            return self.window, self.response_window
-        deepest, windows = AUTO_WINDOWS
-        return windows if depth > deepest else (None, None)
-
     @property
     def _algorithms(self) -> tuple[str, ...]:
-        """Those that have this order and kind."""
+        """Algorithms for this order and kind."""
         if self.kind == "tree":
             return ("structured",)
         fast = self.truncation == "corrected" and (self.order, self.kind) in STRUCTURED
@@ -180,9 +153,9 @@ class Cumulant(Estimator):
     @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """By running the algorithm on arrays without numbers; quadrature is taken as converged."""
-        with metering() as memory:
-            flops = self.estimate(phantom_network(shape)).flops.total
-        return Cost(flops, memory.peak, memory.work)
+        with arena() as memory:
+            flops = self.estimate(shape_only_network(shape)).flops.total
+        return Cost(flops, memory.peak, memory.work(flops))
 
     @classmethod
     def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:

@@ -24,7 +24,6 @@ from cumprop.networks import MLP
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
 from .kinds import Scheme
-from .legs import Legs
 from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
 from .symmetric_tensors import (
@@ -38,6 +37,44 @@ from .symmetric_tensors import (
 )
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Legs:
+    """κ_3 = Sym Σ_r [3 P_r ⊗ U_r ⊗ Y_r + D_r ⊗ P_r ⊗ P_r]; each leg (n, R), a column an r.
+
+    A linear map and an activation act on each leg alike, from the left.
+    """
+
+    P: Array
+    U: Array
+    Y: Array
+    D: Array
+
+    def scaled(self, left: Array) -> Legs:
+        """A matrix, or the diagonal of one, from the left."""
+        return Legs(
+            *(left @ m if left.ndim == 2 else left[:, None] * m for m in vars(self).values())
+        )
+
+    def joined(self, other: Legs) -> Legs:
+        return Legs(*map(np.hstack, zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def slice_21(self) -> Array:
+        """κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
+        P, U, Y, D = self.P, self.U, self.Y, self.D
+        k21: Array = (U * Y + D * P * (2 / 3)) @ P.T
+        k21 += (P * Y) @ U.T
+        k21 += (P * U) @ Y.T
+        k21 += (P * P * (1 / 3)) @ D.T
+        return k21
+
+    def contracted(self, v: Legs) -> Array:
+        """Σ_k v_k κ_kij, from the products of v with the legs, each (R,)."""
+        P, U, Y, D = self.P, self.U, self.Y, self.D
+        half: Array = (U * v.P + P * v.U) @ Y.T
+        half += P @ (U * v.Y + P * (v.D * (1 / 3)) + D * (v.P * (2 / 3))).T
+        return (half + half.T) * 0.5
 
 
 @dataclass(frozen=True)

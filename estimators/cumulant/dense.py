@@ -236,7 +236,9 @@ def evaluate(diagram: Diagram, slice_of: Callable[[Block], Array], *factors: Any
 class PowerCumulants(Slices):
     """κ^P_p of φ(Z) for partitions p, each computed once, on demand (§3.1)."""
 
-    def __init__(self, z: Mapping[int, Sliced], table: Coefficients, scheme: Scheme) -> None:
+    def __init__(
+        self, z: Mapping[int, Sliced], table: Callable[[int, int], Array], scheme: Scheme
+    ) -> None:
         self.like = table(0, 1)
         self.width = len(self.like)
         self._z, self._table, self._scheme = z, table, scheme

@@ -1,11 +1,11 @@
-"""Order 3, kind basic, at n³: κ_3 as a sum over the layers where its parts were born (§4.1).
+"""Order 3, kind basic, at n³: κ_3 as a sum over its sources, the layers that add to it (§4.1).
 
-With r running over the neurons of all births so far,
+With r running over the neurons of all sources so far,
 
     κ_3 = Sym Σ_r [3 w2_r P_r ⊗ U_r ⊗ U_r + D_r ⊗ P_r ⊗ P_r],
 
 and a layer acts on every leg P, U, D alike: W in a linear map, diag(w1) in an activation. The
-numbers are those of the dense algorithm. Cost: 6 products of n×n per birth and layer, about 30 at
+numbers are those of the dense algorithm. Cost: 6 products of n×n per source and layer, about 30 at
 L=4.
 """
 
@@ -30,7 +30,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Births:
+class Sources:
     """The legs P, U, D, each (n, R), and w2 (R,): what κ_3 is made of."""
 
     P: Array
@@ -38,10 +38,10 @@ class Births:
     D: Array
     w2: Array
 
-    def transform(self, weight: Array) -> Births:
-        """W on every leg; the last birth still has P = I, which is not stored."""
+    def transform(self, weight: Array) -> Sources:
+        """W on every leg; the last source still has P = I, which is not stored."""
         P = np.hstack([weight @ self.P, weight])
-        return Births(P, weight @ self.U, weight @ self.D, self.w2)
+        return Sources(P, weight @ self.U, weight @ self.D, self.w2)
 
     def slice_21(self) -> Array:
         """κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
@@ -49,7 +49,7 @@ class Births:
         return left @ right.T
 
     def slice_3(self) -> Array:
-        """κ_iii alone, at n² a birth."""
+        """κ_iii alone, at n² a source."""
         left, right = self._halves()
         k3: Array = (left * right).sum(axis=1)
         return k3
@@ -59,10 +59,10 @@ class Births:
         left = [2 * (U * P) * w2, (U * U) * w2 + (D * P) * (2 / 3), (P * P) * (1 / 3)]
         return np.hstack(left), np.hstack([U, P, D])
 
-    def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Births:
-        """diag(w1) on the older legs, and a new birth with P = I."""
+    def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
+        """diag(w1) on the older legs, and a new source with P = I."""
         w1 = w1[:, None]
-        return Births(
+        return Sources(
             w1 * self.P,
             np.hstack([w1 * self.U, U]),
             np.hstack([w1 * self.D, D]),
@@ -89,38 +89,38 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Hidden:
-    """What is tracked of X̂_l: mean, C (None for I), births, and A of κ_4 = Sym(A ⊗ I²)."""
+    """What is tracked of X̂_l: mean, C (None for I), sources, and A of κ_4 = Sym(A ⊗ I²)."""
 
     mean: Array
     C: Array | None
-    births: Births | None = None
+    sources: Sources | None = None
     A: Array | None = None
 
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
-    """Propagate κ_1, κ_2, the births of κ_3 and the trace of κ_4 through the layers."""
+    """Propagate κ_1, κ_2, the sources of κ_3 and the trace of κ_4 through the layers."""
     scales = metric_scales(network, scheme.order, metric)
     return propagate(network, Hidden, _step, scales, cov)
 
 
 def _step(x: Hidden, z: Standardised, w: Coefficients, wanted: Wanted) -> Hidden:
     with component("linear"):
-        births = x.births.transform(z.weight) if x.births else None
-        own, pairs = linear(x, births, z, wanted)
+        sources = x.sources.transform(z.weight) if x.sources else None
+        own, pairs = linear(x, sources, z, wanted)
     with component("nonlinear"):
-        return nonlinear(own, pairs, births, w)
+        return nonlinear(own, pairs, sources, w)
 
 
 def linear(
-    x: Hidden, births: Births | None, z: Standardised, wanted: Wanted
+    x: Hidden, sources: Sources | None, z: Standardised, wanted: Wanted
 ) -> tuple[Own, Pairs | None]:
-    """Slices of κ(Ẑ), given the births in Ẑ; no pairs where only E[φ(Z)] is wanted."""
+    """Slices of κ(Ẑ), given the sources in Ẑ; no pairs where only E[φ(Z)] is wanted."""
     zero = np.zeros_like(z.mean)
     k4 = zero if x.A is None else x.A * z.metric.diagonal * z.metric.diagonal
     if wanted == "mean":
-        return Own(births.slice_3() if births else zero, k4), None
+        return Own(sources.slice_3() if sources else zero, k4), None
     C, M = z.C, z.metric
-    k21 = births.slice_21() if births else np.zeros_like(C)
+    k21 = sources.slice_21() if sources else np.zeros_like(C)
     own = Own(k21.diagonal().copy(), k4)
     k22 = np.zeros_like(C)
     if x.A is not None:
@@ -128,8 +128,8 @@ def linear(
     return own, Pairs(*map(zero_coincidences, (C, k21, k22)))
 
 
-def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: Coefficients) -> Hidden:
-    """Cumulants of φ(Z): §3.4 for the power cumulants, §3.2 from there, and a new birth."""
+def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coefficients) -> Hidden:
+    """Cumulants of φ(Z): §3.4 for the power cumulants, §3.2 from there, and a new source."""
     P1, P2, P3, P4 = (
         w(0, p) + own.k3 * (1 / 6) * w(3, p) + own.k4 * (1 / 24) * w(4, p) for p in (1, 2, 3, 4)
     )
@@ -160,7 +160,7 @@ def nonlinear(own: Own, pairs: Pairs | None, births: Births | None, w: Coefficie
     D = 3 * d21.T
     _set_diagonal(D, d3)
     _set_diagonal(C, k2)
-    return Hidden(P1, C, _add_birth(births, w1, U, D, w2), A)
+    return Hidden(P1, C, _add_source(sources, w1, U, D, w2), A)
 
 
 def _pair(left: Sequence[Array], right: Sequence[Array], C: Array, S: Array, T: Array) -> Array:
@@ -174,7 +174,7 @@ def _set_diagonal(matrix: Array, values: Array) -> None:
     diagonal(matrix, (2,))[...] = values
 
 
-def _add_birth(births: Births | None, w1: Array, U: Array, D: Array, w2: Array) -> Births:
-    if births is None:
-        return Births(np.empty_like(U, shape=(len(U), 0)), U, D, w2)
-    return births.activate(w1, U, D, w2)
+def _add_source(sources: Sources | None, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
+    if sources is None:
+        return Sources(np.empty_like(U, shape=(len(U), 0)), U, D, w2)
+    return sources.activate(w1, U, D, w2)

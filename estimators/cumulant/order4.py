@@ -1,13 +1,13 @@
-"""Order 4, kind basic, at n⁴: κ_4 as a sum over the layers where its parts were born (§4.2).
+"""Order 4, kind basic, at n⁴: κ_4 as a sum over its sources, the layers that add to it (§4.2).
 
-κ_3 is a dense tensor here, and with r running over the neurons of one birth
+κ_3 is a dense tensor here, and with r running over the neurons of one source
 
-    κ_4 = Sym Σ_births Σ_r P_r ⊗ [U_r ⊗ B1_r + P_r ⊗ B2_r],
+    κ_4 = Sym Σ_sources Σ_r P_r ⊗ [U_r ⊗ B1_r + P_r ⊗ B2_r],
 
 with a symmetric matrix B1_r and B2_r for every r. Only the slice T_ijk = κ_4[i,i,j,k] is ever
 formed; at all indices, so that it holds the slices (4), (3,1) and (2,2) too. Everything n³ is done
-one n×n slab at a time. The numbers are those of the dense algorithm. Cost: 16 n⁴ FLOPs per birth
-and layer, about 80 n⁴ at L=4; memory: two n³ arrays per birth and some five more.
+one n×n slab at a time. The numbers are those of the dense algorithm. Cost: 16 n⁴ FLOPs per source
+and layer, about 80 n⁴ at L=4; memory: two n³ arrays per source and some five more.
 """
 
 from __future__ import annotations
@@ -30,18 +30,13 @@ from .edges import Edges
 from .kinds import Scheme
 from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
-from .symmetric_tensors import (
-    TracePart,
-    diagonal,
-    off_diagonal,
-    transform_legs,
-)
+from .symmetric_tensors import TracePart, diagonal, off_diagonal, transform_legs
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Birth:
+class Source:
     """Legs P (None for I) and U, (n, R), and matrices B1, B2, (R, n, n), of one layer's κ_4."""
 
     P: Array | None
@@ -49,10 +44,10 @@ class Birth:
     B1: Array
     B2: Array
 
-    def transform(self, weight: Array) -> Birth:
+    def transform(self, weight: Array) -> Source:
         P = weight if self.P is None else weight @ self.P
         both = (transform_slabs(B, weight) for B in (self.B1, self.B2))
-        return Birth(P, weight @ self.U, *both)
+        return Source(P, weight @ self.U, *both)
 
     def diagonal_after(self, weight: Array) -> Array:
         """κ_iiii of W X, without transforming the matrices in full."""
@@ -82,13 +77,13 @@ class Birth:
             half = left @ np.concatenate([with_P, P_i * B1_i])
             T[i] += half + half.T
 
-    def activate(self, w1: Array) -> Birth:
+    def activate(self, w1: Array) -> Source:
         """diag(w1) on the legs and on both legs of the matrices."""
         assert self.P is not None
         column = w1[:, None]
         for B in (self.B1, self.B2):
             B *= column * w1
-        return Birth(column * self.P, column * self.U, self.B1, self.B2)
+        return Source(column * self.P, column * self.U, self.B1, self.B2)
 
 
 def transform_slabs(B: Array, weight: Array) -> Array:
@@ -102,12 +97,12 @@ def transform_slabs(B: Array, weight: Array) -> Array:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked of X̂_l: mean, C (None for I), dense κ_3 (None for 0), births of κ_4."""
+    """What is tracked of X̂_l: mean, C (None for I), dense κ_3 (None for 0), sources of κ_4."""
 
     mean: Array
     C: Array | None
     K3: Array | None = None
-    births: tuple[Birth, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ class PreActivation:
     C: Array
     K3: Array | None
     T: Array | None
-    births: tuple[Birth, ...]
+    sources: tuple[Source, ...]
 
     @property
     def slices(self) -> dict[int, Sliced]:
@@ -143,7 +138,7 @@ class _PairSlices:
 
 
 def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
-    """Propagate κ_1, κ_2, κ_3 and the births of κ_4; nothing radial, so no `metric`, is tracked."""
+    """Propagate κ_1, κ_2, κ_3 and the sources of κ_4; no `metric`: nothing radial is tracked."""
     scales = metric_scales(network, scheme.order, "exact")
     return propagate(network, Tracked, partial(_step, scheme=scheme), scales, cov)
 
@@ -163,8 +158,8 @@ def _last_step(x: Tracked, z: Standardised, w: Coefficients, scheme: Scheme) -> 
         slices: dict[int, Sliced] = {2: KnownSlices({(2,): np.ones_like(z.mean)})}
         if x.K3 is not None:
             slices[3] = KnownSlices({(3,): _third(x.K3, z.weight)})
-        if x.births:
-            fourth = (birth.diagonal_after(z.weight) for birth in x.births)
+        if x.sources:
+            fourth = (source.diagonal_after(z.weight) for source in x.sources)
             slices[4] = KnownSlices({(4,): reduce(add, fourth)})
     with component("nonlinear"):
         return Tracked(PowerCumulants(slices, w, scheme)[(1,)], None)
@@ -180,25 +175,22 @@ def _third(K3: Array, weight: Array) -> Array:
 def linear(x: Tracked, z: Standardised) -> PreActivation:
     """W on every leg of everything, and the slice T of κ_4."""
     weight = z.weight
-    births = tuple(birth.transform(weight) for birth in x.births)
+    sources = tuple(source.transform(weight) for source in x.sources)
     T = None
-    if births:
+    if sources:
         T = np.zeros_like(weight, shape=(len(weight),) * 3)
-        for birth in births:
-            birth.add_slice_to(T)
-    return PreActivation(
-        C=z.C,
-        K3=None if x.K3 is None else transform_legs(x.K3, weight),
-        T=T,
-        births=births,
-    )
+        for source in sources:
+            source.add_slice_to(T)
+    K3 = None if x.K3 is None else transform_legs(x.K3, weight)
+    return PreActivation(z.C, K3, T, sources)
 
 
 def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:
-    """Cumulants of φ(Z): exact slices (§3.1, §3.2), κ_3 in full and a new birth for κ_4."""
+    """Cumulants of φ(Z): exact slices (§3.1, §3.2), κ_3 in full and a new source for κ_4."""
     power = PowerCumulants(z.slices, w, scheme)
     mean = power[(1,)]
-    C = _with_diagonal(slice_of_x(power, (1, 1)), slice_of_x(power, (2,)))
+    C = slice_of_x(power, (1, 1))
+    diagonal(C, (2,))[...] = slice_of_x(power, (2,))
     if wanted == "covariance":
         return Tracked(mean, C)
     triples = Triples(z, w)
@@ -215,13 +207,8 @@ def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme)
         iijk = triples.slab(i, square)
         iijk -= 2 * C_ij[i, :, None] * C_ij[i]
         E[i] = _with_coincidences(iijk, i, k31[i], k22[i], k4[i])
-    birth = new_birth(z, triples, value, E)
-    return Tracked(mean, C, K3, (*(old.activate(value[0]) for old in z.births), birth))
-
-
-def _with_diagonal(matrix: Array, values: Array) -> Array:
-    diagonal(matrix, (2,))[...] = values
-    return matrix
+    source = new_source(z, triples, value, E)
+    return Tracked(mean, C, K3, (*(old.activate(value[0]) for old in z.sources), source))
 
 
 def _with_coincidences(slab: Array, i: int, row: Array, diag: Array, corner: Array) -> Array:
@@ -276,8 +263,8 @@ class Triples:
         return slab
 
 
-def new_birth(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) -> Birth:
-    """κ_4 born at this layer, P = I: trees of pairs and κ_3 in B1, corrections in B2 (§4.2).
+def new_source(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) -> Source:
+    """κ_4 of this layer as a source, P = I: trees of pairs and κ_3 in B1, corrections in B2 (§4.2).
 
     E[i,j,k] is the exact κ_4[i,i,j,k] of X at all indices; it is used up.
     """
@@ -295,7 +282,7 @@ def new_birth(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) 
             slab += (triples.b11 * (12 * w2[r])) * k3
         B1[r] = slab
     for r in alike(n):
-        # less the same slice of the birth without B2, and of the older births after diag(w1)
+        # less the same slice of the source without B2, and of the older sources after diag(w1)
         B1_r = B1[:, r, :]
         half = U[:, r, None] * (B1[r, r] * (1 / 6)) + (U[r, :, None] * (1 / 6)) * B1_r
         half += (B1_r[:, r, None] * (1 / 12)) * U.T
@@ -306,4 +293,4 @@ def new_birth(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) 
         row, diag, corner = correction[r] * 2, diagonal(correction, (2,)) * 3, correction[r, r] * 1
         correction *= 6
         E[r] = _with_coincidences(correction, r, row, diag, corner)
-    return Birth(None, U, B1, E)
+    return Source(None, U, B1, E)

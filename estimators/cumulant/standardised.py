@@ -127,6 +127,13 @@ class Standardised:
         assert self.covariance is not None
         return self.inverse[:, None] * self.covariance * self.inverse
 
+    @property
+    def variance(self) -> Array:
+        """Var[Ẑ]: 1, but for constant neurons."""
+        assert self.covariance is not None
+        variance: Array = diagonal(self.covariance, (2,)) * self.inverse * self.inverse
+        return variance
+
     @cached_property
     def metric(self) -> Metric | DiagonalMetric:
         """What Ẑ makes of an identity factor."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.contract import Cost, Estimate, Estimator, build, phantom_network, register, trust
+from cumprop.contract import Cost, Estimate, Estimator, build, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, counting, metering, plain
+from cumprop.flops import Work, arena, component, counted, counting, plain
 from cumprop.networks import MLP, Shape
 
 from ..cumulant.evidence import Evidence
@@ -52,11 +52,6 @@ class Gaussian(Estimator):
                 f"gaussian: series_tolerance is {self.series_tolerance!r}; "
                 "give a number between 0 and 1"
             )
-
-    @classmethod
-    def from_tolerance(cls, tolerance: float, shape: Shape, **parameters: Any) -> Self:
-        """There is one cost for all tolerances."""
-        return cls(**parameters)
 
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
@@ -119,7 +114,7 @@ class Gaussian(Estimator):
         64 neurons are nearly the same, 16 and 110 times.
         """
         widths = shape.widths
-        flops = 2.0 * sum(a * b for a, b in pairwise(widths))
+        flops, multiplied = 2.0 * sum(a * b for a, b in pairwise(widths)), 0
         for layer, name in enumerate(shape.activations):
             fan_in, n = widths[layer : layer + 2]
             last = layer == shape.depth - 1
@@ -128,10 +123,12 @@ class Gaussian(Estimator):
                 products = 2 * n * fan_in if last else (n + 1) * n * fan_in
             rho = 0.0 if last else min(TYPICAL, math.sqrt(4 * math.log(max(n, 2)) / fan_in))
             terms, per_neuron = typical_terms(name, rho, self._tolerance(shape.dtype))
+            multiplied += products
             flops += products + 2 * n * per_neuron + (0 if last else (3 * terms + 2) * n**2)
-        with metering():  # signs of errors are gathered as by order 2
-            likely = phantom_network(replace(shape, activations=("relu",) * shape.depth))
+        with arena():  # signs of errors are gathered as by order 2
+            likely = shape_only_network(replace(shape, activations=("relu",) * shape.depth))
             flops += build("cumulant", order=2).estimate(likely).flops["error"]
         itemsize = np.dtype(shape.dtype).itemsize
         peak = 10 * itemsize * max(widths) ** 2 + 1500 * max(widths)
-        return Cost(int(flops), peak)
+        work = Work(products=multiplied, entrywise=int(flops) - multiplied)
+        return Cost(int(flops), peak, work)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -273,7 +274,7 @@ class TestErrors:
         def fail(*_):
             raise RuntimeError("inside")
 
-        monkeypatch.setattr("cumprop.cli.experiment._problems", fail)
+        monkeypatch.setattr(import_module("cumprop.cli.sweep"), "_problems", fail)
         assert (
             run("validate", config)[2] == "unexpected RuntimeError: inside; --debug shows where\n"
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop.contract import estimator as registry
+from cumprop import contract
 from cumprop.contract.checks import check_estimator
 from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import Cumulant
@@ -14,7 +14,7 @@ from cumprop.estimators.cumulant import Cumulant
 
 @pytest.mark.parametrize("name", cumprop.available())
 def test_every_backend_keeps_the_contract(name):
-    check_estimator(registry.build(name))
+    check_estimator(contract.build(name))
 
 
 @pytest.mark.parametrize("kind", ["augmented", "augmented_factorised", "base", "ablated"])
@@ -34,7 +34,7 @@ class Wrong(Cumulant):
         return replace(estimate, mean=estimate.mean + 1, layer_means=(), status="")
 
     def predict_cost(self, shape):
-        return registry.Cost(1, 0)
+        return contract.Cost(1, 0)
 
 
 def test_breaches_are_named():

@@ -111,6 +111,18 @@ class TestLayers:
         assert read.network.seeds == [7, 3]
         assert read.estimators[0].parameters == {"order": [3], "kind": ["basic"]}
 
+    def test_a_file_outranks_the_scales_that_it_inherits(self, write):
+        """And its own scales outrank it; what it does not name is that of the inherited scale."""
+        base = GOOD.replace("width: 8", "width: 8, seeds: 1}, truth: {n_samples: 100")
+        write(base, "base.yaml")
+        path = write("extends: base.yaml\nnetwork: {width: 4}\ntruth: {n_samples: 7}")
+        read = config.load(path, "smoke")
+        assert (read.network.width, read.network.seeds, read.truth.n_samples) == ([4], [0], 7)
+        own = path.read_text() + "\nscales: {smoke: {network: {width: 5}}}"
+        path = write(own)
+        read = config.load(path, "smoke")
+        assert (read.network.width, read.network.seeds, read.truth.n_samples) == ([5], [0], 7)
+
     @pytest.mark.parametrize(
         ("scale", "sets", "line"),
         [

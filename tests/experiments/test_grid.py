@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cumprop
-from cumprop.contract import estimator
+from cumprop import contract
 from cumprop.experiments.config import load, read
 from cumprop.experiments.grid import cells
 
@@ -52,7 +52,7 @@ class TestCells:
 
     def test_a_new_version_is_a_new_cell(self, experiment, monkeypatch):
         first = {cell.key for cell in experiment([{"name": "toy"}]).cells}
-        monkeypatch.setattr(estimator.get("toy"), "version", 2)
+        monkeypatch.setattr(contract.get("toy"), "version", 2)
         assert not first & {cell.key for cell in experiment([{"name": "toy"}]).cells}
 
     @pytest.mark.parametrize("readout", ["output", "pre", "post"])

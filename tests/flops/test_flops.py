@@ -7,8 +7,22 @@ import pytest
 from scipy.special import ndtr
 
 import cumprop
-from cumprop.flops import alike, component, count, counted, counting, metering, plain
+from cumprop.contract import shape_only_network
+from cumprop.errors import CumpropError
+from cumprop.flops import (
+    TooLarge,
+    alike,
+    arena,
+    component,
+    count,
+    counted,
+    counting,
+    has_numbers,
+    plain,
+    without_numbers,
+)
 from cumprop.flops.meter import repeated
+from cumprop.networks import Shape
 
 
 def total(function):
@@ -100,7 +114,7 @@ def test_a_meter_around_an_estimate_counts_what_the_estimate_says(name):
     network = cumprop.random_mlp(width=16, depth=2, seed=0)
     with counting() as outer:
         estimate = cumprop.estimate(network, name)
-        with metering():
+        with arena():
             _ = [counted(np.ones(3)) + i for i in alike(4)]
     assert dict(outer) == dict(estimate.flops)
 
@@ -145,3 +159,56 @@ def test_a_symmetric_product_of_tensors_counts_in_full():
     by_the_formulas = total(lambda: counted(a) @ counted(a).T)
     assert by_the_formulas == executed.total == outer.total == counter.get_total_flops()
     assert by_the_formulas == 2 * 6 * 6 * 4
+
+
+def test_shapes_follow_from_shapes():
+    """Results of arrays without numbers have the shapes, types and FLOPs of real ones."""
+    programs = [
+        lambda a, b, v: a @ b,
+        lambda a, b, v: (a @ v, v @ v, np.vecdot(a, v)),
+        lambda a, b, v: (a.sum(axis=1, keepdims=True), a.max(), a.sum(axis=-1)),
+        lambda a, b, v: (np.concatenate([a, b.T], axis=-1) > 0, a.T * b, a[:, None] - v),
+        lambda a, b, v: np.zeros_like(a, shape=(2, 7)) + np.float32(1),
+    ]
+    sizes = [(3, 4), (4, 3), (4,)]
+    for program in programs:
+        found = []
+        for arrays in (map(counted, map(np.ones, sizes)), (without_numbers(s, 1.0) for s in sizes)):
+            with counting() as flops:
+                results = program(*arrays)
+            results = results if isinstance(results, tuple) else (results,)
+            found.append(([(r.shape, r.dtype) for r in results], flops.total))
+        assert found[0] == found[1]
+    with pytest.raises(NotImplementedError, match=r"matvec.__call__ on arrays without numbers"):
+        np.matvec(without_numbers((3, 4), 1.0), np.ones(4))
+
+
+def test_an_arena_follows_arrays_until_their_last_view_is_gone():
+    with arena() as memory:
+        a = without_numbers((10, 10), 1.0)
+        row = a[0]
+        assert (memory.now, memory.peak) == (800, 800)
+        b = row + 1
+        del a, row
+        assert (memory.now, memory.peak, b.nbytes) == (80, 880, 80)
+        with arena() as inner:
+            _ = b * b
+        assert (inner.peak, memory.peak, memory.calls, inner.calls) == (80, 880, 1, 1)
+
+
+def test_the_smaller_limit_of_two_arenas_holds():
+    for outer, inner in ((100, 1000), (1000, 100)):
+        with arena(at_most=outer), arena(at_most=inner), pytest.raises(TooLarge, match="more than"):
+            without_numbers((13,), 1.0)
+    with arena(at_most=104):
+        without_numbers((13,), 1.0)
+
+
+def test_a_network_without_numbers_is_a_network():
+    shape = Shape((5, 4, 3), ("gelu",), True, True, "float64")
+    network = shape_only_network(shape)
+    assert isinstance(network, cumprop.MLP) and network.shape == shape
+    assert not any(map(has_numbers, (*network.weights, *network.biases, network.input_cov)))
+    assert network.prefix(0).widths == (5, 4)
+    with pytest.raises(CumpropError, match="give one for each"):
+        network.replace(biases=network.biases[:1])

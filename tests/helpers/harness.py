@@ -162,9 +162,21 @@ def _workers(pid):
     return found
 
 
+def read_part(path):
+    """The row in a part, None where stderr names a fault."""
+    table = store.sound_part(path, store.schema_of(path.parents[1]))
+    return None if table is None else table.to_pylist()[0]
+
+
+def contents(folder):
+    """All that a folder holds: the bytes of each file, None for a folder."""
+    paths = sorted(folder.rglob("*"))
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
 def read_compacted(path):
     """The rows in a compacted file, which is not remembered."""
-    store._read.clear()
+    store._compacted.cache_clear()
     return store.read_folder(path.parent)
 
 

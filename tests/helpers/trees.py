@@ -4,21 +4,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cumprop.activations.wick import WickTable
 from cumprop.estimators.cumulant import tree
 from cumprop.estimators.cumulant.kinds import Scheme
 from cumprop.estimators.cumulant.standardised import AffineMap, Standardised, input_of
+from cumprop.estimators.cumulant.tree import sweeps
 from cumprop.flops import counted
 
 SCHEME = Scheme(3, "tree", edgeworth=True)
 
 
 class Layer(NamedTuple):
-    """Z_l with its variances and Wick coefficients, and X_l."""
+    """Z_l: its variances, Wick coefficients, slices and sources with their sweeps; and X_l."""
 
     variance: Any
-    w: WickTable
-    z: tree.PreActivation
+    w: tree.InUnits
+    slices: Any
+    sources: Any
     x: tree.Tracked
 
 
@@ -31,14 +32,31 @@ def as_it_is(affine, x, wanted="all"):
     return Standardised(affine, mean, np.ones_like(mean), known), variance
 
 
-def layers(network, window):
+def layers(network, rank_one=tree.RANK_ONE):
     """Z_l and X_l, l = 1..L, all slices of pairs included; the last layer is one of the others."""
     x = tree.Tracked(*input_of(network))
     for weight, bias, phi in zip(
         network.weights, network.biases, network.activations, strict=False
     ):
         standard, variance = as_it_is(AffineMap(counted(weight), bias), x)
-        z = tree.linear(x, standard, window, "all")
-        w = phi.wick_table(standard.mean, variance)
-        x = tree.nonlinear(z, w, SCHEME, window, "all")
-        yield Layer(variance, w, z, x)
+        weight = None if x.units is None else standard.weight * x.units
+        slices, sources = tree.linear(x, standard, weight, "all")
+        w = tree.InUnits.of(standard, phi.wick_table(standard.mean, variance))
+        older = tree.activated(sources, w, rank_one)
+        x = tree.nonlinear(x, standard, weight, w, "all", slices, older, SCHEME)
+        yield Layer(variance, w, slices, sources, x)
+
+
+def exact_edges(monkeypatch):
+    """Let edges inside κ_4 have all of Cov X_m, not w1 C° w1 beside independent noise (exactC)."""
+    covariances = {}
+
+    def remembering(x, z, weight, w, wanted, slices, *others, nonlinear=tree.nonlinear):
+        new = nonlinear(x, z, weight, w, wanted, slices, *others)
+        w1, C = w(1, 1), slices[1, 1]
+        # C has no diagonal, Cov X_m has that of v
+        covariances[id(new.sources[-1].own)] = new.C - w1[:, None] * C * w1
+        return new
+
+    monkeypatch.setattr(tree, "nonlinear", remembering)
+    monkeypatch.setattr(sweeps, "by_fresh_noise", lambda A, own: A @ covariances[id(own)])

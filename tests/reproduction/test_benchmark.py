@@ -16,8 +16,9 @@ from cumprop.errors import CumpropError
 from cumprop.networks import MLP, random_mlp
 from cumprop.reproduction import benchmark, reference_scores, sweep_overhead
 from cumprop.reproduction.reference_scores import KnownError, KnownErrors
-from cumprop.reproduction.throughput import Effort, check_threads, joint_rate
+from cumprop.reproduction.throughput import check_threads, joint_rate
 from cumprop.results.scores import GROUP
+from cumprop.sweep.rates import Effort
 
 pytestmark = pytest.mark.slow
 
@@ -191,7 +192,7 @@ class TestReport:
         assert json.loads((tmp_path / "bench.json").read_text()) == report
         assert report["schema_version"] == benchmark.SCHEMA_VERSION
         assert {"cpu", "blas", "threads", "git_revision", "created"} <= report["provenance"].keys()
-        assert report["flops_convention"] and report["matmul"]["flops_per_second"] > 0
+        assert report["flops_convention"] and report["rates"]["products"] > 0
         assert [(e["width"], e["depth"], e["label"]) for e in report["estimators"]] == [
             (8, depth, label)
             for depth in (1, 2)
@@ -202,7 +203,7 @@ class TestReport:
         ]  # fmt: skip
 
     def test_shares_and_predictions_belong_to_their_numbers(self, report):
-        rate = report["matmul"]["flops_per_second"]
+        rate = report["rates"]["products"]
         for entry in report["estimators"]:
             assert entry["matmul_share"] == pytest.approx(entry["flops"] / entry["seconds"] / rate)
             assert entry["seconds_low"] <= entry["seconds"] <= entry["seconds_high"]

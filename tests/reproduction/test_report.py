@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cumprop.cli import main
-from cumprop.reproduction.claims import claims
+from cumprop.reproduction.claims import CLAIMS
 from cumprop.reproduction.report import Judged
 from cumprop.reproduction.verdicts import AGREES, DISAGREES, OPEN
 from cumprop.results import store
@@ -45,7 +45,7 @@ def rows(config, widths=(91, 128, 181, 256), depths=(4,), kind="basic", scale=1.
 def judged(table, source, words=""):
     return [
         claim.judge(dict([*table.groupby("config")]))
-        for claim in claims()
+        for claim in CLAIMS
         if claim.source == source and words in claim.statement
     ]
 
@@ -81,7 +81,6 @@ def test_savings_are_against_iid_sampling():
     found = float(re.match(r"K=1 ([\d,.]+)×", measurement.text)[1].replace(",", ""))
     assert found == pytest.approx(saving, rel=0.05)
     assert measurement.verdict == AGREES
-    assert len(measurement.cell_keys) == 4 * 5
     assert verdicts(rows("relu_w256", scale=1e9), "Figure 1") == {DISAGREES}
 
 
@@ -167,7 +166,7 @@ def test_runs_that_diverge_decide_nothing():
 
 
 def test_a_reason_stands_where_rows_disagree():
-    claim = next(c for c in claims() if c.source == "Figure 3a")
+    claim = next(c for c in CLAIMS if c.source == "Figure 3a")
     claim = dataclasses.replace(claim, reason="Because.")
     flat = {"width_scaling": rows("width_scaling", fall=lambda order: 0)}
     steep = {"width_scaling": rows("width_scaling")}
@@ -179,7 +178,7 @@ def test_every_experiment_of_a_claim_is_shipped_and_made():
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     made = set(re.search(r"^EXPERIMENTS := (.*)$", makefile, re.M)[1].split())
     made |= set(re.findall(r"cumprop distill configs/(\w+).yaml", makefile))
-    assert {claim.experiment for claim in claims()} <= made
+    assert {claim.experiment for claim in CLAIMS} <= made
     assert all((ROOT / "configs" / f"{name}.yaml").is_file() for name in made)
 
 
@@ -222,14 +221,17 @@ def test_the_page_needs_no_other_file(results, capsys):
 
 def test_markdown_links_every_verdict_to_its_points(results, capsys):
     table = results / "docs" / "table.md"
-    assert main(["report", str(results), "--markdown", str(table)]) == 0
+    words = ["report", str(results), "--markdown", str(table)]
+    assert main([*words, "--points", str(results / "drawn")]) == 0
     text = table.read_text()
-    for claim in claims():
+    for claim in CLAIMS:
         assert f"| {claim.source} | {claim.statement} |" in text
     links = set(re.findall(r"\]\(([^)]+)\)", text))
-    assert links == {"../width_scaling/points.csv", "../relu_w256/points.csv"}
+    assert links == {f"../drawn/{name}/points.csv" for name in ("width_scaling", "relu_w256")}
     for link in links:
         assert len(pd.read_csv(table.parent / link)) == 16
+    assert main(words) == 0
+    assert not re.search(r"\]\(", table.read_text())
     capsys.readouterr()
 
 

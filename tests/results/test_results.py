@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import harness
 
 from cumprop import files
 from cumprop.cli import cli, main
@@ -58,7 +59,7 @@ def cli_run(run):
 
 def change(path, **columns):
     """Rewrite the row in a part, digest and all."""
-    row = store.read_part(path)
+    row = harness.read_part(path)
     return store.write_part(path.parent, row | columns)
 
 

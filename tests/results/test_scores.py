@@ -9,7 +9,14 @@ from helpers.truths import load_or_extend
 
 from cumprop.errors import CumpropError
 from cumprop.results import scores, store
-from cumprop.results.scores import mse_between, noise_interval, score, summary, total_interval
+from cumprop.results.scores import (
+    mse_between,
+    noise_interval,
+    score,
+    score_and_store,
+    summary,
+    total_interval,
+)
 from cumprop.sampling import MeanSpec
 
 N, B = 12, 8
@@ -155,7 +162,7 @@ def write(folder: Path, mean=1.0, seed=0, **columns):
 def test_rows_and_truths_become_scores(tmp_path, truths):
     for seed in range(3):
         write(tmp_path / "small", mean=1.0 + seed, seed=seed)
-    table = score(tmp_path)
+    table = score_and_store(tmp_path)
     assert table["vn_mse"].to_numpy() == pytest.approx([0.5, 2.0, 4.5], rel=0.02)
     assert table["truth_gain"].to_numpy() == pytest.approx(0.01**2 * 100 / 2, rel=0.3)
     assert table["resolved"].all()
@@ -213,7 +220,7 @@ def test_versions_of_an_estimator_are_not_mixed(tmp_path, truths):
 def test_reference_is_read_only_by_name(tmp_path, truths):
     write(tmp_path / "small")
     write(tmp_path / "other")
-    expected = score(tmp_path / "other")
+    expected = score_and_store(tmp_path / "other")
     (tmp_path / "reference").mkdir()
     (tmp_path / "other").rename(tmp_path / "reference" / "other")
     for part in (tmp_path / "reference" / "other" / "parts").iterdir():

@@ -9,7 +9,7 @@ from cumprop.contract import Cost
 from cumprop.flops import Work
 from cumprop.sweep import forecast as forecast_module
 from cumprop.sweep.forecast import forecast, overview
-from cumprop.sweep.rates import SECONDS_PER_CELL, Pace
+from cumprop.sweep.rates import SECONDS_PER_CELL, Rates
 
 
 def test_forecast(experiment):
@@ -27,11 +27,13 @@ def test_forecast(experiment):
 
 
 def test_forecast_by_hand(experiment, monkeypatch):
-    pace = Pace(sampling=1e9, products=1e10, entrywise=1e8, large=1e7, call=1e-3)
-    monkeypatch.setattr(forecast_module, "measured", lambda dtype, workers: pace)
-    assert pace.seconds(Cost(2 * 10**9, 0)) == pytest.approx(2)
-    work = Work(calls=500, products=10**10, large=10**7)
-    assert pace.seconds(Cost(10**10 + 10**7 + 10**8, 0, work)) == pytest.approx(0.5 + 1 + 1 + 1)
+    rates = Rates(sampling=1e9, products=1e10, entrywise=1e8, large=1e7, call=1e-3)
+    monkeypatch.setattr(forecast_module, "measured", lambda dtype, workers: rates)
+    assert rates.seconds(Cost(2 * 10**9, 0)) == pytest.approx(2)
+    work = Work(calls=500, products=10**10, entrywise=10**8, large=10**7)
+    assert rates.seconds(Cost(10**10 + 10**7 + 10**8, 0, work)) == pytest.approx(0.5 + 1 + 1 + 1)
+    both = Cost(10**10 + 10**7 + 10**8, 0, work) + Cost(2 * 10**9, 0)
+    assert rates.seconds(both) == pytest.approx(3.5 + 2)
     planned = experiment([{"name": "toy"}])  # of 1e10 FLOPs, run once
     rows = forecast(planned, workers=2)
     assert rows[0]["minutes"] == pytest.approx(2 * (10 + SECONDS_PER_CELL) / 2 / 60)
@@ -40,5 +42,5 @@ def test_forecast_by_hand(experiment, monkeypatch):
     expected = (4 * (10 + SECONDS_PER_CELL) + truths) / 2 / 60
     assert row["minutes"] == pytest.approx(expected)
     small = experiment([{"name": "cumulant", "order": 1}]).cells[0]
-    twice = 2 * pace.seconds(small.cost) + SECONDS_PER_CELL
-    assert pace.cell_seconds(small) == pytest.approx(twice)
+    twice = 2 * rates.seconds(small.cost) + SECONDS_PER_CELL
+    assert rates.cell_seconds(small.cost) == pytest.approx(twice)

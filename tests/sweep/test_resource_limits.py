@@ -106,26 +106,28 @@ def test_small_tasks_leave_no_trace(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("in_main_thread", [True, False])
-def test_a_loop_is_interrupted(in_main_thread):
+def busy(caught, ended):
+    try:
+        with resource_limits.time_limit(0.1, lambda: (caught.append("stuck"), ended.set())):
+            end = time.monotonic() + 20
+            while time.monotonic() < end and not ended.is_set():
+                pass
+    except CumpropError as error:
+        caught.append(str(error))
+
+
+def test_a_loop_is_interrupted():
     caught = []
-
-    def loop():
-        try:
-            with resource_limits.time_limit(0.1, lambda: caught.append("stuck")):
-                end = time.monotonic() + 20
-                while time.monotonic() < end:
-                    pass
-        except CumpropError as error:
-            caught.append(str(error))
-
-    if in_main_thread:
-        loop()
-    else:
-        thread = threading.Thread(target=loop)
-        thread.start()
-        thread.join(30)
+    busy(caught, threading.Event())
     assert caught == ["took longer than 0.1 seconds; raise --time-limit or lower the order"]
+
+
+def test_a_thread_that_cannot_be_interrupted_is_given_up():
+    caught = []
+    thread = threading.Thread(target=busy, args=(caught, threading.Event()))
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive() and caught == ["stuck"]
 
 
 def test_what_is_in_time_is_left_alone():

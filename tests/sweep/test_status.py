@@ -7,7 +7,9 @@ import pytest
 from cumprop.experiments.config import load
 from cumprop.results import store
 from cumprop.sweep import status as status_module
-from cumprop.sweep.status import _cell_seconds, status
+from cumprop.sweep.engines import Place
+from cumprop.sweep.rates import Rates
+from cumprop.sweep.status import status
 from cumprop.sweep.sweep import plan, remaining, run
 
 CONFIG = """\
@@ -22,22 +24,32 @@ def swept(tmp_path):
     path = tmp_path / "test.yaml"
     path.write_text(CONFIG)
     planned = plan(load(path), "test")
-    run(planned, tmp_path)
+    run(planned, tmp_path, Place(workers=1))
     return planned
 
 
-def test_cells_left_run_at_the_speed_of_the_nearest():
-    done = [{"flops": flops, "seconds": s} for flops, s in ((4e12, 100), (1e10, 1), (1e8, 0.1))]
-    assert _cell_seconds([], done) == 0
-    assert _cell_seconds([2 * 10**10], done) == pytest.approx(2)
-    assert _cell_seconds([10**12, 10**13], done) == pytest.approx(25 + 250)
-    assert _cell_seconds([10**8, 10**7], done) == pytest.approx(2 * (0.1 + 0.01))  # run twice
-    assert _cell_seconds([4 * 10**10], done[1:2]) == pytest.approx(4)
+def test_what_is_left_takes_as_much_longer_as_what_is_done(swept, tmp_path, monkeypatch):
+    rates = Rates(sampling=1e9, products=1e9, entrywise=1e8, large=1e8, call=1e-6)
+    monkeypatch.setattr(status_module, "measured", lambda dtype: rates)
+    folder = tmp_path / "test"
+    (gone, *kept) = swept.cells
+    (folder / "parts" / f"{gone.key}.parquet").unlink()
+    took = store.read_rows(folder)["seconds"].sum()
+    factor = took / sum(rates.seconds(cell.cost) for cell in kept)
+    seconds = factor * rates.cell_seconds(gone.cost)
+    assert status(folder).minutes == pytest.approx(seconds / 60)
 
 
-def test_what_has_no_example_runs_at_the_speed_of_matrix_products(monkeypatch):
-    monkeypatch.setattr(status_module, "_matmul_speed", lambda: 1e10)
-    assert _cell_seconds([3 * 10**10], []) == pytest.approx(3)
+def test_without_an_example_rates_alone_tell(swept, tmp_path, monkeypatch):
+    rates = Rates(sampling=1e9, products=1e9, entrywise=1e8, large=1e8, call=1e-6)
+    monkeypatch.setattr(status_module, "measured", lambda dtype: rates)
+    for part in (tmp_path / "test" / "parts").iterdir():
+        part.unlink()
+    for truth in (tmp_path / "truth").glob("*.npz"):
+        truth.unlink()
+    seconds = sum(rates.cell_seconds(cell.cost) for cell in swept.cells)
+    seconds += sum(task.flops for task in swept.truths) / rates.sampling
+    assert status(tmp_path / "test").minutes == pytest.approx(seconds / 60)
 
 
 def test_a_sweep_half_way(swept, tmp_path):

@@ -9,11 +9,11 @@ import pytest
 from helpers.harness import TOY, write_config
 
 import cumprop
-from cumprop.contract import estimator, load_plugin, phantom_network
+from cumprop.contract import get, load_plugin, shape_only_network
 from cumprop.contract.plugins import temporary_plugins
 from cumprop.experiments import columns
 from cumprop.experiments.config import load
-from cumprop.flops import TooLarge, at_most, metering
+from cumprop.flops import TooLarge, arena
 from cumprop.networks import Shape
 from cumprop.results import store, verification
 from cumprop.sampling import sample
@@ -172,7 +172,7 @@ class TestPlanning:
     def asked(self, toy, monkeypatch):
         """The shapes that costs were predicted for."""
         asked = []
-        cls = estimator.get("toy")
+        cls = get("toy")
         predict = cls.predict_cost
         monkeypatch.setattr(
             cls, "predict_cost", lambda self, shape: asked.append(shape) or predict(self, shape)
@@ -210,8 +210,8 @@ class TestPlanning:
         calls = []
         for most in (needed, needed - 1, needed // 10):
             type(one).predict_cost.cache_clear()
-            with metering() as memory, at_most(most), suppress(TooLarge):
-                one.estimate(phantom_network(shape))
+            with arena(at_most=most) as memory, suppress(TooLarge):
+                one.estimate(shape_only_network(shape))
             calls.append(memory.calls)
             assert (memory.peak > most) == (most < needed)
         assert calls[0] > calls[1] > calls[2]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import harness
 from helpers.pictures import drawn, words
 
 import cumprop
@@ -146,13 +147,13 @@ class TestRuns:
         assert self.run(path) == 0
         parts = sorted((path.with_suffix("") / "parts").glob("*.parquet"))
         before = [part.stat().st_mtime_ns for part in parts]
-        lost = store.read_part(parts[0])
+        lost = harness.read_part(parts[0])
         parts[0].unlink()
         capsys.readouterr()
         assert self.run(path) == 0
         assert "4 runs (3 already there)" in capsys.readouterr().err
         assert [p.stat().st_mtime_ns for p in parts[1:]] == before[1:]
-        again = store.read_part(parts[0])
+        again = harness.read_part(parts[0])
         for name in ("step", "flops", "loss", "true_loss", "batch"):
             assert again[name] == lost[name]
 

@@ -167,10 +167,10 @@ def test_flipped_bits_and_truncations(tmp_path, record, undisturbed, compacted, 
         compaction.compact(sweep.parts.parent)
         path, read = sweep.parts.parent / store.COMPACTED, harness.read_compacted
     else:
-        path, read = next(sweep.parts.glob("*.parquet")), store.read_part
+        path, read = next(sweep.parts.glob("*.parquet")), harness.read_part
     n = 3000 if compacted else path.stat().st_size
     found = harness.damage(path, read, np.random.default_rng(0), n, every=not compacted)
-    named = capsys.readouterr().err.count("set aside as")
+    named = capsys.readouterr().err.count("arquet: ")
     where = "at 3,000 places of a compacted file" if compacted else "at every byte of a part"
     claim = f"a bit flipped, and a cut, {where}"
     measured = f"{found['refused']:,} refused by name, {found['read']:,} read as they were"

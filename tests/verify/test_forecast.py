@@ -22,12 +22,12 @@ def test_a_forecast_is_the_time_of_the_rows(record, tmp_path):
     planned = replace(plan(load(path), "test"), truths=[])
     run(planned, tmp_path)
     seconds = store.read_rows(tmp_path).set_index("cell_key")["seconds"]
-    pace = measured("float32")
+    rates = measured("float32")
     told = [cell for cell in planned.cells if cell.estimator == "cumulant" or cell.width == 128]
     ratios = {}
     for cell in told:
         ratios.setdefault(cell.label.partition(" seed=")[0], []).append(
-            pace.seconds(cell.cost) / seconds[cell.key]
+            rates.seconds(cell.cost) / seconds[cell.key]
         )
     medians = [sorted(some)[1] for some in ratios.values()]
     assert len(medians) == 5

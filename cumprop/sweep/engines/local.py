@@ -22,7 +22,10 @@ from cumprop.memory import oom_kills
 from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 
 _IDLE_SECONDS = 300
+_REPLACED = "A worker stopped while some jobs were given"
+"""How loky warns of a worker that has been idle or has grown large: another takes its place."""
 _pools = dict[int, ProcessPoolExecutor]()
+"""The one pool of this process, by its size; kept between calls, since workers start slowly."""
 
 
 def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T, Outcome | Lost]]:
@@ -38,7 +41,9 @@ def outcomes(tasks: Sequence[T], run: Run[T], place: Place) -> Iterator[tuple[T,
     try:
         while waiting:
             kills = oom_kills()
-            yield from _until_broken(waiting, run, place.workers, workers)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", _REPLACED, UserWarning)
+                yield from _until_broken(waiting, run, place.workers, workers)
             if oom_kills() > kills:
                 workers = max(workers - 1, 1)
     except BaseException:  # interrupted: what runs is of no use any more
@@ -51,7 +56,6 @@ def pool(workers: int) -> Any:
 
     Its workers end, and others take their place, when they have been idle or have grown large.
     """
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
     if workers not in _pools:
         _end_pools()
         _pools[workers] = ProcessPoolExecutor(

@@ -83,9 +83,8 @@ def test_other_kinds_too(full_products, kind):
     assert dict(found.flops) == dict(wanted.flops)
 
 
-@pytest.mark.parametrize("windows", [{}, {"window": 1}, {"window": 1, "response_window": 2}])
-def test_trees_too(full_products, windows):
-    parameters = {"order": 3, "kind": "tree", "cov": True, **windows}
+def test_trees_too(full_products):
+    parameters = {"order": 3, "kind": "tree", "cov": True}
     one, other = networks("gelu")
     wanted, found = (cumprop.estimate(mlp, "cumulant", **parameters) for mlp in (one, other))
     for a, b in zip(outputs(wanted), outputs(found), strict=True):
@@ -170,7 +169,7 @@ def test_gradients_of_trees_are_finite_differences():
     def function(*tensors):
         maps = len(tensors) // 2
         network = cumprop.MLP(tensors[:maps], tensors[maps:], "tanh")
-        return cumprop.estimate(network, "cumulant", order=3, kind="tree", window=1).mean
+        return cumprop.estimate(network, "cumulant", order=3, kind="tree").mean
 
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
 

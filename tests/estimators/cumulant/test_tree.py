@@ -1,4 +1,4 @@
-"""Order 3, kind tree: reference numbers, symmetries, windows, and what it costs."""
+"""Order 3, kind tree: reference numbers, symmetries, and what it costs."""
 
 import re
 from pathlib import Path
@@ -6,107 +6,98 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.plain_layers import layers as plain_layers
-from helpers.trees import layers
+from helpers.trees import exact_edges, layers
 
 import cumprop
 from cumprop.errors import CumpropError
-from cumprop.estimators.cumulant import Cumulant, births
+from cumprop.estimators.cumulant import Cumulant
 from cumprop.estimators.cumulant.kinds import Scheme
-from cumprop.estimators.cumulant.symmetric_tensors import Metric, TracePart
+from cumprop.flops import plain
 from cumprop.networks import Shape
 
-GOLDENS = sorted((Path(__file__).parents[2] / "goldens").glob("tree_*.npz"))
-WINDOWED = re.compile(r"(?P<what>mean|mu_\d|k3_\d|k4_\d)_w(?P<window>\d)_(?P<response>\d|inf)")
+GOLDENS = sorted((Path(__file__).parents[2] / "goldens").glob("sweep_*.npz"))
+VARIANTS = {"matrix": frozenset(), "rank1": frozenset("VS")}
+SLICES = {"s3": (3,), "s4": (4,), "S21": (2, 1), "S22": (2, 2), "S31": (3, 1)}
 
 
 def load(path):
     with np.load(path, allow_pickle=False) as data:
         arrays = dict(data)
-    n_maps = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
-    return cumprop.MLP([arrays[f"W{i}"] for i in range(n_maps)]), arrays
+    maps = range(sum(re.fullmatch(r"W\d+", key) is not None for key in arrays))
+    network = cumprop.MLP(
+        [arrays[f"W{i}"] for i in maps],
+        [arrays[f"b{i}"] for i in maps] if "b0" in arrays else None,
+        input_mean=arrays.get("mu0"),
+        input_cov=arrays.get("S0"),
+    )
+    return network, arrays
 
 
 def close(ours, golden, scale):
     """To 1e-9 of the output's scale, as everywhere."""
-    return np.abs(np.asarray(ours) - golden).max() <= 1e-9 * max(scale, np.abs(golden).max())
+    return np.abs(plain(ours) - golden).max() <= 1e-9 * max(scale, np.abs(golden).max())
+
+
+def output(network, x):
+    bias = network.biases[-1]
+    return network.weights[-1] @ plain(x.mean) + (0 if bias is None else bias)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_goldens(path, variant):
+    """In the units of the network, as the reference has them: profiles weigh neurons by these."""
+    network, golden = load(path)
+    scale, compared = np.sqrt(golden[f"var_1_{variant}"].mean()), set()
+    for number, layer in enumerate(layers(network, VARIANTS[variant]), start=1):
+        known = {"mu": layer.x.mean, "var": layer.variance}
+        zero = np.zeros(len(layer.variance))
+        known |= {name: layer.slices.get(u, zero) for name, u in SLICES.items()}
+        for name, ours in known.items():
+            key = f"{name}_{number}_{variant}"
+            if key in golden:
+                compared.add(name)
+                assert close(ours, golden[key], scale), key
+    assert compared == {"mu", "var", *SLICES}
+    assert close(output(network, layer.x), golden[f"mean_{variant}"], scale)
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
-class TestGoldens:
-    def test_means(self, path):
-        network, golden = load(path)
-        scale = np.sqrt(golden["var_1"].mean())
-        for edgeworth, key in ((True, "mean"), (False, "mean_noedgeworth")):
-            estimate = Cumulant(3, "tree", edgeworth=edgeworth).estimate(network)
-            assert close(estimate.mean, golden[key], scale)
-        for layer, mean in enumerate(Cumulant(3, "tree").estimate(network).layer_means, start=1):
-            assert close(mean, golden[f"mu_{layer}"], scale)
-
-    def test_slices_of_every_layer(self, path):
-        network, golden = load(path)
-        scale = np.sqrt(golden["var_1"].mean())
-        for layer, (variance, _, z, _) in enumerate(layers(network, births.Window()), start=1):
-            assert close(variance, golden[f"var_{layer}"], scale)
-            third = births.total([z.read.legs, z.read.response])
-            assert close(third.get((3,), 0.0), golden[f"k3_{layer}"], scale)
-            assert close(z.read.fourth.get((4,), 0.0), golden[f"k4_{layer}"], scale)
-
-    def test_windows(self, path):
-        network, golden = load(path)
-        scale = np.sqrt(golden["var_1"].mean())
-        for key, array in golden.items():
-            if (match := WINDOWED.fullmatch(key)) is None:
-                continue
-            response = None if match["response"] == "inf" else int(match["response"])
-            windows = {"window": int(match["window"]), "response_window": response}
-            what, _, layer = match["what"].partition("_")
-            if what == "mean":
-                ours = Cumulant(3, "tree", **windows).estimate(network).mean
-            elif what == "mu":
-                ours = Cumulant(3, "tree", **windows).estimate(network).layer_means[int(layer) - 1]
-            else:
-                z = list(layers(network, births.Window(*windows.values())))[int(layer) - 1].z
-                parts = [z.read.legs, z.read.response, z.read.response_leaves]
-                parts = (
-                    parts if what == "k3" else [z.read.fourth, z.read.fourth_leaves, z.read.core]
-                )
-                ours = births.total(parts).get((int(what[1]),), 0.0)
-            assert close(ours, array, scale), key
+def test_exact_covariances_in_the_edges_of_fourth_cumulants(path, monkeypatch):
+    """What the sweeps leave out of edges inside κ_4, put back: their reference `exactC`."""
+    network, golden = load(path)
+    exact_edges(monkeypatch)
+    *_, last = layers(network, VARIANTS["matrix"])
+    scale = np.sqrt(golden["var_1_matrix"].mean())
+    assert close(output(network, last.x), golden["mean_exactC"], scale)
+    assert not close(golden["mean_exactC"], golden["mean_matrix"], scale)
 
 
-def test_the_goldens_hold_windows():
-    """The test above is only as good as the keys it finds."""
-    found = [WINDOWED.fullmatch(key) for path in GOLDENS for key in load(path)[1]]
-    kinds = {(m["what"][:2], m["window"], m["response"]) for m in found if m}
-    assert {(what, "3", w) for what in ("me", "mu", "k3", "k4") for w in ("6", "inf")} <= kinds
-    assert {path.stem for path in GOLDENS} >= {"tree_n10_L1", "tree_rect", "tree_n24_L8"}
-
-
-@pytest.mark.parametrize("windows", [(None, None), (1, None), (2, 3)])
-def test_neurons_may_be_permuted_and_relu_layers_rescaled(windows):
+def test_neurons_may_be_permuted_and_relu_layers_rescaled():
     """P f(x) = f after permuting hidden neurons; weights a and 1/a around a ReLU cancel."""
     network = cumprop.random_mlp(10, 5, 3, dtype="float64")
     rng = np.random.default_rng(0)
     weights = [w.copy() for w in network.weights]
     for layer in range(5):
         order, scale = rng.permutation(10), rng.uniform(0.5, 2, size=(10, 1))
-        if windows[0] is not None:  # the core weighs the neurons of a layer alike
-            scale = np.ones((10, 1))
         weights[layer] = (weights[layer] * scale)[order]
         weights[layer + 1] = (weights[layer + 1] / scale.T)[:, order]
-    kind = Cumulant(3, "tree", window=windows[0], response_window=windows[1])
-    one, other = (kind.estimate(mlp).mean for mlp in (network, cumprop.MLP(weights)))
+    one, other = (Cumulant(3, "tree").estimate(mlp).mean for mlp in (network, cumprop.MLP(weights)))
     assert np.allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("depth", [2, 5])
-def test_wide_windows_are_the_full_variant(depth):
-    network = cumprop.random_mlp(9, depth, 1, dtype="float64")
-    full = Cumulant(3, "tree").estimate(network)
-    windowed = Cumulant(3, "tree", window=depth - 1, response_window=depth).estimate(network)
-    rounding = 1e-12 * np.abs(full.mean).max()
-    np.testing.assert_allclose(windowed.mean, full.mean, rtol=0, atol=rounding)
-    assert full.flops.total == windowed.flops.total
+def test_a_gaussian_input_is_another_first_map():
+    """x = S g + μ: the same network with W_1 S and b_1 + W_1 μ under N(0, I)."""
+    network = cumprop.random_mlp(8, 4, 1, dtype="float64")
+    rng = np.random.default_rng(2)
+    root, mean = rng.normal(size=(8, 8)), rng.normal(size=8)
+    first, *others = network.weights
+    given = cumprop.MLP(network.weights, input_mean=mean, input_cov=root @ root.T)
+    biases = [first @ mean, *(np.zeros(len(w)) for w in others)]
+    absorbed = cumprop.MLP([first @ root, *others], biases)
+    one, other = (Cumulant(3, "tree").estimate(mlp, cov=True) for mlp in (given, absorbed))
+    assert np.allclose(one.mean, other.mean, rtol=1e-10)
+    assert np.allclose(one.cov, other.cov, rtol=1e-9, atol=1e-12)
 
 
 class TestEdgeworth:
@@ -115,10 +106,10 @@ class TestEdgeworth:
         network = cumprop.random_mlp(6, 2, 0, dtype="float64")
         second = list(plain_layers(network, Scheme(4)))[1].z
         dense_w = network.activations[1].wick_table(second[1].core, second[2].slice((2,)))
-        _, tree_w, tree_second, _ = list(layers(network, births.Window()))[1]
+        tree_second = list(layers(network))[1]
         for parameters, w, k3 in [
             ({"order": 4}, dense_w, second[3].slice((3,))),
-            ({"kind": "tree"}, tree_w, tree_second.read.legs[3,]),
+            ({"kind": "tree"}, tree_second.w, tree_second.slices[3,]),
         ]:
             with_it, without = (
                 Cumulant(edgeworth=edgeworth, **parameters).estimate(network).mean
@@ -138,66 +129,31 @@ class TestEdgeworth:
         assert np.allclose(one.cov, other.cov, rtol=1e-9, atol=1e-12)
 
 
-# products of n×n: (depth, window, response window, mixed) and TREE's count, which ours may undercut
-COUNTS = [
-    (2, None, None, True, 9),
-    (4, None, None, True, 125),
-    (4, None, None, False, 117),
-    (8, None, None, True, 1159),
-    (8, None, None, False, 879),
-    (8, 3, None, True, 1076),
-    (8, 3, None, False, 828),
-    (16, None, None, True, 9131),
-    (16, 3, None, False, 4076),
-    (16, 3, 6, True, 5325),
-    (16, 3, 6, False, 3445),
-    (16, 2, 3, False, 2580),
-]
+def products(depth):
+    """The n³ coefficient of the FLOPs, an exact cubic in n (W_1 W_1ᵀ is half a product)."""
+    widths = np.array([320, 384, 448, 512])
+    shapes = (Shape((int(n),) * (depth + 2), ("relu",) * depth) for n in widths)
+    flops = [Cumulant(3, "tree").predict_cost(shape).flops for shape in shapes]
+    return np.polynomial.Polynomial.fit(widths, flops, 3).convert().coef[3] / 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("depth", "window", "response", "mixed", "most"), COUNTS)
-def test_products_are_no_more_than_known(depth, window, response, mixed, most):
-    """The n³ coefficient of the FLOPs, an exact cubic in n (W Wᵀ is half a product)."""
-    kind = Cumulant(3, "tree", window=window, response_window=response, mixed=mixed)
-    widths = np.array([64, 128, 192, 256])
-    flops = [
-        kind.predict_cost(Shape((int(n),) * (depth + 2), ("relu",) * depth)).flops for n in widths
-    ]
-    products = np.polynomial.Polynomial.fit(widths, flops, 3).convert().coef[3] / 2
-    assert most * 0.8 <= products <= most
+@pytest.mark.parametrize(("depth", "known"), [(2, 6), (4, 59), (8, 321), (16, 1469)])
+def test_products_are_those_of_the_sweeps(depth, known):
+    """A layer with M sources takes 11 M + 4, the last one 4 M + 1; V is a matrix, which takes two
+    more for every source read a second time, one in the last layer: a square in the depth."""
+    sources, last = np.arange(1, depth - 1), depth - 1
+    by_hand = 1 + (11 * sources + 4 + 2 * (sources - 1)).sum() + (4 * last + 1) + (last - 1)
+    assert by_hand == known
+    assert products(depth) == pytest.approx(by_hand - 0.5, rel=1e-7)
 
 
-@pytest.mark.parametrize(("depth", "windows"), [(8, {}), (9, {"window": 3, "response_window": 6})])
-def test_the_automatic_window_depends_on_the_depth(depth, windows):
-    network = cumprop.random_mlp(5, depth, 0, dtype="float64")
-    automatic, chosen = (
-        Cumulant(3, "tree", **parameters).estimate(network)
-        for parameters in ({"window": "auto"}, windows)
-    )
-    assert np.array_equal(automatic.mean, chosen.mean)
-
-
-def test_windows_and_terms_are_checked():
+def test_what_trees_are_for_is_checked():
     for parameters, message in [
         ({"order": 4, "kind": "tree"}, "exists for order 3"),
+        ({"kind": "tree", "metric": "average"}, "metric exact"),
         ({"kind": "tree", "algorithm": "dense"}, "algorithm dense has no order 3 tree"),
-        ({"kind": "tree", "window": 0}, "choose 1 or more"),
-        ({"kind": "tree", "response_window": 3}, "choose more than window"),
-        ({"kind": "tree", "window": 3, "response_window": 3}, "choose more than window"),
-        ({"window": 3}, "belong to kind tree"),
         ({"edgeworth": True}, "kind tree and to order 4"),
     ]:
         with pytest.raises(CumpropError, match=message):
             Cumulant(**parameters)
-
-
-def test_trace_part_of_the_core_is_read_like_any_other():
-    """Sym(B ⊗ M) in the next layer, from the same class that the dense algorithm uses."""
-    network = cumprop.random_mlp(8, 4, 0, dtype="float64")
-    window = births.Window(1)
-    _, (*_, second), (*_, z, _), _ = layers(network, window)
-    weight = network.weights[2]
-    part = TracePart(weight @ second.core @ weight.T, 1, Metric(weight))
-    assert np.allclose(z.read.core[4,], part.slice((4,)))
-    assert np.abs(np.diag(second.core)).max() == 0

@@ -1,4 +1,4 @@
-"""Order 3, kind tree: the forms of births and pairs of neurons against plain tensors."""
+"""Order 3, kind tree: sources, sweeps and slices against tensors and forms from definitions."""
 
 import itertools
 from dataclasses import replace
@@ -10,210 +10,260 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cumprop
-from cumprop.estimators.cumulant import births
 from cumprop.estimators.cumulant.dense import PowerCumulants, slice_of_x
-from cumprop.estimators.cumulant.legs import Legs
-from cumprop.estimators.cumulant.pairs import SlicesOfX
 from cumprop.estimators.cumulant.propagation import KnownSlices
-from cumprop.estimators.cumulant.quartic import Quartic, Reading, Squares
 from cumprop.estimators.cumulant.symmetric_tensors import TracePart, diagonal
+from cumprop.estimators.cumulant.tree.pair_slices import slices_of_x
+from cumprop.estimators.cumulant.tree.profiles import ThroughProfile, profile, through_profiles
+from cumprop.estimators.cumulant.tree.sources import (
+    RankOne,
+    from_left,
+    plus,
+    times_transpose,
+    values,
+)
 from cumprop.flops import plain
+
+STEP = 1e-30
+"""Of complex derivatives, which have no rounding from differences."""
+
+
+@pytest.fixture(scope="module", params=["square", "rectangular"])
+def network(request):
+    """With biases; the activations change from layer to layer."""
+    widths = [9, 12, 10, 13, 11, 8] if request.param == "rectangular" else [10] * 6
+    rng = np.random.default_rng(3)
+    weights = [rng.normal(size=(n, m)) * (2 / m) ** 0.5 for m, n in itertools.pairwise(widths)]
+    biases = [0.3 * rng.normal(size=len(weight)) for weight in weights]
+    return cumprop.MLP(weights, biases, ["relu", "gelu", "tanh", "relu"])
+
+
+class Form:
+    """κ_3 and κ_4 of all sources in Z_t as functions of a direction x in Z_t, from definitions."""
+
+    def __init__(self, sources, first_covariance):
+        self.sources = []
+        covariance = plain(first_covariance)
+        weight = None
+        for swept in sources:
+            source, own = swept.reading.source, swept.reading.own
+            own = type(own)(*(None if a is None else plain(a) for a in vars(own).values()))
+            if self.sources:
+                weight = own.weight
+                before = self.sources[-1][1]
+                w1 = before.w1
+                through = w1[:, None] * self.sources[-1][2] * w1 + np.diag(before.variance_x)
+                covariance = weight @ through @ weight.T
+            edges = covariance - np.diag(own.variance_z)
+            legs = [plain(values(leg)) for leg in (source.P, source.U, source.V, source.D)]
+            S = np.zeros_like(legs[0]) if source.S is None else plain(values(source.S))
+            self.sources.append(((*legs, S), own, edges, weight))
+
+    def third(self, x):
+        """κ_3(x,x,x)."""
+        total = 0
+        for legs, own, _, _ in self.sources:
+            p, u, v, d, s = (leg.T @ x for leg in legs)
+            total = total + (
+                3 * own.w2 * p * u**2 + 3 * own.tau * p**2 * u + own.d3 * p**3
+                + 6 * p * u * v + p**2 * d + 3 * u**2 * s
+            ).sum()  # fmt: skip
+        return total
+
+    def squares(self, x, fixed):
+        """(q, ν, p, u, p², u²) of every source at x.
+
+        ν_r = κ_3(x, x, Z_r) by older sources: directly, or through an edge at an older neuron,
+        whose value at layer s is carried to Z_m map by map. What V and D add is that of `fixed`.
+        """
+        found, carried = [], None
+        for legs, own, edges, weight in self.sources:
+            p, u, *_ = (leg.T @ x for leg in legs)
+            p0, u0, v0, d0, _ = (leg.T @ fixed for leg in legs)
+            q = 2 * own.w2 * p * u + own.tau * p**2
+            nu = np.zeros_like(q) if carried is None else weight @ carried
+            found.append((q, nu, p, u))
+            direct = own.w2 * u**2 + 2 * own.tau * p * u + own.d3 * p**2
+            direct = direct + 2 * u0 * v0 + 2 / 3 * p0 * d0
+            carried = own.w1 * (nu + edges @ q) + direct
+        return found
+
+    def fourth(self, x, fixed):
+        """κ_4(x,x,x,x): paths of edges, and stars; d22 through the profile of P2."""
+        total = 0
+        for (q, nu, p, u), (legs, own, edges, _) in zip(
+            self.squares(x, fixed), self.sources, strict=True
+        ):
+            total = total + 3 * q @ edges @ q + 6 * q @ nu
+            total = total + (
+                6 * own.rho * p**2 * u**2 + 4 * own.w3 * p * u**3 + 4 * own.delta * p**3 * u
+                + own.d4 * p**4
+            ).sum()  # fmt: skip
+            total = total + 3 * (p**2) @ by_profile(legs[0] ** 2, own.d22) @ (p**2)
+        return total
+
+    def paths(self, i, j):
+        """Of κ_iijj the paths from a pair at i to a pair at j, with no neuron between repeated."""
+        eye = np.eye(len(self.sources[0][0][0]))
+        (at_i, at_j) = (self.squares(eye[k], eye[k]) for k in (i, j))
+        total = 0.0
+        for (q, nu, *_), (q_j, nu_j, *_), (_, _, edges, _) in zip(
+            at_i, at_j, self.sources, strict=True
+        ):
+            total += q @ edges @ q_j + q @ nu_j + nu @ q_j
+        return total
+
+
+def by_profile(P2, d):
+    """d between profiles: what the method keeps of it."""
+    c = P2.mean(axis=0)
+    c = np.outer(c, c) / (c @ c)
+    return c @ d + d @ c - c @ d @ c
+
+
+def readings(network):
+    """(slices, sources in Z_l, form) of the layers that have sources."""
+    first = None
+    for layer in layers(network, frozenset()):
+        if layer.sources:
+            yield layer, Form(layer.sources, first)
+        first = layer.x.first_covariance
+
+
+def test_slices_are_derivatives_of_the_forms(network):
+    """κ_iii, κ_iij, κ_iiii, κ_iiij in every layer; κ_iiij but for what V and D add."""
+    seen = 0
+    for layer, form in readings(network):
+        n = len(layer.variance)
+        eye, off = np.eye(n), 1 - np.eye(n)
+        third = np.array([form.third(eye[i]) for i in range(n)])
+        fourth = np.array([form.fourth(eye[i], eye[i]) for i in range(n)])
+        k21, k31 = np.zeros((2, n, n))
+        for i, j in itertools.permutations(range(n), 2):
+            x = eye[i] + 1j * STEP * eye[j]
+            k21[i, j] = form.third(x).imag / STEP / 3
+            k31[i, j] = form.fourth(x, eye[i]).imag / STEP / 4
+        for u, ours in {(3,): third, (2, 1): k21, (4,): fourth, (3, 1): k31}.items():
+            tolerance = 1e-12 * np.abs(ours).max()
+            assert np.abs(layer.slices[u] - ours).max() <= tolerance, u
+            assert len(u) == 1 or not (layer.slices[u] * (1 - off)).any()
+        seen += 1
+    assert seen == 3
+
+
+def test_pairs_of_pairs_are_polar_forms(network):
+    """κ_iijj: paths from the pair at i to that at j, and stars; through profiles when old."""
+    for layer, form in readings(network):
+        n = len(layer.variance)
+        k22 = np.zeros((n, n))
+        for i, j in itertools.permutations(range(n), 2):
+            k22[i, j] = form.paths(i, j)
+        for (P, U, *_), own, _, _ in form.sources:
+            P2, U2, G, Q = P**2, U**2, P * U, 2 * own.w2 * P * U + own.tau * P**2
+            stars = P2 @ by_profile(P2, own.d22) @ P2.T
+            if P is form.sources[-1][0][0]:
+                half = G * 2 * own.rho @ G.T + U2 * 2 * own.w3 @ G.T
+                half += (U2 * own.rho + P2 * own.d4 / 2 + G * 2 * own.delta) @ P2.T
+                stars += half + half.T
+            else:  # the paths repeat a neuron, which is a star too: by profiles, where P2 alone is
+                stars += Q * own.variance_z @ Q.T
+                stars += product(P2, own.d4 - own.tau**2 * own.variance_z, P2)
+                stars += product(U2, own.rho, P2) + product(P2, own.rho, U2)
+            k22 += stars * (1 - np.eye(n))
+        assert np.abs(layer.slices[2, 2] - k22).max() <= 1e-12 * np.abs(k22).max()
+
+
+def product(X, a, Y):
+    """X diag(a) Yᵀ but for what fluctuates on both sides, by projections on the mean rows."""
+    x, y = (np.outer(c, c) / (c @ c) for c in (X.mean(axis=0), Y.mean(axis=0)))
+    return X @ (x * a + a[:, None] * y - x * a @ y) @ Y.T
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
+def test_products_through_profiles_are_projections(n, r, seed):
+    rng = np.random.default_rng(seed)
+    X, Y = rng.uniform(size=(2, n, r))
+    a, d = rng.normal(size=r), rng.normal(size=(r, r))
+    assert np.allclose(through_profiles(X, a, Y), product(X, a, Y))
+    through = ThroughProfile.of(X, d + d.T)
+    assert np.allclose(through.matrix(), X @ by_profile(X, d + d.T))
+    assert np.allclose(through.times_transpose(), X @ by_profile(X, d + d.T) @ X.T)
+    assert np.linalg.norm(profile(X)) == pytest.approx(1)
+    assert not profile(0 * X).any()
+
+
+class TestRankOne:
+    def test_a_leg_keeps_what_lies_along_its_image_of_the_profile(self):
+        """y is the unit vector along Xᵀ X c: a leg of rank one stays as it is, and changes of it
+        are projected."""
+        rng = np.random.default_rng(0)
+        column, row = rng.normal(size=5), rng.normal(size=4)
+        squares, change = rng.uniform(size=(2, 5, 4))
+        leg = RankOne.along(np.outer(column, row), squares)
+        assert np.allclose(values(leg), np.outer(column, row))
+        y = row / np.linalg.norm(row)
+        changed = values(plus(leg, change))
+        assert np.allclose(changed, np.outer(column, row) + np.outer(change @ y, y))
+        map_, matrix = rng.normal(size=(6, 5)), rng.normal(size=(3, 4))
+        assert np.allclose(values(from_left(map_, leg)), map_ @ values(leg))
+        assert np.allclose(values(from_left(column, leg)), column[:, None] * values(leg))
+        assert np.allclose(times_transpose(matrix, leg), matrix @ values(leg).T)
+
+
+def distinct(n, order):
+    return list(itertools.permutations(range(n), order))
 
 
 def symmetrised(tensor):
-    """The average over all orders of the legs."""
+    """The average over all orders of the axes."""
     orders = list(itertools.permutations(range(tensor.ndim)))
     return sum(np.transpose(tensor, order) for order in orders) / len(orders)
 
 
-def kappa3(legs):
-    """κ_3 of legs (n, R), as a full tensor."""
-    P, U, Y, D = map(plain, legs)
-    return symmetrised(
-        3 * np.einsum("ir,jr,kr->ijk", P, U, Y) + np.einsum("ir,jr,kr->ijk", D, P, P)
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_the_first_source_has_the_cumulants_of_the_expansion(activation):
+    """κ_3 and κ_4 of X_1, whose Z_1 is Gaussian, as tensors: all slices of κ_3, and of κ_4 the
+    slices (4,), (2,2) and distinct neurons, are those of the dense expansion of order 4.
+
+    But for loops, which trees leave out: C_ij C_jk C_ki in κ_3, and cycles of four in κ_4.
+    """
+    n = 6
+    weights = cumprop.random_mlp(n, 2, 4, dtype="float64").weights
+    layer = next(layers(cumprop.MLP(weights, [np.full(n, 0.2)] * 3, activation)))
+    (source,) = layer.x.sources
+    own = source.own
+    P, C = np.eye(n), plain(layer.slices[1, 1])
+    U, V, D = (plain(values(leg)) for leg in (source.U, source.V, source.D))
+    w2, w3, tau, rho = (plain(getattr(own, k)) for k in ("w2", "w3", "tau", "rho"))
+    third = symmetrised(
+        3 * np.einsum("r,ir,jr,kr->ijk", w2, P, U, U)
+        + 3 * np.einsum("r,ir,jr,kr->ijk", tau, P, P, U)
+        + np.einsum("r,ir,jr,kr->ijk", plain(own.d3), P, P, P)
+        + 6 * np.einsum("ir,jr,kr->ijk", P, U, V)
+        + np.einsum("ir,jr,kr->ijk", P, P, D)
     )
-
-
-def full_kappa4(quartic, legs, sources):
-    """κ_4 of a birth from the diagrams of docs/tree.md, as a full tensor.
-
-    `sources` are older births: legs in this layer, and where this one was born.
-    """
-    P, U = plain(legs.P), plain(legs.U)
-    quartic = Quartic(*map(plain, vars(quartic).values()))
-    q = quartic.w2 * np.einsum("ir,jr->ijr", P, U) * 2 + quartic.tau * np.einsum("ir,jr->ijr", P, P)
-    tensor = 3 * np.einsum("ijr,rs,kls->ijkl", q, quartic.O, q)
-    for now, then in sources:
-        both = kappa3(
-            Legs(*(np.vstack([*map(plain, pair)]) for pair in zip(now, then, strict=True)))
-        )
-        n = len(P)
-        tensor += 6 * np.einsum("ijr,rkl->ijkl", q, both[n:, :n, :n])
-    tensor += 6 * np.einsum("r,ir,jr,kr,lr->ijkl", quartic.rho, P, P, U, U)
-    tensor += 4 * np.einsum("r,ir,jr,kr,lr->ijkl", quartic.w3, P, U, U, U)
-    tensor += 3 * np.einsum("ir,jr,rs,ks,ls->ijkl", P, P, quartic.d22, P, P)
-    tensor += 4 * np.einsum("ir,jr,kr,rs,ls->ijkl", P, P, P, quartic.d31, P)
-    tensor += np.einsum("r,ir,jr,kr,lr->ijkl", quartic.d4, P, P, P, P)
-    return symmetrised(tensor)
-
-
-@pytest.fixture(scope="module")
-def example():
-    """A birth with two older ones, in a layer of other width: all coefficients random."""
-    rng = np.random.default_rng(5)
-    n, r = 5, 4
-    hollow = [rng.normal(size=(r, r)) * (1 - np.eye(r)) for _ in range(3)]
-    O, d22 = (a + a.T for a in hollow[:2])  # noqa: E741
-    vectors = rng.normal(size=(5, r))
-    quartic = Quartic(O, *vectors, d22, hollow[2])
-    legs = Legs(*rng.normal(size=(4, n, r)))
-    sources = [
-        (Legs(*rng.normal(size=(4, n, s))), Legs(*rng.normal(size=(4, r, s)))) for s in (3, 6)
-    ]
-    return quartic, legs, sources
-
-
-def fourth(example, mixed=True):
-    quartic, legs, sources = example
-    older = [births.Birth(now, quartic, ()) for now, _ in sources]
-    birth = births.Birth(legs, quartic, tuple(then for _, then in sources))
-    nu = sum(now.gradient().dot(then) for now, then in sources)
-    reading = Reading.of(quartic, legs, nu)
-    return reading, births.fourth_slices(birth, reading, older, mixed, pairs=True)
-
-
-class TestQuarticForm:
-    """The form is a short way to slices of a tensor that its definition gives in full."""
-
-    def test_slices(self, example):
-        tensor = full_kappa4(*example)
-        _, slices = fourth(example)
-        off = 1 - np.eye(5)
-        assert np.allclose(slices[4,], diagonal(tensor, (4,)))
-        assert np.allclose(slices[3, 1], diagonal(tensor, (3, 1)) * off)
-
-    def test_without_mixed_only_the_older_births_miss(self, example):
-        quartic, legs, _ = example
-        _, with_none = fourth(
-            (quartic, legs, [(Legs(*np.zeros((4, 5, 1))), Legs(*np.zeros((4, 4, 1))))]), mixed=False
-        )
-        tensor = full_kappa4(quartic, legs, [])
-        assert np.allclose(with_none[3, 1], diagonal(tensor, (3, 1)) * (1 - np.eye(5)))
-
-    def test_pairs_miss_the_loops_alone(self, example):
-        """What κ_iijj lacks are edges between two squares (i, j): ½ of the form's edges there."""
-        quartic, legs, sources = example
-        zero = np.zeros(4)
-        edges = replace(quartic, w3=zero, rho=zero, d4=zero)
-
-        def squares(x):
-            at_x = Legs(*(x @ leg for leg in legs))
-            nu = sum(Legs(*(x @ leg for leg in now)).gradient().dot(then) for now, then in sources)
-            return Reading.of(quartic, at_x, nu).squares
-
-        loops = np.zeros((5, 5))
-        for i, j in itertools.permutations(np.eye(5)[:, None], 2):
-            plus, minus = squares(i + j), squares(i - j)  # four squares (i, j) apart
-            G, P2, U2, _, N = ((a - b) / 2 for a, b in zip(plus, minus, strict=True))
-            pair = Squares(G, P2, U2, None, N)
-            loops += edges.gradient(pair, edges.edges(pair)).row_dot(pair)[0] / 2 * (i.T @ j)
-        exact = diagonal(full_kappa4(*example), (2, 2)) * (1 - np.eye(5))
-        assert np.abs(loops).max() > 1
-        assert np.allclose(fourth(example)[1][2, 2] + loops, exact)
-
-    def test_responses_are_the_form_with_two_legs_fixed(self, example):
-        """κ_3 = 3/2 Sym Σ_a b_a κ_4(a, a, ·, ·), loops left out: B(Σ_a b_a s_a, x²)."""
-        quartic, legs, _ = example
-        reading, _ = fourth(
-            (quartic, legs, [(Legs(*np.zeros((4, 5, 1))), Legs(*np.zeros((4, 4, 1))))])
-        )
-        weights = np.random.default_rng(1).normal(size=(5, 5))
-        response = reading.squares.scaled(weights)
-        slices = births.response_slices(response, reading, pairs=True)
-
-        def form(x):
-            at_x = Legs(*(x[None] @ leg for leg in legs))
-            nu = np.zeros((1, 4))
-            squares = Reading.of(quartic, at_x, nu).squares
-            b = response.scaled(x[None])
-            return 1.5 * quartic.gradient(b, quartic.edges(b)).row_dot(squares)[0]
-
-        unit = np.eye(5)
-        for i, j in itertools.permutations(range(5), 2):
-            k3 = form(unit[i])
-            assert slices[3,][i] == pytest.approx(k3)
-            # a cubic's coefficient of x_i² x_j, over 3
-            values = [form(unit[i] + t * unit[j]) for t in (1, -1)]
-            k21 = ((values[0] - values[1]) / 2 - form(unit[j])) / 3
-            assert slices[2, 1][i, j] == pytest.approx(k21)
-
-    def test_trace(self, example):
-        """Σ_k c_k κ_kkij without loops is quadratic in i and j: B(Σ c s, s_i) on the diagonal."""
-        quartic, _, sources = example
-        reading, _ = fourth(example)
-        weights = np.random.default_rng(2).normal(size=5)
-        older = [births.Birth(now, quartic, ()) for now, _ in sources]
-        contraction = births.contraction(older, tuple(then for _, then in sources))
-        trace = reading.trace(weights, contraction)
-        # at i = j it is B(c, s_i), but for e: the trace leaves that square out
-        s = reading.squares
-        traced = Squares(s.G, s.P2, s.U2, None, s.N).scaled(weights[None])
-        expected = quartic.gradient(traced, quartic.edges(traced)).row_dot
-        assert np.allclose(trace, trace.T)
-        assert np.allclose(np.diag(trace), [
-            expected(Squares(*(m[i : i + 1] for m in s)))[0] for i in range(5)
-        ])  # fmt: skip
-
-
-def test_births_are_the_kappa4_of_order_four():
-    """Given the same cumulants of Z, the dense expansion of order 4 is the births' κ_4.
-
-    All slices but (2,1,1), where the dense engine has triangles and double edges.
-    """
-    weights = cumprop.random_mlp(6, 3, 4, dtype="float64").weights
-    network = cumprop.MLP(weights, [np.full(6, 0.2)] * 4, "gelu")
-    identity = np.eye(6)
-    for variance, w, z, x in itertools.islice(layers(network, births.Window()), 2):
-        slices = {2: TracePart(z.C + np.diag(variance))}
-        if z.births:
-            (old,) = z.births
-            slices[3] = TracePart(kappa3(old.legs))
-            slices[4] = KnownKappa4(z.read.fourth, full_kappa4(old.quartic, old.legs, []))
-        power = PowerCumulants(slices, w, replace(SCHEME, kind="basic", order=4))
-        *older, new = x.births
-        legs = replace(new.legs, P=identity)
-        sources = [(birth.legs, then) for birth, then in zip(older, new.older, strict=True)]
-        ours = full_kappa4(new.quartic, legs, sources)
-        ours += sum(full_kappa4(birth.quartic, birth.legs, []) for birth in older)
-        distinct = list(itertools.permutations(range(6), 4))
-        dense = slice_of_x(power, (1, 1, 1, 1))
-        for index in distinct:
-            assert ours[index] == pytest.approx(dense[index], rel=1e-9, abs=1e-12)
-        # these include the two-neuron terms of κ_3², which only trees have
-        exact = PowerCumulants(slices, w, SCHEME)
-        assert np.allclose(diagonal(ours, (4,)), slice_of_x(exact, (4,)), rtol=1e-9)
-        k31 = diagonal(ours, (3, 1)) * (1 - identity)
-        assert np.allclose(k31, slice_of_x(exact, (3, 1)), rtol=1e-9, atol=1e-12)
-        k22 = tree_half(new.quartic, legs, sources)
-        k22 += sum(tree_half(birth.quartic, birth.legs, []) for birth in older)
-        assert np.allclose(k22, slice_of_x(exact, (2, 2)), rtol=1e-9, atol=1e-12)
-
-
-def tree_half(quartic, legs, sources):
-    """κ_iijj without loops, i ≠ j."""
-    nu = sum(now.gradient().dot(then) for now, then in sources) if sources else None
-    reading = Reading.of(quartic, legs, nu)
-    return reading.slice_22(quartic.edges(reading.squares)) * (1 - np.eye(len(legs.P)))
-
-
-class KnownKappa4:
-    """κ_4 by the slices a tree reads, and in full for four neurons."""
-
-    def __init__(self, known, tensor):
-        self._known, self._tensor = KnownSlices(known), tensor
-
-    def slice(self, u):
-        return self._tensor if u == (1, 1, 1, 1) else self._known.slice(u)
+    q = 2 * w2 * np.einsum("ir,jr->ijr", P, U) + tau * np.einsum("ir,jr->ijr", P, P)
+    fourth = symmetrised(
+        3 * np.einsum("ijr,rs,kls->ijkl", q, C, q)
+        + 6 * np.einsum("r,ir,jr,kr,lr->ijkl", rho, P, P, U, U)
+        + 4 * np.einsum("r,ir,jr,kr,lr->ijkl", w3, P, U, U, U)
+        + 4 * np.einsum("r,ir,jr,kr,lr->ijkl", plain(own.delta), P, P, P, U)
+        + np.einsum("r,ir,jr,kr,lr->ijkl", plain(own.d4), P, P, P, P)
+        + 3 * np.einsum("ir,jr,rs,ks,ls->ijkl", P, P, plain(own.d22), P, P)
+    )
+    full = C + np.diag(plain(layer.variance))
+    power = PowerCumulants({2: TracePart(full)}, layer.w, replace(SCHEME, kind="basic", order=4))
+    dense3, dense4 = (slice_of_x(power, (1,) * order) for order in (3, 4))
+    for i, j, k in distinct(n, 3):
+        triangle = C[i, j] * C[j, k] * C[k, i] * w2[i] * w2[j] * w2[k]
+        assert third[i, j, k] + triangle == pytest.approx(dense3[i, j, k], rel=1e-9, abs=1e-13)
+    for index in distinct(n, 4):
+        assert fourth[index] == pytest.approx(dense4[index], rel=1e-9, abs=1e-13)
+    off = 1 - np.eye(n)
+    for tensor, u in [(third, (3,)), (third, (2, 1)), (fourth, (4,))]:
+        exact = slice_of_x(power, u)
+        assert np.allclose(diagonal(tensor, u) * (off if len(u) > 1 else 1), exact, rtol=1e-9)
 
 
 @settings(max_examples=20, deadline=None)
@@ -233,9 +283,9 @@ def test_slices_of_pairs_are_those_of_power_cumulants(n, seed, activation):
     }
     mean, variance = rng.normal(size=n), rng.uniform(0.5, 2, size=n)
     w = cumprop.activations.get(activation).wick_table(mean, variance)
-    x = SlicesOfX(known, w, SCHEME)
+    x = slices_of_x(known, w, SCHEME, "all")
     z = {d: KnownSlices({u: s for u, s in known.items() if sum(u) == d}) for d in (2, 3, 4)}
     power = PowerCumulants(z, w, SCHEME)
-    for u, ours in [((1, 1), x.C), ((2, 1), x.k21), ((3, 1), x.k31), ((2, 2), x.k22)]:
-        plain = slice_of_x(power, u)
-        assert np.allclose(ours, plain, rtol=1e-9, atol=1e-9 * np.abs(plain).max())
+    for u in [(1, 1), (2, 1), (2, 2)]:
+        plain_ = slice_of_x(power, u)
+        assert np.allclose(x[u], plain_, rtol=1e-9, atol=1e-9 * np.abs(plain_).max())

@@ -1,0 +1,178 @@
+"""Order 3, kind tree, at n³: κ_3 and the trees of κ_4 as sums over sources (docs/tree.md).
+
+Every layer is a source: it keeps the legs of what it adds to κ_3 and κ_4. Two sweeps over the
+sources give all slices of a layer on one and two neurons; what κ_4 adds to κ_3 in an activation
+changes the legs. Cost: 59 products of n×n at L=4, growing as L².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.activations import power
+from cumprop.flops import component
+from cumprop.networks import MLP
+
+from ..kinds import Scheme
+from ..propagation import Propagated, propagate
+from ..standardised import Coefficients, Standardised, Wanted
+from ..symmetric_tensors import Slices, diagonal, zero_coincidences
+from .pair_slices import slices_of_x
+from .sources import Own, Reading, Source
+from .sweeps import Swept, fourth_slices, sweep, third_slices
+
+Array = NDArray[Any]
+
+RANK_ONE = frozenset({"S"})
+"""The legs of rank one from a source's second reading on."""
+SMALLEST_UNIT = 1e-6
+"""Of a neuron's, relative to the largest of its layer: fourth powers stay in range."""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What is tracked of X̂_l: mean, C (None for I), the sources up to l, and Cov[Ẑ_1].
+
+    Sources have X̂_l in `units` of its neurons.
+    """
+
+    mean: Array
+    C: Array | None
+    units: Array | None = None
+    sources: tuple[Source, ...] = ()
+    first_covariance: Array | None = None
+
+
+def run(network: MLP, scheme: Scheme, cov: bool) -> Propagated:
+    """Propagate κ_1, κ_2 and the sources of κ_3 and κ_4."""
+    scales: list[float | None] = [None] * (network.depth + 1)
+    return propagate(network, Tracked, partial(step, scheme=scheme), scales, cov)
+
+
+def step(
+    x: Tracked,
+    z: Standardised,
+    w: Coefficients,
+    wanted: Wanted,
+    scheme: Scheme,
+    rank_one: frozenset[str] = RANK_ONE,
+) -> Tracked:
+    """X̂_l from X̂_{l-1}: all of it, or at the last layer what is `wanted` of it."""
+    with component("linear"):
+        weight = None if x.units is None else z.weight * x.units
+        slices, sources = linear(x, z, weight, wanted)
+    with component("nonlinear"):
+        in_units = InUnits.of(z, w)
+        older = activated(sources, in_units, rank_one) if wanted == "all" else ()
+        del sources  # the expansion below is large
+        return nonlinear(x, z, weight, in_units, wanted, slices, older, scheme)
+
+
+@dataclass(frozen=True)
+class InUnits:
+    """The Wick coefficients of X̂ in `units`: the standard deviations of Z, relative to the largest.
+
+    Profiles weigh neurons by their units, and these make them alike however the neurons of a ReLU
+    layer are scaled.
+    """
+
+    w: Coefficients
+    units: Array
+
+    @classmethod
+    def of(cls, z: Standardised, w: Coefficients) -> InUnits:
+        sigma = z.spread if z.affine.rows is None else z.spread * z.affine.rows
+        return cls(w, np.maximum(sigma * (1 / float(sigma.max())), SMALLEST_UNIT))
+
+    def __call__(self, k: int, p: int) -> Array:
+        return self.w(k, p) * power(1 / self.units, p)
+
+
+def linear(
+    x: Tracked, z: Standardised, weight: Array | None, wanted: Wanted
+) -> tuple[Slices, Sequence[Swept]]:
+    """W on every leg; slices of κ(Ẑ) of one neuron, of pairs unless only the mean is wanted.
+
+    `weight` is the map from X̂_{l-1} in units of its neurons, None at the input.
+    """
+    pairs = wanted != "mean"
+    C: Slices = {(1, 1): zero_coincidences(z.C)} if pairs else {}
+    if weight is None:
+        return C, ()
+    assert x.first_covariance is not None
+    readings = [Reading(source.transform(weight)) for source in x.sources]
+    sources = sweep(readings, x.first_covariance, pairs)
+    return {**C, **third_slices(readings, pairs), **fourth_slices(sources, pairs)}, sources
+
+
+def activated(sources: Sequence[Swept], w: InUnits, rank_one: frozenset[str]) -> tuple[Source, ...]:
+    """The older sources in X̂_l."""
+    w1, w2 = w(1, 1), w(2, 1)
+    return tuple(
+        source.reading.activate(w1, w2, source.A, source.K, rank_one) for source in sources
+    )
+
+
+def nonlinear(
+    x: Tracked,
+    z: Standardised,
+    weight: Array | None,
+    w: InUnits,
+    wanted: Wanted,
+    slices: Slices,
+    older: tuple[Source, ...],
+    scheme: Scheme,
+) -> Tracked:
+    """Cumulants of φ(Z): exact slices (§3.1, §3.2), and a new source beside the `older` ones."""
+    exact, units = slices_of_x(slices, w, scheme, wanted), w.units
+    mean = exact[1,] * units
+    if wanted == "mean":
+        return Tracked(mean, None)
+    C = i(units) * exact[1, 1] * units
+    diagonal(C, (2,))[...] = exact[2,] * units * units
+    if wanted == "covariance":
+        return Tracked(mean, C)
+    first = z.C if x.first_covariance is None else x.first_covariance
+    new = source_of(exact, slices, w, z.variance, weight)
+    return Tracked(mean, C, units, (*older, new), first)
+
+
+def source_of(
+    x: Slices, known: Slices, w: InUnits, variance_z: Array, weight: Array | None
+) -> Source:
+    """The new source, of slices of X and `known` ones of Z; what it has of repeated neurons are
+    exact slices less what sources carry there. Rows are neurons i, columns j; i(v) stands for v_i.
+    """
+    C = known[1, 1]
+    zero = np.zeros_like(C)
+    none = {(3,): zero[0], (2, 1): zero, (4,): zero[0], (3, 1): zero, (2, 2): zero}
+    z = none | dict(known)
+    mean, variance = x[1,], x[2,]
+    w1, w2, w3 = w(1, 1), w(2, 1), w(3, 1)
+    tau = w(1, 2) - 2 * mean * w1
+    rho = w(2, 2) - 2 * mean * w2 - 2 * w1 * w1
+    delta = w(1, 3) - 3 * mean * w(1, 2) + 3 * (mean * mean - variance) * w1
+
+    edge = i(w1) * C
+    U = edge + i(0.5 * w2) * z[2, 1]
+    V = (C * C * 0.5 + z[2, 2] * 0.25) * i(w2) * w3 + i(0.5 * w1) * z[2, 1].T * w3
+    d3 = x[3,] - w1 * w1 * (w1 * z[3,] + 1.5 * w2 * z[4,])
+    d21 = x[2, 1] - i(w1 * w1) * (z[2, 1] * w1 + z[2, 2] * (0.5 * w2))
+    d21 -= i(tau) * U.T + U * (U * w2 + 2 * V) + i(w1 * w2) * (z[3, 1] * w1)
+    d4 = x[4,] - w1 * w1 * (w1 * w1 * z[4,] + 6 * tau * z[3,])
+    ends = (i(0.5 * tau) * C + i(w1 * w1) * z[2, 1]) * tau + edge * edge * rho
+    d22 = x[2, 2] - i(w1 * w1) * (z[2, 2] * (w1 * w1)) - (ends + ends.T)
+    d22 = zero_coincidences(d22)
+    own = Own(weight, w1, w2, w3, tau, rho, delta, d3, d4, d22, variance_z, variance)
+    return Source(own, None, U, V, zero_coincidences(3 * d21.T))
+
+
+def i(vector: Array) -> Array:
+    """A vector over rows."""
+    return vector[:, None]
