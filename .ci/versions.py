@@ -15,13 +15,6 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {
-    "requirements.txt": ("core", "report"),
-    "requirements-dev.txt": ("dev",),
-    "docs/requirements.txt": ("docs",),
-    ".ci/requirements.txt": ("dask", "onnx", "query", "safetensors", "sklearn", "slurm", "torch"),
-}
-"""Which parts of pyproject.toml each file pins."""
 
 
 def requirements():
@@ -29,6 +22,15 @@ def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     parts = {"core": project["dependencies"], **project["optional-dependencies"]}
     return {part: dict(line.split(">=") for line in lines) for part, lines in parts.items()}
+
+
+FILES = {
+    "requirements.txt": {"core", "report"},
+    "requirements-dev.txt": {"dev"},
+    "docs/requirements.txt": {"docs"},
+}
+FILES[".ci/requirements.txt"] = requirements().keys() - set().union(*FILES.values())
+"""Which parts of pyproject.toml each file pins; the last one pins all that no other does."""
 
 
 def pinned(text):

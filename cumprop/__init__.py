@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
 
-__version__ = "0.1.0"
-
 __all__ = [
     "MLP",
     "ConfigError",
@@ -45,6 +43,10 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `cumprop --help` is instant."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cumprop")
     for module, names in _HOME.items():
         if name in names:
             value = globals()[name] = getattr(importlib.import_module(f"cumprop.{module}"), name)

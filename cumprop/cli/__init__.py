@@ -15,7 +15,6 @@ from errno import EROFS
 
 import click
 
-import cumprop
 from cumprop.cli import streams
 from cumprop.cli.bench import bench
 from cumprop.cli.distill import distill
@@ -31,7 +30,7 @@ RUNTIME, USAGE, FAILED_CELLS, INTERRUPTED = 1, 2, 3, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(cumprop.__version__, prog_name="cumprop")
+@click.version_option(package_name="cumprop", prog_name="cumprop")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:

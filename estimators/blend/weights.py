@@ -16,8 +16,7 @@ from cumprop.sampling import Replicates
 Array = NDArray[Any]
 
 CONFIDENCE = 0.95
-"""The confidence level for the bias: only the part of a squared bias above its quantile under zero
-bias is counted."""
+"""Of an estimated squared bias, only the part above this quantile under zero bias is counted."""
 
 
 def is_finite(estimate: Estimate) -> bool:

@@ -14,6 +14,7 @@ from helpers.sources import export, refusal
 import cumprop
 from cumprop.cli import main
 from cumprop.errors import CumpropError
+from cumprop.networks.importers import FILES
 from cumprop.networks.importers.parts import chained
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
@@ -136,11 +137,10 @@ def test_documented_examples_run(tmp_path, monkeypatch, capsys):
 
 
 def test_sources_that_are_none(tmp_path):
-    assert refusal(tmp_path / "a.h5").endswith(
-        "suffix '.h5' is not known; the known ones are .npz, .safetensors, .pt, .pth, .onnx"
-    )
+    said = refusal(tmp_path / "a.h5")
+    assert said.endswith(f"suffix '.h5' is not known; the known ones are {', '.join(FILES)}")
     assert "give a path, a state dict" in refusal(42)
-    for suffix in (".npz", ".safetensors", ".pt", ".onnx"):
+    for suffix in FILES:
         assert "No such file" in refusal(tmp_path / f"missing{suffix}")
         (tmp_path / f"folder{suffix}").mkdir()
         assert "directory" in refusal(tmp_path / f"folder{suffix}")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import cumprop
 from cumprop.errors import CumpropError
+from cumprop.networks.importers import FILES
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +84,12 @@ FORMATS = {
     "torch": (torch_bytes, ".pt"),
     "onnx": (onnx_bytes, ".onnx"),
 }
+UNNAMED = {".safetensors", ".pt"}
+"""Formats without activations."""
+
+
+def test_every_format_is_damaged():
+    assert {suffix for _, suffix in FORMATS.values()} == {*FILES} - {".pth"}  # as .pt
 
 
 def attempt(path):
@@ -150,7 +157,7 @@ def test_damaged_files(tmp_path, name):
         attempt(path)
 
     path.write_bytes(write())
-    options = {} if suffix in (".npz", ".onnx") else {"activations": "leaky_relu(0.2)"}
+    options = {"activations": "leaky_relu(0.2)"} if suffix in UNNAMED else {}
     assert cumprop.load(path, **options).widths == (3, 4, 2)
     check()
 
@@ -160,14 +167,14 @@ def test_every_truncation(tmp_path, name):
     """All of them are refused, the empty file too; npz and torch keep their index at the end."""
     write, suffix = FORMATS[name]
     path, whole = tmp_path / f"a{suffix}", write()
-    options = {} if suffix in (".npz", ".onnx") else {"activations": "relu"}
+    options = {"activations": "relu"} if suffix in UNNAMED else {}
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(CumpropError):
             cumprop.load(path, **options)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt", ".pth", ".onnx"])
+@pytest.mark.parametrize("suffix", FILES)
 def test_no_pickle_is_executed(tmp_path, suffix):
     """Neither a bare pickle nor one inside the containers that can have them."""
     for extra in ("safetensors", "torch", "onnx"):

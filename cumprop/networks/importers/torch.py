@@ -85,8 +85,8 @@ def _steps(module: Any, name: str) -> Iterator[Linear | str]:
         yield NAMES[kind]
     else:
         raise CumpropError(
-            f"{name} cannot be read; only Sequential, Linear, ReLU, LeakyReLU, GELU (exact), Tanh, "
-            "Sigmoid, Flatten, Dropout and Identity can, others go through cumprop.MLP"
+            f"{name} cannot be read; only Sequential, Linear, LeakyReLU, GELU (exact), "
+            f"{', '.join(NAMES)}, Flatten, Dropout and Identity can, others go through cumprop.MLP"
         )
 
 
