@@ -12,7 +12,7 @@ would still need theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partialmethod
 from typing import Any, Self
 
@@ -111,7 +111,9 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
             return x.tensor
         if isinstance(x, torch.Tensor):
             return x
-        device = self.device if np.ndim(x) else None  # a number serves every device from the host
+        device = (
+            self.tensor.device if np.ndim(x) else None
+        )  # a number serves every device from the host
         return torch.tensor(np.array(x, order="C"), device=device)
 
     def _reduced(
@@ -130,9 +132,8 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         """A view where the tensor's memory is shared, else an array of its own."""
         tensor = self.tensor
         result = view(tensor)
-        if _storage(result) == _storage(tensor):
-            return TorchArray(None, (view, self))
-        return TorchArray(result)
+        shared = result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+        return TorchArray(None, (view, self)) if shared else TorchArray(result)
 
     def __getitem__(self, key: Any) -> TorchArray:
         key = self._key(key)
@@ -171,9 +172,6 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         if isinstance(key, tuple):
             return tuple(map(self._key, key))
         return self.to_tensor(key) if isinstance(key, np.ndarray | TorchArray) else key
-
-    def __iter__(self) -> Iterator[TorchArray]:
-        return (self[i] for i in range(len(self)))
 
     def repeated(self, u: tuple[int, ...]) -> TorchArray:
         def view(tensor: Any) -> Any:
@@ -227,14 +225,6 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
     def dtype(self) -> np.dtype[Any]:
         return numpy_dtype(self.tensor.dtype)
 
-    @property
-    def itemsize(self) -> int:
-        return self.dtype.itemsize
-
-    @property
-    def device(self) -> Any:
-        return self.tensor.device
-
     def astype(self, dtype: Any, copy: bool = True) -> TorchArray:
         return TorchArray(self.tensor.to(torch_dtype(dtype), copy=copy))
 
@@ -265,7 +255,3 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
 
     def __repr__(self) -> str:
         return f"TorchArray({self.tensor!r})"
-
-
-def _storage(tensor: Any) -> Any:
-    return tensor.untyped_storage().data_ptr()
