@@ -1,4 +1,4 @@
-"""What an estimate will cost, and the network without numbers that tells it."""
+"""Predicted costs of estimates, and the network without numbers that tells them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Cost:
 
 
 def shape_only_network(shape: Shape) -> MLP:
-    """A network of this shape without numbers: what an estimator costs on it, it costs on all.
+    """A network of this shape without numbers: an estimator that runs on it tells its cost.
 
     An input that is not N(0, I) has a full Σ0. docs/costs.md has the rules for estimators.
 

@@ -83,8 +83,8 @@ def counting() -> Iterator[Flops]:
 def not_counting() -> Iterator[None]:
     """Leave what is done inside the block out of the count.
 
-    That is what is predicted, not executed; and the few operations per neuron that only some
-    numbers need, so that the FLOPs of ReLU networks depend on their shape alone.
+    Predictions execute nothing. The few operations per neuron that only some numbers need are left
+    out too, so that the FLOPs of ReLU networks depend on their shape alone.
     """
     token = _paused.set(True)
     try:
@@ -142,7 +142,7 @@ def count(n: int) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What the seconds of an estimate depend on, beside its FLOPs.
+    """Quantities on which the seconds of an estimate depend, beside its FLOPs.
 
     `calls` of NumPy's arithmetic, the FLOPs of matrix `products` among all, and those of entrywise
     operations with `large` results, each of which waits for fresh memory.

@@ -31,7 +31,7 @@ _UNCOUNTABLE = {
 class ForeignArray:
     """An array of another library that NumPy's functions take and that counts its arithmetic.
 
-    What NumPy has no protocol for, it offers as methods.
+    Its methods stand in where NumPy has no protocol.
     """
 
     @property

@@ -159,7 +159,7 @@ class ShapeOnly(Counted):
 def without_numbers(shape: tuple[int, ...], element: Any) -> ShapeOnly:
     """An array without numbers of the type of `element`: 0 where that is 0, else 1.
 
-    Whatever depends on data (clamps, convergence) so takes its ordinary course.
+    Clamps, convergence and all else that depends on data so take their ordinary course.
     """
     one = np.asarray(element)
     # bytes of its own: arrays at one address are taken to be views of one another

@@ -63,7 +63,7 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         view, base = self._view_of
         return view(base.tensor)
 
-    # What the protocols ask for
+    # The two protocols
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
@@ -207,7 +207,7 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
     def T(self) -> TorchArray:
         return self.transpose()
 
-    # The rest of what an ndarray has and the formulas use
+    # Attributes and methods of an ndarray that the formulas use
 
     @property
     def shape(self) -> tuple[int, ...]:

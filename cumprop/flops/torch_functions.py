@@ -1,4 +1,4 @@
-"""What NumPy's functions are called in PyTorch; `cumprop.flops.torch_arrays` looks them up here."""
+"""PyTorch's functions by those of NumPy; `cumprop.flops.torch_arrays` looks them up here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _RENAMED: dict[str, Function] = {
 
 @cache
 def counterpart(ufunc: np.ufunc) -> Function | None:
-    """What PyTorch computes for a ufunc of NumPy or SciPy; most have the same name."""
+    """PyTorch's function for a ufunc of NumPy or SciPy; most have the same name."""
     homes, name = (torch, torch.special, torch.linalg), ufunc.__name__
     named = (getattr(home, name) for home in homes if hasattr(home, name))
     return _RENAMED.get(name) or next(named, None)

@@ -163,7 +163,7 @@ class MLP:
 
     @property
     def shape(self) -> Shape:
-        """What the cost of an estimate depends on."""
+        """The network but for its numbers: the cost of an estimate depends on it alone."""
         return Shape(
             widths=self.widths,
             activations=tuple(a.name for a in self.activations),

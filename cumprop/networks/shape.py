@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """What the cost of an estimate depends on: everything of a network but its numbers.
+    """Everything of a network but its numbers: the cost of an estimate depends on no more.
 
     `widths` are n_0..n_{L+1}; `activations` the L names; `gaussian_input` is False for N(0, I).
 
