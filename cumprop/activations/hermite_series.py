@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -116,10 +116,12 @@ class HermiteSeries:
             group.weighted *= group.root
         return group.weighted
 
+    def _columns(self, neurons: Array) -> Iterator[Array]:
+        """Mean, s.d. and centre of these neurons, (neurons, 1) each."""
+        return (counted(a[neurons])[:, None] for a in (self._mean, self._sigma, self._centre))
+
     def _at(self, neurons: Array, x: Array) -> Array:
-        mean, sigma, centre = (
-            counted(a[neurons])[:, None] for a in (self._mean, self._sigma, self._centre)
-        )
+        mean, sigma, centre = self._columns(neurons)
         found: Array = counted(self._function(mean + sigma * x) - centre)
         return found
 
@@ -181,10 +183,7 @@ class HermiteSeries:
             some, order = order[:size][alike], order[np.count_nonzero(alike) :]
             y = np.linspace(-self._bandwidth, self._bandwidth, 2 * half + 1)
             weights = _density(y) / _density(y).sum()
-            b = second[some]
-            mean, sigma, centre = (
-                counted(a[b])[:, None] for a in (self._mean, self._sigma, self._centre)
-            )
+            mean, sigma, centre = self._columns(second[some])
             along = mean + sigma * (counted(rho[some])[:, None] * group.x)
             across = sigma * (counted(rest[some])[:, None] * y)
             inner = self._function(along[:, :, None] + across[:, None, :]) @ weights - centre

@@ -12,7 +12,7 @@ would still need theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partialmethod
 from typing import Any, Self
 
@@ -63,7 +63,7 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         view, base = self._view_of
         return view(base.tensor)
 
-    # What the protocols ask for
+    # The two protocols
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
@@ -111,7 +111,9 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
             return x.tensor
         if isinstance(x, torch.Tensor):
             return x
-        device = self.device if np.ndim(x) else None  # a number serves every device from the host
+        device = (
+            self.tensor.device if np.ndim(x) else None
+        )  # a number serves every device from the host
         return torch.tensor(np.array(x, order="C"), device=device)
 
     def _reduced(
@@ -130,9 +132,8 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
         """A view where the tensor's memory is shared, else an array of its own."""
         tensor = self.tensor
         result = view(tensor)
-        if _storage(result) == _storage(tensor):
-            return TorchArray(None, (view, self))
-        return TorchArray(result)
+        shared = result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+        return TorchArray(None, (view, self)) if shared else TorchArray(result)
 
     def __getitem__(self, key: Any) -> TorchArray:
         key = self._key(key)
@@ -172,9 +173,6 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
             return tuple(map(self._key, key))
         return self.to_tensor(key) if isinstance(key, np.ndarray | TorchArray) else key
 
-    def __iter__(self) -> Iterator[TorchArray]:
-        return (self[i] for i in range(len(self)))
-
     def repeated(self, u: tuple[int, ...]) -> TorchArray:
         def view(tensor: Any) -> Any:
             for legs in u:
@@ -209,7 +207,7 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
     def T(self) -> TorchArray:
         return self.transpose()
 
-    # The rest of what an ndarray has and the formulas use
+    # Attributes and methods of an ndarray that the formulas use
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -226,14 +224,6 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
     @property
     def dtype(self) -> np.dtype[Any]:
         return numpy_dtype(self.tensor.dtype)
-
-    @property
-    def itemsize(self) -> int:
-        return self.dtype.itemsize
-
-    @property
-    def device(self) -> Any:
-        return self.tensor.device
 
     def astype(self, dtype: Any, copy: bool = True) -> TorchArray:
         return TorchArray(self.tensor.to(torch_dtype(dtype), copy=copy))
@@ -265,7 +255,3 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
 
     def __repr__(self) -> str:
         return f"TorchArray({self.tensor!r})"
-
-
-def _storage(tensor: Any) -> Any:
-    return tensor.untyped_storage().data_ptr()

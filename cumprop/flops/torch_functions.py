@@ -69,7 +69,7 @@ REDUCTIONS: dict[np.ufunc, Function] = {
 def _filled(create: Function) -> Function:
     def like(_: Any, a: Any, *value: Any, dtype: Any = None, shape: Any = None) -> Any:
         lengths = a.shape if shape is None else tuple(np.atleast_1d(shape).tolist())
-        return create(lengths, *value, dtype=torch_dtype(dtype or a.dtype), device=a.device)
+        return create(lengths, *value, dtype=torch_dtype(dtype or a.dtype), device=a.tensor.device)
 
     return like
 

@@ -41,7 +41,7 @@ def numbers(values: ArrayLike, name: str) -> Array:
         raise CumpropError(f"{name} is ragged; give rows of equal length") from None
     if array.dtype.kind not in "iuf":
         raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
-    if array.dtype.kind != "f" or array.itemsize > 8:
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
