@@ -219,7 +219,7 @@ def laws_module(fits: dict[str, tuple[Fit, Fit]], quantile: float) -> str:
         "from __future__ import annotations",
         "",
         f"QUANTILE = {quantile}",
-        '"""Half widths are so many expected RMS errors."""',
+        '"""The half width of a 95% interval, in expected RMS errors."""',
         "LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {",
     ]
     for estimator, (means, stds) in fits.items():
@@ -232,7 +232,7 @@ def laws_module(fits: dict[str, tuple[Fit, Fit]], quantile: float) -> str:
         [
             *lines,
             "}",
-            '"""Of the means and of the standard deviations: scale · Π sign^power."""',
+            '"""The expected error of the means, and of the standard deviations: scale · Π sign^power."""',
             "",
         ]
     )

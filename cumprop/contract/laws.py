@@ -18,8 +18,8 @@ LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
         {"scale": 0.955, "blur": 0.69, "nonlinear": 0.2},
     ),
     "order 3 tree": (
-        {"scale": 0.897, "step": 0.65, "bend": 0.14, "moved": 1.03},
-        {"scale": 0.429, "blur": 0.34, "spread": 0.86},
+        {"scale": 0.875, "step": 0.68, "bend": 0.11, "moved": 1.07},
+        {"scale": 0.419, "blur": 0.3, "spread": 0.98},
     ),
     "order 4": (
         {"scale": 0.74, "step": 0.21, "bend": 0.34, "moved": 0.8},

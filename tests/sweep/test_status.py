@@ -45,7 +45,7 @@ def test_without_an_example_rates_alone_tell(swept, tmp_path, monkeypatch):
     monkeypatch.setattr(status_module, "measured", lambda dtype: rates)
     for part in (tmp_path / "test" / "parts").iterdir():
         part.unlink()
-    for truth in (tmp_path / "truth").glob("*.npz"):
+    for truth in (tmp_path / "truth").rglob("*.npz"):
         truth.unlink()
     seconds = sum(rates.cell_seconds(cell.cost) for cell in swept.cells)
     seconds += sum(task.flops for task in swept.truths) / rates.sampling

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import power
-from cumprop.flops import component
+from cumprop.flops import component, not_counting
 from cumprop.networks import MLP
 
 from ..kinds import Scheme
@@ -65,7 +65,7 @@ def step(
 ) -> Tracked:
     """X̂_l from X̂_{l-1}: all of it, or at the last layer what is `wanted` of it."""
     with component("linear"):
-        weight = None if x.units is None else z.weight * x.units
+        weight = None if x.units is None else incoming(z, x.units)
         slices, sources = linear(x, z, weight, wanted)
     with component("nonlinear"):
         in_units = InUnits.of(z, w)
@@ -79,7 +79,7 @@ class InUnits:
     """The Wick coefficients of X̂ in `units`: the standard deviations of Z, relative to the largest.
 
     Profiles weigh neurons by their units, and these make them alike however the neurons of a ReLU
-    layer are scaled.
+    layer are scaled. Those of constant neurons are the smallest, so that profiles pass them over.
     """
 
     w: Coefficients
@@ -88,10 +88,23 @@ class InUnits:
     @classmethod
     def of(cls, z: Standardised, w: Coefficients) -> InUnits:
         sigma = z.spread if z.affine.rows is None else z.spread * z.affine.rows
-        return cls(w, np.maximum(sigma * (1 / float(sigma.max())), SMALLEST_UNIT))
+        if z.constant is not None:
+            with not_counting():
+                sigma = np.where(z.constant, 0 * sigma, sigma)
+        largest = float(sigma.max()) or 1.0
+        return cls(w, np.maximum(sigma * (1 / largest), SMALLEST_UNIT))
 
     def __call__(self, k: int, p: int) -> Array:
         return self.w(k, p) * power(1 / self.units, p)
+
+
+def incoming(z: Standardised, units: Array) -> Array:
+    """The map from X̂_{l-1} in units of its neurons to Ẑ_l; constant neurons have no cumulants."""
+    weight = z.weight * units
+    if z.constant is None:
+        return weight
+    with not_counting():
+        return np.where(z.constant[:, None], 0 * weight, weight)
 
 
 def linear(
