@@ -232,7 +232,8 @@ def laws_module(fits: dict[str, tuple[Fit, Fit]], quantile: float) -> str:
         [
             *lines,
             "}",
-            '"""The expected error of the means, and of the standard deviations: scale · Π sign^power."""',
+            '"""The expected error of the means, and of the standard deviations: '
+            'scale · Π sign^power."""',
             "",
         ]
     )
