@@ -20,9 +20,9 @@ N_TRUTH = 40_000_000
 TREE = Cumulant(3, "tree")
 DEEP = {"w_var": 2.0, "b_var": 0.0, "b_mean": 0.0}
 OTHERS = [
-    ("ReLU with biases", "relu", {"w_var": 1.8, "b_var": 0.1}, 0.0),
-    ("GELU", "gelu", "he", 0.0),
-    ("critical tanh", "tanh", "critical", 0.0),
+    ("ReLU with biases", "relu", {"w_var": 1.8, "b_var": 0.1}, 4.3e-8),
+    ("GELU", "gelu", "he", 1.14e-7),
+    ("critical tanh", "tanh", "critical", 4.9e-8),
 ]
 
 
