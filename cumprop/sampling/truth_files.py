@@ -60,10 +60,10 @@ def read_spec(path: Path) -> TruthSpec | None:
     return None
 
 
-def read(directory: Path, spec: TruthSpec, part: Part) -> Truth | None:
+def read(directory: Path, spec: TruthSpec, part: Part, repair: bool) -> Truth | None:
     """A part of a truth; None where its file is gone or cannot be read.
 
-    A file that cannot be read is set aside as `.corrupt` with a warning.
+    Of a file that cannot be read a warning tells. To `repair`, it is set aside as `.corrupt`.
     """
     path, empty = part.path(directory, spec.key), replace(spec.empty, start=part.start)
     try:
@@ -77,10 +77,13 @@ def read(directory: Path, spec: TruthSpec, part: Part) -> Truth | None:
     except FileNotFoundError:
         return None
     except _UNREADABLE as error:
-        aside = path.with_name(path.name + ".corrupt")
-        with suppress(OSError):  # another process was faster, or may not write
-            path.replace(aside)
-        warnings.warn(f"{path}: {error}; set aside as {aside.name}, sampling anew", stacklevel=3)
+        remedy = "the next sweep samples it anew"
+        if repair:
+            aside = path.with_name(path.name + ".corrupt")
+            with suppress(OSError):  # another process was faster, or may not write
+                path.replace(aside)
+            remedy = f"set aside as {aside.name}, sampling anew"
+        warnings.warn(f"{path}: {error}; {remedy}", stacklevel=3)
         return None
     return replace(empty, chunks=part.end - part.start, sums=sums, squares=squares)
 

@@ -65,7 +65,7 @@ def load(directory: Path, key: str) -> Truth:
     Raises CumpropError where no sound truth is stored.
     """
     spec = stored_spec(directory, key)
-    if spec is not None and (truth := _read(directory, spec)[1]).chunks:
+    if spec is not None and (truth := _read(directory, spec, repair=False)[1]).chunks:
         return truth
     raise CumpropError(f"no truth in {directory / key}; run the sweep again")
 
@@ -149,7 +149,7 @@ def sample(directory: Path, work: TruthBlock) -> None:
     if stored >= work.chunks:  # by another process
         return
     part = Part(spec.depth, start, start + stored)
-    block = truth_files.read(directory, spec, part) or replace(spec.empty, start=start)
+    block = truth_files.read(directory, spec, part, repair=True) or replace(spec.empty, start=start)
     stored, last_save = block.chunks, time.monotonic()
     try:
         while block.chunks < work.chunks:
@@ -172,7 +172,7 @@ def put_together(directory: Path, spec: TruthSpec) -> None:
     """
     spec = _deep(directory, spec)
     files.remove_leftovers(directory / spec.key)
-    whole, _ = _read(directory, spec)
+    whole, _ = _read(directory, spec, repair=True)
     parts = truth_files.parts(directory, spec.key)
     if sum(part.depth == spec.depth and part.end <= whole.end for part in parts) > 1:
         truth_files.write(directory, whole)
@@ -182,7 +182,7 @@ def put_together(directory: Path, spec: TruthSpec) -> None:
                 part.path(directory, spec.key).unlink(missing_ok=True)
 
 
-def _read(directory: Path, spec: TruthSpec) -> tuple[Truth, Truth]:
+def _read(directory: Path, spec: TruthSpec, repair: bool) -> tuple[Truth, Truth]:
     """The sum of the whole blocks from chunk 0 on, and this sum with the block that is not whole.
 
     Another process may have merged files that are gone; the next look finds the merged file.
@@ -196,7 +196,7 @@ def _read(directory: Path, spec: TruthSpec) -> tuple[Truth, Truth]:
             if part.depth == spec.depth and part not in lost
         }
         while (part := longest.get(total.end)) is not None:
-            found = truth_files.read(directory, spec, part)
+            found = truth_files.read(directory, spec, part, repair)
             if found is None:
                 lost.add(part)
                 break
