@@ -39,10 +39,7 @@ def main():
         ("Haswell", {"ATEN_CPU_CAPABILITY": "avx2"}),
         (
             "Nehalem",
-            {
-                "ATEN_CPU_CAPABILITY": "default",
-                "NPY_DISABLE_CPU_FEATURES": " ".join(instructions),
-            },
+            {"ATEN_CPU_CAPABILITY": "default", "NPY_DISABLE_CPU_FEATURES": " ".join(instructions)},
         ),
     ):
         environment = plain | {"OPENBLAS_CORETYPE": kernels} | fewer

@@ -12,12 +12,7 @@ from cumprop.activations.functions import (
     by_quadrature,
     get,
 )
-from cumprop.activations.gaussian_moments import (
-    HermiteTable,
-    convenient_unit,
-    power,
-    unit_power,
-)
+from cumprop.activations.gaussian_moments import HermiteTable, convenient_unit, power, unit_power
 from cumprop.activations.hermite_series import BLOCK, HermiteSeries
 from cumprop.activations.quadrature import TOLERANCE, QuadratureTable
 

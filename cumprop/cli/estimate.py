@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
-from cumprop.cli.options import (
-    FILE,
-    format_option,
-    load_plugins,
-    out_option,
-    plugin_option,
-)
+from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
 from cumprop.cli.tails import Quantiles, Tail
 from cumprop.errors import ConfigError, CumpropError
 

@@ -31,12 +31,7 @@ def truth() -> None:
 @click.option("--n-samples", type=float, required=True, help="Samples a network, as in 1e9.")
 @run_options
 @click.pass_obj
-def extend(
-    debug: bool,
-    source: Path,
-    n_samples: float,
-    options: RunOptions,
-) -> int:
+def extend(debug: bool, source: Path, n_samples: float, options: RunOptions) -> int:
     """Sample truths until they have --n-samples.
 
     Give a CONFIG to extend the truths of its networks, or a results DIRECTORY to extend all truths

@@ -5,10 +5,7 @@ from __future__ import annotations
 QUANTILE = 2.6
 """The half width of a 95% interval, in expected RMS errors."""
 LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
-    "order 1": (
-        {"scale": 0.263},
-        {"scale": 0.735},
-    ),
+    "order 1": ({"scale": 0.263}, {"scale": 0.735}),
     "order 2": (
         {"scale": 1.15, "step": 0.21, "moved": 0.92},
         {"scale": 1.26, "blur": 0.31, "nonlinear": 0.47, "spread": 0.25},

@@ -186,13 +186,7 @@ class Trust:
     signs: Signs
 
 
-def trust(
-    name: str,
-    signs: Signs,
-    mean: Array,
-    std: bool,
-    notes: Sequence[str] = (),
-) -> Trust:
+def trust(name: str, signs: Signs, mean: Array, std: bool, notes: Sequence[str] = ()) -> Trust:
     """The expected errors of the estimate `name` ("order 2", "gaussian"), and its status.
 
     `mean` is the estimated mean, (n_{L+1},); `std` says whether standard deviations are estimated

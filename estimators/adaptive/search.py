@@ -20,27 +20,8 @@ from cumprop.sampling import UNSEEN
 from ..blend.weights import CONFIDENCE, Blended, is_finite
 from .answers import accepted, sampled
 from .check import contradicted
-from .decision import (
-    SPENT,
-    SPREAD,
-    Accept,
-    Check,
-    Draw,
-    Order,
-    Price,
-    Run,
-    Sample,
-    Seen,
-    next_step,
-)
-from .error_laws import (
-    CANDIDATES,
-    CHEAP,
-    Candidate,
-    Expansion,
-    diverging,
-    effective_inputs,
-)
+from .decision import SPENT, SPREAD, Accept, Check, Draw, Order, Price, Run, Sample, Seen, next_step
+from .error_laws import CANDIDATES, CHEAP, Candidate, Expansion, diverging, effective_inputs
 from .sampler import Sampler, noise_per_sample
 
 if TYPE_CHECKING:

@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
-from .diagrams import (
-    Block,
-    Diagram,
-    cumulant_diagrams,
-    partitions,
-    support,
-)
+from .diagrams import Block, Diagram, cumulant_diagrams, partitions, support
 from .evidence import Evidence
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .diagrams import (
-    Block,
-    Diagram,
-    cost,
-    diagrams,
-    is_hypertree,
-    published_cost,
-    support,
-)
+from .diagrams import Block, Diagram, cost, diagrams, is_hypertree, published_cost, support
 
 KINDS = ("basic", "augmented", "augmented_factorised", "base", "ablated", "tree")
 TRUNCATIONS = ("corrected", "published")

@@ -16,13 +16,7 @@ from cumprop.flops import Work, arena, component, counted, counting, plain
 from cumprop.networks import MLP, Shape
 
 from ..cumulant.evidence import Evidence
-from ..cumulant.standardised import (
-    AffineMap,
-    Wanted,
-    check_range,
-    standard_input,
-    standardised_map,
-)
+from ..cumulant.standardised import AffineMap, Wanted, check_range, standard_input, standardised_map
 from .activated import TYPICAL, Activated, typical_terms
 
 Array = NDArray[Any]

@@ -27,12 +27,7 @@ from cumprop.activations import (
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, counting, plain
 
-from ..cumulant.standardised import (
-    AffineMap,
-    Standardised,
-    expected,
-    wick_coefficients,
-)
+from ..cumulant.standardised import AffineMap, Standardised, expected, wick_coefficients
 
 Array = NDArray[Any]
 

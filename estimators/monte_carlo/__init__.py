@@ -17,14 +17,7 @@ from cumprop.contract import Cost, Estimate, Estimator, register
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, counting, plain
 from cumprop.networks import MLP, Shape
-from cumprop.sampling import (
-    SCRAMBLINGS,
-    Base,
-    Inputs,
-    Passes,
-    designs,
-    keeping_digits,
-)
+from cumprop.sampling import SCRAMBLINGS, Base, Inputs, Passes, designs, keeping_digits
 
 from .sums import Moments, Of, Outputs, Sums
 

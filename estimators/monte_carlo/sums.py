@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 from cumprop.activations import Activation, unit_power
 from cumprop.flops import component, counted
 from cumprop.networks import MLP
-from cumprop.sampling import (
-    Base,
-    Batch,
-    Centring,
-    Inputs,
-    Passes,
-)
+from cumprop.sampling import Base, Batch, Centring, Inputs, Passes
 
 Array = NDArray[Any]
 

@@ -27,10 +27,7 @@ PROBLEM = {
     "width": 8, "depth": 1, "readout": "output",
     "activation": "relu", "init": "he", "dtype": "float32",
 }  # fmt: skip
-RIVALS = [
-    {"passes_per_second": 1e5, "gain": 1.0},
-    {"passes_per_second": 8e4, "gain": 0.2},
-]
+RIVALS = [{"passes_per_second": 1e5, "gain": 1.0}, {"passes_per_second": 8e4, "gain": 0.2}]
 
 
 def scores(order=2, algorithm="auto", seeds=3, vn=1e-3, mse_se=1e-8, **changes):
