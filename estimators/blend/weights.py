@@ -16,7 +16,7 @@ from cumprop.sampling import Replicates
 Array = NDArray[Any]
 
 CONFIDENCE = 0.95
-"""Of an estimated squared bias, only the part above this quantile under zero bias is counted."""
+"""The confidence level for the bias: the part of its square above this quantile counts."""
 
 
 def is_finite(estimate: Estimate) -> bool:

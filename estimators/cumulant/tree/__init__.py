@@ -78,8 +78,8 @@ def step(
 class InUnits:
     """The Wick coefficients of X̂ in `units`: the standard deviations of Z, relative to the largest.
 
-    Profiles weigh neurons by their units, and these make them alike however the neurons of a ReLU
-    layer are scaled. Those of constant neurons are the smallest, so that profiles pass them over.
+    Profiles weigh neurons by their units, so that a rescaled neuron of a ReLU layer keeps its
+    weight. Constant neurons have the smallest units, so that profiles pass them over.
     """
 
     w: Coefficients
