@@ -8,7 +8,7 @@ changes the legs. Cost: 59 products of n×n at L=4, growing as L².
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -84,6 +84,7 @@ class InUnits:
 
     w: Coefficients
     units: Array
+    known: dict[tuple[int, int], Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, z: Standardised, w: Coefficients) -> InUnits:
@@ -95,7 +96,9 @@ class InUnits:
         return cls(w, np.maximum(sigma * (1 / largest), SMALLEST_UNIT))
 
     def __call__(self, k: int, p: int) -> Array:
-        return self.w(k, p) * power(1 / self.units, p)
+        if (k, p) not in self.known:
+            self.known[k, p] = self.w(k, p) / power(self.units, p)
+        return self.known[k, p]
 
 
 def incoming(z: Standardised, units: Array) -> Array:
