@@ -31,6 +31,7 @@ from .symmetric_tensors import (
     Metric,
     TracePart,
     diagonal,
+    from_left,
     off_diagonal,
     radial_core,
     zero_coincidences,
@@ -53,9 +54,7 @@ class Legs:
 
     def scaled(self, left: Array) -> Legs:
         """The legs times a matrix, or the diagonal of one, from the left."""
-        return Legs(
-            *(left @ m if left.ndim == 2 else left[:, None] * m for m in vars(self).values())
-        )
+        return Legs(*(from_left(left, leg) for leg in vars(self).values()))
 
     def joined(self, other: Legs) -> Legs:
         return Legs(*map(np.hstack, zip(vars(self).values(), vars(other).values(), strict=True)))

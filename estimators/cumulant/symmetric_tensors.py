@@ -211,6 +211,12 @@ class TracePart:
         return TracePart(transform_legs(self.core, weight), self.r, metric if self.r else None)
 
 
+def from_left(map_: Array, leg: Array) -> Array:
+    """A matrix, or a diagonal one given as a vector, times a leg (n, R)."""
+    product: Array = map_ @ leg if map_.ndim == 2 else map_[:, None] * leg
+    return product
+
+
 def transform_legs(tensor: Array, weight: Array) -> Array:
     """Multiply every leg of a tensor by W: 2 d n^(d+1) FLOPs at equal widths.
 

@@ -20,7 +20,7 @@ from cumprop.flops import component, not_counting
 from cumprop.networks import MLP
 
 from ..kinds import Scheme
-from ..propagation import Propagated, propagate
+from ..propagation import Propagated, metric_scales, propagate
 from ..standardised import Coefficients, Standardised, Wanted
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .pair_slices import slices_of_x
@@ -51,7 +51,7 @@ class Tracked:
 
 def run(network: MLP, scheme: Scheme, cov: bool) -> Propagated:
     """Propagate κ_1, κ_2 and the sources of κ_3 and κ_4."""
-    scales: list[float | None] = [None] * (network.depth + 1)
+    scales = metric_scales(network, scheme.order, "exact")
     return propagate(network, Tracked, partial(step, scheme=scheme), scales, cov)
 
 

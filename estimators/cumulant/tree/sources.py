@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import symmetric_tensors
 from .profiles import ThroughProfile, normalised, outer, profile
 
 Array = NDArray[Any]
@@ -49,7 +50,7 @@ def from_left(map_: Array, leg: Any) -> Any:
     if isinstance(leg, RankOne):
         column = map_ @ leg.column if map_.ndim == 2 else map_ * leg.column
         return replace(leg, column=column)
-    return map_ @ leg if map_.ndim == 2 else map_[:, None] * leg
+    return symmetric_tensors.from_left(map_, leg)
 
 
 def times_transpose(matrix: Array, leg: Leg) -> Array:

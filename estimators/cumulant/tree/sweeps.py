@@ -152,11 +152,12 @@ def _three_and_one(source: Swept) -> Array:
         reading.own, reading.P, reading.U, reading.G, reading.P2, reading.U2,
     )  # fmt: skip
     in_p = U2 * (3 * own.rho) + G * (3 * own.delta) + P2 * own.d4 + 3 * reading.R22.matrix()
-    in_p = P * in_p + U * (U2 * own.w3) + 3 * (K * (U * own.w2 + P * own.tau))
+    half_q = U * own.w2 + P * own.tau
+    in_p = P * in_p + U * (U2 * own.w3) + 3 * (K * half_q)
     in_u = P * (K * (3 * own.w2) + G * (3 * own.rho) + U2 * (3 * own.w3) + P2 * own.delta)
     if A is not None:
         in_p += 3 * (A * (U * own.tau + P * own.d3))
-        in_u += 3 * (A * (U * own.w2 + P * own.tau))
+        in_u += 3 * (A * half_q)
     k31: Array = in_p @ P.T
     k31 += in_u @ U.T
     return k31
