@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -39,12 +39,14 @@ class Parts:
     input_mean: ArrayLike | None = None
     input_cov: ArrayLike | None = None
     init_scale: ArrayLike | None = None
+    notes: list[str] = field(default_factory=list)
+    """What a user should know of how the source was read; no argument of `MLP`."""
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that the source holds, by name."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: found[key] for key in found if key != "notes" and found[key] is not None}
 
 
 @contextmanager
