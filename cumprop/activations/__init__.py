@@ -14,6 +14,7 @@ from cumprop.activations.functions import (
 )
 from cumprop.activations.gaussian_moments import HermiteTable, convenient_unit, power, unit_power
 from cumprop.activations.hermite_series import BLOCK, HermiteSeries
+from cumprop.activations.per_neuron import PerNeuron, listed, side_by_side
 from cumprop.activations.quadrature import TOLERANCE, QuadratureTable
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "HermiteTable",
     "LeakyReLU",
     "Monomial",
+    "PerNeuron",
     "QuadratureTable",
     "Sign",
     "Step",
@@ -33,6 +35,8 @@ __all__ = [
     "by_quadrature",
     "convenient_unit",
     "get",
+    "listed",
     "power",
+    "side_by_side",
     "unit_power",
 ]

@@ -20,6 +20,7 @@ from cumprop.activations.gaussian_moments import (
     StepTable,
     power,
 )
+from cumprop.activations.per_neuron import per_neuron
 from cumprop.activations.quadrature import TOLERANCE
 from cumprop.errors import CumpropError
 
@@ -241,12 +242,15 @@ def get(activation: str | Activation) -> Activation:
         return activation
     if isinstance(activation, str) and activation in _KNOWN:
         return _KNOWN[activation]
+    if (mixed := per_neuron(str(activation), get)) is not None:
+        return mixed
     if leaky := re.fullmatch(r"leaky_relu\(([^()]+)\)", str(activation)):
         with suppress(ValueError):
             return LeakyReLU(float(leaky[1]))
     raise CumpropError(
         f"unknown activation {activation!r}; the known ones are {', '.join(available())}, "
-        "leaky_relu(SLOPE); others are cumprop.activations.Custom(function)"
+        "leaky_relu(SLOPE), and per neuron as in relu[64]+identity[10]; "
+        "others are cumprop.activations.Custom(function)"
     )
 
 
@@ -257,6 +261,6 @@ def by_quadrature(name: str) -> bool:
     (False, True, True)
     """
     try:
-        return type(get(name)).coefficients is Activation.coefficients
+        return get(name).by_quadrature
     except CumpropError:
         return True
