@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop.activations.gaussian_moments import HermiteTable
 from cumprop.activations.quadrature import TOLERANCE, QuadratureTable, difference
 from cumprop.activations.wick import WickTable
+from cumprop.errors import CumpropError
 from cumprop.flops import counted, is_foreign
 
 Array = NDArray[Any]
@@ -124,6 +125,24 @@ class Activation(ABC):
 
     def __repr__(self) -> str:
         return self.name
+
+
+def name_of(family: str, values: tuple[float, ...], default: tuple[float, ...] = ()) -> str:
+    """The name that `get` finds an activation by: values in parentheses, unless the default's.
+
+    >>> name_of("elu", (0.5,), (1.0,)), name_of("elu", (1.0,), (1.0,)), name_of("clip", (0.0, 1e20))
+    ('elu(0.5)', 'elu', 'clip(0.0:1e20)')
+    """
+    if values == default:
+        return family
+    return f"{family}({':'.join(repr(value).replace('e+', 'e') for value in values)})"
+
+
+def check(family: str, condition: bool, rule: str, *values: float) -> None:
+    """Nothing where the condition holds, else a CumpropError that states the rule."""
+    if not condition:
+        given = ":".join(map(repr, values))
+        raise CumpropError(f"{family}({given}): {rule}")
 
 
 def _floating(x: ArrayLike) -> Array:
