@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
+from cumprop.inputs import Law
 from cumprop.memory import free_memory
+from cumprop.networks.checks import OfLayer
 
 Array = NDArray[Any]
 Linear = tuple[Array, Array | None]
@@ -35,10 +37,11 @@ class Parts:
 
     weights: Sequence[Array]
     biases: Sequence[Array | None]
-    activations: str | Activation | Sequence[str | Activation] | None = None
+    activations: str | Activation | Sequence[OfLayer] | None = None
     input_mean: ArrayLike | None = None
     input_cov: ArrayLike | None = None
     init_scale: ArrayLike | None = None
+    input: Law | None = None
     notes: list[str] = field(default_factory=list)
     """What a user should know of how the source was read; no argument of `MLP`."""
 
@@ -100,7 +103,7 @@ def chained(steps: Iterable[Linear | str]) -> Parts:
     width, dtype = first[0].shape[1], first[0].dtype
     weights: list[Array] = []
     biases: list[Array | None] = []
-    activations: list[str | Activation] = []
+    activations: list[OfLayer] = []
 
     def add(weight: Array, bias: Array | None) -> None:
         weights.append(weight)

@@ -11,7 +11,7 @@ import numpy as np
 from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, combination
 from cumprop.networks.importers.onnx.linear import as_affine, together
 from cumprop.networks.importers.onnx.neurons import Neurons
-from cumprop.networks.importers.onnx.nodes import Node
+from cumprop.networks.importers.onnx.nodes import Node, Operators
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _broadcast(node: Node) -> list[Affine]:
     return [tensor.broadcast(shape) for tensor in tensors]
 
 
-OPERATORS = {
+OPERATORS: Operators = {
     "Conv": conv, "ConvTranspose": conv_transpose, "AveragePool": average_pool,
     "MaxPool": max_pool, "GlobalMaxPool": global_max_pool, "ReduceMax": reduce_max,
     "ReduceMin": reduce_min, "Max": maximum, "Min": minimum,
