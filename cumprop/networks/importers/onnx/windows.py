@@ -181,7 +181,7 @@ def average_pool(neurons: Neurons, node: Node) -> Affine:
 def max_pool(neurons: Neurons, node: Node) -> Affine:
     """Maxima along one axis of space after the other, so that windows share them."""
     if node.n_outputs > 1:
-        raise node.refused("gives the places of its maxima, too; only the maxima can be read")
+        raise node.refused("gives the places of its maxima, too; export it without them")
     x = node.tensor()
     windows = Windows.of(node, [], x.shape[2:])
     ceiling = bool(node.number("ceil_mode", 0))
