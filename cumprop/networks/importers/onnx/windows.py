@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from math import prod
 
 import numpy as np
 
-from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, combination
+from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, combination, joined
 from cumprop.networks.importers.onnx.linear import as_affine, together
 from cumprop.networks.importers.onnx.neurons import Neurons
 from cumprop.networks.importers.onnx.nodes import Node, Operators
@@ -185,16 +184,15 @@ def max_pool(neurons: Neurons, node: Node) -> Affine:
     x = node.tensor()
     windows = Windows.of(node, [], x.shape[2:])
     ceiling = bool(node.number("ceil_mode", 0))
-    for axis, length in enumerate(x.shape[2:]):
-        positions = windows.along(axis, length, ceiling)
+    for axis, length in enumerate(x.shape[2:], start=2):
+        positions = windows.along(axis - 2, length, ceiling)
         inside = (positions >= 0) & (positions < length)
         if not inside.any(axis=1).all():
             raise node.refused("has windows outside of its input; export the network anew")
         first = np.take_along_axis(positions, inside.argmax(axis=1)[:, None], axis=1)
-        positions = np.where(inside, positions, first)
-        x = _largest(neurons, [
-            x.take(np.take(x.entries, p, axis=2 + axis)) for p in positions.T
-        ])  # fmt: skip
+        check_shape((*x.shape, positions.shape[1]))
+        covered = np.take(x.entries, np.where(inside, positions, first), axis=axis)
+        x = _largest(neurons, x.take(np.moveaxis(covered, axis + 1, -1)))
     return x
 
 
@@ -213,32 +211,34 @@ def reduce_min(neurons: Neurons, node: Node) -> Affine:
     return -_reduced(neurons, x, node.axes(len(x.shape)), bool(node.number("keepdims", 1)))
 
 
-def _reduced(neurons: Neurons, x: Affine, axes: tuple[int, ...], keep: bool) -> Affine:
-    where, shape = together(x, axes, keep)
-    return _largest(neurons, [x.take(column) for column in where.T]).reshape(shape)
-
-
-def _largest(neurons: Neurons, tensors: list[Affine]) -> Affine:
-    """The entrywise maximum, two at a time, so that k tensors take log2 k layers."""
-    while len(tensors) > 1:
-        pairs = zip(tensors[::2], tensors[1::2], strict=False)
-        left = tensors[-1:] if len(tensors) % 2 else []
-        tensors = [neurons.maximum(a, b) for a, b in pairs] + left
-    return tensors[0]
-
-
 def maximum(neurons: Neurons, node: Node) -> Affine:
-    return _largest(neurons, _broadcast(node))
+    return _largest(neurons, joined(_beside(node)))
 
 
 def minimum(neurons: Neurons, node: Node) -> Affine:
-    return -_largest(neurons, [-tensor for tensor in _broadcast(node)])
+    return -_largest(neurons, -joined(_beside(node)))
 
 
-def _broadcast(node: Node) -> list[Affine]:
+def _reduced(neurons: Neurons, x: Affine, axes: tuple[int, ...], keep: bool) -> Affine:
+    where, shape = together(x, axes, keep)
+    return _largest(neurons, x.take(where)).reshape(shape)
+
+
+def _largest(neurons: Neurons, x: Affine) -> Affine:
+    """The maxima over the last axis, two entries at a time: k entries take log2 k layers."""
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        parts = [x.take(x.entries[..., i * half : (i + 1) * half]) for i in range(2)]
+        rest = x.take(x.entries[..., 2 * half :])
+        x = joined([neurons.maximum(*parts), rest])
+    return x.reshape(x.shape[:-1])
+
+
+def _beside(node: Node) -> list[Affine]:
+    """The inputs of a node, broadcast, with one more axis to stand beside each other."""
     tensors = [as_affine(node.value(i)) for i in range(len(node.inputs))]
-    shape = reduce(np.broadcast_shapes, [tensor.shape for tensor in tensors], ())
-    return [tensor.broadcast(shape) for tensor in tensors]
+    shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    return [tensor.broadcast(shape).reshape((*shape, 1)) for tensor in tensors]
 
 
 OPERATORS: Operators = {
