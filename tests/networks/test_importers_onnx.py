@@ -6,7 +6,7 @@ from helpers.onnx_graphs import difference, loaded, model, onnx
 from helpers.sources import export, refusal
 
 import cumprop
-from cumprop.networks.importers.onnx import from_model, read
+from cumprop.networks.importers.onnx import from_model
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(4, 3)).astype(np.float32)
@@ -179,6 +179,8 @@ REFUSALS = [
     ("y = Relu(z)", ROWS, "node Relu reads 'z', which nothing before it gives; export it anew"),
     ("y = com.microsoft.BiasGelu(x, v)", ROWS, "node com.microsoft.BiasGelu cannot be read"),
     ("a = RandomNormal<shape=[3]>() y = Add(x, a)", ROWS, "node RandomNormal has constants alone"),
+    ("y = Relu(x) y = Tanh(x)", ROWS, "it gives 'y' 2 times; export the network anew"),
+    ("x = Relu(x) y = Tanh(x)", ROWS, "it gives 'x' 2 times; export the network anew"),
     ("e = Expand(h, s) y = Add(x, e)", ROWS, "GB are free; use a smaller network"),
     ("e = ConstantOfShape(s) y = Add(x, e)", ROWS, "GB are free; use a smaller network"),
     ("y = Expand(x, s)", (1, 1), "GB are free; use a smaller network"),
@@ -190,8 +192,8 @@ REFUSALS = [
 @pytest.mark.parametrize(("body", "shape", "message"), REFUSALS, ids=[r[0] for r in REFUSALS])
 def test_refusals(tmp_path, body, shape, message):
     constants = {
-        "W": W.T, "V": W, "v": W[0], "u": W[:, 0], "I": np.ones((3, 2), np.int32), "h": np.float32(0.5),
-        "l": np.float32(-0.5), "R": (1, 12, 3), "p": np.array([0, 1, 0, 1]), "t": np.array(True),
+        "W": W.T, "V": W, "v": W[0], "u": W[:, 0], "I": np.ones((3, 2), np.int32),
+        "h": np.float32(0.5), "l": np.float32(-0.5), "R": (1, 12, 3), "p": np.array([0, 1, 0, 1]), "t": np.array(True),
         "s": np.array([10**7, 10**7]), "big": np.array([0, 10**9, 10**9, 0]),
     }  # fmt: skip
     assert message in refused(model(body, x=shape, **constants), tmp_path)
