@@ -19,9 +19,13 @@ ACTIVATIONS = {
 
 def read(path: Path) -> Parts:
     """The linear maps and activations that lead from the one input to the one output."""
-    onnx = library("onnx")
     check_memory(path.stat().st_size)
-    content = path.read_bytes()
+    return from_bytes(path.read_bytes(), path.parent)
+
+
+def from_bytes(content: bytes, folder: Path) -> Parts:
+    """The network in the content of a file, whose external data lie in the folder."""
+    onnx = library("onnx")
     try:
         model = onnx.load_model_from_string(content)
     except Exception:  # of protobuf, which has several
@@ -29,7 +33,7 @@ def read(path: Path) -> Parts:
     if model is None or not model.opset_import:  # written last, so that a cut file lacks it
         raise CumpropError("damaged, or not an ONNX file; export it anew")
     with np.errstate(all="ignore"):  # MLP refuses what overflows
-        return chained(_Chain(model.graph, path.parent).steps())
+        return chained(_Chain(model.graph, folder).steps())
 
 
 class _Chain:

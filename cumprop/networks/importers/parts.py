@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,15 @@ COPIES = 4
 """Copies of the arrays of a source alive at once: file, arrays, network, float64."""
 
 LONGEST = 400
-"""The most characters of an error, because names in a file may have any length."""
+"""The most characters of an error or a note, because names in a file may have any length."""
 
 
 @dataclass(eq=False)
 class Parts:
     """The arguments of `MLP` that a source holds; None for those that it does not hold.
 
-    `weights` are matrices (n_l, n_{l-1}), `biases` vectors (n_l,) or None.
+    `weights` are matrices (n_l, n_{l-1}), `biases` vectors (n_l,) or None. `notes` are sentences on
+    what the network leaves out of the source.
     """
 
     weights: Sequence[Array]
@@ -39,12 +40,13 @@ class Parts:
     input_mean: ArrayLike | None = None
     input_cov: ArrayLike | None = None
     init_scale: ArrayLike | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that the source holds, by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {key: value for key, value in found.items() if value is not None}
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {key: value for key, value in found.items() if key != "notes" and value is not None}
 
 
 @contextmanager
@@ -58,9 +60,13 @@ def naming(source: object) -> Iterator[None]:
     except OSError as error:
         raise CumpropError(f"{source}: cannot be read: {error.strerror or error}") from None
     except CumpropError as error:
-        line = "".join(c if c.isprintable() else " " for c in str(error))
-        line = line if len(line) <= LONGEST else line[:LONGEST] + "…"
-        raise CumpropError(f"{source}: {line}") from None
+        raise CumpropError(f"{source}: {one_line(str(error))}") from None
+
+
+def one_line(text: str) -> str:
+    """The text as one printable line that is not too long."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= LONGEST else line[:LONGEST] + "…"
 
 
 def library(name: str) -> Any:
