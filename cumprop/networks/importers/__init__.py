@@ -88,9 +88,7 @@ def load(
     return network
 
 
-def _read(
-    source: Any, prefixes: list[str], input_shape: Sequence[int] | None
-) -> tuple[str, Parts]:
+def _read(source: Any, prefixes: list[str], input_shape: Sequence[int] | None) -> tuple[str, Parts]:
     """The name of a source, and its parts."""
     is_path = isinstance(source, str | os.PathLike)
     name = str(Path(source)) if is_path else type(source).__name__

@@ -15,8 +15,8 @@ def read(path: Path) -> Parts:
     """The network from raw inputs to raw outputs, maps (n_l, n_{l-1}) and biases (n_l,).
 
     The normalisations x → (x - mean) / range and y → range y + mean are folded into the first and
-    last map. Inputs are not clipped to the minima and maxima of the file, as the tools for these
-    files do: the law of the input says where inputs are, and a note names the bounds.
+    last map. The minima and maxima of the inputs, to which the tools for these files clip, are not
+    used: the law of the input says where inputs are.
 
     Source: Julian (2016), github.com/sisl/NNet.
     """
@@ -28,7 +28,8 @@ def read(path: Path) -> Parts:
     lines = _Lines(text)
     sizes = _sizes(lines)
     lines.skip("a flag")
-    low, high = (lines.numbers(sizes[0], f"{end} of the inputs") for end in ("minima", "maxima"))
+    lines.numbers(sizes[0], "minima of the inputs")
+    lines.numbers(sizes[0], "maxima of the inputs")
     means = lines.numbers(sizes[0] + 1, "means of the inputs and the output")
     ranges = lines.numbers(sizes[0] + 1, "ranges of the inputs and the output")
     if not (ranges != 0).all():
@@ -43,9 +44,7 @@ def read(path: Path) -> Parts:
         biases[0] = biases[0] - weights[0] @ means[:-1]
         weights[-1] = ranges[-1] * weights[-1]
         biases[-1] = ranges[-1] * biases[-1] + means[-1]
-    bounds = ", ".join(f"[{a:g}, {b:g}]" for a, b in zip(low, high, strict=True))
-    note = f"its inputs are raw numbers and are not clipped to the bounds of the file, {bounds}"
-    return Parts(weights, biases, ["relu"] * (len(weights) - 1), notes=[note])
+    return Parts(weights, biases, ["relu"] * (len(weights) - 1))
 
 
 def _sizes(lines: _Lines) -> list[int]:
@@ -97,8 +96,10 @@ class _Lines:
 
     def end(self) -> None:
         """Raise CumpropError where lines are left, or where the last one may be cut."""
-        if next(self._lines, None):
-            raise self.error("the network ends here, but the file goes on")
+        left = next(self._lines, None)
+        if left:
+            self._number = left[0]
+            raise self.error("the network ends before this line; remove it, or correct the sizes")
         if not self._complete:
             raise self.error("its last number may be cut; end it with a comma or a line break")
 
