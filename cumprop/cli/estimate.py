@@ -105,7 +105,7 @@ def estimate(
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
     with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", UserWarning)
         network = load(
             model,
             None if activations is None else _listed(activations),
