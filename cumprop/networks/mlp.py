@@ -19,6 +19,8 @@ from cumprop.networks.shape import Shape
 from cumprop.networks.summaries import summary
 
 Array = NDArray[Any]
+OfLayer = str | Activation | Sequence[str | Activation]
+"""The activation of all neurons of a layer, or one for each of them."""
 
 
 class MLP:
@@ -26,14 +28,15 @@ class MLP:
 
     Z_l = W_l X_{l-1} + b_l, X_l = φ_l(Z_l) for l = 1..L, output Y = W_{L+1} X_L + b_{L+1}.
     `weights` are L + 1 matrices (n_l, n_{l-1}); `biases` None or L + 1 vectors (n_l,) or Nones;
-    `activations` one name or Activation for all layers, or L of them. The input is N(input_mean,
-    input_cov), None for 0 and the identity. `input_mean` is (n_0,) or a number; `input_cov` a
-    matrix (n_0, n_0), a diagonal (n_0,) or a number, and is kept in its smallest form
-    (`input_variance`). `init_scale`, the weight variance · fan-in of every map, is the number the
-    average metric needs. Arrays are kept as read-only copies of one type, float32 or float64.
-    PyTorch tensors are kept as they are; if one array is a tensor, all others become tensors.
-    Raises CumpropError for shapes that do not fit, NaN or infinite numbers and an input_cov that is
-    no covariance. Error messages count maps as npz files do, W0 first.
+    `activations` one name or Activation for all layers, or L of them, of which each may again be a
+    list of one for each of its n_l neurons. The input is N(input_mean, input_cov), None for 0 and
+    the identity. `input_mean` is (n_0,) or a number; `input_cov` a matrix (n_0, n_0), a diagonal
+    (n_0,) or a number, and is kept in its smallest form (`input_variance`). `init_scale`, the
+    weight variance · fan-in of every map, is the number the average metric needs. Arrays are kept
+    as read-only copies of one type, float32 or float64. PyTorch tensors are kept as they are; if
+    one array is a tensor, all others become tensors. Raises CumpropError for shapes that do not
+    fit, NaN or infinite numbers and an input_cov that is no covariance. Error messages count maps
+    as npz files do, W0 first.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
     >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
@@ -44,7 +47,7 @@ class MLP:
         self,
         weights: Sequence[ArrayLike],
         biases: Sequence[ArrayLike | None] | None = None,
-        activations: str | Activation | Sequence[str | Activation] = "relu",
+        activations: str | Activation | Sequence[OfLayer] = "relu",
         input_mean: ArrayLike | None = None,
         input_cov: ArrayLike | None = None,
         init_scale: ArrayLike | None = None,
@@ -76,7 +79,7 @@ class MLP:
         )
 
     def _check_activations(
-        self, activations: str | Activation | Sequence[str | Activation]
+        self, activations: str | Activation | Sequence[OfLayer]
     ) -> tuple[Activation, ...]:
         if isinstance(activations, str | Activation):
             activations = [activations] * self.depth
@@ -85,7 +88,10 @@ class MLP:
                 f"{len(activations)} activations for {self.depth} hidden layers; "
                 "give one name for all, or one for each (none follows the last map)"
             )
-        return tuple(activation_functions.get(a) for a in activations)
+        return tuple(
+            _of_layer(entry, layer, n)
+            for layer, (entry, n) in enumerate(zip(activations, self.widths[1:], strict=False))
+        )
 
     def _check_mean(self, mean: ArrayLike | None) -> Array | None:
         if mean is None:
@@ -271,7 +277,7 @@ class MLP:
 
         Raises CumpropError for custom activations: a Python function cannot be stored.
         """
-        for a in self.activations:
+        for a in (kind for activation in self.activations for kind in activation.kinds):
             if isinstance(a, activation_functions.Custom):
                 raise CumpropError(
                     f"activation {a.name!r} is a Python function and cannot be saved; "
@@ -284,3 +290,20 @@ class MLP:
         arrays["init_scale"] = self.init_scale
         with Path(path).open("wb") as file:
             np.savez(file, **{key: on_host(a) for key, a in arrays.items() if a is not None})
+
+
+def _of_layer(entry: OfLayer, layer: int, width: int) -> Activation:
+    """The activation of a hidden layer of this width, counted from 0."""
+    if activation_functions.listed(entry):
+        found = [activation_functions.get(a) for a in cast(Sequence[str | Activation], entry)]
+        if len(found) == width and len({*map(id, found)}) == 1:
+            return found[0]
+        activation: Activation = activation_functions.PerNeuron(found)
+    else:
+        activation = activation_functions.get(cast(str | Activation, entry))
+    if activation.neurons not in (None, width):
+        raise CumpropError(
+            f"hidden layer {layer + 1} has {width} neurons and {activation.neurons} activations; "
+            "give one name for all, or one for each neuron"
+        )
+    return activation

@@ -215,7 +215,7 @@ def _activation_flops(name: str) -> float:
         activation = activations.get(name)
     except CumpropError:
         return 1.0
-    z = counted(np.linspace(-1, 1, 64))
+    z = counted(np.linspace(-1, 1, activation.neurons or 64))
     with counting() as flops:
         activation.forward(z)
     return flops.total / len(z)

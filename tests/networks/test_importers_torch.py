@@ -215,7 +215,7 @@ class Noisy(nn.Linear):
         (nn.MultiheadAttention(4, 1), None, "PyTorch cannot export it"),
         (Raising(4, 4), None, "no"),
         (Noisy(4, 4), None, "RandomNormalLike"),
-        (nn.LSTM(4, 4), None, "3 outputs"),
+        (nn.LSTM(4, 4), None, "recurrent"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules")

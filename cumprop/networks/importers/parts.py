@@ -30,8 +30,7 @@ LONGEST = 400
 class Parts:
     """The arguments of `MLP` that a source holds; None for those that it does not hold.
 
-    `weights` are matrices (n_l, n_{l-1}), `biases` vectors (n_l,) or None. `notes` are sentences on
-    what the network leaves out of the source.
+    `weights` are matrices (n_l, n_{l-1}), `biases` vectors (n_l,) or None.
     """
 
     weights: Sequence[Array]
@@ -41,12 +40,13 @@ class Parts:
     input_cov: ArrayLike | None = None
     init_scale: ArrayLike | None = None
     notes: list[str] = field(default_factory=list)
+    """What a user should know of how the source was read; no argument of `MLP`."""
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that the source holds, by name."""
-        found = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {key: value for key, value in found.items() if key != "notes" and value is not None}
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: found[key] for key in found if key != "notes" and found[key] is not None}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from cumprop.errors import CumpropError
 from cumprop.networks.importers import onnx
 from cumprop.networks.importers.named import from_named, selected
+from cumprop.networks.importers.onnx.file import model_of
 from cumprop.networks.importers.parts import Array, Linear, Parts, chained, check_memory, library
 
 NAMES = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
@@ -144,7 +145,7 @@ def _exported(module: Any, shape: Sequence[int]) -> Parts:
             f"PyTorch cannot export it for an input of shape {tuple(shape)} (input_shape gives "
             f"another): {reason}"
         ) from None
-    parts = onnx.from_bytes(file.getvalue(), Path())
+    parts = onnx.from_model(model_of(file.getvalue()), Path())
     looks = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
     if looks:
         place = f"{Path(looks[0].filename).name}, line {looks[0].lineno}"
