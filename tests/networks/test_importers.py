@@ -12,6 +12,7 @@ import pytest
 from helpers.sources import export, nnet_text, refusal
 
 import cumprop
+from cumprop.activations import available
 from cumprop.cli import main
 from cumprop.errors import CumpropError
 from cumprop.networks.importers import FILES
@@ -25,6 +26,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 
 nn = torch.nn
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "networks.md"
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 5)).astype(np.float32)
 Y = np.stack([X[:, 0] * X[:, 1], np.abs(X[:, 2]), X[:, 3] - X[:, 4]], axis=1)
@@ -98,7 +100,7 @@ def test_the_input_is_given_beside_the_network(tmp_path):
 @pytest.mark.slow
 def test_documented_examples_run(tmp_path, monkeypatch, capsys):
     """The code of docs/networks.md, Python first, then the shell, in one folder."""
-    text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    text = DOCUMENT.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL)
     python, shell = (
@@ -110,6 +112,18 @@ def test_documented_examples_run(tmp_path, monkeypatch, capsys):
     for line in shell.splitlines():
         program, *words = shlex.split(line, comments=True)
         assert (program, main(words)) == ("cumprop", 0), capsys.readouterr().err
+
+
+def test_documented_operators_are_those_that_are_read():
+    """The first column of the table, and the activations below it."""
+    from cumprop.networks.importers.onnx.graph import OPERATORS
+
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## Operators")[2]
+    rows = re.findall(r"^\| (`[A-Z].*?) \|", section.partition("\n## ")[0], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted({*OPERATORS, "Constant"})
+    known = re.search(r"`MLP` knows the activations\s`([^`]+)`", section)
+    assert known[1].split() == available()
 
 
 # --- everything else ---------------------------------------------------------------------------

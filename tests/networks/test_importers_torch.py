@@ -8,6 +8,7 @@ from helpers.sources import refusal
 
 import cumprop
 from cumprop.errors import CumpropError
+from cumprop.networks.importers.torch import NAMES
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 safetensors = pytest.importorskip("safetensors.torch", reason="pip install safetensors")
@@ -36,6 +37,15 @@ def test_sequential_with_everything_that_can_be_read():
     x = torch.tensor(RNG.normal(size=(9, 2, 3)))
     y = module.eval()(x).detach().numpy()
     np.testing.assert_allclose(network.forward(x.reshape(9, 6).numpy()), y, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_activations_by_name(name):
+    module = nn.Sequential(nn.Linear(3, 40), getattr(nn, name)(), nn.GELU("tanh")).double()
+    network = cumprop.load(module)
+    assert [a.name for a in network.activations] == [NAMES[name], "gelu_tanh"]
+    x = torch.tensor(5 * RNG.normal(size=(50, 3)))
+    np.testing.assert_allclose(network.forward(x.numpy()), module(x).detach(), atol=1e-12)
 
 
 def test_a_single_linear_layer():

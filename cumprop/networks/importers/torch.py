@@ -20,7 +20,10 @@ from cumprop.networks.importers.named import from_named, selected
 from cumprop.networks.importers.onnx.file import model_of
 from cumprop.networks.importers.parts import Array, Linear, Parts, chained, check_memory, library
 
-NAMES = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+NAMES = {
+    "ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "SiLU": "silu", "Mish": "mish",
+    "Hardswish": "hard_swish", "ReLU6": "relu6", "SELU": "selu", "Softsign": "softsign",
+}  # fmt: skip
 SAVE = "save the weights: torch.save(model.state_dict(), path)"
 
 
@@ -98,8 +101,8 @@ def _steps(module: Any, name: str) -> Iterator[Linear | str]:
         return
     elif type(module) is nn.LeakyReLU:
         yield f"leaky_relu({module.negative_slope!r})"
-    elif type(module) is nn.GELU and module.approximate == "none":
-        yield "gelu"
+    elif type(module) is nn.GELU:
+        yield "gelu" if module.approximate == "none" else "gelu_tanh"
     elif kind in NAMES and type(module) is getattr(nn, kind):
         yield NAMES[kind]
     else:
