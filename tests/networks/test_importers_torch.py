@@ -1,5 +1,6 @@
 """Networks from PyTorch: modules, state dicts, checkpoints, and safetensors of them."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -187,6 +188,12 @@ def test_an_export_is_silent_and_leaves_no_trace(tmp_path, monkeypatch, capfd):
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not [*tmp_path.iterdir()]
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_export_needs_onnx(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert refusal(Residual()) == "Residual: onnx is not installed: pip install onnx"
+    assert cumprop.load(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).depth == 1
 
 
 class Branching(nn.Linear):
