@@ -25,7 +25,7 @@ UNBOUNDED = 3e38
 
 def number(value: float) -> str:
     """The shortest decimal of a float32: 0.2, not 0.20000000298."""
-    return str(np.float32(value)) if np.float32(value) != np.float64(value) else repr(float(value))
+    return str(np.float32(value)) if np.float32(value) == value else repr(float(value))
 
 
 def plain(neurons: Neurons, node: Node) -> Affine:

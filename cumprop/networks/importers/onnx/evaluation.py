@@ -28,7 +28,7 @@ FOLDED = {
 
 MOVES = {
     "Concat": None, "Where": (1, 2), **dict.fromkeys(
-        ("DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Reshape",
+        ("DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Reshape",
          "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"), (0,)),
 }  # fmt: skip
 """Operators that move entries about, and which inputs they take them from (None: all)."""
@@ -118,10 +118,12 @@ def _inferred(node: Node, arrays: list[Array | None]) -> list[tuple[int, ...]]:
 
 
 def _stand_in(value: Value | None) -> Array | None:
-    """An array of a tensor's shape that takes no memory."""
-    if isinstance(value, Affine):
+    """An array of a tensor's shape that takes no memory; all floats have one type."""
+    if value is None or not isinstance(value, Affine) and value.dtype.kind != "f":
+        return value
+    if isinstance(value, Affine) or value.size > SMALL:
         return np.broadcast_to(np.float32(0), value.shape)
-    return value
+    return value.astype(np.float32)
 
 
 def _renamed(node: Node, arrays: list[Array | None]) -> tuple[Any, dict[str, Array]]:

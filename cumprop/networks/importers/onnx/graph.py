@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def cast(neurons: Neurons, node: Node) -> Affine:
     return node.tensor()
 
 
+def flatten(neurons: Neurons, node: Node) -> Affine:
+    x = node.tensor()
+    axis = int(node.number("axis", 1))
+    axis += len(x.shape) * (axis < 0)
+    return x.reshape((prod(x.shape[:axis]), prod(x.shape[axis:])))
+
+
 def shape(neurons: Neurons, node: Node) -> Array:
     lengths = np.array(node.tensor().shape, dtype=np.int64)
     start, end = int(node.number("start", 0)), int(node.number("end", len(lengths)))
@@ -85,7 +93,7 @@ OPERATORS: dict[str, Callable[[Neurons, Node], Any]] = {
     **dict.fromkeys(evaluation.MOVES, lambda neurons, node: evaluation.moved(node)),
     **linear.OPERATORS, **windows.OPERATORS, **entrywise.OPERATORS,
     **dict.fromkeys(("Identity", *ENDINGS), passed_on), **dict.fromkeys(("Cast", "CastLike"), cast),
-    "Dropout": dropout, "Shape": shape, "Size": size, "Pad": pad,
+    "Dropout": dropout, "Flatten": flatten, "Shape": shape, "Size": size, "Pad": pad,
 }  # fmt: skip
 
 
@@ -134,6 +142,7 @@ class Walk:
             raise CumpropError("it has no input; export the network anew")
         start, ranges = 0, []
         for value in inputs:
+            self._check_kind(value)
             lengths = self._lengths(value)
             check_shape(lengths)
             self._values[value.name] = self._neurons.inputs(lengths)
@@ -147,6 +156,16 @@ class Walk:
                 )
         if len(inputs) > 1:
             self._notes.append(f"the inputs are concatenated: {', '.join(ranges)}")
+
+    def _check_kind(self, value: Any) -> None:
+        """Refuse integers as inputs, unless they become floating-point numbers at once."""
+        kinds = library("onnx").TensorProto.DataType
+        kind = value.type.tensor_type.elem_type
+        readers = {node.op_type for node in self._nodes if value.name in node.input}
+        if kind not in {kinds.Value(name) for name in FLOATS} and readers != {"Cast"}:
+            raise CumpropError(
+                f"its input {value.name!r} holds no floating-point numbers; export float32"
+            )
 
     def _lengths(self, value: Any) -> tuple[int, ...]:
         tensor = value.type.tensor_type
@@ -194,7 +213,11 @@ class Walk:
             outputs = [_kept(array) for array in evaluation.fold(node)]
         else:
             evaluation.check(node)
-            found = OPERATORS[node.op](self._neurons, node)
+            try:
+                found = OPERATORS[node.op](self._neurons, node)
+            except ValueError as error:  # of NumPy, of shapes that do not broadcast
+                why = " ".join(str(error).split())[:100]
+                raise node.refused(f"does not fit its inputs ({why}); export it anew") from None
             outputs = found if isinstance(found, list) else [found]
         for output, value in zip(proto.output, outputs, strict=False):
             if isinstance(value, Affine) and self._readers[output] > 1:

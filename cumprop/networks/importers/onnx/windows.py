@@ -92,8 +92,9 @@ def _convolution(node: Node, weights: Array, space: Array, shape: tuple[int, ...
         raise node.refused(f"has weights of shape {weights.shape} for {channels} channels")
     check_shape((batch, len(weights), len(space), inner * space.shape[1]))
     first = np.arange(batch * channels).reshape(batch, groups, 1, 1, inner, 1) * size
-    where = np.where(space < 0, -1, first + space[:, None, :])
-    where = where.reshape(batch, groups, 1, len(space), -1)
+    space = space[:, None, :]
+    where = np.where(space < 0, -1, first + space)
+    where = where.reshape(batch, groups, 1, len(space), inner * space.shape[-1])
     return where, weights.reshape(1, groups, len(weights) // groups, 1, -1)
 
 
@@ -164,9 +165,7 @@ def average_pool(neurons: Neurons, node: Node) -> Affine:
     ]
     space = grid(positions, lengths)
     if node.number("count_include_pad", 0):
-        padded = [
-            (p + begin) if True else p for p, begin in zip(positions, windows.begins, strict=True)
-        ]
+        padded = [p + begin for p, begin in zip(positions, windows.begins, strict=True)]
         around = zip(lengths, windows.begins, windows.ends, strict=True)
         counted = grid(padded, tuple(n + begin + end for n, begin, end in around)) >= 0
     else:
