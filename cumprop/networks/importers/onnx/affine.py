@@ -26,21 +26,24 @@ NONZERO = 16
 class Affine:
     """A tensor whose entries, flattened in C order, are `matrix` @ variables + `constant`.
 
-    `matrix` (entries, variables) may have fewer columns than there are variables by now.
+    `matrix` (entries, variables) may have fewer columns than there are variables by now. It stores
+    no zeros, and the entries of a row in ascending order: SciPy would else sort them in place,
+    under the hands of another matrix that shares the indices.
     """
 
     shape: tuple[int, ...]
     matrix: csr_array
     constant: Array
 
-    def __post_init__(self) -> None:
-        self.matrix.sum_duplicates()
-        self.matrix.eliminate_zeros()
-
     @property
     def entries(self) -> Array:
         """The flat index of every entry, in the tensor's shape."""
         return np.arange(len(self.constant)).reshape(self.shape)
+
+    @property
+    def variables(self) -> Array:
+        """The variables that the tensor depends on, in ascending order."""
+        return np.flatnonzero(np.bincount(self.matrix.indices, minlength=1))
 
     @property
     def varying(self) -> Array:
@@ -87,11 +90,12 @@ class Affine:
 
     def __mul__(self, factor: Array) -> Affine:
         shape = np.broadcast_shapes(self.shape, factor.shape)
+        if shape == self.shape and (factor == 1).all():
+            return self
         spread = self.broadcast(shape)
         scale = np.broadcast_to(factor, shape).ravel().astype(float)
         data = spread.matrix.data * np.repeat(scale, np.diff(spread.matrix.indptr))
-        matrix = csr_array((data, spread.matrix.indices, spread.matrix.indptr), spread.matrix.shape)
-        return Affine(shape, matrix.copy(), spread.constant * scale)
+        return Affine(shape, replaced(spread.matrix, data), spread.constant * scale)
 
     def __neg__(self) -> Affine:
         return self * np.array(-1.0)
@@ -124,8 +128,7 @@ def sparse(data: Array, columns: Array, n: int) -> csr_array:
     width = columns.shape[-1] if columns.ndim > 1 else 1
     ends = np.arange(0, columns.size + 1, max(width, 1))
     matrix = csr_array((data.ravel(), columns.ravel(), ends), (len(columns), n))
-    matrix.eliminate_zeros()
-    return matrix
+    return replaced(matrix, matrix.data)
 
 
 def combination(where: Array, weights: Array, n: int) -> csr_array:
@@ -135,6 +138,15 @@ def combination(where: Array, weights: Array, n: int) -> csr_array:
     where = np.broadcast_to(where, shape).reshape(-1, shape[-1])
     data = np.where(where < 0, 0.0, np.broadcast_to(weights, shape).reshape(where.shape))
     return sparse(data, np.maximum(where, 0), n)
+
+
+def replaced(matrix: csr_array, data: Array) -> csr_array:
+    """The matrix with other numbers where it has any."""
+    made = csr_array((data, matrix.indices, matrix.indptr), matrix.shape)
+    if not data.all():
+        made = made.copy()  # the zeros of the other matrix stay where they are
+        made.eliminate_zeros()
+    return made
 
 
 def widened(matrix: csr_array, n: int) -> csr_array:
@@ -159,6 +171,8 @@ def rows(matrices: list[csr_array]) -> csr_array:
 
 def added(a: csr_array, b: csr_array) -> csr_array:
     n = max(a.shape[1], b.shape[1])
+    if not a.nnz or not b.nnz:
+        return widened(a if a.nnz else b, n)
     check_memory(NONZERO * (a.nnz + b.nnz))
     a, b = widened(a, n), widened(b, n)
     total = a + b
@@ -175,7 +189,10 @@ def product(left: csr_array, right: csr_array) -> csr_array:
     if 10 * left.nnz > n * inner and 10 * right.nnz > inner * m and terms > n * m:
         check_memory(8 * (n * inner + inner * m + n * m))
         return csr_array(left.toarray() @ right.toarray())
-    return left @ right
+    found = left @ right
+    found.sort_indices()
+    found.eliminate_zeros()
+    return found
 
 
 def check_shape(shape: tuple[int, ...]) -> None:

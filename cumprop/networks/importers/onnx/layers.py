@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import csr_array
 
-from cumprop.networks.importers.onnx.affine import Affine, Array, product, stacked
+from cumprop.networks.importers.onnx.affine import Affine, Array, product, replaced, stacked
 from cumprop.networks.importers.onnx.neurons import Neurons
 from cumprop.networks.importers.parts import Parts, check_memory
 
@@ -27,7 +27,7 @@ def layers(neurons: Neurons, output: Affine, dtype: DTypeLike) -> Parts:
     reads = output.reshape((len(output.constant),))
     for level in range(neurons.level(reads), 0, -1):
         reads = _combined(neurons, _taken_apart(neurons, reads, level), level)
-        variables = np.unique(reads.matrix.indices)
+        variables = reads.variables
         own = neurons.levels[variables] == level
         if own.any():
             names = np.where(own, neurons.names[variables], "identity").tolist()
@@ -52,7 +52,7 @@ def layers(neurons: Neurons, output: Affine, dtype: DTypeLike) -> Parts:
 def _taken_apart(neurons: Neurons, reads: Affine, level: int) -> Affine:
     """The same entries without the sums of a level: in their place stands what is summed."""
     while True:
-        variables = np.unique(reads.matrix.indices)
+        variables = reads.variables
         sums = (neurons.levels[variables] == level) & (neurons.names[variables] == "")
         if not sums.any():
             return reads
@@ -67,9 +67,13 @@ def _taken_apart(neurons: Neurons, reads: Affine, level: int) -> Affine:
 
 def _combined(neurons: Neurons, reads: Affine, level: int) -> Affine:
     """The same entries, with names for what they add up of lower levels if these are fewer."""
-    old = neurons.levels[reads.matrix.indices] < level
-    earlier = Affine(reads.shape, _masked(reads.matrix, old), np.zeros(len(reads.constant)))
-    own = Affine(reads.shape, _masked(reads.matrix, ~old), reads.constant)
+    matrix = reads.matrix
+    old = neurons.levels[matrix.indices] < level
+    if not old.any():
+        return reads
+    nothing = np.zeros(len(reads.constant))
+    earlier = Affine(reads.shape, replaced(matrix, matrix.data * old), nothing)
+    own = Affine(reads.shape, replaced(matrix, matrix.data * ~old), reads.constant)
     return own + neurons.named(earlier)
 
 
@@ -85,13 +89,8 @@ def _defined(neurons: Neurons, variables: Array, some: Array) -> Affine:
 
 def _columns(reads: Affine, variables: Array, order: Array) -> Affine:
     """The entries as functions of `variables[order]`, which are all that they depend on."""
-    place = np.empty(len(order), dtype=np.intp)
-    place[order] = np.arange(len(order))
+    place = np.zeros(int(variables.max(initial=0)) + 1, dtype=np.int32)
+    place[variables[order]] = np.arange(len(order))
     matrix = reads.matrix
-    indices = place[np.searchsorted(variables, matrix.indices)]
-    columns = csr_array((matrix.data, indices, matrix.indptr), (matrix.shape[0], len(order)))
-    return Affine(reads.shape, columns.copy(), reads.constant)
-
-
-def _masked(matrix: csr_array, mask: Array) -> csr_array:
-    return csr_array((matrix.data * mask, matrix.indices.copy(), matrix.indptr.copy()), matrix.shape)
+    parts = matrix.data, place[matrix.indices], matrix.indptr
+    return Affine(reads.shape, csr_array(parts, (matrix.shape[0], len(order))), reads.constant)

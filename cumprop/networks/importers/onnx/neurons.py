@@ -69,7 +69,7 @@ class Neurons:
         A residual network carries such sums past a layer rather than all neurons before it.
         """
         varying = int(tensor.varying.sum())
-        if varying >= np.unique(tensor.matrix.indices).size:
+        if varying >= tensor.variables.size:
             return tensor
         where = np.where(tensor.varying, np.cumsum(tensor.varying) - 1, -1).reshape(tensor.shape)
         linear = Affine(tensor.shape, tensor.matrix, np.zeros(len(tensor.constant)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cumprop.networks.importers.onnx.affine import Affine, Array
+from cumprop.networks.importers.onnx.affine import Affine, Array, replaced, widened
 from cumprop.networks.importers.onnx.neurons import Neurons
 
 TIMES_ITSELF = {"sigmoid": "silu", "square": "cube", "cube": "power(4)"}
@@ -46,8 +46,6 @@ def multiple(a: Affine, z: Affine) -> tuple[Array, Array] | None:
     if a.shape != z.shape:
         return None
     n = max(a.matrix.shape[1], z.matrix.shape[1])
-    from cumprop.networks.importers.onnx.affine import widened
-
     left, right = widened(a.matrix, n), widened(z.matrix, n)
     squares = np.asarray(right.multiply(right).sum(axis=1)).ravel()
     if not squares.all():
@@ -131,22 +129,16 @@ def _gelu_tanh(neurons: Neurons, a: Affine, gate: Single) -> Affine | None:
         return None
     argument = gate.argument
     cubes = neurons.names[argument.matrix.indices] == "cube"
-    from scipy.sparse import csr_array
-
-    part = csr_array(
-        (argument.matrix.data * cubes, argument.matrix.indices.copy(),
-         argument.matrix.indptr.copy()), argument.matrix.shape,
-    )  # fmt: skip
-    cube = single(neurons, Affine(argument.shape, part, np.zeros(len(argument.constant))))
+    nothing = np.zeros(len(argument.constant))
+    part = replaced(argument.matrix, argument.matrix.data * cubes)
+    cubed = Affine(argument.shape, part, nothing)
+    cube = single(neurons, cubed)
     if cube is None:
         return None
     x = cube.argument
-    cubed = neurons_part = Affine(argument.shape, part, np.zeros(len(argument.constant)))
-    line = multiple(argument - cubed, x)
-    factors = multiple(a, x)
+    line, factors = multiple(argument - cubed, x), multiple(a, x)
     if line is None or factors is None or line[1].any() or factors[1].any():
         return None
-    del neurons_part
     # x = δ y, where y is the argument of GELU: line = √(2/π)/δ, cube.scale = √(2/π) 0.044715/δ³
     delta = np.sqrt(2 / np.pi) / line[0]
     if not _close(cube.scale * delta**3, np.sqrt(2 / np.pi) * 0.044715):

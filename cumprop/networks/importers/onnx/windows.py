@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, combination
-from cumprop.networks.importers.onnx.linear import together
+from cumprop.networks.importers.onnx.linear import as_affine, together
 from cumprop.networks.importers.onnx.neurons import Neurons
 from cumprop.networks.importers.onnx.nodes import Node
 
@@ -236,8 +236,6 @@ def minimum(neurons: Neurons, node: Node) -> Affine:
 
 
 def _broadcast(node: Node) -> list[Affine]:
-    from cumprop.networks.importers.onnx.linear import as_affine
-
     tensors = [as_affine(node.value(i)) for i in range(len(node.inputs))]
     shape = reduce(np.broadcast_shapes, [tensor.shape for tensor in tensors], ())
     return [tensor.broadcast(shape) for tensor in tensors]
