@@ -89,8 +89,7 @@ def _inferred(node: Node, arrays: list[Array | None]) -> list[tuple[int, ...]]:
     proto, feeds = _renamed(node, arrays)
     helper, types, data = onnx.helper, {}, {}
     for name, array in feeds.items():
-        dtype = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype  # as stand-ins
-        kind = helper.np_dtype_to_tensor_dtype(dtype)
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         types[name] = helper.make_tensor_type_proto(kind, array.shape)
         if array.size <= SMALL and array.strides != (0,) * array.ndim or not array.ndim:
             data[name] = onnx.numpy_helper.from_array(array, name)
