@@ -76,6 +76,7 @@ MODULES = {
     "convolutions": (conv_net, (2, 8, 8), (2, 8, 8)),
     "one channel": (lambda: nn.Conv1d(1, 2, 3), (1, 7), (1, 7)),
     "functions": (Flattened, (2, 3), (2, 3)),
+    "the same map of every row": (lambda: nn.Linear(3, 2), (4, 3), (4, 3)),
     "global pooling": (
         lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1)),
         [1, 5, 6],
@@ -151,6 +152,15 @@ def test_an_export_needs_onnx(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert refusal(Residual()) == "Residual: onnx is not installed: pip install onnx"
     assert cumprop.load(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).depth == 1
+
+
+def test_a_final_softmax_is_left_off_with_a_note():
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(dim=1)).double()
+    with pytest.warns(UserWarning, match=r"^Sequential: the final Softmax .*left off"):
+        network = cumprop.load(module)
+    x = torch.tensor(RNG.normal(size=(9, 3)))
+    logits = module[:-1](x).detach()
+    np.testing.assert_allclose(network.forward(x.numpy()), logits, rtol=0, atol=1e-12)
 
 
 class Branching(nn.Linear):
