@@ -105,13 +105,18 @@ def _parameters(family: str) -> list[str]:
     return list(inspect.signature(_FAMILIES[family]).parameters)
 
 
-def by_quadrature(name: str) -> bool:
-    """Whether moments of the activation of that name need quadrature; True for an unknown name.
+def stand_in(name: str) -> Activation:
+    """The activation of that name for predicting costs; tanh for names that are not known.
 
-    >>> by_quadrature("relu"), by_quadrature("tanh"), by_quadrature("mine")
-    (False, True, True)
+    Functions without a known name are taken to need quadrature.
+
+    >>> stand_in("relu"), stand_in("mine"), stand_in("relu[2]+mine[3]")
+    (relu, tanh, relu[2]+tanh[3])
     """
-    try:
-        return get(name).by_quadrature
-    except CumpropError:
-        return True
+
+    def known(name: str) -> Activation:
+        with suppress(CumpropError):
+            return get(name)
+        return get("tanh")
+
+    return per_neuron(name, known) or known(name)

@@ -12,6 +12,7 @@ from scipy.special import erf, expit, ndtr
 from cumprop.activations.activation import Activation, check, name_of
 from cumprop.activations.gaussian_moments import HermiteTable, MonomialTable, power
 from cumprop.activations.quadrature import TOLERANCE
+from cumprop.activations.wave_moments import CosTable, ExpTable
 
 Array = NDArray[Any]
 
@@ -55,6 +56,9 @@ class Exp(Activation):
     def derivative(self, z: Array) -> Array:
         return np.exp(z)
 
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return ExpTable(mean, sigma)
+
 
 class Sin(Activation):
     """The sine."""
@@ -67,6 +71,9 @@ class Sin(Activation):
     def derivative(self, z: Array) -> Array:
         return np.cos(z)
 
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return CosTable(-1, np.sin(mean), np.cos(mean), mean, sigma)
+
 
 class Cos(Activation):
     """The cosine."""
@@ -78,6 +85,9 @@ class Cos(Activation):
 
     def derivative(self, z: Array) -> Array:
         return -np.sin(z)
+
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return CosTable(0, np.cos(mean), -np.sin(mean), mean, sigma)
 
 
 class Tanh(Activation):
@@ -114,7 +124,8 @@ class Erf(Activation):
         return erf(z)
 
     def derivative(self, z: Array) -> Array:
-        return (2 / sqrt(pi)) * np.exp(-(z * z))
+        y: Array = (2 / sqrt(pi)) * np.exp(-(z * z))
+        return y
 
 
 class Softsign(Activation):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop import activations
 from cumprop.activations import (
     BLOCK,
     TOLERANCE,
@@ -21,8 +20,8 @@ from cumprop.activations import (
     Monomial,
     QuadratureTable,
     Step,
+    stand_in,
 )
-from cumprop.errors import CumpropError
 from cumprop.flops import counted, counting, plain
 
 from ..cumulant.standardised import AffineMap, Standardised, expected, wick_coefficients
@@ -300,10 +299,7 @@ def _kink(activation: Activation) -> tuple[int, float]:
 
 def typical_terms(name: str, rho: float, tolerance: float) -> tuple[int, float]:
     """Terms that correlations up to rho need, and FLOPs of the coefficients, where Z ~ N(0, 1)."""
-    try:
-        activation = activations.get(name)
-    except CumpropError:
-        activation = activations.get("tanh")
+    activation = stand_in(name)
     neurons = activation.neurons or 8
     with counting() as flops:
         mean, spread = counted(np.zeros(neurons)), counted(np.ones(neurons))

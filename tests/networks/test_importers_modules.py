@@ -172,7 +172,7 @@ class Branching(nn.Linear):
 
 def test_code_that_looks_at_numbers_is_noted():
     module = Branching(3, 3)
-    with pytest.warns(UserWarning, match=r"Branching: its Python code looks at .*_modules.py, line"):
+    with pytest.warns(UserWarning, match=r"Branching: its Python code looks at .*.py, line"):
         network = cumprop.load(module)
     np.testing.assert_array_equal(network.weights[0], module.weight.detach())
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
+from cumprop.inputs import Law
 from cumprop.networks.importers.parts import Parts, check_memory, naming, one_line
 from cumprop.networks.mlp import MLP
 
@@ -38,6 +39,7 @@ def load(
     input_mean: ArrayLike | None = None,
     input_cov: ArrayLike | None = None,
     prefix: str | Sequence[str] | None = None,
+    input: Law | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> MLP:
     """The network in `source`, as NumPy arrays.
@@ -50,11 +52,11 @@ def load(
     (3, 32, 32). Inputs of several axes become vectors, the last axis running fastest.
     `activations` (one, or one per hidden layer) are for sources that hold weights alone: state
     dicts, .safetensors, .pt, and .npz files without them, where ReLU is the default. `input_mean`,
-    (n_0,), and `input_cov` are arguments of `MLP` and replace those of an .npz file. Where a state
-    dict, .safetensors or .pt holds several networks, `prefix` is the start of the names of one, or
-    of each of its parts in the order they run. Dropout is left out; an activation after the last
-    map is followed by an identity map. No code in a file is executed. A UserWarning says where the
-    network leaves out a part of the source. Raises CumpropError, one line with the remedy, for
+    (n_0,), `input_cov` and `input` are arguments of `MLP` and replace those of an .npz file. Where
+    a state dict, .safetensors or .pt holds several networks, `prefix` is the start of the names of
+    one, or of each of its parts in the order they run. Dropout is left out; an activation after the
+    last map is followed by an identity map. No code in a file is executed. A UserWarning says where
+    the network leaves out a part of the source. Raises CumpropError, one line with the remedy, for
     everything that is no such network.
 
     >>> import numpy as np
@@ -77,6 +79,10 @@ def load(
                 "it holds weights alone; name the activations, as in --activations relu: "
                 f"one for all, or one for each of the {len(parts.weights) - 1} hidden layers"
             )
+        if input is not None or input_mean is not None or input_cov is not None:
+            parts.input = input
+        if input is not None:
+            parts.input_mean = parts.input_cov = None
         if input_mean is not None:
             parts.input_mean = input_mean
         if input_cov is not None:
