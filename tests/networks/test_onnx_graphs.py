@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.onnx_graphs import difference, loaded, model, runtime
-from helpers.sources import export
-
-import cumprop
+from helpers.onnx_graphs import difference, loaded, model
 
 FOUR = np.array([0.5, 1.5, 0.7, 2.0], dtype=np.float32)
 

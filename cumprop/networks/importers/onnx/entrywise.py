@@ -90,18 +90,16 @@ def thresholded_relu(neurons: Neurons, node: Node) -> Affine:
 
 def clip(neurons: Neurons, node: Node) -> Affine:
     x = node.tensor()
-    low, high = (
-        np.asarray(node.constant(i, default), dtype=float)
-        for i, default in ((1, -UNBOUNDED), (2, UNBOUNDED))
-    )
-    if low.size != 1 or high.size != 1 or np.isnan(low + high):
+    bounds = node.constant(1, -UNBOUNDED), node.constant(2, UNBOUNDED)
+    if any(bound.size != 1 or np.isnan(bound).any() for bound in bounds):
         raise node.refused("has bounds that are no numbers; give one number each")
-    low, high = float(low.ravel()[0]), float(high.ravel()[0])
+    low, high = (float(bound.ravel()[0]) for bound in bounds)
     if low > high:
         raise node.refused(f"clips to at least {low} and at most {high}; exchange the bounds")
+    if low == high:
+        return x * np.array(0.0) + np.array(low)
     if low > -UNBOUNDED and high < UNBOUNDED:
-        name = "relu6" if (low, high) == (0, 6) else f"clip({number(low)}:{number(high)})"
-        return neurons.apply(name, x)
+        return neurons.apply(f"clip({number(low)}:{number(high)})", x)
     if low > -UNBOUNDED:
         return neurons.apply("relu", x - np.array(low)) + np.array(low)
     if high < UNBOUNDED:

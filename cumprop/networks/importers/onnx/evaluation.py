@@ -91,7 +91,7 @@ def _inferred(node: Node, arrays: list[Array | None]) -> list[tuple[int, ...]]:
     for name, array in feeds.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         types[name] = helper.make_tensor_type_proto(kind, array.shape)
-        if array.size <= SMALL and array.strides != (0,) * array.ndim or not array.ndim:
+        if (array.size <= SMALL and array.strides != (0,) * array.ndim) or not array.ndim:
             data[name] = onnx.numpy_helper.from_array(array, name)
     opsets = [helper.make_opsetid("", node.opset)]
     try:
@@ -118,7 +118,7 @@ def _inferred(node: Node, arrays: list[Array | None]) -> list[tuple[int, ...]]:
 
 def _stand_in(value: Value | None) -> Array | None:
     """An array of a tensor's shape that takes no memory; all floats have one type."""
-    if value is None or not isinstance(value, Affine) and value.dtype.kind != "f":
+    if value is None or (not isinstance(value, Affine) and value.dtype.kind != "f"):
         return value
     if isinstance(value, Affine) or value.size > SMALL:
         return np.broadcast_to(np.float32(0), value.shape)

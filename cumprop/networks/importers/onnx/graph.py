@@ -85,7 +85,9 @@ def pad(neurons: Neurons, node: Node) -> Affine:
         raise node.refused("cuts off more than there is; export the network anew")
     check_shape(tuple((lengths + np.maximum(width, 0).sum(axis=1)).tolist()))
     where = np.pad(x.entries, np.maximum(width, 0).tolist(), constant_values=-1)
-    cut = tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(width, where.shape, strict=True))
+    cut = tuple(
+        slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(width, where.shape, strict=True)
+    )
     return x.take(where[cut], float(node.constant(2, 0.0).ravel()[0]))
 
 

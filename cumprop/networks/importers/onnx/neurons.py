@@ -47,7 +47,9 @@ class Neurons:
         Entries that depend on no variable become constants.
         """
         n = len(argument.constant)
-        names = np.array([name] * n if isinstance(name, str) else name, dtype=object)
+        given = [name] * n if isinstance(name, str) else name
+        known = {a: get(a).name for a in set(given)}  # clip(0:6) is relu6
+        names = np.array([known[a] for a in given], dtype=object)
         varying = argument.varying
         if varying.all():
             return self._add(argument, self.level(argument) + 1, list(names))

@@ -38,7 +38,9 @@ def single(neurons: Neurons, b: Affine) -> Single | None:
     if len(names) != 1 or neurons.levels[variables].min() == 0 or names == {""}:
         return None
     argument = neurons.definitions(variables).take(which.reshape(b.shape))
-    return Single(b.matrix.data.reshape(b.shape), b.constant.reshape(b.shape), names.pop(), argument)
+    return Single(
+        b.matrix.data.reshape(b.shape), b.constant.reshape(b.shape), names.pop(), argument
+    )
 
 
 def multiple(a: Affine, z: Affine) -> tuple[Array, Array] | None:
@@ -64,6 +66,15 @@ def product(neurons: Neurons, a: Affine, b: Affine) -> Affine | None:
     """a · b as activations, or None where it is no known one."""
     shape = np.broadcast_shapes(a.shape, b.shape)
     a, b = a.broadcast(shape), b.broadcast(shape)
+    both = a.varying & b.varying
+    if not both.all():  # the border that a Pad has put around a tensor, for one
+        inner = product(neurons, a.take(np.flatnonzero(both)), b.take(np.flatnonzero(both)))
+        if inner is None:
+            return None
+        linear = a * np.where(a.varying, b.constant, 0).reshape(shape)
+        linear += b * np.where(a.varying, 0, a.constant).reshape(shape)
+        where = np.where(both, np.cumsum(both) - 1, -1).reshape(shape)
+        return linear * (~both).astype(float).reshape(shape) + inner.take(where)
     for x, y in ((a, b), (b, a)):
         gate = single(neurons, y)
         found = None if gate is None else _gated(neurons, x, gate)
@@ -92,7 +103,7 @@ def _gated(neurons: Neurons, a: Affine, gate: Single) -> Affine | None:
         return found
     if gate.name == "erf" and not gamma.any() and _close(s, t):
         return neurons.apply("gelu", z * np.array(np.sqrt(2))) * (alpha * s * np.sqrt(2))
-    if gate.name.startswith(("relu6", "clip(0:6)", "hard_sigmoid(")) and not t.any():
+    if gate.name.startswith(("relu6", "hard_sigmoid(")) and not t.any():
         return _hard_swish(neurons, gate, alpha, gamma)
     return None
 
