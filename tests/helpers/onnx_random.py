@@ -3,6 +3,7 @@
 from math import prod
 
 import numpy as np
+
 from helpers.onnx_graphs import onnx
 
 LARGEST = 300
@@ -275,7 +276,7 @@ def reshaped(graph, x, shape):
 
 
 def random_graph(seed):
-    """A model with one output that depends on its inputs, of 3 to 12 operators or groups of them."""
+    """A model with one output, of 3 to 12 operators or groups of them."""
     graph = Graph(seed)
     for _ in range(int(graph.rng.integers(3, 13))):
         graph.grow()

@@ -15,6 +15,7 @@ from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.inputs import Law
 from cumprop.memory import free_memory
+from cumprop.networks.checks import OfLayer
 
 Array = NDArray[Any]
 Linear = tuple[Array, Array | None]
@@ -36,7 +37,7 @@ class Parts:
 
     weights: Sequence[Array]
     biases: Sequence[Array | None]
-    activations: str | Activation | Sequence[str | Activation] | None = None
+    activations: str | Activation | Sequence[OfLayer] | None = None
     input_mean: ArrayLike | None = None
     input_cov: ArrayLike | None = None
     init_scale: ArrayLike | None = None
@@ -106,7 +107,7 @@ def chained(steps: Iterable[Linear | str]) -> Parts:
     width, dtype = first[0].shape[1], first[0].dtype
     weights: list[Array] = []
     biases: list[Array | None] = []
-    activations: list[str | Activation] = []
+    activations: list[OfLayer] = []
 
     def add(weight: Array, bias: Array | None) -> None:
         weights.append(weight)

@@ -57,15 +57,21 @@ class Affine:
         Every operator that moves entries about is this one.
         """
         check_memory(8 * where.size)
-        there = where.ravel() >= 0
-        counts = np.diff(self.matrix.indptr)
-        check_memory(NONZERO * int(counts[where.ravel()[there]].sum()))
-        if there.all():
-            return Affine(where.shape, self.matrix[where.ravel()], self.constant[where.ravel()])
-        pick = sparse(there.astype(float), np.where(there, where.ravel(), 0), len(self.constant))
+        flat = where.ravel()
+        there = flat >= 0
+        check_memory(NONZERO * int(np.diff(self.matrix.indptr)[flat[there]].sum()))
         constant = np.full(where.size, float(fill))
-        constant[there] = self.constant[where.ravel()[there]]
-        return Affine(where.shape, product(pick, self.matrix), constant)
+        constant[there] = self.constant[flat[there]]
+        matrix = self.matrix[flat[there]]
+        if not there.all():
+            ends = np.concatenate([[0], np.cumsum(there)])
+            matrix = csr_array((matrix.data, matrix.indices, matrix.indptr[ends]),
+                               (where.size, matrix.shape[1]))  # fmt: skip
+        return Affine(where.shape, matrix, constant)
+
+    def spread(self, mask: Array, shape: tuple[int, ...]) -> Affine:
+        """The tensor of that shape that has these entries where `mask` is true, 0 elsewhere."""
+        return self.take(np.where(mask, np.cumsum(mask) - 1, -1).reshape(shape))
 
     def combined(self, where: Array, weights: Array) -> Affine:
         """The sums over the last axis of `weights` times the entries at `where` (-1: none).
@@ -123,6 +129,13 @@ def stacked(parts: list[Affine]) -> Affine:
     return Affine((matrix.shape[0],), matrix, np.concatenate([part.constant for part in parts]))
 
 
+def units(variables: Array) -> csr_array:
+    """The matrix that takes these variables."""
+    n = len(variables)
+    n_columns = int(variables.max(initial=-1)) + 1
+    return csr_array((np.ones(n), variables, np.arange(n + 1)), (n, n_columns))
+
+
 def sparse(data: Array, columns: Array, n: int) -> csr_array:
     """The matrix with one entry a row, or as many as the last axis of `columns` is long."""
     width = columns.shape[-1] if columns.ndim > 1 else 1
@@ -175,10 +188,10 @@ def added(a: csr_array, b: csr_array) -> csr_array:
         return widened(a if a.nnz else b, n)
     check_memory(NONZERO * (a.nnz + b.nnz))
     a, b = widened(a, n), widened(b, n)
-    total = a + b
-    if total.nnz == a.nnz + b.nnz:
-        return total
-    return total.multiply(abs(total) > CANCELLED * (abs(a) + abs(b))).tocsr()
+    total: csr_array = a + b
+    if total.nnz < a.nnz + b.nnz:
+        total = total.multiply(abs(total) > CANCELLED * (abs(a) + abs(b))).tocsr()
+    return total
 
 
 def product(left: csr_array, right: csr_array) -> csr_array:
@@ -189,7 +202,7 @@ def product(left: csr_array, right: csr_array) -> csr_array:
     if 10 * left.nnz > n * inner and 10 * right.nnz > inner * m and terms > n * m:
         check_memory(8 * (n * inner + inner * m + n * m))
         return csr_array(left.toarray() @ right.toarray())
-    found = left @ right
+    found: csr_array = left @ right
     found.sort_indices()
     found.eliminate_zeros()
     return found

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from cumprop.networks.importers.onnx.affine import Affine
 from cumprop.networks.importers.onnx.neurons import Neurons
-from cumprop.networks.importers.onnx.nodes import Node
+from cumprop.networks.importers.onnx.nodes import Node, Operators
 
 NAMES = {
     "Relu": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "Abs": "abs", "Sign": "sign",
@@ -42,7 +40,7 @@ def prelu(neurons: Neurons, node: Node) -> Affine:
         slopes = slopes.reshape(-1, *(1,) * (len(x.shape) - 2))
     values, which = np.unique(np.broadcast_to(slopes, x.shape), return_inverse=True)
     names = np.array([f"leaky_relu({number(slope)})" for slope in values], dtype=object)
-    return neurons.apply(names[which.ravel()].tolist(), x)
+    return neurons.apply(names[which.ravel()], x)
 
 
 def elu(neurons: Neurons, node: Node) -> Affine:
@@ -119,7 +117,7 @@ def power(neurons: Neurons, node: Node) -> Affine:
     return neurons.apply(POWERS.get(int(n), f"power({int(n)})"), x)
 
 
-OPERATORS: dict[str, Callable[[Neurons, Node], Affine]] = {
+OPERATORS: Operators = {
     **dict.fromkeys(NAMES, plain), "LeakyRelu": leaky_relu, "PRelu": prelu, "Elu": elu,
     "Celu": celu, "Selu": selu, "Swish": swish, "Gelu": gelu, "HardSigmoid": hard_sigmoid,
     "ThresholdedRelu": thresholded_relu, "Clip": clip, "Pow": power,

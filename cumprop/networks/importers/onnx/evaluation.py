@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cumprop.networks.importers.onnx.affine import Affine, Array, constant, stacked
+from cumprop.networks.importers.onnx.affine import Affine, Array
 from cumprop.networks.importers.onnx.nodes import Node, Value
 from cumprop.networks.importers.parts import check_memory, library
 
@@ -26,39 +26,33 @@ FOLDED = {
 }  # fmt: skip
 """Operators that are evaluated where all their inputs are constants."""
 
-MOVES = {
-    "Concat": None, "Where": (1, 2), **dict.fromkeys(
-        ("DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Reshape",
-         "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"), (0,)),
-}  # fmt: skip
-"""Operators that move entries about, and which inputs they take them from (None: all)."""
-
 SMALL = 1000
 """Constants of at most so many entries are shown to the inference of shapes."""
 
 
+def folded(node: Node) -> list[Array]:
+    """The outputs of a node all of whose inputs are constants."""
+    if node.op not in FOLDED:
+        raise node.refused("has constants alone as inputs and cannot be folded; simplify the file")
+    if any(_hidden(attribute) for attribute in node.protos.values()):
+        raise node.refused("has attributes that cannot be read; export the network anew")
+    found = evaluated(node, [None if i is None else np.asarray(i) for i in node.inputs])
+    return [a.astype(np.float32) if a.dtype == np.float16 else a for a in found]
+
+
 def evaluated(node: Node, arrays: list[Array | None]) -> list[Array]:
     """What a node gives for arrays, after the memory of the outcome has been predicted."""
-    outputs = _inferred(node, arrays)
-    check_memory(sum(8 * prod(shape) for shape in outputs))
+    _inferred(node, arrays)
     reference = library("onnx.reference")
     proto, feeds = _renamed(node, arrays)
     try:
-        with np.errstate(all="ignore"):
-            found = reference.ReferenceEvaluator(proto, opsets={"": node.opset}).run(None, feeds)
-        arrays_found = [np.asarray(array) for array in found]
+        evaluator = reference.ReferenceEvaluator(proto, opsets={"": node.opset})
+        found = [np.asarray(array) for array in evaluator.run(None, feeds)]
     except Exception:  # of any kind, from inside the library
         raise node.refused("cannot be evaluated; export the network anew") from None
-    if any(array.dtype.kind not in "biuf" for array in arrays_found):
+    if any(array.dtype.kind not in "biuf" for array in found):
         raise node.refused("gives a constant that holds no numbers; export the network anew")
-    return arrays_found
-
-
-def fold(node: Node) -> list[Array]:
-    """The outputs of a node all of whose inputs are constants."""
-    if node.op not in FOLDED:
-        raise node.refused("has constants alone as inputs, and is none of the operators that fold")
-    return evaluated(node, [None if i is None else np.asarray(i) for i in node.inputs])
+    return found
 
 
 def check(node: Node) -> None:
@@ -66,58 +60,45 @@ def check(node: Node) -> None:
     _inferred(node, [_stand_in(value) for value in node.inputs])
 
 
-def moved(node: Node) -> list[Value]:
-    """The outputs of a node that moves entries: it is evaluated on their indices."""
-    positions = MOVES[node.op] or tuple(range(len(node.inputs)))
-    parts = [value if isinstance(value, Affine) else constant(value)
-             for value in map(node.value, positions)]  # fmt: skip
-    arrays: list[Array | None] = [
-        None if i in positions or not node.has(i) else node.constant(i)
-        for i in range(len(node.inputs))
-    ]
-    start = 0
-    for position, part in zip(positions, parts, strict=True):
-        arrays[position] = start + part.entries
-        start += len(part.constant)
-    whole = stacked(parts)
-    return [whole.take(where) for where in evaluated(node, arrays)]
+def _hidden(attribute: Any) -> bool:
+    """Whether an attribute has numbers in another file, which the evaluator would open."""
+    tensors = (attribute.t, attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+    return any(t.data_location == library("onnx").TensorProto.EXTERNAL for t in tensors)
 
 
-def _inferred(node: Node, arrays: list[Array | None]) -> list[tuple[int, ...]]:
-    """The shapes of the outputs, which are checked against the memory."""
+def _inferred(node: Node, arrays: list[Array | None]) -> None:
+    """Have the library infer the shapes of the outputs, and check them against the memory."""
     onnx = library("onnx")
     proto, feeds = _renamed(node, arrays)
-    helper, types, data = onnx.helper, {}, {}
+    types, data = {}, {}
     for name, array in feeds.items():
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        types[name] = helper.make_tensor_type_proto(kind, array.shape)
-        if (array.size <= SMALL and array.strides != (0,) * array.ndim) or not array.ndim:
-            data[name] = onnx.numpy_helper.from_array(array, name)
-    opsets = [helper.make_opsetid("", node.opset)]
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        types[name] = onnx.helper.make_tensor_type_proto(kind, array.shape)
+        if array.size <= SMALL:
+            data[name] = onnx.numpy_helper.from_array(np.array(array), name)
+    opsets = [onnx.helper.make_opsetid("", node.opset)]
     try:
-        schema = onnx.defs.get_schema(node.op, node.opset, "")
         found = onnx.shape_inference.infer_node_outputs(
-            schema, proto, types, data, opset_imports=opsets
+            onnx.defs.get_schema(node.op, node.opset, ""), proto, types, data, opset_imports=opsets
         )
+        shapes = [
+            [dim.dim_value if dim.HasField("dim_value") else -1 for dim in t.tensor_type.shape.dim]
+            if t.tensor_type.HasField("shape") else [-1]
+            for t in (found[name] for name in proto.output)
+        ]  # fmt: skip
     except Exception as error:  # of several kinds, from inside the library
-        why = " ".join(str(error).split())[:150]
+        why = str(error).partition("\n")[0].rpartition("Error] ")[2][:150]
         raise node.refused(f"does not fit its inputs ({why}); export the network anew") from None
-    shapes = []
-    for name in proto.output:
-        kind = found[name].tensor_type if name in found else None
-        dims = kind.shape.dim if kind is not None and kind.HasField("shape") else None
-        if dims is None or not all(dim.HasField("dim_value") for dim in dims):
-            raise node.refused("gives a tensor whose shape cannot be told; export it anew")
-        shape = tuple(dim.dim_value for dim in dims)
-        if min(shape, default=0) < 0:
-            raise node.refused(f"gives a tensor of shape {shape}; export the network anew")
-        check_memory(8 * prod(shape))
-        shapes.append(shape)
-    return shapes
+    if any(n < 0 for shape in shapes for n in shape):
+        raise node.refused("gives a tensor whose shape cannot be told; export the network anew")
+    check_memory(sum(8 * prod(shape) for shape in shapes))
 
 
 def _stand_in(value: Value | None) -> Array | None:
-    """An array of a tensor's shape that takes no memory; all floats have one type."""
+    """An array of the shape of a tensor, with the numbers of a small constant alone.
+
+    All floats have one type: mixtures, which some exporters write, are no mistake here.
+    """
     if value is None or (not isinstance(value, Affine) and value.dtype.kind != "f"):
         return value
     if isinstance(value, Affine) or value.size > SMALL:
@@ -127,11 +108,11 @@ def _stand_in(value: Value | None) -> Array | None:
 
 def _renamed(node: Node, arrays: list[Array | None]) -> tuple[Any, dict[str, Array]]:
     """The node with inputs i0, i1, … and outputs o0, …, and the arrays by these names."""
+    feeds = {f"i{i}": array for i, array in enumerate(arrays) if array is not None}
     names = ["" if array is None else f"i{i}" for i, array in enumerate(arrays)]
     while names and not names[-1]:
         names.pop()
     outputs = [f"o{i}" for i in range(node.n_outputs)]
     proto = library("onnx").helper.make_node(node.op, names, outputs)
     proto.attribute.extend(node.protos.values())
-    return proto, {name: array for name, array in zip(names, arrays, strict=False)
-                   if name and array is not None}  # fmt: skip
+    return proto, feeds

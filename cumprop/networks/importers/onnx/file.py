@@ -44,6 +44,25 @@ def opset_of(model: Any) -> int:
     return int(versions[0])
 
 
+def fractional(kind: float) -> bool:
+    """Whether tensors of that type hold floating-point numbers."""
+    kinds = library("onnx").TensorProto
+    return kind in (kinds.FLOAT, kinds.DOUBLE, kinds.FLOAT16, kinds.BFLOAT16)
+
+
+def constant_of(node: Any, folder: Path) -> Array:
+    """The numbers of a Constant node."""
+    kinds = library("onnx").AttributeProto
+    for a in node.attribute:
+        if a.name == "value" and a.type == kinds.TENSOR:
+            return array_of(a.t, folder)
+        if a.name in ("value_float", "value_floats"):
+            return np.array(a.f if a.name == "value_float" else a.floats, dtype=np.float32)
+        if a.name in ("value_int", "value_ints"):
+            return np.array(a.i if a.name == "value_int" else a.ints, dtype=np.int64)
+    raise CumpropError(f"node Constant {node.name!r} holds no plain numbers; export float32")
+
+
 def array_of(tensor: Any, folder: Path) -> Array:
     """The numbers of a tensor; its external data lies in `folder`. Halves become float32."""
     onnx = library("onnx")

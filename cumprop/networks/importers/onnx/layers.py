@@ -8,43 +8,41 @@ sums instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import csr_array
 
-from cumprop.networks.importers.onnx.affine import Affine, Array, product, replaced, stacked
-from cumprop.networks.importers.onnx.neurons import Neurons
+from cumprop.networks.checks import OfLayer
+from cumprop.networks.importers.onnx.affine import Affine, Array, product, replaced, units
+from cumprop.networks.importers.onnx.neurons import INPUT, SUM, Neurons
 from cumprop.networks.importers.parts import Parts, check_memory
 
 
 def layers(neurons: Neurons, output: Affine, dtype: DTypeLike) -> Parts:
-    """The network, found from its output backwards; every layer after the first reads one other."""
+    """The network, found from its output backwards; each layer reads the one before it alone."""
     maps: list[Affine] = []
-    activations: list[str | Sequence[str]] = []
+    activations: list[OfLayer] = []
     reads = output.reshape((len(output.constant),))
     for level in range(neurons.level(reads), 0, -1):
         reads = _combined(neurons, _taken_apart(neurons, reads, level), level)
         variables = reads.variables
         own = neurons.levels[variables] == level
-        if own.any():
-            names = np.where(own, neurons.names[variables], "identity").tolist()
-            order = np.array(sorted(range(len(names)), key=lambda i: (names[i], i)))
-            maps.append(_columns(reads, variables, order))
-            names = [names[i] for i in order]
-            activations.append(names[0] if names[0] == names[-1] else names)
-            reads = _defined(neurons, variables, own).take(order)
+        if not own.any():
+            continue
+        names = np.where(own, neurons.names[variables], "identity")
+        kinds, which = np.unique(names, return_inverse=True)
+        order = np.argsort(which, kind="stable")  # few runs of equal activations
+        maps.append(_columns(reads, variables[order]))
+        activations.append(str(kinds[0]) if len(kinds) == 1 else names[order].tolist())
+        reads = _defined(neurons, variables, own).take(order)
     reads = _taken_apart(neurons, reads, 0)
-    n_inputs = int(np.sum((neurons.levels == 0) & (neurons.names == "identity")))
-    maps.append(_columns(reads, np.arange(n_inputs), np.arange(n_inputs)))
-    n_bytes = np.dtype(dtype).itemsize * sum(prod(part.matrix.shape) for part in maps)
-    check_memory(n_bytes)
-    maps.reverse()
+    maps.append(_columns(reads, np.flatnonzero(neurons.names == INPUT)))
+    check_memory(np.dtype(dtype).itemsize * sum(prod(part.matrix.shape) for part in maps))
     return Parts(
-        [part.matrix.astype(dtype).toarray() for part in maps],
-        [part.constant.astype(dtype) if part.constant.any() else None for part in maps],
+        [part.matrix.astype(dtype).toarray() for part in maps[::-1]],
+        [part.constant.astype(dtype) if part.constant.any() else None for part in maps[::-1]],
         activations[::-1],
     )
 
@@ -53,11 +51,11 @@ def _taken_apart(neurons: Neurons, reads: Affine, level: int) -> Affine:
     """The same entries without the sums of a level: in their place stands what is summed."""
     while True:
         variables = reads.variables
-        sums = (neurons.levels[variables] == level) & (neurons.names[variables] == "")
+        sums = (neurons.levels[variables] == level) & (neurons.names[variables] == SUM)
         if not sums.any():
             return reads
         terms = _defined(neurons, variables, sums)
-        part = _columns(reads, variables, np.arange(len(variables)))
+        part = _columns(reads, variables)
         reads = Affine(
             reads.shape,
             product(part.matrix, terms.matrix),
@@ -79,18 +77,17 @@ def _combined(neurons: Neurons, reads: Affine, level: int) -> Affine:
 
 def _defined(neurons: Neurons, variables: Array, some: Array) -> Affine:
     """The arguments of some of the variables, and the others as they are."""
-    n, m = len(variables), int((~some).sum())
-    kept = csr_array(
-        (np.ones(m), variables[~some], np.arange(m + 1)), (m, int(variables.max(initial=0)) + 1)
+    others = variables[~some]
+    kept = Affine(others.shape, units(others), np.zeros(len(others)))
+    return neurons.definitions(variables[some]).spread(some, some.shape) + kept.spread(
+        ~some, some.shape
     )
-    both = stacked([neurons.definitions(variables[some]), Affine((m,), kept, np.zeros(m))])
-    return both.take(np.where(some, np.cumsum(some) - 1, n - m - 1 + np.cumsum(~some)))
 
 
-def _columns(reads: Affine, variables: Array, order: Array) -> Affine:
-    """The entries as functions of `variables[order]`, which are all that they depend on."""
+def _columns(reads: Affine, variables: Array) -> Affine:
+    """The entries as functions of `variables` in that order, which are all that they depend on."""
     place = np.zeros(int(variables.max(initial=0)) + 1, dtype=np.int32)
-    place[variables[order]] = np.arange(len(order))
+    place[variables] = np.arange(len(variables))
     matrix = reads.matrix
     parts = matrix.data, place[matrix.indices], matrix.indptr
-    return Affine(reads.shape, csr_array(parts, (matrix.shape[0], len(order))), reads.constant)
+    return Affine(reads.shape, csr_array(parts, (matrix.shape[0], len(variables))), reads.constant)

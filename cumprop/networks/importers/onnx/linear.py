@@ -10,7 +10,7 @@ import numpy as np
 from cumprop.networks.importers.onnx import patterns
 from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, constant
 from cumprop.networks.importers.onnx.neurons import Neurons
-from cumprop.networks.importers.onnx.nodes import Node, Value
+from cumprop.networks.importers.onnx.nodes import Node, Operators, Value
 
 
 def as_affine(value: Value) -> Affine:
@@ -154,7 +154,7 @@ def _matrix_product(node: Node, a: Value, b: Value) -> Affine:
     return found.reshape(tuple(shape))
 
 
-OPERATORS = {
+OPERATORS: Operators = {
     "Add": add, "Sum": add, "Mean": mean, "Sub": subtract, "Neg": negate, "Mul": multiply,
     "Div": divide, "MatMul": matmul, "Gemm": gemm, "BatchNormalization": batch_normalization,
     "ReduceSum": reduce_sum, "ReduceMean": reduce_mean, "GlobalAveragePool": global_average_pool,

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from cumprop.activations import get
-from cumprop.networks.importers.onnx.affine import Affine, Array, rows
+from cumprop.networks.importers.onnx.affine import Affine, Array, constant, rows, units
+
+INPUT, SUM = "", "+"
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Variables start, start + 1, … that were found together.
-
-    Variable i is activation `names[i]` of entry i of `arguments`; a sum is the entry itself, and
-    has no names. `level` is 0 for inputs; for neurons, one more than that of the arguments.
-    """
+    """Variables start, start + 1, … that were found together, and what they are functions of."""
 
     start: int
-    level: int
     arguments: Affine
-    names: Sequence[str] | None = None
 
 
 class Neurons:
@@ -32,52 +27,43 @@ class Neurons:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.levels = np.zeros(0, dtype=np.intp)
+        """0 for inputs; for neurons one more than their arguments; for sums that of their terms."""
         self.names = np.zeros(0, dtype=object)
-        """The activation of each variable, "identity" for inputs and "" for sums."""
+        """The activation of each variable; INPUT and SUM are none."""
 
     def inputs(self, shape: tuple[int, ...]) -> Affine:
         """A tensor of inputs, one for each entry."""
-        n = int(np.prod(shape))
-        nothing = Affine(shape, csr_array((n, 0)), np.zeros(n))
-        return self._add(nothing, 0, ["identity"] * n)
+        return self._add(constant(np.zeros(shape)), 0, INPUT)
 
-    def apply(self, name: str | Sequence[str], argument: Affine) -> Affine:
+    def apply(self, name: str | Array, argument: Affine) -> Affine:
         """The neurons φ(argument); `name` is one activation, or one for each entry.
 
         Entries that depend on no variable become constants.
         """
-        n = len(argument.constant)
-        given = [name] * n if isinstance(name, str) else name
-        known = {a: get(a).name for a in set(given)}  # clip(0:6) is relu6
-        names = np.array([known[a] for a in given], dtype=object)
+        names = np.full(len(argument.constant), name, dtype=object)
+        for given in set(names):
+            names[names == given] = get(given).name  # clip(0:6) is relu6
         varying = argument.varying
-        if varying.all():
-            return self._add(argument, self.level(argument) + 1, list(names))
-        fixed = np.array(
-            [get(a).forward(argument.constant[[i]])[0] for i, a in enumerate(names)
-             if not varying[i]]
-        )  # fmt: skip
-        constant = np.zeros(n)
-        constant[~varying] = fixed
-        if not varying.any():
-            return Affine(argument.shape, csr_array((n, 0)), constant)
-        found = self.apply(list(names[varying]), argument.take(np.flatnonzero(varying)))
-        where = np.where(varying, np.cumsum(varying) - 1, -1).reshape(argument.shape)
-        return found.take(where) + constant.reshape(argument.shape)
+        found = self._add(
+            argument.take(np.flatnonzero(varying)), self.level(argument) + 1, names[varying]
+        )
+        fixed = np.zeros(len(names))
+        for given in set(names[~varying]):
+            here = ~varying & (names == given)
+            fixed[here] = get(given).forward(argument.constant[here])
+        return found.spread(varying, argument.shape) + fixed.reshape(argument.shape)
 
     def named(self, tensor: Affine) -> Affine:
         """The tensor as sums with names, where these are fewer than the variables in it.
 
         A residual network carries such sums past a layer rather than all neurons before it.
         """
-        varying = int(tensor.varying.sum())
-        if varying >= tensor.variables.size:
+        varying = tensor.varying
+        if varying.sum() >= len(tensor.variables):
             return tensor
-        where = np.where(tensor.varying, np.cumsum(tensor.varying) - 1, -1).reshape(tensor.shape)
         linear = Affine(tensor.shape, tensor.matrix, np.zeros(len(tensor.constant)))
-        part = linear.take(np.flatnonzero(tensor.varying))
-        sums = self._add(part, self.level(tensor), None)
-        return sums.take(where) + tensor.constant.reshape(tensor.shape)
+        sums = self._add(linear.take(np.flatnonzero(varying)), self.level(tensor), SUM)
+        return sums.spread(varying, tensor.shape) + tensor.constant.reshape(tensor.shape)
 
     def maximum(self, a: Affine, b: Affine) -> Affine:
         """max(a, b) = b + relu(a - b), entry by entry; the carried b is a constant if one is."""
@@ -102,10 +88,9 @@ class Neurons:
             begin = end
         return Affine((len(variables),), rows(matrices), np.concatenate(constants))
 
-    def _add(self, arguments: Affine, level: int, names: Sequence[str] | None) -> Affine:
+    def _add(self, arguments: Affine, level: int, names: str | Array) -> Affine:
         start, n = len(self.levels), len(arguments.constant)
-        self.blocks.append(Block(start, level, arguments, names))
-        self.levels = np.append(self.levels, np.full(n, level, dtype=np.intp))
-        self.names = np.append(self.names, np.array(names or [""] * n, dtype=object))
-        unit = csr_array((np.ones(n), np.arange(start, start + n), np.arange(n + 1)))
-        return Affine(arguments.shape, unit, np.zeros(n))
+        self.blocks.append(Block(start, arguments))
+        self.levels = np.append(self.levels, np.full(n, level))
+        self.names = np.append(self.names, np.full(n, names, dtype=object))
+        return Affine(arguments.shape, units(np.arange(start, start + n)), np.zeros(n))

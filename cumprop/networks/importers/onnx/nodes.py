@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from cumprop.errors import CumpropError
 from cumprop.networks.importers.onnx.affine import Affine, Array
+from cumprop.networks.importers.onnx.neurons import Neurons
 from cumprop.networks.importers.parts import library
 
 Value = Affine | Array
@@ -99,11 +101,8 @@ class Node:
     def tensor(self, position: int = 0) -> Affine:
         value = self.value(position)
         if not isinstance(value, Affine):
-            self.refuse(f"has a constant input {position} where a tensor can be read")
+            raise self.refused(f"has a constant input {position} where only tensors can be read")
         return value
-
-    def refuse(self, why: str) -> NoReturn:
-        raise self.refused(why)
 
     def axes(self, rank: int) -> tuple[int, ...]:
         """The axes of a reduction, its second input; all of them if it has none."""
@@ -115,7 +114,16 @@ class Node:
         return tuple(sorted({int(axis) % rank for axis in given})) or tuple(range(rank))
 
 
+def standard(proto: Any) -> bool:
+    """Whether a node is one of ONNX's own operators."""
+    return proto.domain in ("", "ai.onnx")
+
+
 def title(proto: Any) -> str:
     """A node in a message: Gemm 'name'."""
-    domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}."
+    domain = "" if standard(proto) else f"{proto.domain}."
     return f"{domain}{proto.op_type}" + (f" {proto.name!r}" if proto.name else "")
+
+
+Operators = dict[str, Callable[[Neurons, Node], Value | Sequence[Value]]]
+"""By the name of an operator, the function that gives the outputs of its nodes."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import pi, sqrt
 
 import numpy as np
 
 from cumprop.networks.importers.onnx.affine import Affine, Array, replaced, widened
-from cumprop.networks.importers.onnx.neurons import Neurons
+from cumprop.networks.importers.onnx.neurons import INPUT, SUM, Neurons
 
 TIMES_ITSELF = {"sigmoid": "silu", "square": "cube", "cube": "power(4)"}
 """The activations ψ(z) = z φ(z), by φ."""
@@ -35,7 +36,7 @@ def single(neurons: Neurons, b: Affine) -> Single | None:
         return None
     variables, which = np.unique(b.matrix.indices, return_inverse=True)
     names = set(neurons.names[variables])
-    if len(names) != 1 or neurons.levels[variables].min() == 0 or names == {""}:
+    if len(names) != 1 or names & {INPUT, SUM}:
         return None
     argument = neurons.definitions(variables).take(which.reshape(b.shape))
     return Single(
@@ -73,8 +74,7 @@ def product(neurons: Neurons, a: Affine, b: Affine) -> Affine | None:
             return None
         linear = a * np.where(a.varying, b.constant, 0).reshape(shape)
         linear += b * np.where(a.varying, 0, a.constant).reshape(shape)
-        where = np.where(both, np.cumsum(both) - 1, -1).reshape(shape)
-        return linear * (~both).astype(float).reshape(shape) + inner.take(where)
+        return linear * (~both).astype(float).reshape(shape) + inner.spread(both, shape)
     for x, y in ((a, b), (b, a)):
         gate = single(neurons, y)
         found = None if gate is None else _gated(neurons, x, gate)
@@ -102,7 +102,7 @@ def _gated(neurons: Neurons, a: Affine, gate: Single) -> Affine | None:
             found = found + neurons.apply(gate.name, z) * (gamma * s)
         return found
     if gate.name == "erf" and not gamma.any() and _close(s, t):
-        return neurons.apply("gelu", z * np.array(np.sqrt(2))) * (alpha * s * np.sqrt(2))
+        return neurons.apply("gelu", z * np.array(sqrt(2))) * (alpha * s * sqrt(2))
     if gate.name.startswith(("relu6", "hard_sigmoid(")) and not t.any():
         return _hard_swish(neurons, gate, alpha, gamma)
     return None
@@ -151,8 +151,8 @@ def _gelu_tanh(neurons: Neurons, a: Affine, gate: Single) -> Affine | None:
     if line is None or factors is None or line[1].any() or factors[1].any():
         return None
     # x = δ y, where y is the argument of GELU: line = √(2/π)/δ, cube.scale = √(2/π) 0.044715/δ³
-    delta = np.sqrt(2 / np.pi) / line[0]
-    if not _close(cube.scale * delta**3, np.sqrt(2 / np.pi) * 0.044715):
+    delta = sqrt(2 / pi) / line[0]
+    if not _close(cube.scale * delta**3, sqrt(2 / pi) * 0.044715):
         return None
     y = x * (1 / delta)
     return neurons.apply("gelu_tanh", y) * (2 * factors[0] * delta * gate.scale)

@@ -11,7 +11,7 @@ import numpy as np
 from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, combination
 from cumprop.networks.importers.onnx.linear import as_affine, together
 from cumprop.networks.importers.onnx.neurons import Neurons
-from cumprop.networks.importers.onnx.nodes import Node
+from cumprop.networks.importers.onnx.nodes import Node, Operators
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def average_pool(neurons: Neurons, node: Node) -> Affine:
 def max_pool(neurons: Neurons, node: Node) -> Affine:
     """Maxima along one axis of space after the other, so that windows share them."""
     if node.n_outputs > 1:
-        raise node.refused("gives the places of its maxima, too; only the maxima can be read")
+        raise node.refused("gives the places of its maxima, too; export it without them")
     x = node.tensor()
     windows = Windows.of(node, [], x.shape[2:])
     ceiling = bool(node.number("ceil_mode", 0))
@@ -241,7 +241,7 @@ def _broadcast(node: Node) -> list[Affine]:
     return [tensor.broadcast(shape) for tensor in tensors]
 
 
-OPERATORS = {
+OPERATORS: Operators = {
     "Conv": conv, "ConvTranspose": conv_transpose, "AveragePool": average_pool,
     "MaxPool": max_pool, "GlobalMaxPool": global_max_pool, "ReduceMax": reduce_max,
     "ReduceMin": reduce_min, "Max": maximum, "Min": minimum,
