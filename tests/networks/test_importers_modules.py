@@ -76,6 +76,13 @@ MODULES = {
     "convolutions": (conv_net, (2, 8, 8), (2, 8, 8)),
     "one channel": (lambda: nn.Conv1d(1, 2, 3), (1, 7), (1, 7)),
     "functions": (Flattened, (2, 3), (2, 3)),
+    "weights that are computed": (
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.Softplus()
+        ),
+        (5,),
+        (5,),
+    ),
     "the same map of every row": (lambda: nn.Linear(3, 2), (4, 3), (4, 3)),
     "global pooling": (
         lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1)),
@@ -198,6 +205,7 @@ class Noisy(nn.Linear):
         (nn.Linear(4, 4).to("meta"), None, "no ordinary tensor"),
         (nn.MultiheadAttention(4, 1), None, "PyTorch cannot export it"),
         (Raising(4, 4), None, "no"),
+        (nn.LogSigmoid(), None, "node Log"),
         (Noisy(4, 4), None, "RandomNormalLike"),
         (nn.LSTM(4, 4), None, "recurrent"),
     ],
