@@ -11,6 +11,7 @@ import cumprop
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
 nn = torch.nn
+weight_norm = nn.utils.parametrizations.weight_norm
 
 RNG = np.random.default_rng(0)
 
