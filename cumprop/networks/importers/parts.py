@@ -43,7 +43,7 @@ class Parts:
     init_scale: ArrayLike | None = None
     input: Law | None = None
     notes: list[str] = field(default_factory=list)
-    """What a user should know of how the source was read; no argument of `MLP`."""
+    """Sentences that a user should know on how the source was read; no argument of `MLP`."""
 
     @property
     def arguments(self) -> dict[str, Any]:
