@@ -1,5 +1,7 @@
 """ONNX models from a few lines of text, and the comparison with ONNX Runtime."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,8 @@ def loaded(made, folder):
     """The network that cumprop reads from the model."""
     path = folder / "a.onnx"
     path.write_bytes(made.SerializeToString())
-    return cumprop.load(path)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the notes
+        return cumprop.load(path)
 
 
 def difference(network, made, n=6, seed=0, dtype=np.float32):

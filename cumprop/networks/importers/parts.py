@@ -25,7 +25,7 @@ COPIES = 4
 """Copies of the arrays of a source alive at once: file, arrays, network, float64."""
 
 LONGEST = 400
-"""The most characters of an error, because names in a file may have any length."""
+"""The most characters of an error or a note, because names in a file may have any length."""
 
 
 @dataclass(eq=False)
@@ -43,7 +43,7 @@ class Parts:
     init_scale: ArrayLike | None = None
     input: Law | None = None
     notes: list[str] = field(default_factory=list)
-    """What a user should know of how the source was read; no argument of `MLP`."""
+    """Sentences that a user should know on how the source was read; no argument of `MLP`."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -63,9 +63,13 @@ def naming(source: object) -> Iterator[None]:
     except OSError as error:
         raise CumpropError(f"{source}: cannot be read: {error.strerror or error}") from None
     except CumpropError as error:
-        line = "".join(c if c.isprintable() else " " for c in str(error))
-        line = line if len(line) <= LONGEST else line[:LONGEST] + "…"
-        raise CumpropError(f"{source}: {line}") from None
+        raise CumpropError(f"{source}: {one_line(str(error))}") from None
+
+
+def one_line(text: str) -> str:
+    """The text as one printable line that is not too long."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= LONGEST else line[:LONGEST] + "…"
 
 
 def library(name: str) -> Any:
