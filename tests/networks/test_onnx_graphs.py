@@ -1,8 +1,11 @@
 """Whole ONNX graphs of the kinds that people have, against ONNX Runtime."""
 
+import time
+
 import numpy as np
 import pytest
 from helpers.onnx_graphs import difference, loaded, model
+from helpers.onnx_random import random_graph
 
 FOUR = np.array([0.5, 1.5, 0.7, 2.0], dtype=np.float32)
 
@@ -150,3 +153,27 @@ def test_a_residual_stream_is_carried_as_its_sum(tmp_path):
     network = loaded(model(body, 18, **tensors), tmp_path)
     assert network.widths == (6, 8 + 6, 8 + 8, 8 + 2, 2)
     assert network.activations[1].name == "identity[8]+relu[8]"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(tmp_path, seed):
+    made = random_graph(seed)
+    assert difference(loaded(made, tmp_path), made, n=3) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_network_for_images_is_read_in_seconds(tmp_path):
+    """3×32×32 inputs, 8,192 neurons in a layer; the matrices stay sparse until the end."""
+    made = model(
+        "a = Conv<pads=[1,1,1,1]>(x, K1, k1) r = Relu(a) "
+        "b = Conv<strides=[2,2], pads=[1,1,1,1]>(r, K2) s = Relu(b) "
+        "c = Conv<pads=[1,1,1,1]>(s, K3) m = Add(c, s) t = Relu(m) "
+        "p = MaxPool<kernel_shape=[4,4], strides=[4,4]>(t) f = Flatten(p) y = Gemm(f, W)",
+        x=("N", 3, 32, 32), K1=(8, 3, 3, 3), k1=(8,), K2=(12, 8, 3, 3), K3=(12, 12, 3, 3),
+        W=(192, 10),
+    )  # fmt: skip
+    start = time.process_time()
+    network = loaded(made, tmp_path)
+    assert time.process_time() - start < 60
+    assert network.widths[:4] == (3072, 8192, 3072, 3072)
+    assert difference(network, made, n=2) < 1e-5
