@@ -120,6 +120,27 @@ def test_functions_of_a_model(tmp_path):
     np.testing.assert_allclose(loaded(made, tmp_path).forward(x), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("calls", ["f1", "f0"])
+def test_functions_that_never_end(tmp_path, calls):
+    """30 functions, each of which calls the next one twice, or itself."""
+    made = model("z = Gemm(x, W) y = mine.f0(z)", x=ROWS, W=W.T)
+    for i in range(30):
+        name = f"f{i + 1}" if calls == "f1" else f"f{i}"
+        made.functions.append(
+            onnx.parser.parse_function(
+                f'<domain: "mine", opset_import: ["": 21, "mine": 1]> f{i} (a) => (b) '
+                f"{{ c = mine.{name}(a) b = mine.{name}(c) }}"
+            )
+        )
+    made.functions.append(
+        onnx.parser.parse_function(
+            '<domain: "mine", opset_import: ["": 21]> f30 (a) => (b) { b = Relu(a) }'
+        )
+    )
+    made.opset_import.append(onnx.helper.make_opsetid("mine", 1))
+    assert "its functions make more than 100,000 nodes" in refused(made, tmp_path)
+
+
 def test_external_data(tmp_path):
     path = tmp_path / "a.onnx"
     made = model("y = Gemm<transB=1>(x, W)", x=ROWS, W=W)
@@ -193,7 +214,7 @@ REFUSALS = [
 def test_refusals(tmp_path, body, shape, message):
     constants = {
         "W": W.T, "V": W, "v": W[0], "u": W[:, 0], "I": np.ones((3, 2), np.int32),
-        "h": np.float32(0.5), "l": np.float32(-0.5), "R": (1, 12, 3), "p": np.array([0, 1, 0, 1]), "t": np.array(True),
-        "s": np.array([10**7, 10**7]), "big": np.array([0, 10**9, 10**9, 0]),
+        "h": np.float32(0.5), "l": np.float32(-0.5), "R": (1, 12, 3), "p": np.array([0, 1, 0, 1]),
+        "t": np.array(True), "s": np.array([10**7, 10**7]), "big": np.array([0, 10**9, 10**9, 0]),
     }  # fmt: skip
     assert message in refused(model(body, x=shape, **constants), tmp_path)

@@ -36,8 +36,6 @@ def leaky_relu(neurons: Neurons, node: Node) -> Affine:
 
 def prelu(neurons: Neurons, node: Node) -> Affine:
     x, slopes = node.tensor(), node.constant(1)
-    if slopes.ndim == 1 and 1 < len(slopes) == x.shape[1] != x.shape[-1]:  # opset 7: channels
-        slopes = slopes.reshape(-1, *(1,) * (len(x.shape) - 2))
     values, which = np.unique(np.broadcast_to(slopes, x.shape), return_inverse=True)
     names = np.array([f"leaky_relu({number(slope)})" for slope in values], dtype=object)
     return neurons.apply(names[which.ravel()], x)
