@@ -155,6 +155,34 @@ def test_a_residual_stream_is_carried_as_its_sum(tmp_path):
     assert network.activations[1].name == "identity[8]+relu[8]"
 
 
+def test_what_is_added_later_is_carried_if_it_is_narrower_than_its_terms(tmp_path):
+    """3 sums V x pass the first layer, not 20 inputs; 2 sums of relu(x) the second, not all 20."""
+    made = model(
+        "z = Gemm(x, W, w) r = Relu(z) s = Gemm(r, U, u) v = Gemm(x, V) a = Add(s, v) t = Relu(a) "
+        "i = Relu(x) c = Concat<axis=1>(t, i) y = Gemm(c, Y)",
+        x=("N", 20), W=(20, 8), w=(8,), U=(8, 3), u=(3,), V=(20, 3), Y=(23, 2),
+    )  # fmt: skip
+    network = loaded(made, tmp_path)
+    assert network.widths == (20, 8 + 20 + 3, 3 + 2, 2)
+    names = [a.name for a in network.activations]
+    assert names == ["identity[3]+relu[28]", "identity[2]+relu[3]"]
+    assert difference(network, made) < 1e-5
+
+
+def test_neurons_that_no_output_needs(tmp_path):
+    """Rows that a Slice drops, terms that cancel, and nodes that nothing reads, even unknown ones."""
+    made = model(
+        "z = Gemm(x, W, w) r = Relu(z) s = Slice(r, b, e, a) t = Tanh(s) m = Sub(x, x) "
+        "n = Gemm(m, V) q = Add(t, n) y = Gemm(q, U) k = NonZero(z)",
+        x=("N", 5), W=(5, 9), w=(9,), V=(5, 4), U=(4, 2), b=np.array([2]), e=np.array([6]),
+        a=np.array([1]),
+    )  # fmt: skip
+    network = loaded(made, tmp_path)
+    assert network.widths == (5, 4, 4, 2)
+    assert [a.name for a in network.activations] == ["relu", "tanh"]
+    assert difference(network, made) < 1e-5
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_graphs(tmp_path, seed):
     made = random_graph(seed)

@@ -73,7 +73,8 @@ class Windows:
         """The positions of n windows, the first of which starts `begin` before the input."""
         check_shape((n, int(self.kernel[axis])))
         starts = np.arange(n) * self.strides[axis] - begin
-        return starts[:, None] + np.arange(self.kernel[axis]) * self.dilations[axis]
+        covered: Array = starts[:, None] + np.arange(self.kernel[axis]) * self.dilations[axis]
+        return covered
 
 
 def _halves(total: Array, auto: str) -> tuple[Array, Array]:
