@@ -170,7 +170,7 @@ def test_what_is_added_later_is_carried_if_it_is_narrower_than_its_terms(tmp_pat
 
 
 def test_neurons_that_no_output_needs(tmp_path):
-    """Rows that a Slice drops, terms that cancel, and nodes that nothing reads, even unknown ones."""
+    """Rows that a Slice drops, terms that cancel, and unknown nodes that nothing reads."""
     made = model(
         "z = Gemm(x, W, w) r = Relu(z) s = Slice(r, b, e, a) t = Tanh(s) m = Sub(x, x) "
         "n = Gemm(m, V) q = Add(t, n) y = Gemm(q, U) k = NonZero(z)",

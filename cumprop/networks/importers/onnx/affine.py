@@ -190,6 +190,7 @@ def rows(matrices: list[csr_array]) -> csr_array:
 
 
 def added(a: csr_array, b: csr_array) -> csr_array:
+    """The sum of two matrices, without the rounding that is left where terms cancel."""
     n = max(a.shape[1], b.shape[1])
     if not a.nnz or not b.nnz:
         return widened(a if a.nnz else b, n)

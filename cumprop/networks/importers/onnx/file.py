@@ -20,7 +20,10 @@ LARGEST = 100_000
 
 
 def model_of(content: bytes) -> Any:
-    """The model in the bytes of a file, functions of its own written out."""
+    """The model in the bytes of a file, functions of its own written out.
+
+    Raises CumpropError for bytes that are none, and for functions without end.
+    """
     onnx = library("onnx")
     try:
         model = onnx.load_model_from_string(content)
@@ -57,6 +60,7 @@ def _check_functions(model: Any) -> None:
 
 
 def opset_of(model: Any) -> int:
+    """The version of ONNX's own operators that a model uses."""
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     newest = library("onnx").defs.onnx_opset_version()
     if len(versions) != 1 or not OLDEST <= versions[0] <= newest:

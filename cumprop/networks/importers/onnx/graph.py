@@ -38,7 +38,7 @@ REASONS = {
     **dict.fromkeys(("LSTM", "GRU", "RNN"), RECURRENT),
     **dict.fromkeys(("If", "Loop", "Scan"), CONTROL),
 }  # fmt: skip
-"""What a refusal of these operators says."""
+"""The reasons for which operators are refused."""
 
 UNKNOWN = "cannot be read; the operators that can are listed in docs/networks.md"
 

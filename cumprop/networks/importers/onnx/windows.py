@@ -127,6 +127,7 @@ def _biased(node: Node, y: Affine) -> Affine:
 
 
 def conv(neurons: Neurons, node: Node) -> Affine:
+    """Σ w x over windows, plus a bias for each channel."""
     x, weights = node.tensor(), node.constant(1)
     lengths = x.shape[2:]
     windows = Windows.of(node, weights.shape[2:], lengths)
@@ -169,6 +170,7 @@ def _space(node: Node, windows: Windows, lengths: Array) -> tuple[tuple[int, ...
 
 
 def average_pool(neurons: Neurons, node: Node) -> Affine:
+    """The mean of every window, with or without the padding in it."""
     x = node.tensor()
     lengths = x.shape[2:]
     windows = Windows.of(node, (), lengths)
@@ -210,25 +212,30 @@ def max_pool(neurons: Neurons, node: Node) -> Affine:
 
 
 def global_max_pool(neurons: Neurons, node: Node) -> Affine:
+    """The maxima over all axes of space."""
     x = node.tensor()
     return _reduced(neurons, x, tuple(range(2, len(x.shape))), True)
 
 
 def reduce_max(neurons: Neurons, node: Node) -> Affine:
+    """The maxima over some axes."""
     x = node.tensor()
     return _reduced(neurons, x, node.axes(len(x.shape)), bool(node.number("keepdims", 1)))
 
 
 def reduce_min(neurons: Neurons, node: Node) -> Affine:
+    """The minima over some axes: -max(-x)."""
     x = -node.tensor()
     return -_reduced(neurons, x, node.axes(len(x.shape)), bool(node.number("keepdims", 1)))
 
 
 def maximum(neurons: Neurons, node: Node) -> Affine:
+    """The maximum of all inputs, entry by entry."""
     return _largest(neurons, joined(_beside(node)))
 
 
 def minimum(neurons: Neurons, node: Node) -> Affine:
+    """The minimum of all inputs, entry by entry: -max(-a, -b)."""
     return -_largest(neurons, -joined(_beside(node)))
 
 
