@@ -180,6 +180,8 @@ REFUSALS = [
     ("y = MatMul(W, x)", ROWS, "does not fit its inputs (Incompatible dimensions for matrix"),
     ("y = Add(x, u)", ROWS, "node Add does not fit its inputs (Incompatible dimensions)"),
     ("y = Conv(x, W)", ROWS, "fit its input"),
+    ("y = ConvTranspose<group=2>(x, K)", (1, 2, 3), "has weights of shape (4, 1, 2) for 2"),
+    ("y = Conv<kernel_shape=[1]>(x, K)", (1, 1, 3), "has weights of shape (4, 1, 2) for 1"),
     ("y = MatMul(x, I)", ROWS, "node MatMul does not fit its inputs"),
     ("t = Transpose(x) y = MatMul(x, t)", ROWS, LINE.format("MatMul") + "; attention cannot"),
     ("t = Tanh(x) y = Mul(x, t)", ROWS, LINE.format("Mul") + ", and is no x·x, x·sigmoid(x)"),
@@ -214,7 +216,7 @@ REFUSALS = [
 def test_refusals(tmp_path, body, shape, message):
     constants = {
         "W": W.T, "V": W, "v": W[0], "u": W[:, 0], "I": np.ones((3, 2), np.int32),
-        "h": np.float32(0.5), "l": np.float32(-0.5), "R": (1, 12, 3), "p": np.array([0, 1, 0, 1]),
-        "t": np.array(True), "s": np.array([10**7, 10**7]), "big": np.array([0, 10**9, 10**9, 0]),
+        "h": np.float32(0.5), "l": np.float32(-0.5), "R": (1, 12, 3), "K": (4, 1, 2),
+        "p": np.array([0, 1, 0, 1]), "t": np.array(True), "s": np.array([10**7, 10**7]), "big": np.array([0, 10**9, 10**9, 0]),
     }  # fmt: skip
     assert message in refused(model(body, x=shape, **constants), tmp_path)

@@ -110,7 +110,7 @@ def _convolution(node: Node, weights: Array, space: Array, shape: tuple[int, ...
     if groups < 1 or channels % groups or len(weights) % groups:
         raise node.refused(f"has {groups} groups, which do not divide its channels")
     inner = channels // groups
-    if weights.shape[1] != inner:
+    if weights.shape[1] != inner or prod(weights.shape[2:]) != space.shape[1]:
         raise node.refused(f"has weights of shape {weights.shape} for {channels} channels")
     check_shape((batch, len(weights), len(space), inner * space.shape[1]))
     first = np.arange(batch * channels).reshape(batch, groups, 1, 1, inner, 1) * size
@@ -144,6 +144,8 @@ def conv_transpose(neurons: Neurons, node: Node) -> Affine:
     windows = Windows.of(node, weights.shape[2:], lengths)
     target, begins = _space(node, windows, np.array(lengths))
     positions = [windows.starting(axis, lengths[axis], int(begins[axis])) for axis in range(d)]
+    if len(weights) != x.shape[1]:
+        raise node.refused(f"has weights of shape {weights.shape} for {x.shape[1]} channels")
     out = (x.shape[0], weights.shape[1] * int(node.number("group", 1)), *target)
     where, factors = _convolution(node, weights, grid(positions, target), out)
     matrix = combination(where, factors, prod(out)).T.tocsr()
