@@ -209,6 +209,8 @@ REFUSALS = [
     ("y = Expand(x, s)", (1, 1), "GB are free; use a smaller network"),
     ("y = Tile(x, s)", ROWS, "GB are free; use a smaller network"),
     ("y = Pad(x, big)", ROWS, "GB are free; use a smaller network"),
+    ("y = Tile(x, many)", ROWS, "tensor of 12,000,000 entries; 8,388,608 can be read, use fewer"),
+    ("y = Gemm(x, nan)", ROWS, "node Gemm makes weights infinite or NaN; export the network anew"),
 ]  # fmt: skip
 
 
@@ -217,6 +219,8 @@ def test_refusals(tmp_path, body, shape, message):
     constants = {
         "W": W.T, "V": W, "v": W[0], "u": W[:, 0], "I": np.ones((3, 2), np.int32),
         "h": np.float32(0.5), "l": np.float32(-0.5), "R": (1, 12, 3), "K": (4, 1, 2),
-        "p": np.array([0, 1, 0, 1]), "t": np.array(True), "s": np.array([10**7, 10**7]), "big": np.array([0, 10**9, 10**9, 0]),
+        "nan": np.full((3, 2), np.nan, np.float32), "p": np.array([0, 1, 0, 1]),
+        "t": np.array(True), "s": np.array([10**7, 10**7]), "many": np.array([4, 10**6]),
+        "big": np.array([0, 10**9, 10**9, 0]),
     }  # fmt: skip
     assert message in refused(model(body, x=shape, **constants), tmp_path)

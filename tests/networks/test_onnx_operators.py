@@ -81,6 +81,9 @@ CASES = [
     case("y = MaxPool<kernel_shape=[2,2], dilations=[2,3]>(x)", 12, x=IMAGE),
     case('y = MaxPool<kernel_shape=[2,2], strides=[2,2], auto_pad="SAME_LOWER">(x)', x=IMAGE),
     case("y = MaxPool<kernel_shape=[4], strides=[3]>(x)", x=(1, 2, 10)),
+    *(case("a = Pad(x, p, c) y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)", 13, x=IMAGE,
+           p=np.array([0, 0, 1, 0, 0, 0, 0, 1]), c=half(low)[0])
+      for low in (-3.4028235e38, -np.inf)),
     case("y = GlobalMaxPool(x)", x=(1, 2, 3, 3)),
     *(case("y = ReduceMean<axes=[2,3], keepdims=0>(x)", o, x=IMAGE) for o in (7, 13)),
     case("y = ReduceMean(x, axes)", 18, x=IMAGE, axes=np.array([-1])),

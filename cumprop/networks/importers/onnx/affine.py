@@ -18,6 +18,9 @@ Array = NDArray[Any]
 CANCELLED = 1e-12
 """Sums below this share of their terms are 0: rounding, which would tie neurons together."""
 
+LARGEST = 2**23
+"""The most entries of a tensor that depends on the input; each can become a neuron."""
+
 NONZERO = 16
 """Bytes of one entry of a sparse matrix: a float64 and an index."""
 
@@ -214,6 +217,14 @@ def product(left: csr_array, right: csr_array) -> csr_array:
     found.sort_indices()
     found.eliminate_zeros()
     return found
+
+
+def check_entries(shape: tuple[int, ...]) -> None:
+    """Raise CumpropError for a tensor with more entries than layers can have neurons."""
+    if prod(shape) > LARGEST:
+        raise CumpropError(
+            f"it has a tensor of {prod(shape):,} entries; {LARGEST:,} can be read, use fewer inputs"
+        )
 
 
 def check_shape(shape: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from cumprop.errors import CumpropError
-from cumprop.networks.importers.onnx.affine import Affine, check_shape, stacked
+from cumprop.networks.importers.onnx.affine import Affine, check_entries, stacked
 from cumprop.networks.importers.onnx.file import fractional
 from cumprop.networks.importers.onnx.linear import as_affine
 from cumprop.networks.importers.onnx.neurons import Neurons
@@ -32,7 +32,7 @@ def inputs(
                 f"its input {value.name!r} holds no floating-point numbers; export float32"
             )
         lengths = _lengths(value, nodes, constants)
-        check_shape(lengths)
+        check_entries(lengths)
         found[value.name] = neurons.inputs(lengths)
         if len(lengths) > 1 and lengths[0] > 1:
             notes.append(

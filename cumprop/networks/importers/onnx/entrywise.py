@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cumprop.networks.importers.onnx.affine import Affine
-from cumprop.networks.importers.onnx.neurons import Neurons
+from cumprop.networks.importers.onnx.neurons import UNBOUNDED, Neurons
 from cumprop.networks.importers.onnx.nodes import Node, Operators
 
 NAMES = {
@@ -16,9 +16,6 @@ NAMES = {
 """Operators without parameters, and the activations that they are."""
 
 POWERS = {1: "identity", 2: "square", 3: "cube"}
-
-UNBOUNDED = 3e38
-"""A bound of Clip from here on is none: exporters write the largest float32 in its place."""
 
 
 def number(value: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cumprop.networks.importers.onnx.affine import Affine, Array
+from cumprop.networks.importers.onnx.affine import Affine, Array, check_entries
 from cumprop.networks.importers.onnx.nodes import Node, Value
 from cumprop.networks.importers.parts import check_memory, library
 
@@ -57,7 +57,8 @@ def evaluated(node: Node, arrays: list[Array | None]) -> list[Array]:
 
 def check(node: Node) -> None:
     """Raise CumpropError for a node that does not fit the shapes of its inputs."""
-    _inferred(node, [_stand_in(value) for value in node.inputs])
+    for shape in _inferred(node, [_stand_in(value) for value in node.inputs]):
+        check_entries(tuple(shape))
 
 
 def _hidden(attribute: Any) -> bool:
@@ -66,8 +67,8 @@ def _hidden(attribute: Any) -> bool:
     return any(t.data_location == library("onnx").TensorProto.EXTERNAL for t in tensors)
 
 
-def _inferred(node: Node, arrays: list[Array | None]) -> None:
-    """Have the library infer the shapes of the outputs, and check them against the memory."""
+def _inferred(node: Node, arrays: list[Array | None]) -> list[list[int]]:
+    """The shapes of the outputs, inferred by the library and checked against the memory."""
     onnx = library("onnx")
     proto, feeds = _renamed(node, arrays)
     types, data = {}, {}
@@ -92,6 +93,7 @@ def _inferred(node: Node, arrays: list[Array | None]) -> None:
     if any(n < 0 for shape in shapes for n in shape):
         raise node.refused("gives a tensor whose shape cannot be told; export the network anew")
     check_memory(sum(8 * prod(shape) for shape in shapes))
+    return shapes
 
 
 def _stand_in(value: Value | None) -> Array | None:

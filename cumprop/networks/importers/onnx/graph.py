@@ -119,8 +119,12 @@ class Walk:
             raise node.refused(f"does not fit its inputs ({why}); export it anew") from None
         outputs = found if isinstance(found, list) else [found]
         for name, value in zip(proto.output, outputs, strict=False):
-            several = isinstance(value, Affine) and self._readers[name] > 1
-            self._values[name] = self._neurons.named(value) if several else value
+            if isinstance(value, Affine):
+                if not np.isfinite(value.matrix.data).all():
+                    raise node.refused("makes weights infinite or NaN; export the network anew")
+                if self._readers[name] > 1:
+                    value = self._neurons.named(value)
+            self._values[name] = value
 
     def _note_end(self, proto: Any, node: Node) -> None:
         """Note that a Softmax is left off; refuse what follows one."""

@@ -8,9 +8,12 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from cumprop.activations import get
-from cumprop.networks.importers.onnx.affine import Affine, Array, constant, rows, units
+from cumprop.networks.importers.onnx.affine import Affine, Array, constant, rows, stacked, units
 
 INPUT, SUM = "", "+"
+
+UNBOUNDED = 3e38
+"""Numbers that stand for ∞: exporters write the largest float32 for a bound that is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,11 @@ class Neurons:
         return sums.spread(varying, tensor.shape) + tensor.constant.reshape(tensor.shape)
 
     def maximum(self, a: Affine, b: Affine) -> Affine:
-        """max(a, b) = b + relu(a - b), entry by entry; the carried b is a constant if one is."""
+        """max(a, b) = b + relu(a - b), entry by entry; the carried b is a constant if one is.
+
+        Constants that only stand for -∞, as around the input of a MaxPool, are left out.
+        """
+        a, b = _or_other(a, b), _or_other(b, a)
         if a.matrix.nnz < b.matrix.nnz:
             a, b = b, a
         return self.named(b + self.apply("relu", a - b))
@@ -94,3 +101,12 @@ class Neurons:
         self.levels = np.append(self.levels, np.full(n, level))
         self.names = np.append(self.names, np.full(n, names, dtype=object))
         return Affine(arguments.shape, units(np.arange(start, start + n)), np.zeros(n))
+
+
+def _or_other(a: Affine, b: Affine) -> Affine:
+    """The entries of a, but those of b where a is a constant that stands for -∞."""
+    low = ~a.varying & (a.constant <= -UNBOUNDED)
+    if not low.any():
+        return a
+    both = stacked([a, b]).take(np.where(low, len(low), 0).reshape(a.shape) + a.entries)
+    return Affine(a.shape, both.matrix, np.maximum(both.constant, np.finfo(np.float32).min))
