@@ -21,14 +21,30 @@ class Activation(ABC):
     """An entrywise function with its derivative and its Wick coefficients.
 
     `homogeneous` says whether φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ;
-    `differentiable` is False where `derivative` cannot be called. Every method keeps float32 and
-    uses ufuncs only, so that the FLOPs of counted arrays are counted.
+    `differentiable` is False where `derivative` cannot be called; `neurons` is the width of the
+    layers that it fits, None for all. Every method keeps float32 and uses ufuncs only, so that the
+    FLOPs of counted arrays are counted.
     """
 
     name: str
     homogeneous: bool = False
     breakpoints: tuple[float, ...] = ()
     differentiable: bool = True
+    neurons: int | None = None
+
+    @property
+    def kinds(self) -> tuple[Activation, ...]:
+        """The different functions that neurons of the layer have: this one, if it is for all."""
+        return (self,)
+
+    @property
+    def by_quadrature(self) -> bool:
+        """Whether `coefficients` need quadrature, for one kind of neurons at least."""
+        return any(type(kind).coefficients is Activation.coefficients for kind in self.kinds)
+
+    def of(self, neuron: int) -> Activation:
+        """The activation of one neuron, counted from 0."""
+        return self
 
     @abstractmethod
     def forward(self, z: Array) -> Array:
@@ -54,6 +70,17 @@ class Activation(ABC):
         """
         slope = self.derivative if self.differentiable else None
         return difference(self.forward, slope, np.array(self.breakpoints), z, h)
+
+    def at_breakpoints(self, z: Array) -> Array:
+        """Whether z is a kink of φ, entrywise: a mask of the same shape as z."""
+        return np.isin(z, self.breakpoints)
+
+    def of_neurons(self, z: Array, neurons: Array) -> Array:
+        """The values φ(z), an array of the same shape; row i of z belongs to neuron `neurons[i]`.
+
+        `neurons` is an array (m,) of indices, and m the length of the first axis of z.
+        """
+        return self.forward(z)
 
     def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
         """The Hermite coefficients a(k,p) of neurons N(mean_i, sigma_i²), sigma > 0.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cumprop.activations.activation import Activation
+from cumprop.activations.per_neuron import per_neuron
 from cumprop.activations.piecewise import (
     CELU,
     ELU,
@@ -83,6 +84,8 @@ def get(activation: str | Activation) -> Activation:
     name = str(activation)
     if name in _KNOWN:
         return _KNOWN[name]
+    if (mixed := per_neuron(name, get)) is not None:
+        return mixed
     family, _, values = name.removesuffix(")").partition("(")
     if family in _FAMILIES and name.endswith(")"):
         with suppress(ValueError):
@@ -92,7 +95,8 @@ def get(activation: str | Activation) -> Activation:
     forms = ", ".join(f"{family}({':'.join(_parameters(family))})" for family in _FAMILIES)
     raise CumpropError(
         f"unknown activation {activation!r}; the known ones are {', '.join(available())}; "
-        f"{forms}; others are cumprop.activations.Custom(function)"
+        f"{forms}; per neuron as in relu[64]+identity[10]; "
+        "others are cumprop.activations.Custom(function)"
     )
 
 
@@ -101,13 +105,18 @@ def _parameters(family: str) -> list[str]:
     return list(inspect.signature(_FAMILIES[family]).parameters)
 
 
-def by_quadrature(name: str) -> bool:
-    """Whether moments of the activation of that name need quadrature; True for an unknown name.
+def stand_in(name: str) -> Activation:
+    """The activation of that name for predicting costs; tanh for names that are not known.
 
-    >>> by_quadrature("relu"), by_quadrature("tanh"), by_quadrature("mine")
-    (False, True, True)
+    Functions without a known name are taken to need quadrature.
+
+    >>> stand_in("relu"), stand_in("mine"), stand_in("relu[2]+mine[3]")
+    (relu, tanh, relu[2]+tanh[3])
     """
-    try:
-        return type(get(name)).coefficients is Activation.coefficients
-    except CumpropError:
-        return True
+
+    def known(name: str) -> Activation:
+        with suppress(CumpropError):
+            return get(name)
+        return get("tanh")
+
+    return per_neuron(name, known) or known(name)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cumprop.activations import stand_in
 from cumprop.flops import Work, without_numbers
+from cumprop.inputs.covariances import Checked
 from cumprop.networks import MLP, Shape
-from cumprop.networks.covariances import Checked
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def shape_only_network(shape: Shape) -> MLP:
     return MLP(
         weights=[without_numbers(size, one) for size in maps],
         biases=[without_numbers(size[:1], one) if shape.biased else None for size in maps],
-        activations=shape.activations,
+        activations=[stand_in(name) for name in shape.activations],
         input_mean=without_numbers((n,), one) if shape.gaussian_input else None,
         input_cov=Checked(without_numbers((n, n), one)) if shape.gaussian_input else None,
         init_scale=(1.0,) * len(maps),

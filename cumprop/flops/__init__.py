@@ -1,6 +1,15 @@
 """Arrays that count their arithmetic: NumPy, PyTorch, and shapes without numbers."""
 
-from cumprop.flops.meter import CONVENTION, Flops, Work, component, count, counting, not_counting
+from cumprop.flops.meter import (
+    CONVENTION,
+    Flops,
+    Work,
+    added,
+    component,
+    count,
+    counting,
+    not_counting,
+)
 from cumprop.flops.numpy_arrays import (
     ForeignArray,
     counted,
@@ -20,6 +29,7 @@ __all__ = [
     "ForeignArray",
     "TooLarge",
     "Work",
+    "added",
     "alike",
     "arena",
     "component",

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
+from cumprop.inputs import Law
 from cumprop.networks.importers.parts import Parts, check_memory, naming
 from cumprop.networks.mlp import MLP
 
@@ -35,6 +36,7 @@ def load(
     input_mean: ArrayLike | None = None,
     input_cov: ArrayLike | None = None,
     prefix: str | Sequence[str] | None = None,
+    input: Law | None = None,
 ) -> MLP:
     """The network in `source`, as NumPy arrays.
 
@@ -42,7 +44,8 @@ def load(
     torch.nn.Sequential, or a fitted scikit-learn MLPRegressor or MLPClassifier, whose outputs are
     then the logits. `activations` (one, or one per hidden layer) are for sources that hold weights
     alone: state dicts, .safetensors, .pt, and .npz files without them, where ReLU is the default.
-    `input_mean`, (n_0,), and `input_cov` are arguments of `MLP` and replace those of an .npz file.
+    `input_mean`, (n_0,), `input_cov` and `input` are arguments of `MLP` and replace those of an
+    .npz file.
     Where a state dict, .safetensors or .pt holds several networks, `prefix` is the start of the
     names of one, or of each of its parts in the order they run. Dropout is left out; an activation
     after the last map is followed by an identity map. No code in a file is executed. Raises
@@ -68,6 +71,10 @@ def load(
                 "it holds weights alone; name the activations, as in --activations relu: "
                 f"one for all, or one for each of the {len(parts.weights) - 1} hidden layers"
             )
+        if input is not None or input_mean is not None or input_cov is not None:
+            parts.input = input
+        if input is not None:
+            parts.input_mean = parts.input_cov = None
         if input_mean is not None:
             parts.input_mean = input_mean
         if input_cov is not None:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
+from cumprop.inputs import Law
 from cumprop.memory import free_memory
 
 Array = NDArray[Any]
@@ -39,6 +40,7 @@ class Parts:
     input_mean: ArrayLike | None = None
     input_cov: ArrayLike | None = None
     init_scale: ArrayLike | None = None
+    input: Law | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
