@@ -207,6 +207,7 @@ def _quantiles(distribution: Any) -> Activation:
     def slope(z: Array) -> Array:
         z = np.asarray(z)
         density: Array = np.exp(-0.5 * z * z) / sqrt(2 * np.pi)
-        return density / distribution.pdf(function(z))
+        steepness: Array = density / distribution.pdf(function(z))
+        return steepness
 
     return activations.Custom(function, slope, name=f"quantiles of {distribution.dist.name}")

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop.activations import Activation, PerNeuron, get, listed
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, has_numbers, is_foreign
+from cumprop.memory import free_memory
 
 Array = NDArray[Any]
 OfLayer = str | Activation | Sequence[str | Activation]
@@ -38,6 +39,8 @@ def numbers(values: ArrayLike, name: str) -> Array:
     """
     if not has_numbers(values):
         return cast(Array, values)
+    if hasattr(values, "toarray"):
+        values = _dense(values, name)
     try:
         array: Array = counted(values) if is_foreign(values) else np.asarray(values)
     except ValueError:
@@ -49,6 +52,18 @@ def numbers(values: ArrayLike, name: str) -> Array:
     if not np.isfinite(array).all():
         raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
     return array
+
+
+def _dense(matrix: Any, name: str) -> Array:
+    """A scipy.sparse matrix with its zeros, which products skip all the same."""
+    needed, free = 2 * 8 * matrix.shape[0] * matrix.shape[1], free_memory()
+    if needed > free:
+        raise CumpropError(
+            f"{name} has shape {matrix.shape}, which takes {needed / 1e9:.3g} GB with its zeros; "
+            f"{free / 1e9:.3g} GB are free"
+        )
+    dense: Array = matrix.toarray()
+    return dense
 
 
 def checked_activations(

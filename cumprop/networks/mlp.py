@@ -11,12 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, has_numbers, is_foreign, on_host, plain
+from cumprop.flops import (
+    WithZeros,
+    counted,
+    has_numbers,
+    is_foreign,
+    on_host,
+    plain,
+    skipping_zeros,
+)
 from cumprop.inputs import Gaussian, Law
 from cumprop.inputs.covariances import Checked, compact, full
 from cumprop.networks.checks import OfLayer, check_chain, checked_activations, numbers
 from cumprop.networks.saved import arrays_of
-from cumprop.networks.shape import Shape
+from cumprop.networks.shape import Shape, entries_of
 from cumprop.networks.summaries import summary
 
 Array = NDArray[Any]
@@ -60,7 +68,7 @@ class MLP:
         matrices = [numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
         check_chain(matrices)
         self.dtype = np.result_type(np.float32, *(w.dtype for w in matrices))
-        self.weights = tuple(map(self._kept, matrices))
+        self.weights = tuple(skipping_zeros(self._kept(w)) for w in matrices)
         self.biases = self._check_biases(biases)
         self.activations = checked_activations(activations, self.widths[1:-1])
         self._mean = self._check_mean(input_mean)
@@ -127,7 +135,7 @@ class MLP:
         if self._tensor is not None:
             tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
             return tensor
-        if not has_numbers(array):
+        if not has_numbers(array) or (isinstance(array, WithZeros) and array.dtype == self.dtype):
             return cast(Array, array)
         with np.errstate(over="ignore"):
             copy = np.array(array, dtype=self.dtype, order="C")
@@ -190,6 +198,7 @@ class MLP:
             biased=any(b is not None for b in self.biases),
             gaussian_input=any(part is not None for part in (self._mean, self._cov, self._law)),
             dtype=self.dtype.name,
+            entries=entries_of(self.weights),
         )
 
     @property
