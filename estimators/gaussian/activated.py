@@ -11,16 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import (
-    BLOCK,
-    TOLERANCE,
-    Activation,
-    HermiteSeries,
-    LeakyReLU,
-    Monomial,
-    Step,
-    stand_in,
-)
+from cumprop.activations import BLOCK, TOLERANCE, Activation, HermiteSeries, Monomial, stand_in
 from cumprop.flops import counted, counting, plain
 
 from ..cumulant.standardised import AffineMap, Standardised, expected, wick_coefficients
@@ -131,11 +122,11 @@ class Activated:
     def _nodes(self, tolerance: float) -> HermiteSeries | None:
         """Values at nodes that neurons share, in the unit of X̂.
 
-        None for closed forms, functions with kinks, and neurons so nearly linear that a few terms
-        suffice and values would lose digits.
+        None for polynomials, functions with jumps or kinks, which converge slowly, and neurons so
+        nearly linear that a few terms suffice and values would lose digits.
         """
-        closed = all(isinstance(a, LeakyReLU | Step | Monomial) for a in self.activation.kinds)
-        if closed or self.activation.breakpoints:
+        kinds = self.activation.kinds
+        if all(isinstance(kind, Monomial) for kind in kinds) or any(map(_is_kinked, kinds)):
             return None
         mean, variance = plain(self.mean) * (1 / self.unit), plain(self._variance)
         constant = np.zeros(len(mean), bool) if self._constant is None else plain(self._constant)
@@ -212,6 +203,16 @@ class Activated:
         first = self.coefficients(0, 1)
         variance: Array = self.coefficients(0, 2) - first * first
         return variance
+
+
+def _is_kinked(activation: Activation) -> bool:
+    """Whether φ or φ' jumps at a breakpoint, or may do so."""
+    at = np.array(activation.breakpoints)
+    if not activation.differentiable:
+        return bool(at.size)
+    left, right = np.nextafter(at, -np.inf), np.nextafter(at, np.inf)
+    functions = (activation.forward, activation.derivative)
+    return not all(np.allclose(function(left), function(right)) for function in functions)
 
 
 def typical_terms(name: str, rho: float, tolerance: float) -> tuple[int, float]:

@@ -84,6 +84,25 @@ def reference_cov(function, mean, sigma, rho):
     return product - expectation(first) * expectation(lambda g: inner(g, 1))
 
 
+@pytest.mark.parametrize("activation", ["elu", "celu(2.0)"])
+def test_functions_with_a_continuous_slope_use_shared_nodes(activation):
+    """Their covariances are those of nested quadrature, split at the kinks of the slope."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(6, 4)) / 4 + rng.normal(size=4) / 2
+    w[1] = w[0]
+    sigma = np.linalg.norm(w, axis=1)
+    rho = w @ w.T / np.outer(sigma, sigma)
+    mean = counted(0.3 * rng.normal(size=6))
+    z = Standardised(AffineMap(np.eye(6), None), mean, counted(sigma))
+    activated = Activated(activations.get(activation), z, 1.0)
+    assert activated._nodes(1e-10) is not None
+    cov = np.asarray(activated.cov(counted(rho.copy()), 1e-10))
+    sd = np.sqrt(np.diag(cov))
+    for i, j in zip(*np.triu_indices(6, 1), strict=True):
+        exact = activated._pairs._by_conditioning(i, j, float(rho[i, j]))
+        assert cov[i, j] == pytest.approx(exact, abs=1e-9 * sd[i] * sd[j])
+
+
 @pytest.mark.parametrize("rho", CORRELATIONS)
 @pytest.mark.parametrize("activation", FORWARD)
 def test_covariance_of_a_pair_matches_the_double_integral(activation, rho):
