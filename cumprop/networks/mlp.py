@@ -13,10 +13,11 @@ from cumprop import activations as activation_functions
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, has_numbers, is_foreign, on_host, plain
-from cumprop.networks.checks import check_chain, numbers
+from cumprop.networks.checks import check_chain, entries, numbers
 from cumprop.networks.covariances import Checked, compact, full
 from cumprop.networks.shape import Shape
 from cumprop.networks.summaries import summary
+from cumprop.parameters import typed
 
 Array = NDArray[Any]
 
@@ -49,6 +50,9 @@ class MLP:
         input_cov: ArrayLike | None = None,
         init_scale: ArrayLike | None = None,
     ) -> None:
+        weights = entries(weights, "weights", "a list of matrices (out, in)")
+        if biases is not None:
+            biases = entries(biases, "biases", "a list of vectors and Nones, or None")
         cov = input_cov.cov if isinstance(input_cov, Checked) else input_cov
         given = (*weights, *(() if biases is None else biases), input_mean, cov)
         self._tensor = next(filter(is_foreign, given), None)
@@ -80,6 +84,7 @@ class MLP:
     ) -> tuple[Activation, ...]:
         if isinstance(activations, str | Activation):
             activations = [activations] * self.depth
+        activations = entries(activations, "activations", "a name, or a list of names")
         if len(activations) != self.depth:
             raise CumpropError(
                 f"{len(activations)} activations for {self.depth} hidden layers; "
@@ -237,6 +242,7 @@ class MLP:
         >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
         (1, 1, 1)
         """
+        depth = typed(depth, int, "depth")
         if not 0 <= depth <= self.depth:
             raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
         return self.replace(
