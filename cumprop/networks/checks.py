@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +30,18 @@ def check_chain(matrices: Sequence[Array]) -> None:
                 f"W{layer} has shape {w.shape} but W{layer - 1} gives {len(matrices[layer - 1])} "
                 "numbers; matrices are (out, in), so transpose those stored as (in, out)"
             )
+
+
+def entries(values: Iterable[Any], name: str, wanted: str) -> tuple[Any, ...]:
+    """The entries of a sequence. Raises CumpropError, with `name`, for what is none.
+
+    >>> entries([1.0, None], "biases", "a list of vectors")
+    (1.0, None)
+    """
+    try:
+        return tuple(values)
+    except TypeError:
+        raise CumpropError(f"{name} is {type(values).__name__}; give {wanted}") from None
 
 
 def numbers(values: ArrayLike, name: str) -> Array:
@@ -75,6 +87,7 @@ def checked_activations(
     """
     if isinstance(activations, str | Activation):
         activations = [activations] * len(widths)
+    activations = entries(activations, "activations", "a name, or a list of names")
     if len(activations) != len(widths):
         raise CumpropError(
             f"{len(activations)} activations for {len(widths)} hidden layers; "

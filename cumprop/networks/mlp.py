@@ -22,10 +22,11 @@ from cumprop.flops import (
 )
 from cumprop.inputs import Gaussian, Law
 from cumprop.inputs.covariances import Checked, compact, full
-from cumprop.networks.checks import OfLayer, check_chain, checked_activations, numbers
+from cumprop.networks.checks import OfLayer, check_chain, checked_activations, entries, numbers
 from cumprop.networks.saved import arrays_of
 from cumprop.networks.shape import Shape, entries_of
 from cumprop.networks.summaries import summary
+from cumprop.parameters import typed
 
 Array = NDArray[Any]
 
@@ -60,6 +61,9 @@ class MLP:
         init_scale: ArrayLike | None = None,
         input: Law | None = None,
     ) -> None:
+        weights = entries(weights, "weights", "a list of matrices (out, in)")
+        if biases is not None:
+            biases = entries(biases, "biases", "a list of vectors and Nones, or None")
         if isinstance(input, Gaussian) and input_mean is input_cov is None:
             input_mean, input_cov, input = input.location, input.scatter, None
         cov = input_cov.cov if isinstance(input_cov, Checked) else input_cov
@@ -267,6 +271,7 @@ class MLP:
         >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
         (1, 1, 1)
         """
+        depth = typed(depth, int, "depth")
         if not 0 <= depth <= self.depth:
             raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
         return self.replace(
