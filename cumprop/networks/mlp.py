@@ -22,7 +22,14 @@ from cumprop.flops import (
 )
 from cumprop.inputs import Gaussian, Law
 from cumprop.inputs.covariances import Checked, compact, full
-from cumprop.networks.checks import OfLayer, check_chain, checked_activations, entries, numbers
+from cumprop.networks.checks import (
+    OfLayer,
+    check_chain,
+    checked_activations,
+    checked_scales,
+    entries,
+    numbers,
+)
 from cumprop.networks.saved import arrays_of
 from cumprop.networks.shape import Shape, entries_of
 from cumprop.networks.summaries import summary
@@ -78,7 +85,7 @@ class MLP:
         self._mean = self._check_mean(input_mean)
         self._cov = self._check_cov(cov, isinstance(input_cov, Checked))
         self._law = self._check_input(input)
-        self.init_scale = self._check_scale(init_scale)
+        self.init_scale = checked_scales(init_scale, len(matrices))
 
     def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
         if biases is None:
@@ -116,17 +123,6 @@ class MLP:
         if self._mean is not None or self._cov is not None:
             raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
         return law.sized(self.widths[0])
-
-    def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
-        if scale is None:
-            return None
-        values = numbers(scale, "init_scale")
-        if values.shape != (len(self.weights),) or (values < 0).any():
-            raise CumpropError(
-                f"init_scale must be {len(self.weights)} numbers ≥ 0: weight variance · fan-in of "
-                "every map"
-            )
-        return tuple(float(c) for c in values)
 
     def _vector(self, values: ArrayLike, name: str, length: int) -> Array:
         vector = numbers(values, name)
