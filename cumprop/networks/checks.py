@@ -97,7 +97,7 @@ def checked_activations(
 
 
 def checked_scales(scale: ArrayLike | None, n_maps: int) -> tuple[float, ...] | None:
-    """The `init_scale` of a network of so many maps; raises CumpropError for numbers that do not fit.
+    """The `init_scale` of a network of so many maps; raises CumpropError where it does not fit.
 
     >>> checked_scales([2, 0.5], 2), checked_scales(None, 2)
     ((2.0, 0.5), None)

@@ -20,7 +20,7 @@ from cumprop.flops import (
     plain,
     skipping_zeros,
 )
-from cumprop.inputs import Gaussian, Law
+from cumprop.inputs import Gaussian, Law, sized_law
 from cumprop.inputs.covariances import Checked, compact, full
 from cumprop.networks.checks import (
     OfLayer,
@@ -84,7 +84,9 @@ class MLP:
         self.activations = checked_activations(activations, self.widths[1:-1])
         self._mean = self._check_mean(input_mean)
         self._cov = self._check_cov(cov, isinstance(input_cov, Checked))
-        self._law = self._check_input(input)
+        if input is not None and not (self._mean is None and self._cov is None):
+            raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
+        self._law = None if input is None else sized_law(input, self.widths[0])
         self.init_scale = checked_scales(init_scale, len(matrices))
 
     def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
@@ -114,15 +116,6 @@ class MLP:
         if checked and np.shape(cov) in ((), (n,), (n, n)):
             return self._kept(cov)
         return self._kept(compact(numbers(cov, "input_cov"), n, self.dtype))
-
-    def _check_input(self, law: Law | None) -> Law | None:
-        if law is None:
-            return None
-        if not isinstance(law, Law):
-            raise CumpropError(f"input is {law!r}; give a law such as cumprop.inputs.Uniform(0, 1)")
-        if self._mean is not None or self._cov is not None:
-            raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
-        return law.sized(self.widths[0])
 
     def _vector(self, values: ArrayLike, name: str, length: int) -> Array:
         vector = numbers(values, name)
