@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.contract.laws import LAWS, QUANTILE
+from cumprop.contract.printing import percent
 from cumprop.flops import on_host
 
 Array = NDArray[Any]
@@ -179,20 +180,25 @@ def is_usual(cancellation: float, limits: tuple[float, float], error: float = 1.
 class Trust:
     """The errors and the status of an estimate: the fields of `Estimate` with these names."""
 
-    expected_error: float
+    expected_error: float | None
     expected_std_error: float | None
-    half_width: Array
+    half_width: Array | None
     status: str
     signs: Signs
 
 
-def trust(name: str, signs: Signs, mean: Array, std: bool, notes: Sequence[str] = ()) -> Trust:
+def trust(
+    name: str, signs: Signs, mean: Array, std: bool, notes: Sequence[str] = (), lost: bool = False
+) -> Trust:
     """The expected errors of the estimate `name` ("order 2", "gaussian"), and its status.
 
     `mean` is the estimated mean, (n_{L+1},); `std` says whether standard deviations are estimated
-    too; `notes` are further reasons for the status "unreliable". The error is the law of the name
-    in `laws.LAWS` (mathematics §11), and rounding.
+    too; `notes` are further reasons for the status "unreliable"; `lost` says that negative
+    variances were taken as 0, so that nothing is known of outputs without variance. The error is
+    the law of the name in `laws.LAWS` (mathematics §11), and rounding.
     """
+    if lost and signs.unit == 0:
+        return Trust(None, None, None, _status(notes), signs)
     means, stds = LAWS[name]
     size = sqrt(signs.unit)
     rounding = signs.rounding / size if size > 0 else 0.0
@@ -215,12 +221,15 @@ def trust(name: str, signs: Signs, mean: Array, std: bool, notes: Sequence[str] 
         reasons.append(f"means are expected to be {error:.1g} output s.d. off{_why(signs)}")
     largest = LARGEST_ROUGH_STD_ERROR if rough else LARGEST_STD_ERROR
     if std_error is not None and rounding <= LARGEST_ERROR and not std_error <= largest:
-        reasons.append(f"standard deviations are expected to be {std_error:.0%} off")
+        reasons.append(f"standard deviations are expected to be {percent(std_error)} off")
     half_width = (
         QUANTILE * (error * size + (0 if size > 0 else signs.rounding)) * np.sqrt(signs.shares)
     )
-    status = f"unreliable: {'; '.join(reasons)}; take adaptive" if reasons else "ok"
-    return Trust(error, std_error, half_width, status, signs)
+    return Trust(error, std_error, half_width, _status(reasons), signs)
+
+
+def _status(reasons: Sequence[str]) -> str:
+    return f"unreliable: {'; '.join(reasons)}; take adaptive" if reasons else "ok"
 
 
 def _expected(law: Mapping[str, float], signs: Signs) -> float:
@@ -234,5 +243,5 @@ def _expected(law: Mapping[str, float], signs: Signs) -> float:
 def _why(signs: Signs) -> str:
     if not signs.participation or min(signs.participation) >= FEW:
         return ""
-    layer = int(np.argmin(signs.participation))
-    return f" ({signs.participation[layer]:.1f} directions carry layer {layer + 1})"
+    shown = [round(directions, 1) for directions in signs.participation]
+    return f" ({min(shown)} directions carry layer {shown.index(min(shown)) + 1})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +30,18 @@ def check_chain(matrices: Sequence[Array]) -> None:
                 f"W{layer} has shape {w.shape} but W{layer - 1} gives {len(matrices[layer - 1])} "
                 "numbers; matrices are (out, in), so transpose those stored as (in, out)"
             )
+
+
+def entries(values: Iterable[Any], name: str, wanted: str) -> tuple[Any, ...]:
+    """The entries of a sequence. Raises CumpropError, with `name`, for what is none.
+
+    >>> entries([1.0, None], "biases", "a list of vectors")
+    (1.0, None)
+    """
+    try:
+        return tuple(values)
+    except TypeError:
+        raise CumpropError(f"{name} is {type(values).__name__}; give {wanted}") from None
 
 
 def numbers(values: ArrayLike, name: str) -> Array:
@@ -75,12 +87,29 @@ def checked_activations(
     """
     if isinstance(activations, str | Activation):
         activations = [activations] * len(widths)
+    activations = entries(activations, "activations", "a name, or a list of names")
     if len(activations) != len(widths):
         raise CumpropError(
             f"{len(activations)} activations for {len(widths)} hidden layers; "
             "give one name for all, or one for each (none follows the last map)"
         )
     return tuple(map(_of_layer, activations, range(1, len(widths) + 1), widths))
+
+
+def checked_scales(scale: ArrayLike | None, n_maps: int) -> tuple[float, ...] | None:
+    """The `init_scale` of a network of so many maps; raises CumpropError where it does not fit.
+
+    >>> checked_scales([2, 0.5], 2), checked_scales(None, 2)
+    ((2.0, 0.5), None)
+    """
+    if scale is None:
+        return None
+    values = numbers(scale, "init_scale")
+    if values.shape != (n_maps,) or (values < 0).any():
+        raise CumpropError(
+            f"init_scale must be {n_maps} numbers ≥ 0: weight variance · fan-in of every map"
+        )
+    return tuple(float(c) for c in values)
 
 
 def _of_layer(entry: OfLayer, layer: int, width: int) -> Activation:

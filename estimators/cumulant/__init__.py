@@ -134,7 +134,7 @@ class Cumulant(Estimator):
         if found.signs is None:
             return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        trusted = trust(law, found.signs, estimate.mean, cov, notes)
+        trusted = trust(law, found.signs, estimate.mean, cov, notes, lost=found.negative > 0)
         return replace(estimate, **vars(trusted))
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:

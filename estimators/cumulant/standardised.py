@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import factorial, isfinite, sqrt
+from math import isfinite, sqrt
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, HermiteTable, convenient_unit, power
+from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, not_counting, occurs
 from cumprop.networks import MLP
@@ -165,9 +165,9 @@ def standardised(
     with not_counting():  # counts of FLOPs depend on shapes alone
         floor = noise * terms()
         least = float(np.finfo(variance.dtype).tiny) ** 0.4 * largest
-        raised_to = np.where(floor > least, floor, least)
-        constant = variance <= raised_to
-        raised = np.where(constant, raised_to, variance)
+        floor = np.where(np.logical_and(floor > 0, floor < least), least, floor)
+        constant = variance <= floor
+        raised = np.where(constant, floor, variance)
         raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
         negative = int((variance < -floor).sum())
     with component("nonlinear"):
@@ -183,14 +183,18 @@ def check_range(largest: float, dtype: Any) -> None:
 
 
 class WithConstants:
-    """Wick coefficients in which constant neurons are φ(μ) + φ'(μ)(Z - μ), σ → 0."""
+    """Wick coefficients in which constant neurons are φ(μ) + φ'(μ)(Z - μ), σ → 0.
+
+    Products of what is rounding, w(k,k) with k > 1, are left out. The unit is that of the neurons
+    that vary, and where none does that of the lines.
+    """
 
     def __init__(
         self, table: HermiteTable, activation: Activation, z: Standardised, sigma: Array
     ) -> None:
         assert z.constant is not None
         self._table, self._constant = table, z.constant
-        self.size, self.precision = table.size, table.precision
+        self.precision = table.precision
         with not_counting():
             centre = np.zeros_like(z.mean) if table.centre is None else table.centre
             self.centre = np.where(z.constant, activation.forward(z.mean), centre)
@@ -201,12 +205,15 @@ class WithConstants:
                 step = np.where(step > 0, step, float(np.finfo(z.mean.dtype).eps) ** (1 / 3))
                 ends = (activation.forward(z.mean + h) for h in (step, -step))
                 slope = np.subtract(*ends) / (2 * step)
-            self._rise = slope * (sigma * (1 / self.size))
+            rise, self.size = slope * sigma, table.size
+            if not occurs(np.logical_not(z.constant)):
+                self.size = convenient_unit(float(np.abs(rise).max()), rise.dtype)
+            self._rise = rise * (1 / self.size)
 
     def __call__(self, k: int, p: int) -> Array:
         w = self._table(k, p)
         with not_counting():
-            line = factorial(p) * power(self._rise, p) if k == p else np.zeros_like(self._rise)
+            line = self._rise if k == p == 1 else np.zeros_like(self._rise)
             return np.where(self._constant, line, w)
 
 

@@ -1,6 +1,7 @@
 """Signs of errors: what they are on networks where it is known, and what becomes of them."""
 
 import runpy
+from itertools import pairwise
 from math import factorial
 from pathlib import Path
 
@@ -203,6 +204,8 @@ def test_doubts_are_named():
     assert trust("order 2", signs(), means, std=True).status == "ok"
     few = trust("order 2", signs(participation=(1.2,), neglected=1.0), means, std=False)
     assert "1.2 directions carry layer 1" in few.status
+    tie = trust("order 2", signs(participation=(1 + 1e-15, 1.0), neglected=1.0), means, std=False)
+    assert "1.0 directions carry layer 1" in tie.status  # whichever rounding makes the smaller
     negative = trust("order 2", signs(), means, std=False, notes=["a variance is negative"])
     assert negative.status == "unreliable: a variance is negative; take adaptive"
     lost = trust("order 2", signs(rounding=0.3), means, std=False)
@@ -234,6 +237,23 @@ def test_outputs_that_do_not_vary_are_as_exact_as_rounding():
     found = trust("order 2", signs(unit=0.0, rounding=1e-3), np.ones(4), std=True)
     assert (found.expected_error, found.expected_std_error, found.status) == (0, 0, "ok")
     np.testing.assert_allclose(found.half_width, laws.QUANTILE * 1e-3 / 2)
+
+
+@pytest.mark.parametrize("kind", ["basic", "tree"])
+def test_outputs_whose_variance_was_lost_promise_nothing(kind):
+    """All neurons of the last layer have negative variances at order 3, taken as 0."""
+    rng = np.random.default_rng(104)
+    widths = (2, 30, 30, 30, 1, 1)
+    weights = [
+        rng.normal(size=(out, n)) * np.sqrt(4.5 / n) + 0.3 / np.sqrt(n)
+        for n, out in pairwise(widths)
+    ]
+    network = cumprop.MLP(weights, [rng.normal(size=n) for n in widths[1:]])
+    found = cumprop.estimate(network, "cumulant", order=3, kind=kind, cov=True)
+    assert found.status.startswith("unreliable: the variances of")
+    assert found.signs.unit == 0 and found.cov[0, 0] == 0
+    assert found.expected_error is found.expected_std_error is found.half_width is None
+    assert "±" not in repr(found)
 
 
 # --- the calibration ---------------------------------------------------------------------------
