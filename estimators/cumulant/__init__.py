@@ -119,7 +119,7 @@ class Cumulant(Estimator):
             raise CumpropError(
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
-        with counting() as flops:
+        with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
             found = self._propagate(network, cov)
             notes = _notes(found)
         estimate = Estimate(
