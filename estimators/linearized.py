@@ -118,4 +118,4 @@ def _jacobian(network: MLP, slopes: list[Array], left: Array | None = None) -> A
 
 
 def _on_kinks(activation: Activation, z: Array) -> int:
-    return int(np.isin(z, activation.breakpoints).sum())
+    return int(activation.at_breakpoints(z).sum())

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     "errors", "memory", "parameters", "text", "files", "streams", "flops", "activations",
-    "networks", "contract", "sampling", "functionals", "estimators", "experiments", "results",
-    "sweep", "training", "plots", "reproduction", "cli",
+    "inputs", "networks", "contract", "sampling", "functionals", "estimators", "experiments",
+    "results", "sweep", "training", "plots", "reproduction", "cli",
 )  # fmt: skip
 
 

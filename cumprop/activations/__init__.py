@@ -1,20 +1,14 @@
 """Entrywise functions and their Gaussian expectations, the Wick coefficients."""
 
 from cumprop.activations.activation import Activation
-from cumprop.activations.functions import (
-    Custom,
-    Heaviside,
-    LeakyReLU,
-    Monomial,
-    Sign,
-    Step,
-    available,
-    by_quadrature,
-    get,
-)
+from cumprop.activations.custom import Custom
 from cumprop.activations.gaussian_moments import HermiteTable, convenient_unit, power, unit_power
 from cumprop.activations.hermite_series import BLOCK, HermiteSeries
+from cumprop.activations.names import available, get, stand_in
+from cumprop.activations.per_neuron import PerNeuron, listed, side_by_side
+from cumprop.activations.piecewise import Heaviside, LeakyReLU, Sign, Step
 from cumprop.activations.quadrature import TOLERANCE, QuadratureTable
+from cumprop.activations.smooth import Monomial
 
 __all__ = [
     "BLOCK",
@@ -26,13 +20,16 @@ __all__ = [
     "HermiteTable",
     "LeakyReLU",
     "Monomial",
+    "PerNeuron",
     "QuadratureTable",
     "Sign",
     "Step",
     "available",
-    "by_quadrature",
     "convenient_unit",
     "get",
+    "listed",
     "power",
+    "side_by_side",
+    "stand_in",
     "unit_power",
 ]

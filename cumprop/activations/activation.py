@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop.activations.gaussian_moments import HermiteTable
 from cumprop.activations.quadrature import TOLERANCE, QuadratureTable, difference
 from cumprop.activations.wick import WickTable
+from cumprop.errors import CumpropError
 from cumprop.flops import counted, is_foreign
 
 Array = NDArray[Any]
@@ -20,14 +21,30 @@ class Activation(ABC):
     """An entrywise function with its derivative and its Wick coefficients.
 
     `homogeneous` says whether φ(cz) = cφ(z) for c > 0; `breakpoints` are the kinks of φ;
-    `differentiable` is False where `derivative` cannot be called. Every method keeps float32 and
-    uses ufuncs only, so that the FLOPs of counted arrays are counted.
+    `differentiable` is False where `derivative` cannot be called; `neurons` is the width of the
+    layers that it fits, None for all. Every method keeps float32 and uses ufuncs only, so that the
+    FLOPs of counted arrays are counted.
     """
 
     name: str
     homogeneous: bool = False
     breakpoints: tuple[float, ...] = ()
     differentiable: bool = True
+    neurons: int | None = None
+
+    @property
+    def kinds(self) -> tuple[Activation, ...]:
+        """The different functions that neurons of the layer have: this one, if it is for all."""
+        return (self,)
+
+    @property
+    def by_quadrature(self) -> bool:
+        """Whether `coefficients` need quadrature, for one kind of neurons at least."""
+        return any(type(kind).coefficients is Activation.coefficients for kind in self.kinds)
+
+    def of(self, neuron: int) -> Activation:
+        """The activation of one neuron, counted from 0."""
+        return self
 
     @abstractmethod
     def forward(self, z: Array) -> Array:
@@ -53,6 +70,17 @@ class Activation(ABC):
         """
         slope = self.derivative if self.differentiable else None
         return difference(self.forward, slope, np.array(self.breakpoints), z, h)
+
+    def at_breakpoints(self, z: Array) -> Array:
+        """Whether z is a kink of φ, entrywise: a mask of the same shape as z."""
+        return np.isin(z, self.breakpoints)
+
+    def of_neurons(self, z: Array, neurons: Array) -> Array:
+        """The values φ(z), an array of the same shape; row i of z belongs to neuron `neurons[i]`.
+
+        `neurons` is an array (m,) of indices, and m the length of the first axis of z.
+        """
+        return self.forward(z)
 
     def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
         """The Hermite coefficients a(k,p) of neurons N(mean_i, sigma_i²), sigma > 0.
@@ -97,6 +125,24 @@ class Activation(ABC):
 
     def __repr__(self) -> str:
         return self.name
+
+
+def name_of(family: str, values: tuple[float, ...], default: tuple[float, ...] = ()) -> str:
+    """The name that `get` finds an activation by: values in parentheses, unless the default's.
+
+    >>> name_of("elu", (0.5,), (1.0,)), name_of("elu", (1.0,), (1.0,)), name_of("clip", (0.0, 1e20))
+    ('elu(0.5)', 'elu', 'clip(0.0:1e20)')
+    """
+    if values == default:
+        return family
+    return f"{family}({':'.join(repr(value).replace('e+', 'e') for value in values)})"
+
+
+def check(family: str, condition: bool, rule: str, *values: float) -> None:
+    """Nothing where the condition holds, else a CumpropError that states the rule."""
+    if not condition:
+        given = ":".join(map(repr, values))
+        raise CumpropError(f"{family}({given}): {rule}")
 
 
 def _floating(x: ArrayLike) -> Array:

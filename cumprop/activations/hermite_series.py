@@ -26,23 +26,25 @@ _HELD, _LITTLE = 2**19, 2**12
 
 
 class HermiteSeries:
-    """Values of φ(μ_i + σ_i x) less its mean, for every neuron i, and covariances from them.
+    """Values of φ_i(μ_i + σ_i x) less its mean, for every neuron i, and covariances from them.
 
-    Parameters of neurons are arrays (n,). The number of nodes x of a neuron grows until mean and
-    `variance` are right to `tolerance`; φ² is analytic where φ is, so that the nodes serve the
-    terms a_k = E[φ He_k]/√k! too. `converged` is False where the finest nodes do not suffice;
-    `coarse` is True where the coarsest do. `resolution` is the error of the terms, per neuron in
-    units of its variance. Cost: about 16 FLOPs per neuron and node.
+    Parameters of neurons are arrays (n,). `function` takes arguments, (m, …), and the m neurons
+    that their rows belong to, as `Activation.of_neurons`. The number of nodes x of a neuron grows
+    until mean and `variance` are right to `tolerance`; φ² is analytic where φ is, so that the nodes
+    serve the terms a_k = E[φ He_k]/√k! too. `converged` is False where the finest nodes do not
+    suffice; `coarse` is True where the coarsest do. `resolution` is the error of the terms, per
+    neuron in units of its variance. Cost: about 16 FLOPs per neuron and node.
 
     >>> zero, one = np.zeros(1), np.ones(1)
-    >>> series = HermiteSeries(np.sin, zero, one, zero, one * (1 - np.exp(-2)) / 2, 1e-10)
+    >>> variance = one * (1 - np.exp(-2)) / 2
+    >>> series = HermiteSeries(lambda z, neurons: np.sin(z), zero, one, zero, variance, 1e-10)
     >>> series.terms(1, 4)[::2].ravel().round(4).tolist()           # a_1, a_3: e^(-1/2), -a_1/√6
     [0.6065, -0.2476]
     """
 
     def __init__(
         self,
-        function: Callable[[Array], Array],
+        function: Callable[[Array, Array], Array],
         mean: Array,
         sigma: Array,
         centre: Array,
@@ -122,7 +124,7 @@ class HermiteSeries:
 
     def _at(self, neurons: Array, x: Array) -> Array:
         mean, sigma, centre = self._columns(neurons)
-        found: Array = counted(self._function(mean + sigma * x) - centre)
+        found: Array = counted(self._function(mean + sigma * x, neurons) - centre)
         return found
 
     def terms(self, start: int, stop: int, neurons: Array | None = None) -> Array:
@@ -186,7 +188,8 @@ class HermiteSeries:
             mean, sigma, centre = self._columns(second[some])
             along = mean + sigma * (counted(rho[some])[:, None] * group.x)
             across = sigma * (counted(rest[some])[:, None] * y)
-            inner = self._function(along[:, :, None] + across[:, None, :]) @ weights - centre
+            z = along[:, :, None] + across[:, None, :]
+            inner = self._function(z, second[some]) @ weights - centre
             outer = self._weighted(group)[np.searchsorted(group.neurons, first[some])]
             found[some] = plain((outer * inner) @ group.root)
         return found

@@ -84,7 +84,7 @@ def estimate(
 ) -> None:
     """Estimate the expected output of the network in MODEL.
 
-    MODEL is a .npz, .safetensors, .pt, .pth or .onnx file; its input is Gaussian.
+    MODEL is a .npz, .safetensors, .pt, .pth, .onnx or .nnet file; its input is Gaussian.
 
     \b
     Example:
@@ -104,13 +104,17 @@ def estimate(
     wanted_tail = None if tail is None else Tail.parsed(tail)
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
-    network = load(
-        model,
-        None if activations is None else _listed(activations),
-        _input("--input-mean", input_mean),
-        _input("--input-cov", input_cov),
-        None if prefix is None else _listed(prefix),
-    )
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        network = load(
+            model,
+            None if activations is None else _listed(activations),
+            _input("--input-mean", input_mean),
+            _input("--input-cov", input_cov),
+            None if prefix is None else _listed(prefix),
+        )
+    for note in notes:
+        click.echo(f"note: {note.message}", err=True)
     parameters = {key: value for key, value in named.items() if value is not None}
     for words in sets:
         key, node = yaml_loader.setting(words, f"--set {words}")

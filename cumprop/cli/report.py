@@ -33,7 +33,7 @@ def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
     A status "unreliable" comes first. The status of the `others` is the first that is not "ok".
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
-    from cumprop.sampling.group_means import added
+    from cumprop.flops import added
 
     known, flops = per_output(result), added(*(run.flops for run in (result, *others)))
     further = next((r.status for r in others if r.status != "ok"), "ok")

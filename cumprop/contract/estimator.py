@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
@@ -33,7 +33,7 @@ _TELLING = ("order", "n_samples")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
-    """The moments of Y = f(x) for Gaussian x, with their errors, their cost and a status.
+    """The moments of Y = f(x) for random x, with their errors, their cost and a status.
 
     `mean` is E[Y], (n_{L+1},), and `cov` Cov[Y], (n_{L+1}, n_{L+1}); `layer_means` are
     E[X_1]..E[X_L], (n_l,) each, and `layer_variances` the variances of the same neurons. `stderr`
@@ -132,8 +132,10 @@ class Estimator(ABC):
         return None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Convert parameters to their declared types before a backend's own `__post_init__`."""
+        """Let a backend see converted parameters in `__post_init__`, and Gaussian inputs only."""
         super().__init_subclass__(**options)
+        if "estimate" in vars(cls):
+            cls.estimate = _under_any_input(cls.estimate)  # type: ignore[method-assign]
         own = vars(cls).get("__post_init__")
         if own is not None:
 
@@ -155,6 +157,9 @@ class Estimator(ABC):
     ) -> Estimate:
         """Estimate E[f(x)], shape (n_{L+1},), and with `cov` Cov[f(x)] too.
 
+        A backend is called with networks of Gaussian input only: a mixture is the weighted sum of
+        its components, and independent coordinates are one more hidden layer
+        (`networks.gaussian_parts`). Those that sample may also get rows of data (`over_rows`).
         Samples are drawn from `rng`, or of seed 0 without one. Raises CumpropError where the
         numbers cannot be computed: a network that the backend does not support, or too few samples.
         """
@@ -164,6 +169,14 @@ class Estimator(ABC):
 
         None where `outputs`, an estimate of this backend, is no average of samples.
         """
+        return None
+
+    def with_share(self, share: float) -> Estimator:
+        """The estimator for a component that has this share, 0 < share < 1, of a mixture."""
+        return self
+
+    def over_rows(self, n_rows: int) -> Estimator | None:
+        """The estimator that averages over rows of data; None where the backend takes none."""
         return None
 
     @abstractmethod
@@ -179,6 +192,27 @@ class Estimator(ABC):
         meets the tolerance.
         """
         return cls(**parameters)
+
+
+def _under_any_input(own: Callable[..., Estimate]) -> Callable[..., Estimate]:
+    """The method `estimate` of a backend for networks of any input."""
+
+    @wraps(own)
+    def estimate(
+        self: Estimator, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
+    ) -> Estimate:
+        from cumprop.contract.any_input import under_any_input
+
+        rng = rng or streams.sampling(0, network.shape.width)
+
+        def run(estimator: Estimator, part: MLP) -> Estimate:
+            if estimator is self:
+                return own(self, part, cov=cov, rng=rng)
+            return estimator.estimate(part, cov=cov, rng=rng)
+
+        return under_any_input(self, network, run)
+
+    return estimate
 
 
 def label(name: str, parameters: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
@@ -214,7 +248,7 @@ def estimate(
     seed: int = 0,
     **parameters: Any,
 ) -> Estimate:
-    """Estimate E[f(x)] of `network` under its Gaussian input from the weights.
+    """Estimate E[f(x)] of `network` under the law of its input from the weights.
 
     `estimator` is a backend name with its `parameters`, or an instance. A backend that samples uses
     the random stream of `seed`, as `cumprop estimate --seed` does. A probability (`MLP.above`) that
@@ -227,6 +261,7 @@ def estimate(
     >>> float(cumprop.estimate(network, "cumulant", order=2).mean[0].round(6))   # 5 / sqrt(2 pi)
     1.994711
     """
+    from cumprop.contract.any_input import unsupported
     from cumprop.contract.probabilities import is_probability, judged
     from cumprop.networks import MLP
 
@@ -241,7 +276,7 @@ def estimate(
     elif parameters:
         raise CumpropError("parameters go with an estimator's name, not with an instance")
     cov, rng = typed(cov, bool, "cov"), streams.sampling(seed, network.shape.width)
-    reason = estimator.supports(network)
+    reason = unsupported(estimator, network)
     if reason is not None:
         raise CumpropError(reason)
     found = estimator.estimate(network, cov=cov, rng=rng)

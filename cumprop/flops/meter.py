@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import astuple, dataclass
+from itertools import chain
 from operator import add
 
 CONVENTION = "executed-1"
@@ -163,3 +164,9 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         return Work(*map(add, astuple(self), astuple(other)))
+
+
+def added(*counts: Flops) -> Flops:
+    """The FLOPs of several estimates together, by component."""
+    names = dict.fromkeys(chain(*counts))
+    return Flops({name: sum(flops.get(name, 0) for flops in counts) for name in names})

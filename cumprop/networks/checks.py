@@ -1,4 +1,4 @@
-"""Checks of the arrays that a network is made of; errors count maps from W0."""
+"""Checks of the arguments that a network is made of; errors count maps from W0."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cumprop.activations import Activation, PerNeuron, get, listed
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, has_numbers, is_foreign
+from cumprop.memory import free_memory
 
 Array = NDArray[Any]
+OfLayer = str | Activation | Sequence[str | Activation]
+"""The activation of all neurons of a layer, or one for each of them."""
 
 
 def check_chain(matrices: Sequence[Array]) -> None:
@@ -47,6 +51,8 @@ def numbers(values: ArrayLike, name: str) -> Array:
     """
     if not has_numbers(values):
         return cast(Array, values)
+    if hasattr(values, "toarray"):
+        values = _dense(values, name)
     try:
         array: Array = counted(values) if is_foreign(values) else np.asarray(values)
     except ValueError:
@@ -58,3 +64,49 @@ def numbers(values: ArrayLike, name: str) -> Array:
     if not np.isfinite(array).all():
         raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
     return array
+
+
+def _dense(matrix: Any, name: str) -> Array:
+    """A scipy.sparse matrix with its zeros, which products skip all the same."""
+    needed, free = 2 * 8 * matrix.shape[0] * matrix.shape[1], free_memory()
+    if needed > free:
+        raise CumpropError(
+            f"{name} has shape {matrix.shape}, which takes {needed / 1e9:.3g} GB with its zeros; "
+            f"{free / 1e9:.3g} GB are free"
+        )
+    dense: Array = matrix.toarray()
+    return dense
+
+
+def checked_activations(
+    activations: str | Activation | Sequence[OfLayer], widths: Sequence[int]
+) -> tuple[Activation, ...]:
+    """The activations of the hidden layers, which have these widths, from the argument of `MLP`.
+
+    Raises CumpropError for unknown names and for numbers that do not fit.
+    """
+    if isinstance(activations, str | Activation):
+        activations = [activations] * len(widths)
+    activations = entries(activations, "activations", "a name, or a list of names")
+    if len(activations) != len(widths):
+        raise CumpropError(
+            f"{len(activations)} activations for {len(widths)} hidden layers; "
+            "give one name for all, or one for each (none follows the last map)"
+        )
+    return tuple(map(_of_layer, activations, range(1, len(widths) + 1), widths))
+
+
+def _of_layer(entry: OfLayer, layer: int, width: int) -> Activation:
+    if listed(entry):
+        kinds = [get(a) for a in cast(Sequence[str | Activation], entry)]
+        if len(kinds) == width and len({*kinds}) == 1:
+            return kinds[0]
+        activation: Activation = PerNeuron(kinds)
+    else:
+        activation = get(cast(str | Activation, entry))
+    if activation.neurons not in (None, width):
+        raise CumpropError(
+            f"hidden layer {layer} has {width} neurons and {activation.neurons} activations; "
+            "give one name for all, or one for each neuron"
+        )
+    return activation

@@ -9,13 +9,22 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cumprop import activations as activation_functions
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, has_numbers, is_foreign, on_host, plain
-from cumprop.networks.checks import check_chain, entries, numbers
-from cumprop.networks.covariances import Checked, compact, full
-from cumprop.networks.shape import Shape
+from cumprop.flops import (
+    WithZeros,
+    counted,
+    has_numbers,
+    is_foreign,
+    on_host,
+    plain,
+    skipping_zeros,
+)
+from cumprop.inputs import Gaussian, Law
+from cumprop.inputs.covariances import Checked, compact, full
+from cumprop.networks.checks import OfLayer, check_chain, checked_activations, entries, numbers
+from cumprop.networks.saved import arrays_of
+from cumprop.networks.shape import Shape, entries_of
 from cumprop.networks.summaries import summary
 from cumprop.parameters import typed
 
@@ -27,14 +36,15 @@ class MLP:
 
     Z_l = W_l X_{l-1} + b_l, X_l = φ_l(Z_l) for l = 1..L, output Y = W_{L+1} X_L + b_{L+1}.
     `weights` are L + 1 matrices (n_l, n_{l-1}); `biases` None or L + 1 vectors (n_l,) or Nones;
-    `activations` one name or Activation for all layers, or L of them. The input is N(input_mean,
-    input_cov), None for 0 and the identity. `input_mean` is (n_0,) or a number; `input_cov` a
-    matrix (n_0, n_0), a diagonal (n_0,) or a number, and is kept in its smallest form
-    (`input_variance`). `init_scale`, the weight variance · fan-in of every map, is the number the
-    average metric needs. Arrays are kept as read-only copies of one type, float32 or float64.
-    PyTorch tensors are kept as they are; if one array is a tensor, all others become tensors.
-    Raises CumpropError for shapes that do not fit, NaN or infinite numbers and an input_cov that is
-    no covariance. Error messages count maps as npz files do, W0 first.
+    `activations` one name or Activation for all layers, or L of them, of which each may again be a
+    list of one for each of its n_l neurons. The input is N(input_mean, input_cov), None for 0 and
+    the identity, or has another law, `input` (`cumprop.inputs`). `input_mean` is (n_0,) or a
+    number; `input_cov` a matrix (n_0, n_0), a diagonal (n_0,) or a number, and is kept in its
+    smallest form (`input_variance`). `init_scale`, the weight variance · fan-in of every map, is
+    the number the average metric needs. Arrays are kept as read-only copies of one type, float32 or
+    float64. PyTorch tensors are kept as they are; if one array is a tensor, all others become
+    tensors. Raises CumpropError for shapes that do not fit, NaN or infinite numbers and an
+    input_cov that is no covariance. Error messages count maps as npz files do, W0 first.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                             # relu(3 x_1 + 4 x_2)
     >>> network.widths, network.depth, network.forward([[1.0, 1.0], [-1.0, 0.0]]).tolist()
@@ -45,11 +55,14 @@ class MLP:
         self,
         weights: Sequence[ArrayLike],
         biases: Sequence[ArrayLike | None] | None = None,
-        activations: str | Activation | Sequence[str | Activation] = "relu",
+        activations: str | Activation | Sequence[OfLayer] = "relu",
         input_mean: ArrayLike | None = None,
         input_cov: ArrayLike | None = None,
         init_scale: ArrayLike | None = None,
+        input: Law | None = None,
     ) -> None:
+        if isinstance(input, Gaussian) and input_mean is input_cov is None:
+            input_mean, input_cov, input = input.location, input.scatter, None
         weights = entries(weights, "weights", "a list of matrices (out, in)")
         if biases is not None:
             biases = entries(biases, "biases", "a list of vectors and Nones, or None")
@@ -59,11 +72,12 @@ class MLP:
         matrices = [numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
         check_chain(matrices)
         self.dtype = np.result_type(np.float32, *(w.dtype for w in matrices))
-        self.weights = tuple(map(self._kept, matrices))
+        self.weights = tuple(skipping_zeros(self._kept(w)) for w in matrices)
         self.biases = self._check_biases(biases)
-        self.activations = self._check_activations(activations)
-        self.input_mean = self._check_mean(input_mean)
+        self.activations = checked_activations(activations, self.widths[1:-1])
+        self._mean = self._check_mean(input_mean)
         self._cov = self._check_cov(cov, isinstance(input_cov, Checked))
+        self._law = self._check_input(input)
         self.init_scale = self._check_scale(init_scale)
 
     def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
@@ -79,19 +93,6 @@ class MLP:
             for layer, (b, w) in enumerate(zip(biases, self.weights, strict=True))
         )
 
-    def _check_activations(
-        self, activations: str | Activation | Sequence[str | Activation]
-    ) -> tuple[Activation, ...]:
-        if isinstance(activations, str | Activation):
-            activations = [activations] * self.depth
-        activations = entries(activations, "activations", "a name, or a list of names")
-        if len(activations) != self.depth:
-            raise CumpropError(
-                f"{len(activations)} activations for {self.depth} hidden layers; "
-                "give one name for all, or one for each (none follows the last map)"
-            )
-        return tuple(activation_functions.get(a) for a in activations)
-
     def _check_mean(self, mean: ArrayLike | None) -> Array | None:
         if mean is None:
             return None
@@ -106,6 +107,15 @@ class MLP:
         if checked and np.shape(cov) in ((), (n,), (n, n)):
             return self._kept(cov)
         return self._kept(compact(numbers(cov, "input_cov"), n, self.dtype))
+
+    def _check_input(self, law: Law | None) -> Law | None:
+        if law is None:
+            return None
+        if not isinstance(law, Law):
+            raise CumpropError(f"input is {law!r}; give a law such as cumprop.inputs.Uniform(0, 1)")
+        if self._mean is not None or self._cov is not None:
+            raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
+        return law.sized(self.widths[0])
 
     def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
         if scale is None:
@@ -129,7 +139,7 @@ class MLP:
         if self._tensor is not None:
             tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
             return tensor
-        if not has_numbers(array):
+        if not has_numbers(array) or (isinstance(array, WithZeros) and array.dtype == self.dtype):
             return cast(Array, array)
         with np.errstate(over="ignore"):
             copy = np.array(array, dtype=self.dtype, order="C")
@@ -139,11 +149,26 @@ class MLP:
         return copy
 
     @property
+    def input(self) -> Law:
+        """The law of the input; Gaussian unless another one was given."""
+        if self._law is not None:
+            return self._law
+        mean = np.zeros(self.widths[0]) if self._mean is None else on_host(self._mean)
+        return Gaussian(mean, 1.0 if self._cov is None else on_host(self._cov))
+
+    @property
+    def input_mean(self) -> Array | None:
+        """The mean μ0 of the input, (n_0,), read-only; None for 0."""
+        return self._mean if self._law is None else self._law.mean
+
+    @property
     def input_cov(self) -> Array | None:
-        """Σ0 as a matrix (n_0, n_0), read-only; None for the identity.
+        """The covariance Σ0 of the input as a matrix (n_0, n_0), read-only; None for the identity.
 
         Cost: where `input_variance` holds all of it, the matrix is made anew each time.
         """
+        if self._law is not None:
+            return self._law.cov
         return None if self._cov is None else full(self._cov, self.widths[0])
 
     @property
@@ -175,8 +200,9 @@ class MLP:
             widths=self.widths,
             activations=tuple(a.name for a in self.activations),
             biased=any(b is not None for b in self.biases),
-            gaussian_input=self.input_mean is not None or self._cov is not None,
+            gaussian_input=any(part is not None for part in (self._mean, self._cov, self._law)),
             dtype=self.dtype.name,
+            entries=entries_of(self.weights),
         )
 
     @property
@@ -225,10 +251,13 @@ class MLP:
         >>> MLP([[[3.0, 4.0]]], input_mean=1.0).replace(weights=[[[2.0, 5.0]]]).input_mean.tolist()
         [1.0, 1.0]
         """
-        names = ("weights", "biases", "activations", "input_mean", "init_scale")
+        names = ("weights", "biases", "activations", "init_scale")
         kept: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if self._cov is not None:
-            kept["input_cov"] = Checked(self._cov)
+        if self._law is not None and not changes.keys() & {"input_mean", "input_cov"}:
+            kept["input"] = self._law
+        elif "input" not in changes:
+            kept["input_mean"] = self._mean
+            kept["input_cov"] = None if self._cov is None else Checked(self._cov)
         return MLP(**(kept | changes))
 
     def __repr__(self) -> str:
@@ -242,8 +271,7 @@ class MLP:
         >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
         (1, 1, 1)
         """
-        depth = typed(depth, int, "depth")
-        if not 0 <= depth <= self.depth:
+        if not 0 <= typed(depth, int, "depth") <= self.depth:
             raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
         return self.replace(
             weights=self.weights[: depth + 1],
@@ -275,18 +303,9 @@ class MLP:
     def save(self, path: str | Path) -> None:
         """Write the network to an npz file that `load` reads.
 
-        Raises CumpropError for custom activations: a Python function cannot be stored.
+        Raises CumpropError for custom activations, because a Python function cannot be stored, and
+        for inputs that are neither Gaussian nor uniform.
         """
-        for a in self.activations:
-            if isinstance(a, activation_functions.Custom):
-                raise CumpropError(
-                    f"activation {a.name!r} is a Python function and cannot be saved; "
-                    "save the weights with numpy.savez and build the MLP anew"
-                )
-        arrays: dict[str, Any] = {f"W{layer}": w for layer, w in enumerate(self.weights)}
-        arrays |= {f"b{layer}": b for layer, b in enumerate(self.biases)}
-        arrays["activations"] = np.array([a.name for a in self.activations], dtype=np.str_)
-        arrays |= {"input_mean": self.input_mean, "input_cov": self._cov}
-        arrays["init_scale"] = self.init_scale
+        arrays = arrays_of(self)
         with Path(path).open("wb") as file:
-            np.savez(file, **{key: on_host(a) for key, a in arrays.items() if a is not None})
+            np.savez(file, **arrays)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cumprop.flops import is_foreign, on_host
+from cumprop.flops import is_foreign
 
 if TYPE_CHECKING:
     from cumprop.networks.mlp import MLP
@@ -34,7 +34,7 @@ def summary(network: MLP) -> str:
         _listed(widths),
         _listed(activations) or "linear",
         f"{_rounded(number)} {kinds}",
-        f"x ~ N({_mean(network.input_mean)}, {_covariance(network)})",
+        f"x ~ {network.input.words}",
     ]
     if is_foreign(network.weights[0]):
         parts.append("tensors")
@@ -62,20 +62,3 @@ def _rounded(n: int) -> str:
     size = float(f"{n:.3g}")
     power = min((len(str(int(size))) - 1) // 3, 4)
     return f"{size / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
-
-
-def _mean(mean: Any) -> str:
-    if mean is None:
-        return "0"
-    values = on_host(mean)
-    return f"{values[0]:.4g}" if (values == values[0]).all() else "mean"
-
-
-def _covariance(network: MLP) -> str:
-    variance = network.input_variance
-    if variance is None:
-        return "I" if network.input_cov is None else "full"
-    if variance.ndim:
-        return "diag"
-    number = f"{float(on_host(variance)):.4g}"
-    return {"0": "0", "1": "I"}.get(number, f"{number} I")

@@ -2,7 +2,7 @@
 
 from cumprop.sampling.absorbed_input import standardised
 from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size, covariance_root
-from cumprop.sampling.group_means import FEWEST, MOST_GROUPS, UNSEEN, Replicates, added, replicates
+from cumprop.sampling.group_means import FEWEST, MOST_GROUPS, UNSEEN, Replicates, replicates
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
 from cumprop.sampling.tails import (
     BUCKET_COLUMNS,
@@ -46,7 +46,6 @@ __all__ = [
     "Truth",
     "TruthBlock",
     "TruthSpec",
-    "added",
     "block_size",
     "chunks_stored",
     "covariance_root",

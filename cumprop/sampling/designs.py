@@ -18,7 +18,7 @@ from scipy.special import ndtri
 
 from cumprop.errors import CumpropError
 from cumprop.flops import component, count, counted
-from cumprop.networks import is_diagonal
+from cumprop.inputs import Empirical, Gaussian, is_diagonal
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP, Shape
@@ -137,6 +137,14 @@ class Inputs:
         self, network: MLP, design: str = "iid", batch_elements: int = BATCH_ELEMENTS
     ) -> None:
         check_design(design)
+        law = network.input
+        if not isinstance(law, Gaussian | Empirical):
+            raise CumpropError(f"inputs of {law.words} are not drawn here: take `gaussian_parts`")
+        self.data = np.asarray(law.rows, network.dtype) if isinstance(law, Empirical) else None
+        if self.data is not None and design != "iid":
+            raise CumpropError(
+                f"rows of data are independent samples: take design iid, not {design}"
+            )
         self.design = design
         self.n_0 = network.widths[0]
         self.dtype = network.dtype
@@ -155,7 +163,13 @@ class Inputs:
         return 1.0 if self.radius is None else self.n_0 / self.radius**2
 
     def batches(self, rng: np.random.Generator, n_samples: int) -> Iterator[Batch]:
-        """Batches with `rounded(design, n_0, n_samples)` inputs in all, rows (n_0,)."""
+        """Batches with `rounded(design, n_0, n_samples)` inputs in all, rows (n_0,).
+
+        Rows of data are taken in their order, or as many as are asked for, in a random one.
+        """
+        if self.data is not None:
+            yield from self._batches_of_data(rng, n_samples)
+            return
         sides = 2 if self.design in MIRRORED else 1
         drawn = rounded(self.design, self.n_0, n_samples) // sides
         buffer = np.empty((min(self.rows, drawn), self.n_0), self.dtype)
@@ -181,6 +195,14 @@ class Inputs:
                 with component("sampling"):
                     np.subtract(0 if self.mean is None else 2 * self.mean, counted(x), out=x)
                 yield Batch(x, blocks, complete=True)
+
+    def _batches_of_data(self, rng: np.random.Generator, n_samples: int) -> Iterator[Batch]:
+        assert self.data is not None
+        n = len(self.data)
+        order = np.arange(n) if n_samples >= n else rng.permutation(n)[:n_samples]
+        for start in range(0, len(order), self.rows):
+            x = self.data[order[start : start + self.rows]]
+            yield Batch(x, len(x), complete=True)
 
     def _frames(self, rng: np.random.Generator, x: Array, frames: int) -> None:
         n = self.n_0

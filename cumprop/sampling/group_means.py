@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, fdtri, stdtrit
 
 from cumprop.errors import CumpropError
-from cumprop.flops import Flops, component, counted, counting, plain
+from cumprop.flops import Flops, added, component, counted, counting, plain
 from cumprop.networks import MLP
 from cumprop.sampling.designs import SCRAMBLINGS, Inputs, block_size, rounded
 from cumprop.sampling.passes import Base, Centring, Passes, keeping_digits
@@ -292,9 +291,3 @@ class _Sums:
         return Replicates(
             design, self.sizes, groups, spread, tuple(layer_means), flops, watched, variances
         )
-
-
-def added(*counts: Flops) -> Flops:
-    """The FLOPs of several estimates together, by component."""
-    names = dict.fromkeys(chain(*counts))
-    return Flops({name: sum(flops.get(name, 0) for flops in counts) for name in names})

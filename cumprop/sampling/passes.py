@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cumprop.activations import convenient_unit
 from cumprop.flops import component, counted, plain
+from cumprop.inputs import Empirical
 from cumprop.networks import MLP
 from cumprop.sampling.designs import Inputs
 
@@ -43,13 +44,16 @@ class Around:
     @cached_property
     def offsets(self) -> MLP:
         """The network whose inputs are h; its mean is an explicit 0, so that no radius is fixed."""
+        law = self._network.input
+        if isinstance(law, Empirical):
+            return self._network.replace(input=Empirical(np.asarray(law.rows) - law.mean))
         return self._network.replace(input_mean=0.0)
 
     @cached_property
     def base(self) -> Base:
         """The pass at the mean input."""
-        mean = self._network.input_mean
-        point = np.zeros(self._network.widths[0], self._network.dtype) if mean is None else mean
+        mean, dtype = self._network.input_mean, self._network.dtype
+        point = np.zeros(self._network.widths[0], dtype) if mean is None else mean.astype(dtype)
         return [
             (z[0], None if x is None else x[0])
             for z, x in self._network.layers(counted(point[None]))

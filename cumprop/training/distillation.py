@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import streams
+from cumprop.activations import side_by_side
 from cumprop.contract import estimator
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, plain
@@ -34,7 +35,7 @@ def stacked(f: MLP, g: MLP) -> MLP:
 
     The first maps are stacked, the hidden ones block-diagonal, the last is [W_f, -W_g]; the law of
     the input is that of `f`. Weights may be tensors. Raises CumpropError for networks that differ
-    in input, output, depth or activations, or have no hidden layer.
+    in input, output or depth, or have no hidden layer.
 
     >>> f, g = MLP([[[1.0]], [[2.0]]]), MLP([[[-1.0]], [[3.0]]])   # 2 relu(x), 3 relu(-x)
     >>> stacked(f, g).forward([[1.0], [-1.0]]).tolist()
@@ -49,7 +50,15 @@ def stacked(f: MLP, g: MLP) -> MLP:
         c, d = _biases(f), _biases(g)
         inner = [np.concatenate(pair) for pair in zip(c[:-1], d[:-1], strict=True)]
         biases = [plain(bias) for bias in (*inner, c[-1] - d[-1])]
-    return f.replace(weights=[plain(w) for w in weights], biases=biases, init_scale=None)
+    activations = [
+        side_by_side((a, n), (b, m))
+        for a, b, n, m in zip(
+            f.activations, g.activations, f.widths[1:], g.widths[1:], strict=False
+        )
+    ]
+    return f.replace(
+        weights=[plain(w) for w in weights], biases=biases, activations=activations, init_scale=None
+    )
 
 
 def _check_pair(f: MLP, g: MLP) -> None:
@@ -58,11 +67,6 @@ def _check_pair(f: MLP, g: MLP) -> None:
         raise CumpropError(
             f"networks of (inputs, outputs, hidden layers) {ends[0]} and {ends[1]} cannot be "
             "stacked; give two that agree, with a hidden layer at least"
-        )
-    names = [tuple(activation.name for activation in n.activations) for n in (f, g)]
-    if names[0] != names[1]:
-        raise CumpropError(
-            f"activations {names[0]} and {names[1]} cannot be stacked; give the same in each layer"
         )
     for a, b in ((f.input_mean, g.input_mean), (f.input_cov, g.input_cov)):
         alike = a is b or not (a is None or b is None or np.any(counted(a) != counted(b)))

@@ -86,6 +86,10 @@ class Adaptive(Estimator):
         needed = float(chdtri(1, 1 - CONFIDENCE)) / self.tolerance**2
         return ceil(min(max(needed, self.screen), self.most_samples))
 
+    def over_rows(self, n_rows: int) -> Estimator:
+        """The average over all rows: no order is as good as the data themselves."""
+        return build("monte_carlo", n_samples=n_rows)
+
     def predict_cost(self, shape: Shape) -> Cost:
         """The cost of the usual search on a random network of this shape; weights decide it."""
         nonlinearity = TYPICAL_UNEXPLAINED * shape.depth

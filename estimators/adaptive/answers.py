@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.contract import Estimate
+from cumprop.flops import added
 from cumprop.networks import MLP
-from cumprop.sampling import added
 
 from ..blend.weights import Blended
 from .decision import DOUBTED, Order

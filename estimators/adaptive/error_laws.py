@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import by_quadrature
+from cumprop.activations import stand_in
 from cumprop.contract import Estimator, build
 from cumprop.networks import Shape
 
@@ -42,7 +42,9 @@ class Candidate:
         n_0, n_1, *_ = shape.widths
         hidden = shape.widths[1:-1]
         curved = sum(
-            n for n, name in zip(hidden, shape.activations, strict=True) if by_quadrature(name)
+            n
+            for n, name in zip(hidden, shape.activations, strict=True)
+            if stand_in(name).by_quadrature
         )
         moments = self.moments * curved
         if len(hidden) < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, ClassVar, Self
 
@@ -12,8 +12,9 @@ from cumprop import streams
 from cumprop.contract import Cost, Estimate, Estimator, build, get, register
 from cumprop.contract.printing import NORMAL_QUANTILE
 from cumprop.errors import CumpropError
+from cumprop.flops import added
 from cumprop.networks import MLP, Shape
-from cumprop.sampling import FEWEST, added, replicates, standardised
+from cumprop.sampling import FEWEST, replicates, standardised
 
 from .weights import Blended, is_finite
 
@@ -67,6 +68,9 @@ class Blend(Estimator):
         cumulant: Any = get("cumulant").from_tolerance(tolerance, shape)
         sampling: Any = get("monte_carlo").from_tolerance(tolerance, shape)
         return cls(order=cumulant.order, n_samples=sampling.n_samples, **parameters)
+
+    def with_share(self, share: float) -> Estimator:
+        return replace(self, n_samples=max(FEWEST, round(share * self.n_samples)))
 
     def supports(self, network: MLP) -> str | None:
         return super().supports(network) or self._cumulant.supports(network)

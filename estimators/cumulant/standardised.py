@@ -152,7 +152,9 @@ def standardised(
 ) -> Standardised:
     """The standardised Z with this mean, from variance and covariance of W X̂.
 
-    `terms` computes Σ_j W_ij² Var[X̂_j], where a variance looks like rounding.
+    `terms` computes Σ_j W_ij² Var[X̂_j], where a variance looks like rounding. Neurons that vary so
+    little beside the others that powers of 1/σ would overflow are constant too: all that such a
+    neuron sees may be dead, as in convolutions.
     """
     noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
     with component("nonlinear"):
@@ -162,8 +164,10 @@ def standardised(
             return Standardised(affine, mean, np.sqrt(variance), covariance)
     with not_counting():  # counts of FLOPs depend on shapes alone
         floor = noise * terms()
-        constant = variance <= floor
-        raised = np.where(constant, floor, variance)
+        least = float(np.finfo(variance.dtype).tiny) ** 0.4 * largest
+        raised_to = np.where(floor > least, floor, least)
+        constant = variance <= raised_to
+        raised = np.where(constant, raised_to, variance)
         raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
         negative = int((variance < -floor).sum())
     with component("nonlinear"):

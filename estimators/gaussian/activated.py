@@ -11,20 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop import activations
 from cumprop.activations import (
     BLOCK,
     TOLERANCE,
     Activation,
-    Heaviside,
     HermiteSeries,
     LeakyReLU,
     Monomial,
     QuadratureTable,
-    Sign,
     Step,
+    stand_in,
 )
-from cumprop.errors import CumpropError
 from cumprop.flops import counted, counting, plain
 
 from ..cumulant.standardised import AffineMap, Standardised, expected, wick_coefficients
@@ -36,6 +33,7 @@ MAX_TERMS = 40  # of the series in C_ij; pairs that need more are integrated
 NODES = 64  # of the integral over C_ij
 NEARLY_LINEAR = 1e-6  # s.d. of a neuron beside its mean
 _TINY = float(np.finfo(np.float64).tiny)
+STEPS, SLOPES, SMOOTH, POLYNOMIAL = 1, 2, 0, -1  # derivatives that are deltas; none
 _PAIRS = 2**13  # integrated at a time: 4 MiB
 
 
@@ -89,7 +87,9 @@ class Activated:
             cov += a[:, None] * a
             cov *= rho
         if reach < largest:
-            i, j = np.nonzero(np.triu(abs(plain(rho)) > reach))
+            polynomial = self._kinks[0] == POLYNOMIAL  # the series of such neurons has ended
+            unfinished = ~(polynomial[:, None] | polynomial)
+            i, j = np.nonzero(np.triu((abs(plain(rho)) > reach) & unfinished))
             correlations = plain(rho)[i, j]
             if nodes is not None:
                 exact = self._beyond(nodes, terms, i, j, correlations, tolerance)
@@ -131,7 +131,7 @@ class Activated:
         None for closed forms, functions with kinks, and neurons so nearly linear that a few terms
         suffice and values would lose digits.
         """
-        closed = isinstance(self.activation, LeakyReLU | Step | Monomial)
+        closed = all(isinstance(a, LeakyReLU | Step | Monomial) for a in self.activation.kinds)
         if closed or self.activation.breakpoints:
             return None
         mean, variance = plain(self.mean) * (1 / self.unit), plain(self._variance)
@@ -140,10 +140,10 @@ class Activated:
         if nearly_linear[~constant].any() or constant.all():
             return None
 
-        def scaled(z: Array) -> Array:
-            return self.activation.forward(z) * (1 / self.unit)
+        def scaled(z: Array, neurons: Array) -> Array:
+            return self.activation.of_neurons(z, neurons) * (1 / self.unit)
 
-        function = self.activation.forward if self.unit == 1 else scaled
+        function = self.activation.of_neurons if self.unit == 1 else scaled
         sigma = np.where(constant, 0.0, self._sigma)
         nodes = HermiteSeries(function, self._mean, sigma, mean, self._variance, tolerance)
         return nodes if nodes.converged else None
@@ -213,15 +213,30 @@ class Activated:
     def _slow(self, i: Array, j: Array, rho: Array) -> Array:
         """Covariances of pairs (i, j) of any correlation."""
         rho = rho.astype(np.float64)
-        if isinstance(self.activation, LeakyReLU):
-            a: Array = self.coefficients(1, 1)
-            jump = 1 - self.activation.slope
-            remainder = self._density_integral(i, j, rho, order=2)
-            return a[i] * a[j] * rho + jump**2 * remainder
-        if isinstance(self.activation, Heaviside | Sign):
-            jump = 1 if isinstance(self.activation, Heaviside) else 2
-            return jump**2 * self._density_integral(i, j, rho, order=1)
-        return counted([self._by_conditioning(*pair) for pair in zip(i, j, rho, strict=True)])
+        found: Array = counted(np.empty(len(i)))
+        order, jump = self._kinks
+        alike = np.where(order[i] == order[j], order[i], SMOOTH)
+        for kind in np.unique(alike):
+            some = np.flatnonzero(alike == kind)
+            a, b, r = i[some], j[some], rho[some]
+            if kind == SMOOTH:
+                pairs = zip(a, b, r, strict=True)
+                found[some] = counted([self._by_conditioning(*pair) for pair in pairs])
+                continue
+            found[some] = jump[a] * jump[b] * self._density_integral(a, b, r, kind)
+            if kind == SLOPES:
+                rise: Array = self.coefficients(1, 1)
+                found[some] += rise[a] * rise[b] * r
+        return found
+
+    @cached_property
+    def _kinks(self) -> tuple[Array, Array]:
+        """The derivative of φ that is a multiple of δ(z), by neuron, and that multiple."""
+        order, jump = np.full(len(self._sigma), SMOOTH), np.zeros(len(self._sigma))
+        kinds = {kind: _kink(kind) for kind in self.activation.kinds}
+        for neuron in range(len(order)):
+            order[neuron], jump[neuron] = kinds[self.activation.of(neuron)]
+        return order, jump
 
     def _density_integral(self, i: Array, j: Array, rho: Array, order: int) -> Array:
         """The integral ∫_0^C (C - c)^(order-1) p(0, 0; c) dc, p the density of (Z_i, Z_j).
@@ -254,34 +269,38 @@ class Activated:
         rho = float(rho)
         slope = rho * self._sigma[j] / self._sigma[i]
         variance = max(1 - rho * rho, 1e-14) * self._sigma[j] ** 2
-        kinks = self.activation.breakpoints
+        first, second = self.activation.of(i), self.activation.of(j)
+        seen = [float(self._mean[i] + (b - self._mean[j]) / slope) for b in second.breakpoints]
 
         def product(z: Array) -> Array:
             mean = self._mean[j] + slope * (z - self._mean[i])
-            inner = self.activation.wick_table(mean, np.full_like(z, variance))(0, 1)
-            left = (self.activation.forward(z) - self.mean[i]) * (1 / self.unit)
+            inner = second.wick_table(mean, np.full_like(z, variance))(0, 1)
+            left = (first.forward(z) - self.mean[i]) * (1 / self.unit)
             right = (inner - self.mean[j]) * (1 / self.unit)
             both: Array = left * right
             return both
 
         outer = QuadratureTable(
-            product,
-            self._mean[i : i + 1],
-            self._sigma[i : i + 1],
-            (*kinks, *(float(self._mean[i] + (b - self._mean[j]) / slope) for b in kinks)),
+            product, self._mean[i : i + 1], self._sigma[i : i + 1], (*first.breakpoints, *seen)
         )
         self._pairs_precision = max(self._pairs_precision, outer.precision)
         covariance = outer(0, 1)[0] * outer.size
         return float(covariance if outer.centre is None else covariance + outer.centre[0])
 
 
+def _kink(activation: Activation) -> tuple[int, float]:
+    """The derivative that is a multiple of δ(z), or `SMOOTH` or `POLYNOMIAL`, and that multiple."""
+    if isinstance(activation, LeakyReLU):
+        return SLOPES, 1 - activation.slope
+    if isinstance(activation, Step):
+        return STEPS, activation.values[1] - activation.values[0]
+    return POLYNOMIAL if isinstance(activation, Monomial) else SMOOTH, 0.0
+
+
 def typical_terms(name: str, rho: float, tolerance: float) -> tuple[int, float]:
     """Terms that correlations up to rho need, and FLOPs of the coefficients, where Z ~ N(0, 1)."""
-    try:
-        activation = activations.get(name)
-    except CumpropError:
-        activation = activations.get("tanh")
-    neurons = 8
+    activation = stand_in(name)
+    neurons = activation.neurons or 8
     with counting() as flops:
         mean, spread = counted(np.zeros(neurons)), counted(np.ones(neurons))
         z = Standardised(AffineMap(np.eye(neurons), None), mean, spread)

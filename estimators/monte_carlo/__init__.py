@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from cumprop import activations, streams
+from cumprop import streams
+from cumprop.activations import stand_in
 from cumprop.contract import Cost, Estimate, Estimator, register
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, counting, plain
@@ -25,6 +25,8 @@ Array = NDArray[Any]
 
 EXTRAPOLATIONS = ("none", "gaussian", "cumulant")
 _MOST = 10**18
+FEWEST_OF_SHARE = 64
+"""The fewest samples of a component of a mixture."""
 """The largest number of samples that a column of results can hold."""
 
 
@@ -138,6 +140,14 @@ class MonteCarlo(Estimator):
 
         return keeping_digits(network, self.design, rng, take)
 
+    def with_share(self, share: float) -> Estimator:
+        """As many samples as the share asks for, at least 64, which show their own error."""
+        return replace(self, n_samples=max(FEWEST_OF_SHARE, round(share * self.n_samples)))
+
+    def over_rows(self, n_rows: int) -> Estimator:
+        """The same estimator, which averages over all rows, or `n_samples` if there are more."""
+        return self
+
     def independent_samples(self, outputs: Estimate) -> int | None:
         """The `n_samples` of the estimate, for every design, unless it extrapolates."""
         return self.n_samples if self.extrapolate == "none" else None
@@ -162,7 +172,7 @@ class MonteCarlo(Estimator):
             sampling += blocks * designs.frame_flops(n_0)
         if shape.gaussian_input:
             sampling += n_0**3 // 3 + n // sides * n_0 * (2 * n_0 + 1)
-        forward = n * sum(b * (2 * a + shape.biased) for a, b in pairwise(shape.widths))
+        forward = n * (2 * sum(shape.products) + shape.biased * sum(shape.widths[1:]))
         for width, name in zip(hidden, shape.activations, strict=True):
             forward += int(n * width * _activation_flops(name))
         statistics = sum(hidden) * (2 * n + batches + 1)
@@ -210,12 +220,9 @@ def _finite(estimate: Estimate, network: MLP) -> Estimate:
 
 
 def _activation_flops(name: str) -> float:
-    """FLOPs per neuron, counted on a few neurons; 1 for a function unknown by name."""
-    try:
-        activation = activations.get(name)
-    except CumpropError:
-        return 1.0
-    z = counted(np.linspace(-1, 1, 64))
+    """FLOPs per neuron, counted on a few neurons."""
+    activation = stand_in(name)
+    z = counted(np.linspace(-1, 1, activation.neurons or 64))
     with counting() as flops:
         activation.forward(z)
     return flops.total / len(z)

@@ -267,7 +267,7 @@ def test_terms_from_shared_nodes_are_those_of_the_tables(activation, sigma):
     phi = activations.get(activation)
     table = phi.wick_table(mean, sigmas**2)
     variance = table(0, 2) - table(0, 1) ** 2
-    series = HermiteSeries(phi.forward, mean, sigmas, table(0, 1), variance, 1e-10)
+    series = HermiteSeries(phi.of_neurons, mean, sigmas, table(0, 1), variance, 1e-10)
     assert series.converged and (series.coarse or sigma > 0.3) and not (series.coarse and sigma > 2)
     terms = series.terms(1, 15)
     np.testing.assert_allclose(series.terms(5, 9), terms[4:8], rtol=0, atol=1e-14)

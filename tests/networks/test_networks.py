@@ -301,7 +301,7 @@ def test_what_is_refused():
     assert "too large for float32" in refusal(single, [np.full(5, 1e300), None, None])
     assert "b0 contains NaN" in refusal(W, [B[0] * np.nan, None, None])
     assert "3 activations for 2" in refusal(W, activations=["relu"] * 3)
-    assert "unknown activation 'swish'" in refusal(W, activations="swish")
+    assert "unknown activation 'wave'" in refusal(W, activations="wave")
     assert "input_mean has shape (2,)" in refusal(W, input_mean=[1, 2])
     assert "input_cov has shape (2, 2)" in refusal(W, input_cov=np.eye(2))
     assert "not symmetric" in refusal(W, input_cov=np.arange(9.0).reshape(3, 3))
@@ -372,7 +372,7 @@ def test_custom_activations_are_not_saved(tmp_path):
         ({"W0": W[0], "W1": W[1].T}, "W1 has shape"),
         ({"W0": W[0], "W1": W[1], "activations": np.array([1])}, "must be names"),
         ({"W0": W[0], "W1": W[1], "activations": np.array(["relu", "relu"])}, "2 activations"),
-        ({"W0": W[0], "W1": W[1], "activations": "swish"}, "unknown activation"),
+        ({"W0": W[0], "W1": W[1], "activations": "wave"}, "unknown activation"),
         ({"W0": np.array(["a"])}, "entries; give real numbers"),
         ({"W0": np.array([None])}, "not an npz file of plain arrays"),
         ({"W0": W[0], "init_scale": np.ones(2)}, "init_scale must be 1"),

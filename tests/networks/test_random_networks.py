@@ -116,7 +116,7 @@ def test_weights_come_from_their_own_stream():
         ({"depth": 0}, "start at 1"),
         ({"seed": -1}, "seeds at 0"),
         ({"dtype": "float16"}, "choose float32 or float64"),
-        ({"activation": "swish"}, "unknown activation"),
+        ({"activation": "wave"}, "unknown activation"),
         ({"activation": Custom(np.zeros_like)}, "no He scale"),
         ({"init": "xavier"}, "unknown init 'xavier'"),
         ({"init": {"critical": None}}, "unknown init"),

@@ -1,4 +1,4 @@
-"""npz files: W0, W1, … (out, in), b0, b1, …, activations, input_mean, input_cov, init_scale."""
+"""npz files: W0, W1, … (out, in), b0, b1, …, activations, the law of the input, init_scale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cumprop.errors import CumpropError
+from cumprop.inputs import Uniform
 from cumprop.networks.importers.parts import Array, Parts, check_memory
 
 MISSPELT = re.compile(
@@ -42,7 +43,18 @@ def read(path: Path) -> Parts:
         arrays.get("input_mean"),
         arrays.get("input_cov"),
         arrays.get("init_scale"),
+        _uniform(arrays),
     )
+
+
+def _uniform(arrays: dict[str, Array]) -> Uniform | None:
+    """The box of an input that is uniform; None where the file has none."""
+    ends = [arrays.get(name) for name in ("input_low", "input_high")]
+    if all(end is None for end in ends):
+        return None
+    if any(end is None for end in ends):
+        raise CumpropError("it has one of input_low and input_high; save both")
+    return Uniform(*(end for end in ends if end is not None))
 
 
 def _one_or_all(names: list[str]) -> str | list[str]:
