@@ -57,6 +57,13 @@ class Law(ABC):
         return f"{type(self).__name__}({self.words})"
 
 
+def sized_law(law: Law, n: int) -> Law:
+    """The law of n numbers; raises CumpropError where it is no law, or one of another number."""
+    if not isinstance(law, Law):
+        raise CumpropError(f"input is {law!r}; give a law such as cumprop.inputs.Uniform(0, 1)")
+    return law.sized(n)
+
+
 def check_order(order: int, n: int) -> None:
     """Raise CumpropError for an order that is not 1 to 4, or n^order numbers that do not fit."""
     if order not in (1, 2, 3, 4):

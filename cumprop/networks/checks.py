@@ -96,6 +96,22 @@ def checked_activations(
     return tuple(map(_of_layer, activations, range(1, len(widths) + 1), widths))
 
 
+def checked_scales(scale: ArrayLike | None, n_maps: int) -> tuple[float, ...] | None:
+    """The `init_scale` of a network of so many maps; raises CumpropError where it does not fit.
+
+    >>> checked_scales([2, 0.5], 2), checked_scales(None, 2)
+    ((2.0, 0.5), None)
+    """
+    if scale is None:
+        return None
+    values = numbers(scale, "init_scale")
+    if values.shape != (n_maps,) or (values < 0).any():
+        raise CumpropError(
+            f"init_scale must be {n_maps} numbers ≥ 0: weight variance · fan-in of every map"
+        )
+    return tuple(float(c) for c in values)
+
+
 def _of_layer(entry: OfLayer, layer: int, width: int) -> Activation:
     if listed(entry):
         kinds = [get(a) for a in cast(Sequence[str | Activation], entry)]

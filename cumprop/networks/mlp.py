@@ -20,9 +20,16 @@ from cumprop.flops import (
     plain,
     skipping_zeros,
 )
-from cumprop.inputs import Gaussian, Law
+from cumprop.inputs import Gaussian, Law, sized_law
 from cumprop.inputs.covariances import Checked, compact, full
-from cumprop.networks.checks import OfLayer, check_chain, checked_activations, entries, numbers
+from cumprop.networks.checks import (
+    OfLayer,
+    check_chain,
+    checked_activations,
+    checked_scales,
+    entries,
+    numbers,
+)
 from cumprop.networks.saved import arrays_of
 from cumprop.networks.shape import Shape, entries_of
 from cumprop.networks.summaries import summary
@@ -61,11 +68,11 @@ class MLP:
         init_scale: ArrayLike | None = None,
         input: Law | None = None,
     ) -> None:
-        if isinstance(input, Gaussian) and input_mean is input_cov is None:
-            input_mean, input_cov, input = input.location, input.scatter, None
         weights = entries(weights, "weights", "a list of matrices (out, in)")
         if biases is not None:
             biases = entries(biases, "biases", "a list of vectors and Nones, or None")
+        if isinstance(input, Gaussian) and input_mean is input_cov is None:
+            input_mean, input_cov, input = input.location, input.scatter, None
         cov = input_cov.cov if isinstance(input_cov, Checked) else input_cov
         given = (*weights, *(() if biases is None else biases), input_mean, cov)
         self._tensor = next(filter(is_foreign, given), None)
@@ -77,8 +84,10 @@ class MLP:
         self.activations = checked_activations(activations, self.widths[1:-1])
         self._mean = self._check_mean(input_mean)
         self._cov = self._check_cov(cov, isinstance(input_cov, Checked))
-        self._law = self._check_input(input)
-        self.init_scale = self._check_scale(init_scale)
+        if input is not None and not (self._mean is None and self._cov is None):
+            raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
+        self._law = None if input is None else sized_law(input, self.widths[0])
+        self.init_scale = checked_scales(init_scale, len(matrices))
 
     def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
         if biases is None:
@@ -107,26 +116,6 @@ class MLP:
         if checked and np.shape(cov) in ((), (n,), (n, n)):
             return self._kept(cov)
         return self._kept(compact(numbers(cov, "input_cov"), n, self.dtype))
-
-    def _check_input(self, law: Law | None) -> Law | None:
-        if law is None:
-            return None
-        if not isinstance(law, Law):
-            raise CumpropError(f"input is {law!r}; give a law such as cumprop.inputs.Uniform(0, 1)")
-        if self._mean is not None or self._cov is not None:
-            raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
-        return law.sized(self.widths[0])
-
-    def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
-        if scale is None:
-            return None
-        values = numbers(scale, "init_scale")
-        if values.shape != (len(self.weights),) or (values < 0).any():
-            raise CumpropError(
-                f"init_scale must be {len(self.weights)} numbers ≥ 0: weight variance · fan-in of "
-                "every map"
-            )
-        return tuple(float(c) for c in values)
 
     def _vector(self, values: ArrayLike, name: str, length: int) -> Array:
         vector = numbers(values, name)
@@ -271,7 +260,8 @@ class MLP:
         >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
         (1, 1, 1)
         """
-        if not 0 <= typed(depth, int, "depth") <= self.depth:
+        depth = typed(depth, int, "depth")
+        if not 0 <= depth <= self.depth:
             raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
         return self.replace(
             weights=self.weights[: depth + 1],

@@ -165,9 +165,9 @@ def standardised(
     with not_counting():  # counts of FLOPs depend on shapes alone
         floor = noise * terms()
         least = float(np.finfo(variance.dtype).tiny) ** 0.4 * largest
-        raised_to = np.where(floor > least, floor, least)
-        constant = variance <= raised_to
-        raised = np.where(constant, raised_to, variance)
+        floor = np.where(np.logical_and(floor > 0, floor < least), least, floor)
+        constant = variance <= floor
+        raised = np.where(constant, floor, variance)
         raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
         negative = int((variance < -floor).sum())
     with component("nonlinear"):

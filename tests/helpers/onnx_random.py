@@ -13,6 +13,7 @@ PLAIN = (
     "Relu", "Relu", "Tanh", "Sigmoid", "Abs", "Softplus", "Softsign", "Erf", "Sin", "Cos", "Elu",
     "Selu", "LeakyRelu", "HardSigmoid", "Neg", "Identity", "Dropout", "Flatten",
 )  # fmt: skip
+OPERATORS = tuple(sorted({schema.name for schema in onnx.defs.get_all_schemas()}))
 SINCE = {"Celu": 12, "HardSwish": 14, "Mish": 18, "Gelu": 20}
 
 
@@ -281,3 +282,96 @@ def random_graph(seed):
     for _ in range(int(graph.rng.integers(3, 13))):
         graph.grow()
     return graph.model(list(graph.shapes)[-1])
+
+
+NUMBERS = (-(2**63), -(10**9), -1, 0, 1, 2, 7, 10**5, 10**9, 2**31, 2**62, 2**63 - 1)
+
+
+def mutilated(made, rng):
+    """The bytes of a model after one to three changes, to what it says or to bytes."""
+    made = onnx.ModelProto.FromString(made.SerializeToString())
+    kinds = (_attribute, _integers, _wiring, _operator, _dimensions, _nodes)
+    for _ in range(int(rng.integers(1, 4))):
+        kinds[rng.integers(len(kinds))](made, rng)
+    content = bytearray(made.SerializeToString())
+    if rng.random() < 0.2:
+        content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+    return bytes(content)
+
+
+def _any(items, rng):
+    return items[rng.integers(len(items))] if len(items) else None
+
+
+def _number(rng):
+    return int(_any(NUMBERS, rng) if rng.random() < 0.5 else rng.integers(-4, 9))
+
+
+def _attribute(made, rng):
+    found = _any([a for node in made.graph.node for a in node.attribute], rng)
+    if found is None:
+        return
+    if found.ints:
+        found.ints[rng.integers(len(found.ints))] = _number(rng)
+        if rng.random() < 0.2:
+            found.ints.append(_number(rng))
+    elif found.type == onnx.AttributeProto.INT:
+        found.i = _number(rng)
+    else:
+        found.f = float(_any([np.nan, np.inf, -1e30, 0.0], rng))
+
+
+def _integers(made, rng):
+    whole = [t for t in made.graph.initializer if t.data_type == onnx.TensorProto.INT64]
+    if (found := _any(whole, rng)) is not None:
+        array = np.frombuffer(found.raw_data, dtype=np.int64).copy()
+        if array.size:
+            array[rng.integers(array.size)] = _number(rng)
+        found.raw_data = array.tobytes()
+
+
+def _wiring(made, rng):
+    names = [name for node in made.graph.node for name in (*node.input, *node.output)]
+    node = _any(made.graph.node, rng)
+    if node is None:
+        return
+    change = rng.integers(4)
+    if change == 0 and node.input:
+        node.input[rng.integers(len(node.input))] = _any([*names, "", "missing"], rng)
+    elif change == 1:
+        node.input.append(_any(names, rng))
+    elif change == 2 and node.input:
+        node.input.pop()
+    else:
+        node.output.append(_any(names, rng))
+
+
+def _operator(made, rng):
+    node = _any(made.graph.node, rng)
+    if rng.random() < 0.3:
+        made.opset_import[0].version = int(rng.integers(5, 30))
+    elif node is not None:
+        node.op_type = _any(OPERATORS, rng)
+
+
+def _dimensions(made, rng):
+    tensors = [t for t in made.graph.initializer if t.dims]
+    inputs = [v.type.tensor_type.shape.dim for v in made.graph.input]
+    if rng.random() < 0.5 and tensors:
+        tensor = _any(tensors, rng)
+        tensor.dims[rng.integers(len(tensor.dims))] = _number(rng)
+    elif lengths := _any([dim for dims in inputs for dim in dims], rng):
+        lengths.dim_value = _number(rng)
+
+
+def _nodes(made, rng):
+    nodes = list(made.graph.node)
+    if not nodes:
+        return
+    i = int(rng.integers(len(nodes)))
+    if rng.random() < 0.5:
+        nodes.insert(int(rng.integers(len(nodes))), nodes[i])
+    else:
+        del nodes[i]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)

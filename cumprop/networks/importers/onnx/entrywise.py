@@ -27,28 +27,31 @@ def number(value: float) -> str:
 
 
 def plain(neurons: Neurons, node: Node) -> Affine:
+    """An activation without parameters."""
     return neurons.apply(NAMES[node.op], node.tensor())
 
 
 def leaky_relu(neurons: Neurons, node: Node) -> Affine:
+    """max(x, 0) + α min(x, 0)."""
     return neurons.apply(f"leaky_relu({number(node.number('alpha', 0.01))})", node.tensor())
 
 
 def prelu(neurons: Neurons, node: Node) -> Affine:
+    """max(x, 0) + α min(x, 0), with slopes α that broadcast to the tensor."""
     x, slopes = node.tensor(), node.constant(1)
-    if slopes.ndim == 1 and 1 < len(slopes) == x.shape[1] != x.shape[-1]:  # opset 7: channels
-        slopes = slopes.reshape(-1, *(1,) * (len(x.shape) - 2))
     values, which = np.unique(np.broadcast_to(slopes, x.shape), return_inverse=True)
     names = np.array([f"leaky_relu({number(slope)})" for slope in values], dtype=object)
     return neurons.apply(names[which.ravel()], x)
 
 
 def elu(neurons: Neurons, node: Node) -> Affine:
+    """x for x > 0, α (exp(x) - 1) below."""
     alpha = node.number("alpha", 1.0)
     return neurons.apply("elu" if alpha == 1 else f"elu({number(alpha)})", node.tensor())
 
 
 def celu(neurons: Neurons, node: Node) -> Affine:
+    """x for x > 0, α (exp(x/α) - 1) below."""
     alpha = node.number("alpha", 1.0)
     return neurons.apply("celu" if alpha == 1 else f"celu({number(alpha)})", node.tensor())
 
@@ -70,6 +73,7 @@ def swish(neurons: Neurons, node: Node) -> Affine:
 
 
 def gelu(neurons: Neurons, node: Node) -> Affine:
+    """x Φ(x), or the form of it with a tanh."""
     form = {"none": "gelu", "tanh": "gelu_tanh"}.get(node.text("approximate", "none"))
     if form is None:
         raise node.refused("is a GELU of unknown form; give approximate='none' or 'tanh'")
@@ -77,16 +81,19 @@ def gelu(neurons: Neurons, node: Node) -> Affine:
 
 
 def hard_sigmoid(neurons: Neurons, node: Node) -> Affine:
+    """αx + β between 0 and 1."""
     alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
     return neurons.apply(f"hard_sigmoid({number(alpha)}:{number(beta)})", node.tensor())
 
 
 def thresholded_relu(neurons: Neurons, node: Node) -> Affine:
+    """x where it is greater than α, else 0."""
     alpha = number(node.number("alpha", 1.0))
     return neurons.apply(f"thresholded_relu({alpha})", node.tensor())
 
 
 def clip(neurons: Neurons, node: Node) -> Affine:
+    """max(low, min(x, high)); a bound alone is a ReLU with sums around it."""
     x = node.tensor()
     bounds = node.constant(1, -UNBOUNDED), node.constant(2, UNBOUNDED)
     if any(bound.size != 1 or np.isnan(bound).any() for bound in bounds):
@@ -106,6 +113,7 @@ def clip(neurons: Neurons, node: Node) -> Affine:
 
 
 def power(neurons: Neurons, node: Node) -> Affine:
+    """x to a whole power."""
     exponent = node.constant(1)
     n = float(exponent.ravel()[0]) if exponent.size == 1 else -1.0
     if n != int(n) or not 0 <= n <= 8:

@@ -41,7 +41,7 @@ def folded(node: Node) -> list[Array]:
 
 
 def evaluated(node: Node, arrays: list[Array | None]) -> list[Array]:
-    """What a node gives for arrays, after the memory of the outcome has been predicted."""
+    """The outputs of a node for arrays; their memory is predicted first."""
     _inferred(node, arrays)
     reference = library("onnx.reference")
     proto, feeds = _renamed(node, arrays)

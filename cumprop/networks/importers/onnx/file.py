@@ -15,9 +15,15 @@ from cumprop.networks.importers.parts import check_memory, library
 OLDEST = 7
 """The first opset that is read; before it, Add and Mul named the axes they broadcast along."""
 
+LARGEST = 100_000
+"""The most nodes that the functions of a model may be written out to."""
+
 
 def model_of(content: bytes) -> Any:
-    """The model in the bytes of a file, functions of its own written out."""
+    """The model in the bytes of a file, functions of its own written out.
+
+    Raises CumpropError for bytes that are none, and for functions without end.
+    """
     onnx = library("onnx")
     try:
         model = onnx.load_model_from_string(content)
@@ -27,13 +33,34 @@ def model_of(content: bytes) -> Any:
         raise CumpropError("damaged, or not an ONNX file; export it anew")
     if not model.functions:
         return model
+    _check_functions(model)
     try:
         return library("onnx.inliner").inline_local_functions(model)
     except Exception:  # of onnx
         raise CumpropError("its functions cannot be written out; export the network anew") from None
 
 
+def _check_functions(model: Any) -> None:
+    """Raise CumpropError where functions call themselves, or each other into countless nodes."""
+    bodies = {(f.domain, f.name): [(n.domain, n.op_type) for n in f.node] for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(name: tuple[str, str]) -> int:
+        if name not in sizes:
+            sizes[name] = LARGEST  # until it is known: what a call of itself counts
+            sizes[name] = sum(size(called) for called in bodies[name]) if name in bodies else 1
+        return sizes[name]
+
+    try:
+        total = sum(size((node.domain, node.op_type)) for node in model.graph.node)
+    except RecursionError:
+        total = LARGEST
+    if total >= LARGEST:
+        raise CumpropError(f"its functions make more than {LARGEST:,} nodes; export it anew")
+
+
 def opset_of(model: Any) -> int:
+    """The version of ONNX's own operators that a model uses."""
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     newest = library("onnx").defs.onnx_opset_version()
     if len(versions) != 1 or not OLDEST <= versions[0] <= newest:

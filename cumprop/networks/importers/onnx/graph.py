@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ REASONS = {
     **dict.fromkeys(("LSTM", "GRU", "RNN"), RECURRENT),
     **dict.fromkeys(("If", "Loop", "Scan"), CONTROL),
 }  # fmt: skip
-"""What a refusal of these operators says."""
+"""The reasons for which operators are refused."""
 
 UNKNOWN = "cannot be read; the operators that can are listed in docs/networks.md"
 
@@ -72,6 +73,11 @@ class Walk:
 
     def _needed(self) -> list[Any]:
         """The nodes that the outputs depend on, in their order."""
+        given = Counter(name for node in self._graph.node for name in node.output if name)
+        given.update(value.name for value in self._graph.input)
+        name, times = max(given.items(), key=itemgetter(1), default=("", 0))
+        if times > 1:
+            raise CumpropError(f"it gives {name!r} {times} times; export the network anew")
         wanted = {value.name for value in self._graph.output}
         found = []
         for node in reversed(self._graph.node):

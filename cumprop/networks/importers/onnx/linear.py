@@ -14,27 +14,33 @@ from cumprop.networks.importers.onnx.nodes import Node, Operators, Value
 
 
 def as_affine(value: Value) -> Affine:
+    """A value as a tensor, though it depends on no variable."""
     return value if isinstance(value, Affine) else constant(value)
 
 
 def add(neurons: Neurons, node: Node) -> Affine:
+    """The sum of all inputs."""
     terms = [as_affine(node.value(i)) for i in range(len(node.inputs))]
     return reduce(Affine.__add__, terms)
 
 
 def mean(neurons: Neurons, node: Node) -> Affine:
+    """The mean of all inputs, entry by entry."""
     return add(neurons, node) * np.array(1 / len(node.inputs))
 
 
 def subtract(neurons: Neurons, node: Node) -> Affine:
+    """a - b."""
     return as_affine(node.value(0)) - as_affine(node.value(1))
 
 
 def negate(neurons: Neurons, node: Node) -> Affine:
+    """-a."""
     return -node.tensor()
 
 
 def multiply(neurons: Neurons, node: Node) -> Affine:
+    """a · b, of which one is constant or both are an activation together."""
     a, b = node.value(0), node.value(1)
     if not isinstance(a, Affine):
         a, b = b, a
@@ -51,6 +57,7 @@ def multiply(neurons: Neurons, node: Node) -> Affine:
 
 
 def divide(neurons: Neurons, node: Node) -> Affine:
+    """a / b, where b is constant or both are an activation together."""
     a, b = node.value(0), node.value(1)
     if not isinstance(b, Affine):
         return as_affine(a) * (1 / np.asarray(b, dtype=float))
@@ -64,10 +71,12 @@ def divide(neurons: Neurons, node: Node) -> Affine:
 
 
 def matmul(neurons: Neurons, node: Node) -> Affine:
+    """A B, of which one is constant."""
     return _matrix_product(node, node.value(0), node.value(1))
 
 
 def gemm(neurons: Neurons, node: Node) -> Affine:
+    """α A B + β C, each matrix transposed on demand."""
     a = _transposed(node.value(0)) if node.number("transA", 0) else node.value(0)
     b = _transposed(node.value(1)) if node.number("transB", 0) else node.value(1)
     alpha = np.array(node.number("alpha", 1.0))
@@ -81,6 +90,7 @@ def gemm(neurons: Neurons, node: Node) -> Affine:
 
 
 def batch_normalization(neurons: Neurons, node: Node) -> Affine:
+    """(x - mean) / √(variance + ε) · scale + shift, channel by channel."""
     if node.number("training_mode", 0) or not node.number("spatial", 1):
         raise node.refused("normalises by batches or by entries; export in evaluation mode")
     x = node.tensor()
@@ -95,14 +105,17 @@ def batch_normalization(neurons: Neurons, node: Node) -> Affine:
 
 
 def reduce_sum(neurons: Neurons, node: Node) -> Affine:
+    """The sums over some axes."""
     return _reduced(node, node.tensor(), node.axes(len(node.tensor().shape)), False)
 
 
 def reduce_mean(neurons: Neurons, node: Node) -> Affine:
+    """The means over some axes."""
     return _reduced(node, node.tensor(), node.axes(len(node.tensor().shape)), True)
 
 
 def global_average_pool(neurons: Neurons, node: Node) -> Affine:
+    """The means over all axes of space."""
     x = node.tensor()
     pooled, shape = together(x, tuple(range(2, len(x.shape))), True)
     return _averaged(x, pooled).reshape(shape)

@@ -38,22 +38,26 @@ def moved(neurons: Neurons, node: Node) -> list[Affine]:
 
 
 def passed_on(neurons: Neurons, node: Node) -> Affine:
+    """The tensor as it is."""
     return node.tensor()
 
 
 def dropout(neurons: Neurons, node: Node) -> Affine:
+    """The tensor as it is, in evaluation mode."""
     if node.has(2) and node.constant(2).any():
         raise node.refused("is in training mode; export the network in evaluation mode")
     return node.tensor()
 
 
 def cast(neurons: Neurons, node: Node) -> Affine:
+    """The tensor as it is, for types with fractions."""
     if node.op == "Cast" and not fractional(node.number("to", 0)):
         raise node.refused("rounds what depends on the input to integers; cast to float32")
     return node.tensor()
 
 
 def flatten(neurons: Neurons, node: Node) -> Affine:
+    """A matrix: the axes before `axis` become one, and those from it on."""
     x = node.tensor()
     axis = int(node.number("axis", 1))
     axis += len(x.shape) * (axis < 0)
@@ -61,16 +65,19 @@ def flatten(neurons: Neurons, node: Node) -> Affine:
 
 
 def shape(neurons: Neurons, node: Node) -> Array:
+    """The lengths of the axes, a constant."""
     lengths = np.array(node.tensor().shape, dtype=np.int64)
     start, end = int(node.number("start", 0)), int(node.number("end", len(lengths)))
     return lengths[start:end]
 
 
 def size(neurons: Neurons, node: Node) -> Array:
+    """The number of entries, a constant."""
     return np.array(node.tensor().constant.size)
 
 
 def pad(neurons: Neurons, node: Node) -> Affine:
+    """The tensor with a border of a constant, or with some of it cut off."""
     x = node.tensor()
     if node.text("mode", "constant") != "constant":
         raise node.refused("repeats its input at the border; pad with a constant")

@@ -48,15 +48,19 @@ class Node:
         self._renew()
 
     def _renew(self) -> None:
+        """Make inputs of the attributes that are inputs in newer opsets."""
         since, names = NEWER.get(self.op, (0, ()))
-        if self.opset < since:
-            for name in names:
-                value = self._attributes.pop(name, None)
-                self.protos.pop(name, None)
-                integers = name in ("axes", "pads")
-                kind = np.int64 if integers else np.float32
-                self.inputs.append(None if value is None else np.array(value, dtype=kind))
-            self.opset = since
+        if self.opset >= since:
+            return
+        for name in names:
+            value: Array | None = None
+            if name in self.protos and name in ("axes", "pads"):
+                value = np.array(self.numbers(name, []), dtype=np.int64)
+            elif name in self.protos:
+                value = np.array(self.number(name, 0.0), dtype=np.float32)
+            self.protos.pop(name, None)
+            self.inputs.append(value)
+        self.opset = since
 
     def refused(self, why: str) -> CumpropError:
         return CumpropError(f"node {self.name} {why}")

@@ -3,62 +3,84 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from math import prod
 
 import numpy as np
 
-from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, combination
+from cumprop.networks.importers.onnx.affine import Affine, Array, check_shape, combination, joined
 from cumprop.networks.importers.onnx.linear import as_affine, together
 from cumprop.networks.importers.onnx.neurons import Neurons
 from cumprop.networks.importers.onnx.nodes import Node, Operators
 
+LONGEST = 2**30
+"""The most that a length, a stride or a padding may be, so that products fit into an int64."""
+
 
 @dataclass(frozen=True)
 class Windows:
-    """Kernel, strides, dilations and padding along the axes of space of a node."""
+    """Kernel, strides, dilations and padding of a node, each an array along the axes of space."""
 
-    kernel: list[int]
-    strides: list[int]
-    dilations: list[int]
-    begins: list[int]
-    ends: list[int]
+    kernel: Array
+    strides: Array
+    dilations: Array
+    begins: Array
+    ends: Array
 
     @classmethod
-    def of(cls, node: Node, kernel: list[int], lengths: tuple[int, ...]) -> Windows:
+    def of(cls, node: Node, kernel: tuple[int, ...], lengths: tuple[int, ...]) -> Windows:
         """The windows of a node on a space of that shape, automatic padding worked out."""
-        d = len(lengths)
-        kernel = node.numbers("kernel_shape", kernel)
-        strides, dilations = node.numbers("strides", [1] * d), node.numbers("dilations", [1] * d)
-        pads, auto = node.numbers("pads", [0] * 2 * d), node.text("auto_pad", "NOTSET")
-        lists = (kernel, strides, dilations)
-        if not d or any(len(a) != d or min(a) < 1 for a in lists) or len(pads) != 2 * d:
+        d, size = len(lengths), np.array(lengths)
+        defaults = {
+            "kernel_shape": list(kernel), "strides": [1] * d, "dilations": [1] * d,
+            "pads": [0] * 2 * d,
+        }  # fmt: skip
+        found = [np.array(node.numbers(name, default)) for name, default in defaults.items()]
+        if (
+            not d
+            or [len(values) for values in found] != [d, d, d, 2 * d]
+            or min(values.min() for values in found[:3]) < 1
+            or found[3].min() < 0
+            or max(values.max() for values in found) > LONGEST
+        ):
             raise node.refused("has windows that do not fit its input; export the network anew")
-        if auto in ("SAME_UPPER", "SAME_LOWER"):
-            outs = [-(-n // s) for n, s in zip(lengths, strides, strict=True)]
-            total = [
-                max((o - 1) * s + (k - 1) * e + 1 - n, 0)
-                for o, s, k, e, n in zip(outs, strides, kernel, dilations, lengths, strict=True)
-            ]
-            small, large = [t // 2 for t in total], [t - t // 2 for t in total]
-            pads = small + large if auto == "SAME_UPPER" else large + small
+        kernel_shape, strides, dilations, pads = found
+        begins, ends = pads.reshape(2, d)
+        auto = node.text("auto_pad", "NOTSET")
+        if auto.startswith("SAME"):
+            steps = -(-size // strides) - 1
+            total = np.maximum(steps * strides + (kernel_shape - 1) * dilations + 1 - size, 0)
+            begins, ends = _halves(total, auto)
         elif auto == "VALID":
-            pads = [0] * 2 * d
-        if min(pads) < 0:
-            raise node.refused("cuts off its input by negative padding; use a Slice")
-        return cls(kernel, strides, dilations, pads[:d], pads[d:])
+            begins = ends = np.zeros(d, dtype=np.int64)
+        return cls(kernel_shape, strides, dilations, begins, ends)
+
+    @property
+    def reach(self) -> Array:
+        """The distance from the first to the last entry under the kernel."""
+        reach: Array = (self.kernel - 1) * self.dilations
+        return reach
 
     def along(self, axis: int, length: int, ceiling: bool = False) -> Array:
         """The positions (windows, kernel) that windows along an axis of that length cover."""
-        reach = (self.kernel[axis] - 1) * self.dilations[axis]
-        room = length + self.begins[axis] + self.ends[axis] - reach - 1
-        step = self.strides[axis]
+        begin, step = int(self.begins[axis]), int(self.strides[axis])
+        room = length + begin + int(self.ends[axis]) - int(self.reach[axis]) - 1
         n = (-(-room // step) if ceiling else room // step) + 1
-        if ceiling and (n - 1) * step >= length + self.begins[axis]:  # starts behind the input
+        if ceiling and (n - 1) * step >= length + begin:  # the last one starts behind the input
             n -= 1
-        check_shape((max(n, 0), self.kernel[axis]))
-        starts = np.arange(max(n, 0)) * step - self.begins[axis]
-        return starts[:, None] + np.arange(self.kernel[axis]) * self.dilations[axis]
+        return self.starting(axis, max(n, 0), begin)
+
+    def starting(self, axis: int, n: int, begin: int) -> Array:
+        """The positions of n windows, the first of which starts `begin` before the input."""
+        check_shape((n, int(self.kernel[axis])))
+        starts = np.arange(n) * self.strides[axis] - begin
+        covered: Array = starts[:, None] + np.arange(self.kernel[axis]) * self.dilations[axis]
+        return covered
+
+
+def _halves(total: Array, auto: str) -> tuple[Array, Array]:
+    """A padding or a cut in two parts, the larger one at the end for SAME_UPPER."""
+    small, large = total // 2, total - total // 2
+    return (small, large) if auto == "SAME_UPPER" else (large, small)
 
 
 def grid(positions: list[Array], lengths: tuple[int, ...]) -> Array:
@@ -105,9 +127,10 @@ def _biased(node: Node, y: Affine) -> Affine:
 
 
 def conv(neurons: Neurons, node: Node) -> Affine:
+    """Σ w x over windows, plus a bias for each channel."""
     x, weights = node.tensor(), node.constant(1)
     lengths = x.shape[2:]
-    windows = Windows.of(node, list(weights.shape[2:]), lengths)
+    windows = Windows.of(node, weights.shape[2:], lengths)
     positions = [windows.along(axis, n) for axis, n in enumerate(lengths)]
     where, factors = _convolution(node, weights, grid(positions, lengths), x.shape)
     shape = (x.shape[0], len(weights), *map(len, positions))
@@ -118,48 +141,39 @@ def conv_transpose(neurons: Neurons, node: Node) -> Affine:
     """The transpose of the convolution that leads from the output's shape to the input's."""
     x, weights = node.tensor(), node.constant(1)
     lengths, d = x.shape[2:], len(x.shape) - 2
-    windows = Windows.of(node, list(weights.shape[2:]), lengths)
-    extra = node.numbers("output_padding", [0] * d)
-    wanted = node.numbers("output_shape", [0] * d)[-d:]
-    same = node.text("auto_pad", "NOTSET").startswith("SAME")
-    if len(extra) != d or len(wanted) != d or min(extra) < 0:
-        raise node.refused("has an output padding that does not fit; export the network anew")
-    whole = [
-        s * (n - 1) + e + (k - 1) * dilation + 1
-        for s, n, e, k, dilation in zip(
-            windows.strides, lengths, extra, windows.kernel, windows.dilations, strict=True
-        )
-    ]
-    if any(wanted) or same:
-        target = wanted if any(wanted) else [
-            s * n for s, n in zip(windows.strides, lengths, strict=True)
-        ]  # fmt: skip
-        cut = [max(n - t, 0) for n, t in zip(whole, target, strict=True)]
-        upper = node.text("auto_pad", "NOTSET") == "SAME_UPPER"
-        begins = [c // 2 if upper else c - c // 2 for c in cut]
-    else:
-        begins = windows.begins
-        cuts = zip(whole, begins, windows.ends, strict=True)
-        target = [n - begin - end for n, begin, end in cuts]
-    if min(target) < 1:
-        raise node.refused("gives no output; export the network anew")
-    check_shape(tuple(target))
-    positions = [
-        np.arange(n)[:, None] * s - begin + np.arange(k) * dilation
-        for n, s, begin, k, dilation in zip(
-            lengths, windows.strides, begins, windows.kernel, windows.dilations, strict=True
-        )
-    ]
+    windows = Windows.of(node, weights.shape[2:], lengths)
+    target, begins = _space(node, windows, np.array(lengths))
+    positions = [windows.starting(axis, lengths[axis], int(begins[axis])) for axis in range(d)]
     out = (x.shape[0], weights.shape[1] * int(node.number("group", 1)), *target)
-    where, factors = _convolution(node, weights, grid(positions, tuple(target)), out)
+    where, factors = _convolution(node, weights, grid(positions, target), out)
     matrix = combination(where, factors, prod(out)).T.tocsr()
     return _biased(node, x.mapped(matrix, out))
 
 
+def _space(node: Node, windows: Windows, lengths: Array) -> tuple[tuple[int, ...], Array]:
+    """The shape of a transposed convolution's space, and what is cut off before it."""
+    nothing = [0] * len(lengths)
+    extra = np.array(node.numbers("output_padding", nothing))
+    wanted = np.array(node.numbers("output_shape", nothing)[-len(lengths) :])
+    auto = node.text("auto_pad", "NOTSET")
+    whole = windows.strides * (lengths - 1) + windows.reach + 1 + extra
+    if wanted.any() or auto.startswith("SAME"):
+        target = wanted if wanted.any() else windows.strides * lengths
+        begins, _ = _halves(np.maximum(whole - target, 0), auto)
+    else:
+        begins, target = windows.begins, whole - windows.begins - windows.ends
+    if target.min() < 1 or extra.min() < 0 or max(target.max(), extra.max()) > LONGEST:
+        raise node.refused("gives no output; export the network anew")
+    shape = tuple(target.tolist())
+    check_shape(shape)
+    return shape, begins
+
+
 def average_pool(neurons: Neurons, node: Node) -> Affine:
+    """The mean of every window, with or without the padding in it."""
     x = node.tensor()
     lengths = x.shape[2:]
-    windows = Windows.of(node, [], lengths)
+    windows = Windows.of(node, (), lengths)
     positions = [
         windows.along(axis, n, bool(node.number("ceil_mode", 0))) for axis, n in enumerate(lengths)
     ]
@@ -183,62 +197,68 @@ def max_pool(neurons: Neurons, node: Node) -> Affine:
     if node.n_outputs > 1:
         raise node.refused("gives the places of its maxima, too; export it without them")
     x = node.tensor()
-    windows = Windows.of(node, [], x.shape[2:])
+    windows = Windows.of(node, (), x.shape[2:])
     ceiling = bool(node.number("ceil_mode", 0))
-    for axis, length in enumerate(x.shape[2:]):
-        positions = windows.along(axis, length, ceiling)
+    for axis, length in enumerate(x.shape[2:], start=2):
+        positions = windows.along(axis - 2, length, ceiling)
         inside = (positions >= 0) & (positions < length)
         if not inside.any(axis=1).all():
             raise node.refused("has windows outside of its input; export the network anew")
         first = np.take_along_axis(positions, inside.argmax(axis=1)[:, None], axis=1)
-        positions = np.where(inside, positions, first)
-        x = _largest(neurons, [
-            x.take(np.take(x.entries, p, axis=2 + axis)) for p in positions.T
-        ])  # fmt: skip
+        check_shape((*x.shape, positions.shape[1]))
+        covered = np.take(x.entries, np.where(inside, positions, first), axis=axis)
+        x = _largest(neurons, x.take(np.moveaxis(covered, axis + 1, -1)))
     return x
 
 
 def global_max_pool(neurons: Neurons, node: Node) -> Affine:
+    """The maxima over all axes of space."""
     x = node.tensor()
     return _reduced(neurons, x, tuple(range(2, len(x.shape))), True)
 
 
 def reduce_max(neurons: Neurons, node: Node) -> Affine:
+    """The maxima over some axes."""
     x = node.tensor()
     return _reduced(neurons, x, node.axes(len(x.shape)), bool(node.number("keepdims", 1)))
 
 
 def reduce_min(neurons: Neurons, node: Node) -> Affine:
+    """The minima over some axes: -max(-x)."""
     x = -node.tensor()
     return -_reduced(neurons, x, node.axes(len(x.shape)), bool(node.number("keepdims", 1)))
 
 
-def _reduced(neurons: Neurons, x: Affine, axes: tuple[int, ...], keep: bool) -> Affine:
-    where, shape = together(x, axes, keep)
-    return _largest(neurons, [x.take(column) for column in where.T]).reshape(shape)
-
-
-def _largest(neurons: Neurons, tensors: list[Affine]) -> Affine:
-    """The entrywise maximum, two at a time, so that k tensors take log2 k layers."""
-    while len(tensors) > 1:
-        pairs = zip(tensors[::2], tensors[1::2], strict=False)
-        left = tensors[-1:] if len(tensors) % 2 else []
-        tensors = [neurons.maximum(a, b) for a, b in pairs] + left
-    return tensors[0]
-
-
 def maximum(neurons: Neurons, node: Node) -> Affine:
-    return _largest(neurons, _broadcast(node))
+    """The maximum of all inputs, entry by entry."""
+    return _largest(neurons, joined(_beside(node)))
 
 
 def minimum(neurons: Neurons, node: Node) -> Affine:
-    return -_largest(neurons, [-tensor for tensor in _broadcast(node)])
+    """The minimum of all inputs, entry by entry: -max(-a, -b)."""
+    return -_largest(neurons, -joined(_beside(node)))
 
 
-def _broadcast(node: Node) -> list[Affine]:
+def _reduced(neurons: Neurons, x: Affine, axes: tuple[int, ...], keep: bool) -> Affine:
+    where, shape = together(x, axes, keep)
+    return _largest(neurons, x.take(where)).reshape(shape)
+
+
+def _largest(neurons: Neurons, x: Affine) -> Affine:
+    """The maxima over the last axis, two entries at a time: k entries take log2 k layers."""
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        parts = [x.take(x.entries[..., i * half : (i + 1) * half]) for i in range(2)]
+        rest = x.take(x.entries[..., 2 * half :])
+        x = joined([neurons.maximum(*parts), rest])
+    return x.reshape(x.shape[:-1])
+
+
+def _beside(node: Node) -> list[Affine]:
+    """The inputs of a node, broadcast, with one more axis to stand beside each other."""
     tensors = [as_affine(node.value(i)) for i in range(len(node.inputs))]
-    shape = reduce(np.broadcast_shapes, [tensor.shape for tensor in tensors], ())
-    return [tensor.broadcast(shape) for tensor in tensors]
+    shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    return [tensor.broadcast(shape).reshape((*shape, 1)) for tensor in tensors]
 
 
 OPERATORS: Operators = {
