@@ -94,7 +94,7 @@ class UShaped(nn.Module):
 
 
 def modules():
-    """Names, modules of 64 inputs in 0..1, and how many outputs they are trained for (0: images)."""
+    """Names, modules of 64 inputs, and the number of classes that they tell apart (0: images)."""
     relu, silu, tanh = nn.ReLU(), nn.SiLU(), nn.Tanh()
     image = nn.Unflatten(1, (1, 8, 8))
     yield (
