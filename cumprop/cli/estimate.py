@@ -93,7 +93,7 @@ def estimate(
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
     """
-    from cumprop.contract import build, build_for
+    from cumprop.contract import build, build_for, independent_samples
     from cumprop.experiments import yaml_loader
     from cumprop.networks.importers import load
 
@@ -134,7 +134,7 @@ def estimate(
         found, others = wanted_tail.found(mean_of, network, independent)
         described |= found
     if wanted_quantiles is not None:
-        n_samples = backend.independent_samples(result)
+        n_samples = independent_samples(backend, network, result)
         found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
         described, others = described | found, others + taken
     seconds = time.perf_counter() - start

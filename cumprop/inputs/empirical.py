@@ -31,7 +31,7 @@ class Empirical(Law):
 
     rows: ArrayLike
 
-    def sized(self, n: int) -> Self:
+    def _sized(self, n: int) -> Self:
         rows = np.asarray(self.rows, dtype=np.float64)
         if rows.ndim == 1 and n == 1:
             rows = rows[:, None]
@@ -40,6 +40,11 @@ class Empirical(Law):
         if not np.isfinite(rows).all():
             raise CumpropError("rows of data contain NaN or infinite entries; replace them")
         return replace(self, rows=rows)
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows N."""
+        return len(np.asarray(self.rows))
 
     @property
     def mean(self) -> Array:
@@ -87,4 +92,4 @@ class Empirical(Law):
 
     @property
     def words(self) -> str:
-        return f"{len(np.asarray(self.rows)):,} rows"
+        return f"{self.n_rows:,} rows"
