@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import sqrt
+from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,11 +87,11 @@ def _over_rows(estimator: Estimator, network: MLP, law: Empirical, run: Run) -> 
     if averaging is None:
         raise CumpropError(_NO_ROWS.format(estimator.name))
     found = run(averaging, network)
-    n, wanted = found.n_samples or 0, getattr(estimator, "tolerance", None)
-    if wanted is None or n * wanted**2 >= 1:
+    wanted = getattr(estimator, "tolerance", None)
+    if wanted is None or law.n_rows * wanted**2 >= 1:
         return found
-    status = f"unreliable: {n:,} rows leave {n**-0.5:.1g} output s.d.; give more rows"
-    return replace(found, status=status)
+    few = f"{law.n_rows:,} rows leave {law.n_rows**-0.5:.1g} output s.d."
+    return replace(found, status=f"{few}; tolerance {wanted:g} takes {ceil(wanted**-2):,}")
 
 
 def _of_layers(found: Estimate, depth: int) -> Estimate:
