@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -14,7 +15,7 @@ from scipy.special import ndtr
 from cumprop import activations
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
-from cumprop.flops import count, counted, on_host
+from cumprop.flops import count, counted, is_foreign, on_host
 from cumprop.inputs.law import Law, check_order, sized_vector
 
 Array = NDArray[Any]
@@ -217,8 +218,10 @@ def _in_numpy(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """The function for tensors, too, through which no gradient is needed: z is not learnt."""
 
     def applied(z: Array) -> Array:
-        y: Array = np.asarray(function(on_host(z)), dtype=z.dtype, like=counted(z))
+        with warnings.catch_warnings(action="ignore"):  # of accuracy beyond 8 s.d.
+            y = np.asarray(function(on_host(z)), dtype=z.dtype)
         count(y.size)
-        return y
+        found: Array = np.asarray(y, like=counted(z)) if is_foreign(z) else y.view(type(z))
+        return found
 
     return applied
