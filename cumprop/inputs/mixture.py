@@ -32,7 +32,7 @@ class Mixture(Law):
     weights: ArrayLike
     components: Sequence[Law]
 
-    def sized(self, n: int) -> Self:
+    def _sized(self, n: int) -> Self:
         weights = np.asarray(self.weights, dtype=np.float64)
         components = list(self.components)
         if weights.shape != (len(components),) or not len(weights):
