@@ -190,7 +190,8 @@ def rows():
                 for label, found in runs:
                     off = found.mean - truth.mean
                     error = np.sqrt(max(float(off @ off) - noise, 0) / unit)
-                    inside = np.abs(off) <= np.hypot(found.half_width, 1.96 * truth.stderr)
+                    stated = np.inf if found.half_width is None else found.half_width
+                    inside = np.abs(off) <= np.hypot(stated, 1.96 * truth.stderr)
                     yield {
                         "network": f"{name}, {epochs} epochs, {law}",
                         "run": label,
