@@ -42,6 +42,7 @@ class Linearized(Estimator):
     """
 
     version: ClassVar[int] = 1
+    by_moments: ClassVar[bool] = True
 
     def supports(self, network: MLP) -> str | None:
         for activation in network.activations:

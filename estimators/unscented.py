@@ -46,6 +46,7 @@ class Unscented(Estimator):
     """
 
     version: ClassVar[int] = 2
+    by_moments: ClassVar[bool] = True
     alpha: float = 1.0
     beta: float = 0.0
     kappa: float = 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
+from cumprop.cli.inputs import InputOptions, input_options
 from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
 from cumprop.cli.tails import Quantiles, Tail
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from cumprop.contract import Estimate, Estimator
     from cumprop.networks import MLP
 
@@ -29,7 +27,10 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--estimator", help="Default: cumulant, or adaptive for a --tolerance alone.")
+@click.option(
+    "--estimator",
+    help="Default: cumulant, or adaptive for a --tolerance alone and for rows of data.",
+)
 @click.option("--order", type=int, help="Order K of `cumulant`.")
 @click.option("--kind", help="What `cumulant` tracks: basic, augmented, …")
 @click.option("--n-samples", type=int, help="Forward passes of `monte_carlo`.")
@@ -41,10 +42,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--activations", help="Of a file of weights alone: relu, or one per layer: relu,tanh")
 @click.option("--prefix", help="Of several networks in MODEL: how its names begin; or parts: a,b")
-@click.option("--input-mean", help="Number, or file (npy, csv) with one per input. Default 0.")
-@click.option(
-    "--input-cov", help="Number, or file (npy, csv) with a diagonal or a matrix. Default identity."
-)
+@input_options
 @click.option("--tail", metavar="'y>T'", help="Also P(y > T) of every output; or 'y<T'.")
 @click.option(
     "--tail-quantiles",
@@ -70,8 +68,7 @@ def estimate(
     seed: int,
     activations: str | None,
     prefix: str | None,
-    input_mean: str | None,
-    input_cov: str | None,
+    inputs: InputOptions,
     tail: str | None,
     tail_quantiles: str | None,
     cov: bool,
@@ -84,7 +81,9 @@ def estimate(
 ) -> None:
     """Estimate the expected output of the network in MODEL.
 
-    MODEL is a .npz, .safetensors, .pt, .pth, .onnx or .nnet file; its input is Gaussian.
+    MODEL is a .npz, .safetensors, .pt, .pth, .onnx or .nnet file. Its input is standard normal,
+    unless an option or the file says otherwise: Gaussian, uniform in a box, rows of data, or a law
+    fitted to them.
 
     \b
     Example:
@@ -92,9 +91,13 @@ def estimate(
       cumprop estimate model.onnx --order 3 --tail 'y>2' --format json
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
+      cumprop estimate model.onnx --input-box 0:1 --tolerance 1e-3
+      cumprop estimate model.onnx --input-data x.csv --components 5
     """
-    from cumprop.contract import build, build_for
+    from cumprop.contract import build, build_for, independent_samples
     from cumprop.experiments import yaml_loader
+    from cumprop.inputs import Empirical
+    from cumprop.networks import gaussian_parts
     from cumprop.networks.importers import load
 
     if form == "parquet" and out is None:
@@ -109,23 +112,29 @@ def estimate(
         network = load(
             model,
             None if activations is None else _listed(activations),
-            _input("--input-mean", input_mean),
-            _input("--input-cov", input_cov),
+            inputs.mean,
+            inputs.cov,
             None if prefix is None else _listed(prefix),
         )
     for note in notes:
         click.echo(f"note: {note.message}", err=True)
+    network = inputs.given_to(network)
+    over_rows = isinstance(network.input, Empirical)
+    if over_rows and picture is not None:
+        raise ConfigError("--plot: rows of data leave no samples to check; give --components")
     parameters = {key: value for key, value in named.items() if value is not None}
     for words in sets:
         key, node = yaml_loader.setting(words, f"--set {words}")
         parameters[key] = node.plain()
     if estimator is None:
-        estimator = "adaptive" if tolerance is not None and not parameters else "cumulant"
+        searched = tolerance is not None or over_rows
+        estimator = "adaptive" if searched and not parameters else "cumulant"
     try:
         if tolerance is None:
             backend = build(estimator, **parameters)
         else:
-            backend = build_for(estimator, tolerance, network.shape, **parameters)
+            shape = gaussian_parts(network)[0][1].shape
+            backend = build_for(estimator, tolerance, shape, **parameters)
     except CumpropError as error:
         raise ConfigError(str(error)) from None
     start = time.perf_counter()
@@ -134,11 +143,11 @@ def estimate(
     described: dict[str, Any] = {}
     others: list[Estimate] = []
     if wanted_tail is not None:
-        independent = getattr(backend, "design", None) == "iid"
+        independent = over_rows or getattr(backend, "design", None) == "iid"
         found, others = wanted_tail.found(mean_of, network, independent)
         described |= found
     if wanted_quantiles is not None:
-        n_samples = backend.independent_samples(result)
+        n_samples = independent_samples(backend, network, result)
         found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
         described, others = described | found, others + taken
     seconds = time.perf_counter() - start
@@ -153,36 +162,6 @@ def estimate(
 def _listed(activations: str) -> str | list[str]:
     names = [name.strip() for name in activations.split(",")]
     return names[0] if len(names) == 1 else names
-
-
-def _input(option: str, value: str | None) -> ArrayLike | None:
-    """The number, or the array in the file, that an option names; one row or column is a vector."""
-    import numpy as np
-
-    from cumprop.networks.importers.parts import check_memory, naming
-
-    if value is None:
-        return None
-    with suppress(ValueError):
-        return float(value)
-    path = Path(value)
-    with naming(f"{option} {value}"):
-        check_memory(path.stat().st_size)
-        try:
-            if path.suffix.lower() == ".npy":  # a memory map shows what the file really has
-                table = np.array(np.lib.format.open_memmap(path, mode="r"))
-            else:
-                text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin with a mark
-                if ";" in text:  # where commas are decimal points
-                    text = text.replace(",", ".").replace(";", ",")
-                with warnings.catch_warnings(action="error"):
-                    table = np.loadtxt(text.splitlines(), delimiter=",", ndmin=2)
-        except (ValueError, OverflowError, UserWarning):  # a warning where there are none
-            raise CumpropError(
-                "give a number, a .npy file of plain numbers, or a .csv file of numbers with "
-                "commas (or semicolons) between them and no header"
-            ) from None
-    return table.ravel() if 1 in table.shape else table
 
 
 def _run(backend: Estimator, network: MLP, seed: int, wanted: str) -> Estimate:

@@ -1,5 +1,6 @@
 """The contract of a backend: its methods, how it is found, checked and printed."""
 
+from cumprop.contract.any_input import independent_samples
 from cumprop.contract.checks import check_estimator
 from cumprop.contract.cost import Cost, shape_only_network
 from cumprop.contract.estimator import Estimate, Estimator, estimate, label
@@ -18,6 +19,7 @@ __all__ = [
     "check_estimator",
     "estimate",
     "get",
+    "independent_samples",
     "label",
     "load_plugin",
     "looks_random",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import sqrt
+from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from cumprop.networks import MLP
 
 Array = NDArray[Any]
+_NO_ROWS = (
+    "{} takes no rows of data: fit a law to them (Empirical.smoothed, --components 1), or take "
+    "monte_carlo or adaptive"
+)
 Run = Callable[["Estimator", "MLP"], "Estimate"]
 """A run of an estimator on a network of Gaussian input, or of rows of data that it averages."""
 
@@ -36,36 +41,57 @@ def under_any_input(estimator: Estimator, network: MLP, run: Run) -> Estimate:
         return run(estimator, network)
     if isinstance(network.input, Empirical):
         return _over_rows(estimator, network, network.input, run)
-    parts = gaussian_parts(network)
-    estimates = []
+    parts = gaussian_parts(network, matched=estimator.by_moments)
+    if len(parts) == 1:
+        return _of_layers(run(estimator, parts[0][1]), network.depth)
+    weights, estimates, sampled = [], [], []
     for weight, part in parts:
-        found = run(estimator if len(parts) == 1 else estimator.with_share(weight), part)
+        found = run(estimator.with_share(weight), part)
+        weights.append(weight)
         estimates.append(_of_layers(found, network.depth))
-    return _mixed([weight for weight, _ in parts], estimates)
+        sampled.append(estimator.independent_samples(found) is not None)
+    return _mixed(np.array(weights), estimates, np.array(sampled))
 
 
 def unsupported(estimator: Estimator, network: MLP) -> str | None:
     """The reason why the estimator cannot take the network under its input; None where it can."""
     if isinstance(network.input, Empirical):
-        return None
-    reasons = (estimator.supports(part) for _, part in gaussian_parts(network))
+        averaging = estimator.over_rows(network.input.n_rows)
+        return _NO_ROWS.format(estimator.name) if averaging is None else averaging.supports(network)
+    parts = gaussian_parts(network, matched=estimator.by_moments)
+    reasons = (estimator.supports(part) for _, part in parts)
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _over_rows(estimator: Estimator, network: MLP, law: Empirical, run: Run) -> Estimate:
-    n_rows = len(np.asarray(law.rows))
+def independent_samples(estimator: Estimator, network: MLP, found: Estimate) -> int | None:
+    """`Estimator.independent_samples` of an estimate of `network`: of rows, at most all of them."""
+    if not isinstance(network.input, Empirical):
+        return estimator.independent_samples(found)
+    n_rows = network.input.n_rows
     averaging = estimator.over_rows(n_rows)
+    n_samples = None if averaging is None else averaging.independent_samples(found)
+    return None if n_samples is None else min(n_samples, n_rows)
+
+
+def statuses(status: str) -> list[str]:
+    """The statuses of the components of a mixture, those without doubt left out; else the status.
+
+    >>> statuses("component 0: sampled; component 2: slow; odd"), statuses("slow; odd")
+    (['sampled', 'slow; odd'], ['slow; odd'])
+    """
+    return [words for words in re.split(r"(?:^|; )component \d+: ", status) if words]
+
+
+def _over_rows(estimator: Estimator, network: MLP, law: Empirical, run: Run) -> Estimate:
+    averaging = estimator.over_rows(law.n_rows)
     if averaging is None:
-        raise CumpropError(
-            f"{estimator.name} takes no rows of data: fit a law to them (Empirical.smoothed, "
-            "--components 1), or take monte_carlo or adaptive"
-        )
+        raise CumpropError(_NO_ROWS.format(estimator.name))
     found = run(averaging, network)
-    error, wanted = found.expected_error, getattr(estimator, "tolerance", None)
-    if wanted is not None and error is not None and error > wanted:
-        status = f"unreliable: {n_rows:,} rows leave {error:.1g} output s.d.; give more rows"
-        return replace(found, status=status)
-    return found
+    wanted = getattr(estimator, "tolerance", None)
+    if wanted is None or law.n_rows * wanted**2 >= 1:
+        return found
+    few = f"{law.n_rows:,} rows leave {law.n_rows**-0.5:.1g} output s.d."
+    return replace(found, status=f"{few}; tolerance {wanted:g} takes {ceil(wanted**-2):,}")
 
 
 def _of_layers(found: Estimate, depth: int) -> Estimate:
@@ -79,26 +105,40 @@ def _of_layers(found: Estimate, depth: int) -> Estimate:
     )
 
 
-def _mixed(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
+def _mixed(weights: Array, parts: Sequence[Estimate], sampled: Array) -> Estimate:
     """The moments of a mixture of these weights, by the laws of total mean and covariance.
 
-    Errors of components may be alike, so that half widths and expected errors add up; standard
-    errors are independent.
+    The errors of `sampled` components are independent; those of the others may be alike.
     """
-    if len(parts) == 1:
-        return parts[0]
 
     def total(values: Sequence[Any]) -> Any:
-        return sum(w * value for w, value in zip(weights, values, strict=True))
+        return sum(w * value for w, value in zip(weights.tolist(), values, strict=True))
 
     def known(name: str) -> list[Any] | None:
         values = [getattr(part, name) for part in parts]
         return None if any(value is None for value in values) else values
 
+    def total_error(values: Sequence[Any]) -> Any:
+        errors = [w * on_host(value) for w, value in zip(weights, values, strict=True)]
+        noise = [np.square(e) for e, one in zip(errors, sampled, strict=True) if one]
+        alike = [e for e, one in zip(errors, sampled, strict=True) if not one]
+        return np.sqrt(sum(noise) + np.square(sum(alike)))
+
     mean = total([part.mean for part in parts])
     shifts = [part.mean - mean for part in parts]
     covs, stderrs, widths = known("cov"), known("stderr"), known("half_width")
-    samples, variances = known("n_samples"), known("layer_variances")
+    samples, variances, errors = (
+        known("n_samples"),
+        known("layer_variances"),
+        known("expected_error"),
+    )
+    units = [_sum_of_variances(part) for part in parts]
+    error = None
+    if errors is not None:
+        spread = sum(
+            w * float(on_host(d) @ on_host(d)) for w, d in zip(weights, shifts, strict=True)
+        )
+        error = _error(errors, units, spread, weights, total_error)
     layer_means = tuple(map(total, zip(*(part.layer_means for part in parts), strict=True)))
     if covs is not None:
         outer = [d[:, None] * d for d in shifts]
@@ -111,21 +151,16 @@ def _mixed(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
         mean=mean,
         layer_means=layer_means,
         cov=None if covs is None else total(covs),
-        stderr=None if stderrs is None else _root_sum(weights, stderrs),
-        half_width=None if widths is None else total(widths),
+        stderr=None if stderrs is None else total_error(stderrs),
+        half_width=None if widths is None else total_error(widths),
         flops=added(*(part.flops for part in parts)),
         status=_joined(doubts),
         n_samples=None if samples is None else sum(samples),
-        expected_error=_error(weights, parts, [on_host(d) for d in shifts]),
+        expected_error=error,
         expected_std_error=max(stds) if (stds := known("expected_std_error")) else None,
         layer_variances=None if variances is None else _layer_variances(total, parts, layer_means),
         signs=None,
     )
-
-
-def _root_sum(weights: Sequence[float], errors: Sequence[Array]) -> Array:
-    root: Array = np.sqrt(sum((w * e) ** 2 for w, e in zip(weights, errors, strict=True)))
-    return root
 
 
 def _joined(doubts: Sequence[str]) -> str:
@@ -140,19 +175,24 @@ def _joined(doubts: Sequence[str]) -> str:
 
 
 def _error(
-    weights: Sequence[float], parts: Sequence[Estimate], shifts: list[Array]
-) -> float | None:
-    """The expected error in standard deviations of the mixture's outputs."""
-    errors, unit = 0.0, 0.0
-    for w, part, shift in zip(weights, parts, shifts, strict=True):
-        if part.expected_error is None:
-            return None
-        variance = _sum_of_variances(part)
-        if variance is None:
-            return None
-        errors += w * part.expected_error * sqrt(variance)
-        unit += w * (variance + float(shift @ shift))
-    return errors / sqrt(unit) if unit > 0 else 0.0
+    errors: Sequence[float],
+    units: Sequence[float | None],
+    spread: float,
+    weights: Array,
+    total_error: Callable[[Sequence[float]], float],
+) -> float:
+    """The expected error in output standard deviations of the mixture, or a bound of it.
+
+    `errors` are in those of the components, whose output variances sum up to `units`; `spread` is
+    the same sum for the variance between components. By Cauchy and Schwarz, the error is at most
+    the root of the weighted mean of the squared `errors`.
+    """
+    known = [unit for unit in units if unit is not None]
+    if len(known) < len(units):
+        return sqrt(float(weights @ np.square(errors)))
+    unit = float(weights @ np.array(known)) + spread
+    error = total_error([error * sqrt(one) for error, one in zip(errors, known, strict=True)])
+    return float(error) / sqrt(unit) if unit > 0 else 0.0
 
 
 def _sum_of_variances(part: Estimate) -> float | None:

@@ -114,6 +114,8 @@ class Estimator(ABC):
     version: ClassVar[int]
     renamed: ClassVar[Mapping[str, str]] = {}
     """Former names of parameters, and the present ones; the error for a former name says both."""
+    by_moments: ClassVar[bool] = False
+    """Whether the backend takes independent coordinates as a Gaussian of the same two moments."""
 
     @property
     def label(self) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.contract.any_input import independent_samples
 from cumprop.contract.printing import NORMAL_QUANTILE, is_unreliable
+from cumprop.networks import gaussian_parts
 
 if TYPE_CHECKING:
     from cumprop.contract.estimator import Estimate, Estimator
@@ -41,14 +43,19 @@ def is_probability(network: MLP) -> bool:
     return bool((np.count_nonzero(on_host(network.weights[-1]), axis=1) == 1).all())
 
 
+def _is_of_gaussian(network: MLP) -> bool:
+    """Whether the variable below the step is Gaussian, or a mixture of Gaussians."""
+    return network.depth == 1 and all(part.depth == 1 for _, part in gaussian_parts(network))
+
+
 def judged(network: MLP, estimator: Estimator, found: Estimate) -> Estimate:
     """The estimate of a probability; "unreliable" where it comes from an expansion, not samples.
 
     In a tail, means of a step by orders, matched moments or chosen points can be wrong by a factor
     of 10 to 1,000. The probability of a Gaussian Y is exact.
     """
-    exact = network.depth == 1 and estimator.name in _EXACT_FOR_GAUSSIAN
-    if exact or estimator.independent_samples(found) is not None:
+    exact = estimator.name in _EXACT_FOR_GAUSSIAN and _is_of_gaussian(network)
+    if exact or independent_samples(estimator, network, found) is not None:
         return found
     remedy = "monte_carlo" if estimator.name == "adaptive" else "monte_carlo or adaptive"
     doubt = (

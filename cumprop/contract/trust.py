@@ -38,7 +38,7 @@ ACCIDENT = 0.2
 NOTHING = 1e-12
 """A nonlinearity below this is rounding."""
 FEW = 5.0
-"""A layer with fewer directions is named in the reason of a status."""
+"""Fewer directions of a layer are named in the reason of a status."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +241,5 @@ def _expected(law: Mapping[str, float], signs: Signs) -> float:
 
 
 def _why(signs: Signs) -> str:
-    if not signs.participation or min(signs.participation) >= FEW:
-        return ""
-    shown = [round(directions, 1) for directions in signs.participation]
-    return f" ({min(shown)} directions carry layer {shown.index(min(shown)) + 1})"
+    fewest = min(signs.participation, default=FEW)
+    return f" ({fewest:.1f} directions carry a layer)" if fewest < FEW else ""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from cumprop.contract import Estimate
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, counting, plain
+from cumprop.inputs import Empirical
 from cumprop.memory import free_memory
-from cumprop.networks import MLP
+from cumprop.networks import MLP, gaussian_parts
 from cumprop.sampling import Inputs
 
 Array = NDArray[Any]
@@ -60,10 +61,11 @@ def sampled_quantiles(
 ) -> tuple[list[Array], Estimate]:
     """For each probability an array (3, n_{L+1}): quantiles between the ends of 95% intervals.
 
-    They are order statistics of `n_samples` independent inputs, the same for all probabilities. Up
-    to 2^25 outputs are kept. Where there are more, the first 2^25 locate the quantiles, and a
-    second pass keeps the outputs near them. The `Estimate` has the FLOPs. Raises CumpropError where
-    the samples are too few, or too many for the memory. Cost: one or two passes of the samples.
+    They are order statistics of `n_samples` independent inputs, the same for all probabilities, or
+    of all rows of data if there are fewer. Up to 2^25 outputs are kept. Where there are more, the
+    first 2^25 locate the quantiles, and a second pass keeps the outputs near them. The `Estimate`
+    has the FLOPs. Raises CumpropError where the samples are too few, or too many for the memory.
+    Cost: one or two passes of the samples.
 
     >>> line = MLP([[[3.0, 4.0]]])                                            # Y ~ N(0, 25)
     >>> (found,), _ = sampled_quantiles(line, [0.5], 10_000, np.random.default_rng(0))
@@ -71,6 +73,8 @@ def sampled_quantiles(
     >>> bool(low < 0 < high and abs(middle) < 0.2)
     True
     """
+    if isinstance(network.input, Empirical):
+        n_samples = min(n_samples, network.input.n_rows)
     wanted = [ranks(q, n_samples) for q in probabilities]
     width = network.widths[-1]
     pilot = min(n_samples, max(STORED // width, 1))
@@ -146,12 +150,17 @@ class _Bracket:
 
 
 def _outputs(network: MLP, n_samples: int, rng: np.random.Generator) -> Iterator[Array]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        for batch in Inputs(network).batches(rng, n_samples):
-            with component("forward"):
-                y = plain(network.forward(counted(batch.x)))
-            if not np.isfinite(y).all():
-                raise CumpropError(
-                    f"forward passes overflow {network.dtype}; rescale the weights or use float64"
-                )
-            yield y
+    """The outputs of `n_samples` independent inputs; those of a component of a mixture in a row."""
+    weights, parts = zip(*gaussian_parts(network), strict=True)
+    numbers = rng.multinomial(n_samples, weights) if len(parts) > 1 else [n_samples]
+    for part, number in zip(parts, numbers, strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            for batch in Inputs(part).batches(rng, number) if number else ():
+                with component("forward"):
+                    y = plain(part.forward(counted(batch.x)))
+                if not np.isfinite(y).all():
+                    raise CumpropError(
+                        f"forward passes overflow {network.dtype}; rescale the weights or use "
+                        "float64"
+                    )
+                yield y

@@ -43,7 +43,7 @@ def quantiles(
 ) -> Quantiles:
     """Thresholds, (n_{L+1},), that each output stays below with each of these probabilities.
 
-    `n_samples` comes from `Estimator.independent_samples`. Where it is a number, the thresholds are
+    `n_samples` comes from `contract.independent_samples`. Where it is a number, the thresholds are
     order statistics of as many independent inputs from `rng`; where it is None, `tail_quantiles`
     searches them with the estimator `run`, and `outputs`, its estimate, must have a covariance.
     Raises CumpropError where it has none, and as `sampled_quantiles` and `tail_quantiles` do. Cost:

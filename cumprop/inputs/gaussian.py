@@ -30,7 +30,7 @@ class Gaussian(Law):
     location: ArrayLike = 0.0
     scatter: ArrayLike = 1.0
 
-    def sized(self, n: int) -> Self:
+    def _sized(self, n: int) -> Self:
         cov = compact(np.asarray(self.scatter, dtype=np.float64), n, np.dtype(np.float64))
         return replace(self, location=sized_vector(self.location, n, "input_mean"), scatter=cov)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, NamedTuple, Self
@@ -14,6 +15,7 @@ from scipy.special import ndtr
 from cumprop import activations
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
+from cumprop.flops import count, counted, is_foreign, on_host
 from cumprop.inputs.law import Law, check_order, sized_vector
 
 Array = NDArray[Any]
@@ -90,7 +92,7 @@ class Uniform(ByCoordinates):
     low: ArrayLike = 0.0
     high: ArrayLike = 1.0
 
-    def sized(self, n: int) -> Self:
+    def _sized(self, n: int) -> Self:
         low, high = sized_vector(self.low, n, "low"), sized_vector(self.high, n, "high")
         if (low > high).any():
             worst = int(np.argmax(low - high))
@@ -103,7 +105,7 @@ class Uniform(ByCoordinates):
         low, high = np.atleast_1d(np.asarray(self.low)), np.atleast_1d(np.asarray(self.high))
         n = len(low)
         erf = activations.get("erf")  # 2 Φ(z) - 1 is uniform on [-1, 1]
-        return Unfolded(np.full(n, sqrt(0.5)), [erf] * n, (high - low) / 2, low / 2 + high / 2)
+        return Unfolded(np.full(n, sqrt(0.5)), [erf] * n, high / 2 - low / 2, low / 2 + high / 2)
 
     def _own_cumulants(self, order: int) -> Array:
         value = {1: 0.0, 2: 1 / 3, 3: 0.0, 4: -2 / 15}[order]
@@ -136,7 +138,7 @@ class Independent(ByCoordinates):
     mix: ArrayLike = 1.0
     location: ArrayLike = 0.0
 
-    def sized(self, n: int) -> Self:
+    def _sized(self, n: int) -> Self:
         mix = np.asarray(self.mix, dtype=np.float64)
         if mix.ndim != 2:
             mix = sized_vector(mix, n, "mix")
@@ -197,17 +199,31 @@ def _cumulants(distribution: Any) -> tuple[float, float, float, float]:
 def _quantiles(distribution: Any) -> Activation:
     """The function z -> F⁻¹(Φ(z)), which turns a standard normal into the distribution."""
 
-    def function(z: Array) -> Array:
-        z = np.asarray(z)
-        below = z < 0
+    def quantiles(z: Array) -> Array:
         tail = ndtr(-np.abs(z))
-        x: Array = np.where(below, distribution.ppf(tail), distribution.isf(tail))
+        x: Array = np.where(z < 0, distribution.ppf(tail), distribution.isf(tail))
         return x
 
-    def slope(z: Array) -> Array:
-        z = np.asarray(z)
+    def slopes(z: Array) -> Array:
         density: Array = np.exp(-0.5 * z * z) / sqrt(2 * np.pi)
-        steepness: Array = density / distribution.pdf(function(z))
+        there = distribution.pdf(quantiles(z))
+        steepness: Array = np.divide(density, there, out=0 * density, where=there > 0)
         return steepness
 
-    return activations.Custom(function, slope, name=f"quantiles of {distribution.dist.name}")
+    name = f"quantiles of {distribution.dist.name}"
+    return activations.Custom(_in_numpy(quantiles), _in_numpy(slopes), name=name)
+
+
+def _in_numpy(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The function for tensors, too, through which no gradient is needed: z is not learnt."""
+
+    def applied(z: Array) -> Array:
+        with warnings.catch_warnings(action="ignore"):  # of accuracy beyond 8 s.d.
+            y = np.asarray(function(on_host(z)), dtype=z.dtype)
+        count(y.size)
+        found: Array = (
+            np.asarray(y, dtype=y.dtype, like=counted(z)) if is_foreign(z) else y.view(type(z))
+        )
+        return found
+
+    return applied

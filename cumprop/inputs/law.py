@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import reduce
 from itertools import combinations
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,12 +21,26 @@ Array = NDArray[Any]
 class Law(ABC):
     """The law of a random vector x of n numbers (mathematics §1).
 
-    Numbers given where n are needed stand for n equal ones; `sized` tells a law its n.
+    Numbers given where n are needed stand for n equal ones; `sized` tells a law its `n`, which is
+    None before.
     """
 
-    @abstractmethod
+    n: ClassVar[int | None] = None
+
     def sized(self, n: int) -> Self:
-        """The law of n numbers; raises CumpropError where it is one of another number."""
+        """The law of n numbers; raises CumpropError where it is one of another number.
+
+        Cost: once checked, a law is not checked again.
+        """
+        if self.n == n:
+            return self
+        found = self._sized(n)
+        object.__setattr__(found, "n", n)
+        return found
+
+    @abstractmethod
+    def _sized(self, n: int) -> Self:
+        """A copy with parameters of full shape, checked."""
 
     @property
     @abstractmethod
@@ -39,7 +54,7 @@ class Law(ABC):
 
     @abstractmethod
     def cumulant(self, order: int) -> Array:
-        """The cumulant of order 1 to 4, an array of `order` axes of length n.
+        """The cumulant of order 1 to 4: an array (n,), (n, n), (n, n, n) or (n, n, n, n).
 
         Raises CumpropError for another order, and where n^order numbers do not fit in memory.
         """
@@ -62,6 +77,24 @@ def sized_law(law: Law, n: int) -> Law:
     if not isinstance(law, Law):
         raise CumpropError(f"input is {law!r}; give a law such as cumprop.inputs.Uniform(0, 1)")
     return law.sized(n)
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two laws of known n have the same type and the same parameters.
+
+    Distributions of scipy.stats are the same only if they are one object.
+
+    >>> from cumprop.inputs import Gaussian
+    >>> alike(Gaussian(0.0, 1.0).sized(2), Gaussian([0.0, 0.0], [1.0, 1.0]).sized(2))
+    True
+    """
+    if isinstance(a, Law):
+        names = [f.name for f in fields(a)]  # type: ignore[arg-type]
+        same = (alike(getattr(a, name), getattr(b, name)) for name in names)
+        return type(a) is type(b) and all(same)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(alike, a, b))
+    return bool(np.array_equal(a, b))
 
 
 def check_order(order: int, n: int) -> None:

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Law):
-    """The law that is `components[c]` with probability `weights[c]`.
+    """The law that is `components[c]` with probability `weights[c]`; `weights` are (m,) for m laws.
 
     Estimates under it are weighted sums over its components, exactly (law of total covariance).
     Raises CumpropError, once n is known, for weights that are no probabilities, and components that
@@ -32,7 +32,7 @@ class Mixture(Law):
     weights: ArrayLike
     components: Sequence[Law]
 
-    def sized(self, n: int) -> Self:
+    def _sized(self, n: int) -> Self:
         weights = np.asarray(self.weights, dtype=np.float64)
         components = list(self.components)
         if weights.shape != (len(components),) or not len(weights):

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons with a Gaussian input (mathematics §1)."""
+"""Multilayer perceptrons and their random input (mathematics §1)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Array = NDArray[Any]
 
 
 class MLP:
-    """A multilayer perceptron with L hidden layers and a Gaussian input (mathematics §1).
+    """A multilayer perceptron with L hidden layers and a random input (mathematics §1).
 
     Z_l = W_l X_{l-1} + b_l, X_l = φ_l(Z_l) for l = 1..L, output Y = W_{L+1} X_L + b_{L+1}.
     `weights` are L + 1 matrices (n_l, n_{l-1}); `biases` None or L + 1 vectors (n_l,) or Nones;
@@ -72,7 +72,8 @@ class MLP:
         if biases is not None:
             biases = entries(biases, "biases", "a list of vectors and Nones, or None")
         if isinstance(input, Gaussian) and input_mean is input_cov is None:
-            input_mean, input_cov, input = input.location, input.scatter, None
+            scatter = input.scatter if input.n is None else Checked(np.asarray(input.scatter))
+            input_mean, input_cov, input = input.location, scatter, None
         cov = input_cov.cov if isinstance(input_cov, Checked) else input_cov
         given = (*weights, *(() if biases is None else biases), input_mean, cov)
         self._tensor = next(filter(is_foreign, given), None)

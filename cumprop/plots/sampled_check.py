@@ -81,12 +81,11 @@ def _caption(
     network: MLP, label: str, estimate: Estimate, check: Estimate, missed: Array, se: Array
 ) -> str:
     activations = caption.words(a.name for a in network.activations) or "no activation"
-    normal = network.input_mean is None and network.input_cov is None
     known = ", and those of the estimate" if _half_width(estimate).any() else ""
     return " ".join(
         [
             f"{'-'.join(map(str, network.widths))} network ({activations}, {network.dtype}),",
-            f"input {'standard normal' if normal else 'with mean and covariance as given'}.",
+            f"input {network.input.words}.",
             f"Estimate: {label}; check: {check.n_samples:,} independent antithetic samples.",
             f"Bars: 95% intervals of the sampled means{known}.",
             f"RMS distance over outputs: {_rms(missed):.2g} output s.d.; standard errors",

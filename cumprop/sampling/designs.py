@@ -149,8 +149,8 @@ class Inputs:
         self.n_0 = network.widths[0]
         self.dtype = network.dtype
         self.rows = batch_rows(network.shape, design, batch_elements)
-        self.mean = network.input_mean
-        self.root = input_root(network)
+        self.mean = None if self.data is not None else network.input_mean
+        self.root = None if self.data is not None else input_root(network)
         fixed = design == "orthogonal" and network.homogeneous and not network.shape.gaussian_input
         self.radius = expected_radius(self.n_0) if fixed else None
 

@@ -22,6 +22,8 @@ from cumprop.activations import side_by_side
 from cumprop.contract import estimator
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, plain
+from cumprop.inputs import Gaussian
+from cumprop.inputs.law import alike
 from cumprop.networks import MLP, he
 from cumprop.sampling import Inputs
 
@@ -68,10 +70,8 @@ def _check_pair(f: MLP, g: MLP) -> None:
             f"networks of (inputs, outputs, hidden layers) {ends[0]} and {ends[1]} cannot be "
             "stacked; give two that agree, with a hidden layer at least"
         )
-    for a, b in ((f.input_mean, g.input_mean), (f.input_cov, g.input_cov)):
-        alike = a is b or not (a is None or b is None or np.any(counted(a) != counted(b)))
-        if not alike:
-            raise CumpropError("networks of different input distributions cannot be stacked")
+    if not alike(f.input, g.input):
+        raise CumpropError("networks of different input distributions cannot be stacked")
 
 
 def _block_diagonal(a: Array, b: Array) -> Array:
@@ -152,11 +152,15 @@ def sgd(
     """Gradient descent on `batch` fresh inputs of the teacher per step; yields as `distil` does.
 
     The FLOPs of a step include the map from standard normal numbers to inputs of N(μ0, Σ0), but
-    neither the drawing of these numbers nor the root of Σ0.
+    neither the drawing of these numbers, nor the root of Σ0, nor inputs of another law.
     """
-    torch, inputs = require_torch(), Inputs(teacher)
+    torch, law = require_torch(), teacher.input
+    inputs = Inputs(teacher) if isinstance(law, Gaussian) else None
 
     def loss(f: MLP, g: MLP) -> Loss:
+        if inputs is None:
+            x = torch.from_numpy(law.sample(batch, rng).astype(f.dtype))
+            return lambda: sampled_loss(f, g, x)
         z = rng.standard_normal((batch, f.widths[0])).astype(f.dtype)
         return lambda: sampled_loss(f, g, inputs.placed(counted(torch.from_numpy(z))))
 

@@ -11,6 +11,7 @@ from scipy.special import chdtri
 
 from cumprop import streams
 from cumprop.contract import Cost, Estimate, Estimator, build, register
+from cumprop.contract.any_input import statuses
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP, Shape
 from cumprop.sampling import FEWEST, block_size
@@ -81,7 +82,7 @@ class Adaptive(Estimator):
 
     def independent_samples(self, outputs: Estimate) -> int | None:
         """The samples that know one tail to the tolerance with confidence, if it sampled at all."""
-        if not outputs.status.startswith(SAMPLED):
+        if not all(words.startswith(SAMPLED) for words in statuses(outputs.status)):
             return None
         needed = float(chdtri(1, 1 - CONFIDENCE)) / self.tolerance**2
         return ceil(min(max(needed, self.screen), self.most_samples))

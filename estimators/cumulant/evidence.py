@@ -67,7 +67,7 @@ class Evidence:
         `before` is Cov[X̂_{l-1}], None where it is I or not tracked, so that neurons count as
         independent; `half` is W · `before` where it is known.
         """
-        with component("error"):
+        with component("error"), np.errstate(over="ignore", invalid="ignore"):  # `trust` sees it
             if self._last is None and before is None:
                 before = self._input
             weight = detached(z.weight)

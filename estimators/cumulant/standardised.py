@@ -164,11 +164,10 @@ def standardised(
             return Standardised(affine, mean, np.sqrt(variance), covariance)
     with not_counting():  # counts of FLOPs depend on shapes alone
         floor = noise * terms()
-        least = float(np.finfo(variance.dtype).tiny) ** 0.4 * largest
-        floor = np.where(np.logical_and(floor > 0, floor < least), least, floor)
-        constant = variance <= floor
+        least = float(np.finfo(variance.dtype).tiny) ** 0.4 * max(largest, 0.0)
+        constant = variance <= np.maximum(floor, least)
         raised = np.where(constant, floor, variance)
-        raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
+        raised = np.where(raised > least, raised, largest if largest > 0 else 1.0)
         negative = int((variance < -floor).sum())
     with component("nonlinear"):
         return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
@@ -233,7 +232,8 @@ def wick_coefficients(
     if z.constant is None:
         return activation.coefficients(z.mean, sigma, trust)
     with not_counting():  # of constants the table reads φ next to μ, or next to 0
-        near = np.where(z.mean != 0, 1e-8 * np.abs(z.mean), 1e-8)
+        near = 1e-8 * np.abs(z.mean)
+        near = np.where(near > 0, near, 1e-8)
         seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
     table = activation.coefficients(z.mean, seen, trust)
     return WithConstants(table, activation, z, sigma)

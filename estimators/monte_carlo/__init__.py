@@ -25,9 +25,9 @@ Array = NDArray[Any]
 
 EXTRAPOLATIONS = ("none", "gaussian", "cumulant")
 _MOST = 10**18
+"""The largest number of samples that a column of results can hold."""
 FEWEST_OF_SHARE = 64
 """The fewest samples of a component of a mixture."""
-"""The largest number of samples that a column of results can hold."""
 
 
 @register("monte_carlo")

@@ -20,7 +20,7 @@ CONSTANTS = 2e-3
 """Relative difference of √(2/π) and 0.044715 from those in a file, which may be float16."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Single:
     """A tensor `scale` · φ(`argument`) + `shift`, with one neuron in each entry."""
 

@@ -16,7 +16,7 @@ LONGEST = 2**30
 """The most that a length, a stride or a padding may be, so that products fit into an int64."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """Kernel, strides, dilations and padding of a node, each an array along the axes of space."""
 
