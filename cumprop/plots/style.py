@@ -152,7 +152,7 @@ def sheet(
 
     One panel is `COLUMN` wide and several are `PAGE`, unless `width` in inches is given.
     """
-    columns = 2 if n_panels == 4 else min(n_panels, 3)
+    columns = 2 if n_panels in (4, 8) else min(n_panels, 3)
     rows = -(-n_panels // columns)
     width = width or (COLUMN if columns == 1 else PAGE)
     lines = _wrap(caption, width)
