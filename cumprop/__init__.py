@@ -51,6 +51,8 @@ def __getattr__(name: str) -> Any:
         if name in names:
             value = globals()[name] = getattr(importlib.import_module(f"cumprop.{module}"), name)
             return value
+    if name in ("activations", "inputs"):
+        return importlib.import_module(f"cumprop.{name}")
     raise AttributeError(f"module 'cumprop' has no attribute {name!r}")
 
 
