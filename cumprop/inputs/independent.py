@@ -221,7 +221,7 @@ def _in_numpy(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         with warnings.catch_warnings(action="ignore"):  # of accuracy beyond 8 s.d.
             y = np.asarray(function(on_host(z)), dtype=z.dtype)
         count(y.size)
-        found: Array = np.asarray(y, like=counted(z)) if is_foreign(z) else y.view(type(z))
+        found: Array = np.asarray(y, z.dtype, like=counted(z)) if is_foreign(z) else y.view(type(z))
         return found
 
     return applied

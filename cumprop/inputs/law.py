@@ -54,7 +54,7 @@ class Law(ABC):
 
     @abstractmethod
     def cumulant(self, order: int) -> Array:
-        """The cumulant of order 1 to 4, an array of `order` axes of length n.
+        """The cumulant of order 1 to 4, of `order` axes of length n: (n,), (n, n), (n, n, n), ….
 
         Raises CumpropError for another order, and where n^order numbers do not fit in memory.
         """
