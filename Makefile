@@ -4,7 +4,7 @@ SCALE ?= laptop
 BIN := .venv/bin
 export OPENBLAS_NUM_THREADS ?= 1
 
-EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling \
+EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling depth_budget \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 
 # Tests of processes, files and words, where no processor's numbers matter.

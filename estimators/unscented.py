@@ -45,7 +45,7 @@ class Unscented(Estimator):
     [25.0]
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     by_moments: ClassVar[bool] = True
     alpha: float = 1.0
     beta: float = 0.0

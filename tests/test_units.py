@@ -156,6 +156,23 @@ def test_small_inputs_are_linearized(backend, activation):
         assert off(found.cov, exact.cov) < curvature + noise
 
 
+@pytest.mark.parametrize("activation", ["leaky_relu(0.2)", "tanh"])
+@pytest.mark.parametrize("backend", COVARIANT, ids=name)
+def test_small_inputs_are_linearized_in_float32(backend, activation):
+    """The covariance J σ² Jᵀ of the same weights in float64, however small σ is."""
+    weights, rng = weights_of((10, 12, 12, 5), seed=11, dtype=np.float32), np.random.default_rng(1)
+    biases = [rng.normal(size=n).astype(np.float32) for n in (12, 12, 5)]
+    sampled = backend[0] in ("monte_carlo", "blend", "adaptive")
+    for sigma in (1e-3, 1e-6, 1e-9, 1e-12):
+        network = cumprop.MLP(weights, biases, activation, X0, sigma**2)
+        widened = [[a.astype(np.float64) for a in arrays] for arrays in (weights, biases)]
+        wide = cumprop.MLP(*widened, activation, np.float64(network.input_mean), sigma**2)
+        exact = cumprop.estimate(wide, "linearized", cov=True).cov
+        found = run(backend, network)
+        noise = 6 * np.sqrt(2 / found.n_samples) if sampled else 1e-4
+        assert off(found.cov, exact) < 30 * sigma + noise
+
+
 @pytest.mark.parametrize("backend", COVARIANT, ids=name)
 def test_dead_and_constant_neurons(backend):
     """Rows of zeros with a bias, and an output that does not vary, change nothing else."""
@@ -188,6 +205,30 @@ def test_outputs_that_never_vary(backend):
     np.testing.assert_allclose(found.mean, network.forward(np.zeros((1, 10)))[0], rtol=1e-12)
     assert np.abs(found.cov).max() < 1e-20
     assert found.status == "ok" or backend[0] in ("adaptive", "blend") or "ablated" in str(backend)
+
+
+@pytest.mark.parametrize("backend", COVARIANT, ids=name)
+def test_narrow_outputs_that_never_vary(backend):
+    """Zero weights, or an input without variance, in both types; biases of every size."""
+    rng = np.random.default_rng(2)
+    for dtype in (np.float32, np.float64):
+        tolerance = 1e3 * np.finfo(dtype).eps
+        for widths in ((3, 2), (1, 1), (5, 1, 6, 2), (1, 1, 1, 1)):
+            weights = weights_of(widths, seed=3, dtype=dtype)
+            for size in (1.0, 1e-6, 1e-15):
+                biases = [(size * rng.normal(size=n)).astype(dtype) for n in widths[1:]]
+                zero = cumprop.MLP([0 * w for w in weights], biases, "tanh")
+                still = cumprop.MLP(weights, biases, "tanh", size * X0[: widths[0]], 0.0)
+                for network in (zero, still):
+                    found = run(backend, network)
+                    exact = network.forward(
+                        np.zeros(widths[0]) if network is zero else network.input_mean
+                    )
+                    assert off(found.mean, exact) < tolerance
+                    assert np.abs(found.cov).max() < (tolerance * size) ** 2
+                    for error in (found.expected_error, found.expected_std_error):
+                        assert error is None or error < 1e-3
+                    assert "unreliable" not in found.status or "ablated" in str(backend)
 
 
 @pytest.mark.parametrize("backend", COVARIANT, ids=name)

@@ -6,7 +6,7 @@ from cumprop.activations.gaussian_moments import HermiteTable, convenient_unit, 
 from cumprop.activations.hermite_series import BLOCK, HermiteSeries
 from cumprop.activations.names import available, get, stand_in
 from cumprop.activations.per_neuron import PerNeuron, listed, side_by_side
-from cumprop.activations.piecewise import Heaviside, LeakyReLU, Sign, Step
+from cumprop.activations.piecewise import Clip, HardSigmoid, Heaviside, LeakyReLU, Sign, Step
 from cumprop.activations.quadrature import TOLERANCE, QuadratureTable
 from cumprop.activations.smooth import Monomial
 
@@ -14,7 +14,9 @@ __all__ = [
     "BLOCK",
     "TOLERANCE",
     "Activation",
+    "Clip",
     "Custom",
+    "HardSigmoid",
     "Heaviside",
     "HermiteSeries",
     "HermiteTable",

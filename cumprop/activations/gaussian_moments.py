@@ -197,26 +197,37 @@ class MonomialTable(HermiteTable):
         largest = max(float(np.abs(term).max()) for term in terms)
         self.size = convenient_unit(largest, mean.dtype)
         self.centre = power(mean, degree)
-        self._powers: list[dict[int, Array]] = [{0: np.ones_like(mean)}]
-        self._terms = {j: term * (1 / self.size) for j, term in enumerate(terms, start=1)}
+        scaled = {j: term * (1 / self.size) for j, term in enumerate(terms, start=1)}
+        self._polynomials = Polynomials(scaled)
 
     def _coefficient(self, k: int, p: int) -> Array:
+        return self._polynomials.moment(k, p)
+
+
+class Polynomials:
+    """The powers of a polynomial in x per neuron; `terms` are its coefficients (n,), by degree."""
+
+    def __init__(self, terms: dict[int, Array]) -> None:
+        self._terms = terms
+        self._powers = [{0: np.ones_like(next(iter(terms.values())))}]
+
+    def power(self, p: int) -> dict[int, Array]:
+        """The coefficients of the p-th power, (n,) each."""
         while len(self._powers) <= p:
-            self._powers.append(_product(self._powers[-1], self._terms))
-        total = np.zeros_like(self._terms[1])
-        for m, coefficient in self._powers[p].items():
+            product: dict[int, Array] = {}
+            for i, x in self._powers[-1].items():
+                for j, y in self._terms.items():
+                    product[i + j] = product[i + j] + x * y if i + j in product else x * y
+            self._powers.append(product)
+        return self._powers[p]
+
+    def moment(self, k: int, p: int) -> Array:
+        """The moments of the p-th power with He_k, (n,)."""
+        total = np.zeros_like(self._powers[0][0])
+        for m, coefficient in self.power(p).items():
             if weight := hermite_moment(m, k):
                 total = total + weight * coefficient
         return total
-
-
-def _product(a: dict[int, Array], b: dict[int, Array]) -> dict[int, Array]:
-    """The product of two polynomials, by degree."""
-    product: dict[int, Array] = {}
-    for i, x in a.items():
-        for j, y in b.items():
-            product[i + j] = product[i + j] + x * y if i + j in product else x * y
-    return product
 
 
 def hermite_moment(m: int, k: int) -> int:

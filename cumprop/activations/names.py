@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 
 from cumprop.activations.activation import Activation
 from cumprop.activations.per_neuron import per_neuron
@@ -58,7 +59,8 @@ _ALL: list[Activation] = [
     *(Sign(), SiLU(), Sin(), Softplus(), Softsign(), Tanh(), ThresholdedReLU()),
     *(Monomial(degree) for degree in (1, 2, 3)),
 ]
-_KNOWN = {activation.name: activation for activation in _ALL} | {"swish": SiLU()}
+_KNOWN = {activation.name: activation for activation in _ALL}
+_KNOWN["swish"] = _KNOWN["silu"]
 
 
 def available() -> list[str]:
@@ -91,13 +93,20 @@ def get(activation: str | Activation) -> Activation:
         with suppress(ValueError):
             parameters = [float(value) for value in values.split(":")]
             if len(parameters) == len(_parameters(family)):
-                return _FAMILIES[family](*parameters)
+                return _member(_FAMILIES[family], *parameters)
     forms = ", ".join(f"{family}({':'.join(_parameters(family))})" for family in _FAMILIES)
     raise CumpropError(
         f"unknown activation {activation!r}; the known ones are {', '.join(available())}; "
         f"{forms}; per neuron as in relu[64]+identity[10]; "
         "others are cumprop.activations.Custom(function)"
     )
+
+
+@lru_cache
+def _member(family: Callable[..., Activation], *parameters: float) -> Activation:
+    """One object per function, so that layers side by side find that theirs is the same."""
+    activation = family(*parameters)
+    return _KNOWN.get(activation.name, activation)
 
 
 def _parameters(family: str) -> list[str]:

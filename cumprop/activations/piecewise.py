@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cumprop.activations.activation import Activation, check, name_of
 from cumprop.activations.gaussian_moments import HermiteTable, PiecewiseLinearTable, StepTable
+from cumprop.activations.piecewise_moments import PiecewisePolynomialTable
 from cumprop.activations.quadrature import TOLERANCE
 
 Array = NDArray[Any]
@@ -105,7 +106,19 @@ class Sign(Step):
         return np.sign(z)
 
 
-class Clip(Activation):
+class PiecewisePolynomial(Activation):
+    """A function that is one polynomial of `pieces` before, between and after its breakpoints.
+
+    Coefficients of polynomials start with the constant.
+    """
+
+    pieces: tuple[tuple[float, ...], ...]
+
+    def coefficients(self, mean: Array, sigma: Array, trust: float = TOLERANCE) -> HermiteTable:
+        return PiecewisePolynomialTable(self.forward, self.pieces, self.breakpoints, mean, sigma)
+
+
+class Clip(PiecewisePolynomial):
     """The function z within [low, high], and the nearer bound outside; a bound may be infinite.
 
     Raises CumpropError unless low < high.
@@ -117,7 +130,9 @@ class Clip(Activation):
     def __init__(self, low: float, high: float) -> None:
         check("clip", low < high, "the first bound must be below the second", low, high)
         self.low, self.high = float(low), float(high)
-        self.breakpoints = tuple(bound for bound in (self.low, self.high) if isfinite(bound))
+        ends = [bound for bound in (self.low, self.high) if isfinite(bound)]
+        below, above = ([(bound,)] if isfinite(bound) else [] for bound in (self.low, self.high))
+        self.breakpoints, self.pieces = tuple(ends), (*below, (0.0, 1.0), *above)
         self.homogeneous = {self.low, self.high} <= {-inf, 0.0, inf}
         special = {(0.0, 6.0): "relu6", (-1.0, 1.0): "hard_tanh"}
         bounds = (self.low, self.high)
@@ -131,7 +146,7 @@ class Clip(Activation):
         return np.heaviside(z - self.low, 0.0) - np.heaviside(z - self.high, 0.0)
 
 
-class HardSigmoid(Activation):
+class HardSigmoid(PiecewisePolynomial):
     """The function alpha·z + beta, clipped to [0, 1]; the defaults are those of ONNX.
 
     Raises CumpropError unless alpha > 0 and beta are finite.
@@ -145,6 +160,7 @@ class HardSigmoid(Activation):
         check("hard_sigmoid", valid, "alpha must be positive, both finite", alpha, beta)
         self.alpha, self.beta = float(alpha), float(beta)
         self.breakpoints = (-self.beta / self.alpha, (1.0 - self.beta) / self.alpha)
+        self.pieces = ((0.0,), (self.beta, self.alpha), (1.0,))
         self.name = name_of("hard_sigmoid", (self.alpha, self.beta), (0.2, 0.5))
 
     def forward(self, z: Array) -> Array:
@@ -156,11 +172,12 @@ class HardSigmoid(Activation):
         return self.alpha * (np.heaviside(y, 0.0) - np.heaviside(y - 1.0, 0.0))
 
 
-class HardSwish(Activation):
+class HardSwish(PiecewisePolynomial):
     """The function z · min(max(z + 3, 0), 6)/6."""
 
     name = "hard_swish"
     breakpoints = (-3.0, 3.0)
+    pieces = ((0.0,), (0.0, 1 / 2, 1 / 6), (0.0, 1.0))
 
     def forward(self, z: Array) -> Array:
         y: Array = z * (np.minimum(np.maximum(z + 3.0, 0.0), 6.0) / 6.0)
@@ -171,7 +188,7 @@ class HardSwish(Activation):
         return right + (np.heaviside(z + 3.0, 0.0) - right) * (z / 3.0 + 0.5)
 
 
-class ThresholdedReLU(Activation):
+class ThresholdedReLU(PiecewisePolynomial):
     """The function z for z > alpha, else 0; it jumps at alpha, whose default is that of ONNX.
 
     Raises CumpropError for an alpha that is not finite.
@@ -179,6 +196,8 @@ class ThresholdedReLU(Activation):
     >>> ThresholdedReLU(0.5).forward(np.array([0.5, 0.6])).tolist(), ThresholdedReLU().name
     ([0.0, 0.6], 'thresholded_relu')
     """
+
+    pieces = ((0.0,), (0.0, 1.0))
 
     def __init__(self, alpha: float = 1.0) -> None:
         check("thresholded_relu", isfinite(alpha), "give a finite alpha", alpha)

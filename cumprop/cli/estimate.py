@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,9 +81,9 @@ def estimate(
 ) -> None:
     """Estimate the expected output of the network in MODEL.
 
-    MODEL is a .npz, .safetensors, .pt, .pth or .onnx file. Its input is standard normal, unless an
-    option or the file says otherwise: Gaussian, uniform in a box, rows of data, or a law fitted to
-    them.
+    MODEL is a .npz, .safetensors, .pt, .pth, .onnx or .nnet file. Its input is standard normal,
+    unless an option or the file says otherwise: Gaussian, uniform in a box, rows of data, or a law
+    fitted to them.
 
     \b
     Example:
@@ -106,13 +107,17 @@ def estimate(
     wanted_tail = None if tail is None else Tail.parsed(tail)
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
-    network = load(
-        model,
-        None if activations is None else _listed(activations),
-        inputs.mean,
-        inputs.cov,
-        None if prefix is None else _listed(prefix),
-    )
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        network = load(
+            model,
+            None if activations is None else _listed(activations),
+            inputs.mean,
+            inputs.cov,
+            None if prefix is None else _listed(prefix),
+        )
+    for note in notes:
+        click.echo(f"note: {note.message}", err=True)
     network = inputs.given_to(network)
     over_rows = isinstance(network.input, Empirical)
     if over_rows and picture is not None:

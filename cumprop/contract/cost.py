@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cumprop.activations import stand_in
-from cumprop.flops import Work, without_numbers
+from cumprop.flops import Work, with_entries, without_numbers
 from cumprop.inputs.covariances import Checked
 from cumprop.networks import MLP, Shape
 
@@ -52,7 +52,10 @@ def shape_only_network(shape: Shape) -> MLP:
     one, n = np.ones((), shape.dtype), shape.widths[0]
     maps = list(zip(shape.widths[1:], shape.widths[:-1], strict=True))
     return MLP(
-        weights=[without_numbers(size, one) for size in maps],
+        weights=[
+            with_entries(without_numbers(size, one), count)
+            for size, count in zip(maps, shape.entries or [None] * len(maps), strict=True)
+        ],
         biases=[without_numbers(size[:1], one) if shape.biased else None for size in maps],
         activations=[stand_in(name) for name in shape.activations],
         input_mean=without_numbers((n,), one) if shape.gaussian_input else None,

@@ -22,6 +22,7 @@ UNRELIABLE = "unreliable"
 """The start of the status of doubtful numbers; a reason and a remedy follow."""
 _MOST_DECIMALS = 12
 _SIXTH_DIGIT = 1e-5
+_NO_SCALE = 10.0
 
 
 def as_text(estimate: Estimate) -> str:
@@ -125,7 +126,7 @@ def expected_words(errors: Mapping[str, Any]) -> str:
     """
     of_means, of_std = errors.get("expected_error"), errors.get("expected_std_error")
     words = [] if of_means is None else [f"{of_means:.2g} output s.d."]
-    words += [] if of_std is None else [f"of the s.d. {_percent(of_std)}"]
+    words += [] if of_std is None else [f"of the s.d. {percent(of_std)}"]
     return f"expected error {', '.join(words)}" if words else ""
 
 
@@ -176,12 +177,12 @@ def std_words(std: float, relative_error: float | None) -> str:
 
     >>> std_words(2.364719, 0.013), std_words(2.364719, 0.0), std_words(2.364719, 0.8)
     ('2.365', '2.36472', '2.4')
-    >>> std_words(2.364719, None), std_words(float("nan"), None)
-    ('2.36', 'none')
+    >>> std_words(2.364719, None), std_words(2.364719, float("inf")), std_words(float("nan"), None)
+    ('2.36', '2.36', 'none')
     """
     if std != std:
         return "none"
-    if relative_error is None:
+    if relative_error is None or not isfinite(relative_error):
         return to_error(std, None)
     return f"{std:.6g}" if relative_error < _SIXTH_DIGIT else to_error(std, relative_error * std)
 
@@ -199,8 +200,15 @@ def _decimals(error: float) -> int | None:
     return decimals if 0 < decimals <= _MOST_DECIMALS else None
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g}%" if share < 1 else f"{100 * share:.0f}%"
+def percent(share: float) -> str:
+    """A share in percent: two digits, whole percents from 100%, no number from 1000%.
+
+    >>> percent(0.0314), percent(1.234), percent(6.8e29)
+    ('3.1%', '123%', 'over 1000%')
+    """
+    if share < 1:
+        return f"{100 * share:.2g}%"
+    return f"{100 * share:.0f}%" if share < _NO_SCALE else "over 1000%"
 
 
 def _title(estimate: Estimate) -> str:

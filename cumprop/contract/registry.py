@@ -179,5 +179,6 @@ def _check_names(cls: type[Estimator], parameters: Mapping[str, Any]) -> None:
             )
         if key not in valid:
             raise CumpropError(
-                f"estimator {cls.name} has no parameter {key!r}; it takes {', '.join(valid)}"
+                f"estimator {cls.name} has no parameter {key!r}; "
+                f"it takes {', '.join(valid) or 'none'}"
             )

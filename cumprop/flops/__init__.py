@@ -21,13 +21,15 @@ from cumprop.flops.numpy_arrays import (
     plain,
     records_gradients,
 )
-from cumprop.flops.shape_only import TooLarge, alike, arena, without_numbers
+from cumprop.flops.shape_only import TooLarge, alike, arena, with_entries, without_numbers
+from cumprop.flops.zeros import WithZeros, nonzeros, skipping_zeros
 
 __all__ = [
     "CONVENTION",
     "Flops",
     "ForeignArray",
     "TooLarge",
+    "WithZeros",
     "Work",
     "added",
     "alike",
@@ -39,10 +41,13 @@ __all__ = [
     "detached",
     "has_numbers",
     "is_foreign",
+    "nonzeros",
     "not_counting",
     "occurs",
     "on_host",
     "plain",
     "records_gradients",
+    "skipping_zeros",
+    "with_entries",
     "without_numbers",
 ]

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from cumprop.flops.meter import count
+from cumprop.flops.zeros import WithZeros, holding, nonzeros
 
 PRODUCTS = {np.matmul, np.vecdot, np.matvec, np.vecmat}
 _UNCOUNTABLE = {
@@ -61,7 +62,16 @@ def is_foreign(x: object) -> bool:
 
 
 class Counted(np.ndarray[Any, np.dtype[Any]]):
-    """An ndarray whose arithmetic is counted."""
+    """An ndarray whose arithmetic is counted; `csr` as in `WithZeros`."""
+
+    csr: Any = None
+
+    @property
+    def T(self) -> Counted:
+        transposed = super().T
+        if self.csr is not None:
+            transposed.csr = self.csr.T
+        return transposed
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
@@ -70,7 +80,7 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
         for x in inputs:
             if isinstance(x, ForeignArray):
                 return NotImplemented  # theirs is the arithmetic, and the counting
-            arrays.append(x.view(np.ndarray) if isinstance(x, Counted) else x)
+            arrays.append(plain(x))
         if out is not None:
             kwargs["out"] = tuple(plain(x) for x in out)
         result = getattr(ufunc, method)(*arrays, **kwargs)
@@ -103,14 +113,20 @@ def counted(array: Any) -> Counted:
         from cumprop.flops.torch_arrays import TorchArray
 
         return cast(Counted, TorchArray(array))
-    return np.asarray(array).view(Counted)
+    found = np.asarray(array).view(Counted)
+    if isinstance(array, WithZeros):
+        found.csr = array.csr
+    return found
 
 
 def plain(array: Any) -> Any:
     """The ordinary array behind a counted one; other values unchanged (no copy)."""
     if isinstance(array, ForeignArray):
         return array.tensor
-    return array.view(np.ndarray) if isinstance(array, Counted) else array
+    if not isinstance(array, Counted):
+        return array
+    view = array.view(np.ndarray)
+    return view if array.csr is None else holding(view, array.csr)
 
 
 def detached(array: Any) -> Any:
@@ -135,6 +151,10 @@ def operation_cost(
     size = sum(int(r.size) for r in results)
     if ufunc in PRODUCTS:
         a, b = inputs[0], inputs[1]
+        if (entries := nonzeros(a)) is not None:
+            return 2 * entries * (int(np.size(b)) // int(np.shape(b)[0]))
+        if (entries := nonzeros(b)) is not None:
+            return 2 * entries * (int(np.size(a)) // int(np.shape(a)[-1]))
         if _is_symmetric_product(ufunc, a, b):
             return int((a.shape[0] + 1) * a.shape[0] * a.shape[1])
         return 2 * size * int(np.shape(a)[-1])

@@ -22,6 +22,7 @@ import numpy as np
 from cumprop.errors import CumpropError
 from cumprop.flops.meter import Work, count, not_counting, repeated
 from cumprop.flops.numpy_arrays import PRODUCTS, Counted, operation_cost
+from cumprop.flops.zeros import Entries
 
 LARGE = 2**25
 """The bytes from which the allocator of Linux takes fresh memory for every array."""
@@ -182,6 +183,13 @@ def without_numbers(shape: tuple[int, ...], element: Any) -> ShapeOnly:
     array = ShapeOnly(shape, one.dtype, own, strides=(0,) * len(shape))
     if memory := _arena.get():
         memory.allocate(array)
+    return array
+
+
+def with_entries(array: ShapeOnly, entries: int | None) -> ShapeOnly:
+    """The array, whose products then take so many entries; None for all of them."""
+    if entries is not None:
+        array.csr = Entries(entries)
     return array
 
 

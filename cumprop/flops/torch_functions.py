@@ -40,6 +40,7 @@ def _heaviside(z: torch.Tensor, at_zero: torch.Tensor) -> torch.Tensor:
 
 
 _RENAMED: dict[str, Function] = {
+    "equal": torch.eq,  # torch.equal compares whole tensors
     "heaviside": _heaviside,
     "invert": torch.bitwise_not,
     "power": torch.pow,

@@ -54,7 +54,7 @@ class Law(ABC):
 
     @abstractmethod
     def cumulant(self, order: int) -> Array:
-        """The cumulant of order 1 to 4, of `order` axes of length n: (n,), (n, n), (n, n, n), ….
+        """The cumulant of order 1 to 4: an array (n,), (n, n), (n, n, n) or (n, n, n, n).
 
         Raises CumpropError for another order, and where n^order numbers do not fit in memory.
         """
@@ -70,6 +70,13 @@ class Law(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.words})"
+
+
+def sized_law(law: Law, n: int) -> Law:
+    """The law of n numbers; raises CumpropError where it is no law, or one of another number."""
+    if not isinstance(law, Law):
+        raise CumpropError(f"input is {law!r}; give a law such as cumprop.inputs.Uniform(0, 1)")
+    return law.sized(n)
 
 
 def alike(a: Any, b: Any) -> bool:

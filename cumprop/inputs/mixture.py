@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Law):
-    """The law that is `components[c]`, of m laws, with probability `weights[c]`, (m,).
+    """The law that is `components[c]` with probability `weights[c]`; `weights` are (m,) for m laws.
 
     Estimates under it are weighted sums over its components, exactly (law of total covariance).
     Raises CumpropError, once n is known, for weights that are no probabilities, and components that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop.activations import Activation, PerNeuron, get, listed
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, has_numbers, is_foreign
+from cumprop.memory import free_memory
 
 Array = NDArray[Any]
 OfLayer = str | Activation | Sequence[str | Activation]
@@ -31,6 +32,18 @@ def check_chain(matrices: Sequence[Array]) -> None:
             )
 
 
+def entries(values: Iterable[Any], name: str, wanted: str) -> tuple[Any, ...]:
+    """The entries of a sequence. Raises CumpropError, with `name`, for what is none.
+
+    >>> entries([1.0, None], "biases", "a list of vectors")
+    (1.0, None)
+    """
+    try:
+        return tuple(values)
+    except TypeError:
+        raise CumpropError(f"{name} is {type(values).__name__}; give {wanted}") from None
+
+
 def numbers(values: ArrayLike, name: str) -> Array:
     """An array or tensor of real, finite numbers, in float64 unless it is float32 or float16.
 
@@ -38,6 +51,8 @@ def numbers(values: ArrayLike, name: str) -> Array:
     """
     if not has_numbers(values):
         return cast(Array, values)
+    if hasattr(values, "toarray"):
+        values = _dense(values, name)
     try:
         array: Array = counted(values) if is_foreign(values) else np.asarray(values)
     except ValueError:
@@ -51,6 +66,18 @@ def numbers(values: ArrayLike, name: str) -> Array:
     return array
 
 
+def _dense(matrix: Any, name: str) -> Array:
+    """A scipy.sparse matrix with its zeros, which products skip all the same."""
+    needed, free = 2 * 8 * matrix.shape[0] * matrix.shape[1], free_memory()
+    if needed > free:
+        raise CumpropError(
+            f"{name} has shape {matrix.shape}, which takes {needed / 1e9:.3g} GB with its zeros; "
+            f"{free / 1e9:.3g} GB are free"
+        )
+    dense: Array = matrix.toarray()
+    return dense
+
+
 def checked_activations(
     activations: str | Activation | Sequence[OfLayer], widths: Sequence[int]
 ) -> tuple[Activation, ...]:
@@ -60,12 +87,29 @@ def checked_activations(
     """
     if isinstance(activations, str | Activation):
         activations = [activations] * len(widths)
+    activations = entries(activations, "activations", "a name, or a list of names")
     if len(activations) != len(widths):
         raise CumpropError(
             f"{len(activations)} activations for {len(widths)} hidden layers; "
             "give one name for all, or one for each (none follows the last map)"
         )
     return tuple(map(_of_layer, activations, range(1, len(widths) + 1), widths))
+
+
+def checked_scales(scale: ArrayLike | None, n_maps: int) -> tuple[float, ...] | None:
+    """The `init_scale` of a network of so many maps; raises CumpropError where it does not fit.
+
+    >>> checked_scales([2, 0.5], 2), checked_scales(None, 2)
+    ((2.0, 0.5), None)
+    """
+    if scale is None:
+        return None
+    values = numbers(scale, "init_scale")
+    if values.shape != (n_maps,) or (values < 0).any():
+        raise CumpropError(
+            f"init_scale must be {n_maps} numbers ≥ 0: weight variance · fan-in of every map"
+        )
+    return tuple(float(c) for c in values)
 
 
 def _of_layer(entry: OfLayer, layer: int, width: int) -> Activation:

@@ -11,13 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, has_numbers, is_foreign, on_host, plain
-from cumprop.inputs import Gaussian, Law
+from cumprop.flops import (
+    WithZeros,
+    counted,
+    has_numbers,
+    is_foreign,
+    on_host,
+    plain,
+    skipping_zeros,
+)
+from cumprop.inputs import Gaussian, Law, sized_law
 from cumprop.inputs.covariances import Checked, compact, full
-from cumprop.networks.checks import OfLayer, check_chain, checked_activations, numbers
+from cumprop.networks.checks import (
+    OfLayer,
+    check_chain,
+    checked_activations,
+    checked_scales,
+    entries,
+    numbers,
+)
 from cumprop.networks.saved import arrays_of
-from cumprop.networks.shape import Shape
+from cumprop.networks.shape import Shape, entries_of
 from cumprop.networks.summaries import summary
+from cumprop.parameters import typed
 
 Array = NDArray[Any]
 
@@ -52,6 +68,9 @@ class MLP:
         init_scale: ArrayLike | None = None,
         input: Law | None = None,
     ) -> None:
+        weights = entries(weights, "weights", "a list of matrices (out, in)")
+        if biases is not None:
+            biases = entries(biases, "biases", "a list of vectors and Nones, or None")
         if isinstance(input, Gaussian) and input_mean is input_cov is None:
             scatter = input.scatter if input.n is None else Checked(np.asarray(input.scatter))
             input_mean, input_cov, input = input.location, scatter, None
@@ -61,13 +80,15 @@ class MLP:
         matrices = [numbers(w, f"W{layer}") for layer, w in enumerate(weights)]
         check_chain(matrices)
         self.dtype = np.result_type(np.float32, *(w.dtype for w in matrices))
-        self.weights = tuple(map(self._kept, matrices))
+        self.weights = tuple(skipping_zeros(self._kept(w)) for w in matrices)
         self.biases = self._check_biases(biases)
         self.activations = checked_activations(activations, self.widths[1:-1])
         self._mean = self._check_mean(input_mean)
         self._cov = self._check_cov(cov, isinstance(input_cov, Checked))
-        self._law = self._check_input(input)
-        self.init_scale = self._check_scale(init_scale)
+        if input is not None and not (self._mean is None and self._cov is None):
+            raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
+        self._law = None if input is None else sized_law(input, self.widths[0])
+        self.init_scale = checked_scales(init_scale, len(matrices))
 
     def _check_biases(self, biases: Sequence[ArrayLike | None] | None) -> tuple[Array | None, ...]:
         if biases is None:
@@ -97,26 +118,6 @@ class MLP:
             return self._kept(cov)
         return self._kept(compact(numbers(cov, "input_cov"), n, self.dtype))
 
-    def _check_input(self, law: Law | None) -> Law | None:
-        if law is None:
-            return None
-        if not isinstance(law, Law):
-            raise CumpropError(f"input is {law!r}; give a law such as cumprop.inputs.Uniform(0, 1)")
-        if self._mean is not None or self._cov is not None:
-            raise CumpropError("input_mean and input_cov are those of a Gaussian; give input alone")
-        return law.sized(self.widths[0])
-
-    def _check_scale(self, scale: ArrayLike | None) -> tuple[float, ...] | None:
-        if scale is None:
-            return None
-        values = numbers(scale, "init_scale")
-        if values.shape != (len(self.weights),) or (values < 0).any():
-            raise CumpropError(
-                f"init_scale must be {len(self.weights)} numbers ≥ 0: weight variance · fan-in of "
-                "every map"
-            )
-        return tuple(float(c) for c in values)
-
     def _vector(self, values: ArrayLike, name: str, length: int) -> Array:
         vector = numbers(values, name)
         if vector.shape != (length,):
@@ -128,7 +129,7 @@ class MLP:
         if self._tensor is not None:
             tensor: Array = plain(np.asarray(array, dtype=self.dtype, like=counted(self._tensor)))
             return tensor
-        if not has_numbers(array):
+        if not has_numbers(array) or (isinstance(array, WithZeros) and array.dtype == self.dtype):
             return cast(Array, array)
         with np.errstate(over="ignore"):
             copy = np.array(array, dtype=self.dtype, order="C")
@@ -191,6 +192,7 @@ class MLP:
             biased=any(b is not None for b in self.biases),
             gaussian_input=any(part is not None for part in (self._mean, self._cov, self._law)),
             dtype=self.dtype.name,
+            entries=entries_of(self.weights),
         )
 
     @property
@@ -259,6 +261,7 @@ class MLP:
         >>> MLP([[[1.0]], [[2.0]], [[3.0]]]).prefix(1).widths
         (1, 1, 1)
         """
+        depth = typed(depth, int, "depth")
         if not 0 <= depth <= self.depth:
             raise CumpropError(f"the network has {self.depth} hidden layers, no prefix of {depth}")
         return self.replace(

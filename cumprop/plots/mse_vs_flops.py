@@ -9,11 +9,12 @@ from cumprop.plots import tradeoff
 from cumprop.plots.tradeoff import Cost
 from cumprop.results.points import flops_per_sample
 
+COST = Cost("flops", "FLOPs", "fewer\nFLOPs than iid", "more\nFLOPs than iid", flops_per_sample)
+
 
 def draw(scores: pd.DataFrame) -> Figure:
     """One panel per problem: the vn-MSE of every estimator at its FLOPs, with 95% intervals.
 
     `scores` is one configuration's part of `results.scores.score`.
     """
-    words = ("fewer\nFLOPs than iid", "more\nFLOPs than iid")
-    return tradeoff.draw(scores, Cost("flops", "FLOPs", *words, flops_per_sample), "")
+    return tradeoff.draw(scores, COST, "")

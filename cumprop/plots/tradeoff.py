@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cumprop.plots import caption, style
-from cumprop.results.points import Point, label, points
+from cumprop.results.points import Point, front, label, points
 from cumprop.results.scores import PROBLEM
 
 
@@ -30,23 +31,38 @@ class Cost:
     per_sample: Callable[[list[Point], str], float | None]
 
 
-def draw(scores: pd.DataFrame, cost: Cost, about: str) -> Figure:
+BEST: dict[str, Any] = {"color": "#F0E442", "linewidth": 5.0, "solid_capstyle": "butt", "zorder": 0}
+"""The line of the least error at every budget."""
+
+
+def draw(
+    scores: pd.DataFrame,
+    cost: Cost,
+    about: str,
+    problem: Sequence[str] = PROBLEM,
+    best: bool = False,
+) -> Figure:
     """One panel per problem: the vn-MSE of every estimator at its cost, with 95% intervals.
 
     Sampling is a line, drawn from the cost of one sample: N iid samples have vn-MSE 1/N, N samples
-    of an orthogonal truth `truth_gain`/N. The dotted line connects the resolved cumulants with the
-    largest saving and iid sampling of the same error. `about` ends the caption.
+    of an orthogonal truth `truth_gain`/N, other designs what was measured. The dotted line connects
+    the resolved cumulants with the largest saving and iid sampling of the same error. `about` ends
+    the caption. Panels are sorted by the columns of `problem`; with `best`, a broad line is the
+    least error at every budget.
     """
-    panels = [_panel(rows, cost) for _, rows in scores.groupby(PROBLEM, dropna=False)]
+    panels = [_panel(rows, cost) for _, rows in scores.groupby([*problem], dropna=False)]
     panels = [panel for panel in panels if panel.points]
     x_limits = _limits([x for panel in panels for x in panel.x_extent])
     y_limits = _limits([y for panel in panels for y in panel.y_extent])
     text = [caption.common(scores), _about(panels), caption.missing(scores), about]
-    figure, axes = style.sheet(len(panels), cost.label, "vn-MSE", _legend(panels), " ".join(text))
+    legend = _legend(panels, best)
+    figure, axes = style.sheet(len(panels), cost.label, "vn-MSE", legend, " ".join(text))
     for panel, ax in zip(panels, axes, strict=True):
         ax.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits)
         ax.set_title(caption.title(panel.points[0], scores))
         panel.draw(ax)
+        if best:
+            ax.plot(*np.transpose(panel.least_errors(x_limits)), **BEST)
     figure.draw_without_rendering()
     for panel, ax in zip(panels, axes, strict=True):
         cumulants = [point for point in panel.points if point["estimator"] == "cumulant"]
@@ -58,12 +74,12 @@ def draw(scores: pd.DataFrame, cost: Cost, about: str) -> Figure:
 
 @dataclass(frozen=True)
 class _Panel:
-    """One problem: its points, vn-MSE × cost of sampling by design, and the design's gain."""
+    """One problem: its points; by design, vn-MSE × cost of sampling, and × samples if measured."""
 
     cost: Cost
     points: list[Point]
     sampling: dict[str, float]
-    gain: float
+    gains: dict[str, float]
 
     @property
     def best(self) -> Point | None:
@@ -82,6 +98,25 @@ class _Panel:
         room_for_arrows = [point["y"] / 4 for point in self.points if not point["resolved"]]
         ends = [point[end] for point in self.points if point["resolved"] for end in ("low", "high")]
         return [y for y in [p["y"] for p in self.points] + ends + room_for_arrows if y > 0]
+
+    def least_errors(self, budgets: tuple[float, float]) -> list[tuple[float, float]]:
+        """The corners (x, y) of the least error of estimators and sampling between two budgets."""
+        product, (first, last) = min(self.sampling.values()), budgets
+        corners = [(first, product / first)]
+
+        def go_to(x: float) -> None:
+            """To budget x: level until sampling is better, then along its line."""
+            y = corners[-1][1]
+            corners.append((min(product / y, x), y))
+            corners.append((x, min(product / x, y)))
+
+        estimators = [point for point in self.points if point["estimator"] != "monte_carlo"]
+        for point in front(estimators, self.cost.column):
+            if point["y"] < product / point["x"]:
+                go_to(point["x"])
+                corners.append((point["x"], point["y"]))
+        go_to(last)
+        return corners
 
     def draw(self, ax: Axes) -> None:
         for design, product in self.sampling.items():
@@ -108,13 +143,17 @@ class _Panel:
 
 def _panel(scores: pd.DataFrame, cost: Cost) -> _Panel:
     found = [point | {"x": point[cost.column]} for point in points(scores)]
-    gain = float(scores["truth_gain"].mean())
-    designs = {"iid": 1.0}
+    drawn = [point for point in found if point["estimator"] == "monte_carlo"]
+    gains = {}
     if set(scores["truth_design"]) == {"orthogonal"}:
-        designs["orthogonal"] = gain
+        gains["orthogonal"] = float(scores["truth_gain"].mean())
+    for design in sorted({point["design"] for point in drawn} - {"iid", *gains}):
+        of_design = [point for point in drawn if point["design"] == design]
+        gains[design] = float(np.mean([p["vn_mse"] * p["n_samples"] for p in of_design]))
+    designs = {"iid": 1.0} | gains
     each = {design: cost.per_sample(found, design) for design in designs} if found else {}
     sampling = {name: designs[name] * one for name, one in each.items() if one is not None}
-    return _Panel(cost, found, sampling, gain)
+    return _Panel(cost, found, sampling, {name: gains[name] for name in gains if name in sampling})
 
 
 def mark(ax: Axes, x: float, point: Point) -> None:
@@ -139,14 +178,14 @@ def _limits(values: list[float]) -> tuple[float, float]:
     return min(values) / 4, max(values) * 4
 
 
-def _legend(panels: list[_Panel]) -> list[Line2D]:
+def _legend(panels: list[_Panel], best: bool) -> list[Line2D]:
     points = {style.look(point) for panel in panels for point in panel.points}
     lines = {
         style.look({"estimator": "monte_carlo", "design": design})
         for panel in panels
         for design in panel.sampling
     }
-    return [
+    entries = [
         Line2D(
             [], [], color=look.colour, label=look.label,
             marker=look.marker if look in points else "None",
@@ -154,6 +193,7 @@ def _legend(panels: list[_Panel]) -> list[Line2D]:
         )
         for look in style.ordered(points | lines)
     ]  # fmt: skip
+    return [*entries, *([Line2D([], [], label="least error at a budget", **BEST)] if best else [])]
 
 
 def _about(panels: list[_Panel]) -> str:
@@ -161,8 +201,8 @@ def _about(panels: list[_Panel]) -> str:
         sentence = "No line of sampling: it was not run"
     else:
         sentence = "Lines: sampling, 1/N with N iid samples"
-    gains = sorted(f"{panel.gain:.2g}" for panel in panels if "orthogonal" in panel.sampling)
-    if gains:
+    for design in {name: None for panel in panels for name in panel.gains}:
+        gains = sorted(f"{p.gains[design]:.2g}" for p in panels if design in p.gains)
         spread = "–".join(dict.fromkeys([gains[0], gains[-1]]))
-        sentence += f", {spread}/N with an orthogonal design (measured)"
+        sentence += f", {spread}/N with an {design} design (measured)"
     return f"{sentence}{bounds(point for panel in panels for point in panel.points)}."

@@ -40,6 +40,20 @@ def _drawn(point: Point) -> Point:
     return {"low": low, "high": high, "y": vn_mse if point["resolved"] else bound}
 
 
+def front(points: list[Point], cost: str) -> list[Point]:
+    """The points with a smaller `y` than every point that costs no more, the cheapest first.
+
+    >>> points = [{"flops": 1, "y": 3.0}, {"flops": 2, "y": 4.0}, {"flops": 5, "y": 1.0}]
+    >>> [point["flops"] for point in front(points, "flops")]
+    [1, 5]
+    """
+    found: list[Point] = []
+    for point in sorted(points, key=lambda point: (point[cost], point["y"])):
+        if not found or point["y"] < found[-1]["y"]:
+            found.append(point)
+    return found
+
+
 def label(point: Mapping[str, Any], kind: bool = True) -> str:
     """The order K of cumulants and their unusual parameters, without the `kind` if colour tells it.
 

@@ -70,7 +70,7 @@ class Around:
             if activation is None:
                 yield dz, None
             else:
-                change = activation.difference(z, dz)
+                change = activation.difference(z.astype(dz.dtype), dz)
                 yield dz, change
 
 

@@ -33,7 +33,7 @@ BUCKET_COLUMNS = (
 """Columns of a score, lists of one length; null where the readout is no tail."""
 
 _GROUP_SAMPLES = 64
-_TINY = 1e-10  # least variance of a neuron, relative to its layer's mean variance or absolute
+_TINY = 1e-10  # least variance of a neuron, relative to its layer's mean variance
 _LEAST_REMAINDER = 0.02  # of a neuron's variance, left to what is not quadratic
 _HIGHEST_TILT = 0.95  # of the tilt at which a direction's variance becomes infinite
 
@@ -101,7 +101,7 @@ class TailSpec(TruthSpec):
     @property
     def readout(self) -> str:
         """The readout in the words of a configuration."""
-        return f"tail({self.threshold:g})"
+        return f"tail({self.threshold!r})"
 
     @cached_property
     def tilts(self) -> list[Tilt]:
@@ -249,10 +249,13 @@ class Surrogates:
         self.network = network
         x = np.empty((PILOT, network.widths[0]), network.dtype)
         normals(rng, x)
-        moments = [(z.mean(axis=0), z.var(axis=0, dtype=np.float64)) for z, _ in network.layers(x)]
+        moments = list[tuple[Array, Array]]()
+        for z, _ in network.layers(x):
+            variance = z.var(axis=0, dtype=np.float64)
+            moments.append((z.mean(axis=0), np.maximum(variance, _TINY * (variance.mean() or 1.0))))
         self.mean, self.variance = moments.pop()
         tables = [
-            activation.wick_table(mean.astype(np.float64), np.maximum(variance, _TINY))
+            activation.wick_table(mean.astype(np.float64), variance)
             for activation, (mean, variance) in zip(network.activations, moments, strict=True)
         ]
         self.bends = [table(2, 1) for table in tables]
@@ -278,12 +281,11 @@ class Surrogates:
         curvature, basis = np.linalg.eigh(hessian)
         slope = (self.jacobians[-1][i] @ basis).astype(np.float64)
         curvature = curvature.astype(np.float64)
-        variance = max(float(self.variance[i]), _TINY)
+        variance = float(self.variance[i])
         explained = slope @ slope + curvature @ curvature / 2
         remainder = max(variance - explained, _LEAST_REMAINDER * variance)
-        missing = t - float(self.mean[i])
-        highest = _HIGHEST_TILT / max(curvature.max(), _TINY)
-        theta = _root(slope, curvature, remainder, missing, highest)
+        highest = _HIGHEST_TILT / max(curvature.max(), _TINY * variance**0.5)
+        theta = _root(slope, curvature, remainder, t - float(self.mean[i]), highest)
         return Tilt(basis, slope, curvature, theta)
 
 

@@ -44,7 +44,7 @@ def accepted(sampler: Sampler, found: Estimate, order: Order, tolerance: float) 
         found,
         stderr=stderr + rounding,
         half_width=half_width + 2 * rounding,
-        expected_error=order.error + sampler.in_units(rounding),
+        expected_error=order.error + (0.0 if sampler.constant else sampler.in_units(rounding)),
         flops=added(*sampler.spent),
         n_samples=sampler.passes,
         status=_status(reason, order.error, _about_std(found.expected_std_error, tolerance)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import log
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -119,7 +119,7 @@ class Cumulant(Estimator):
             raise CumpropError(
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
-        with counting() as flops:
+        with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
             found = self._propagate(network, cov)
             notes = _notes(found)
         estimate = Estimate(
@@ -134,7 +134,11 @@ class Cumulant(Estimator):
         if found.signs is None:
             return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        trusted = trust(law, found.signs, estimate.mean, cov, notes)
+        judged = partial(trust, law, found.signs, estimate.mean, cov, lost=found.negative > 0)
+        trusted = judged(notes=notes)
+        if found.precision > max(TOLERANCE, trusted.expected_error or 0.0):
+            imprecise = f"Wick coefficients are good to {found.precision:.0e} of their scale"
+            trusted = judged(notes=[*notes, imprecise])
         return replace(estimate, **vars(trusted))
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
@@ -181,6 +185,4 @@ def _notes(found: Propagated) -> list[str]:
     below = 0 if found.cov is None else int((found.cov.diagonal() < 0).sum())
     if below:
         notes.append(f"the variances of {below} outputs came out negative")
-    if found.precision > TOLERANCE:
-        notes.append(f"Wick coefficients are good to {found.precision:.0e} of their scale")
     return notes

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import factorial, isfinite, sqrt
+from math import isfinite, sqrt
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, HermiteTable, convenient_unit, power
+from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, not_counting, occurs
 from cumprop.networks import MLP
@@ -152,7 +152,9 @@ def standardised(
 ) -> Standardised:
     """The standardised Z with this mean, from variance and covariance of W X̂.
 
-    `terms` computes Σ_j W_ij² Var[X̂_j], where a variance looks like rounding.
+    `terms` computes Σ_j W_ij² Var[X̂_j], where a variance looks like rounding. Neurons that vary so
+    little beside the others that powers of 1/σ would overflow are constant too: all that such a
+    neuron sees may be dead, as in convolutions.
     """
     noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
     with component("nonlinear"):
@@ -162,9 +164,10 @@ def standardised(
             return Standardised(affine, mean, np.sqrt(variance), covariance)
     with not_counting():  # counts of FLOPs depend on shapes alone
         floor = noise * terms()
-        constant = variance <= floor
+        least = float(np.finfo(variance.dtype).tiny) ** 0.4 * max(largest, 0.0)
+        constant = variance <= np.maximum(floor, least)
         raised = np.where(constant, floor, variance)
-        raised = np.where(raised > 0, raised, largest if largest > 0 else 1.0)
+        raised = np.where(raised > least, raised, largest if largest > 0 else 1.0)
         negative = int((variance < -floor).sum())
     with component("nonlinear"):
         return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
@@ -179,14 +182,18 @@ def check_range(largest: float, dtype: Any) -> None:
 
 
 class WithConstants:
-    """Wick coefficients in which constant neurons are φ(μ) + φ'(μ)(Z - μ), σ → 0."""
+    """Wick coefficients in which constant neurons are φ(μ) + φ'(μ)(Z - μ), σ → 0.
+
+    Products of what is rounding, w(k,k) with k > 1, are left out. The unit is that of the neurons
+    that vary, and where none does that of the lines.
+    """
 
     def __init__(
         self, table: HermiteTable, activation: Activation, z: Standardised, sigma: Array
     ) -> None:
         assert z.constant is not None
         self._table, self._constant = table, z.constant
-        self.size, self.precision = table.size, table.precision
+        self.precision = table.precision
         with not_counting():
             centre = np.zeros_like(z.mean) if table.centre is None else table.centre
             self.centre = np.where(z.constant, activation.forward(z.mean), centre)
@@ -197,12 +204,15 @@ class WithConstants:
                 step = np.where(step > 0, step, float(np.finfo(z.mean.dtype).eps) ** (1 / 3))
                 ends = (activation.forward(z.mean + h) for h in (step, -step))
                 slope = np.subtract(*ends) / (2 * step)
-            self._rise = slope * (sigma * (1 / self.size))
+            rise, self.size = slope * sigma, table.size
+            if not occurs(np.logical_not(z.constant)):
+                self.size = convenient_unit(float(np.abs(rise).max()), rise.dtype)
+            self._rise = rise * (1 / self.size)
 
     def __call__(self, k: int, p: int) -> Array:
         w = self._table(k, p)
         with not_counting():
-            line = factorial(p) * power(self._rise, p) if k == p else np.zeros_like(self._rise)
+            line = self._rise if k == p == 1 else np.zeros_like(self._rise)
             return np.where(self._constant, line, w)
 
 
@@ -222,7 +232,8 @@ def wick_coefficients(
     if z.constant is None:
         return activation.coefficients(z.mean, sigma, trust)
     with not_counting():  # of constants the table reads φ next to μ, or next to 0
-        near = np.where(z.mean != 0, 1e-8 * np.abs(z.mean), 1e-8)
+        near = 1e-8 * np.abs(z.mean)
+        near = np.where(near > 0, near, 1e-8)
         seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
     table = activation.coefficients(z.mean, seen, trust)
     return WithConstants(table, activation, z, sigma)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,13 +109,15 @@ class Gaussian(Estimator):
         up to 11 times; if most pairs of 64 neurons are nearly the same, 16 and 110 times.
         """
         widths = shape.widths
-        flops, multiplied = 2.0 * sum(a * b for a, b in pairwise(widths)), 0
+        flops, multiplied = 2.0 * sum(shape.products), 0
         for layer, name in enumerate(shape.activations):
             fan_in, n = widths[layer : layer + 2]
             last = layer == shape.depth - 1
-            products = 2 * n * fan_in * (fan_in + (1 if last else n))
+            taken = shape.products[layer]
+            products = 2 * taken * (fan_in + (1 if last else n))
             if layer == 0 and not shape.gaussian_input:
-                products = 2 * n * fan_in if last else (n + 1) * n * fan_in
+                symmetric = not last and taken == n * fan_in
+                products = (n + 1) * taken if symmetric else 2 * taken * (1 if last else n)
             rho = 0.0 if last else min(TYPICAL, math.sqrt(4 * math.log(max(n, 2)) / fan_in))
             terms, per_neuron = typical_terms(name, rho, self._tolerance(shape.dtype))
             multiplied += products

@@ -11,29 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import (
-    BLOCK,
-    TOLERANCE,
-    Activation,
-    HermiteSeries,
-    LeakyReLU,
-    Monomial,
-    QuadratureTable,
-    Step,
-    stand_in,
-)
+from cumprop.activations import BLOCK, TOLERANCE, Activation, HermiteSeries, Monomial, stand_in
 from cumprop.flops import counted, counting, plain
 
 from ..cumulant.standardised import AffineMap, Standardised, expected, wick_coefficients
+from .pairs import POLYNOMIAL, Pairs
 
 Array = NDArray[Any]
 
 TYPICAL = 0.7  # no correlation of random networks is larger
 MAX_TERMS = 40  # of the series in C_ij; pairs that need more are integrated
-NODES = 64  # of the integral over C_ij
 NEARLY_LINEAR = 1e-6  # s.d. of a neuron beside its mean
 _TINY = float(np.finfo(np.float64).tiny)
-STEPS, SLOPES, SMOOTH, POLYNOMIAL = 1, 2, 0, -1  # derivatives that are deltas; none
 _PAIRS = 2**13  # integrated at a time: 4 MiB
 
 
@@ -48,7 +37,6 @@ class Activated:
         self._mean, self._sigma = z.mean, z.spread * unit * rows
         self.unit = self.coefficients.size
         self._constant = z.constant
-        self._pairs_precision = 0.0
 
     @cached_property
     def mean(self) -> Array:
@@ -56,9 +44,13 @@ class Activated:
         mean: Array = expected(self.coefficients(0, 1), self.coefficients)
         return mean
 
+    @cached_property
+    def _pairs(self) -> Pairs:
+        return Pairs(self.activation, self._mean, self._sigma, self.coefficients, self.mean)
+
     @property
     def precision(self) -> float:
-        return max(self.coefficients.precision, self._pairs_precision)
+        return max(self.coefficients.precision, self._pairs.precision)
 
     def cov(self, rho: Array, tolerance: float) -> Array:
         """The covariance of X̂, (n, n), from the correlations of Z, (n, n).
@@ -87,7 +79,7 @@ class Activated:
             cov += a[:, None] * a
             cov *= rho
         if reach < largest:
-            polynomial = self._kinks[0] == POLYNOMIAL  # the series of such neurons has ended
+            polynomial = self._pairs.order == POLYNOMIAL  # the series of such neurons has ended
             unfinished = ~(polynomial[:, None] | polynomial)
             i, j = np.nonzero(np.triu((abs(plain(rho)) > reach) & unfinished))
             correlations = plain(rho)[i, j]
@@ -97,7 +89,9 @@ class Activated:
                 exact = np.empty(len(i))
                 for start in range(0, len(i), _PAIRS):
                     part = slice(start, start + _PAIRS)
-                    exact[part] = plain(self._slow(i[part], j[part], counted(correlations[part])))
+                    exact[part] = plain(
+                        self._pairs.covariances(i[part], j[part], counted(correlations[part]))
+                    )
             plain(cov)[i, j] = plain(cov)[j, i] = exact
         plain(cov)[np.diag_indices(len(cov))] = plain(self._variance)
         return cov
@@ -128,11 +122,11 @@ class Activated:
     def _nodes(self, tolerance: float) -> HermiteSeries | None:
         """Values at nodes that neurons share, in the unit of X̂.
 
-        None for closed forms, functions with kinks, and neurons so nearly linear that a few terms
-        suffice and values would lose digits.
+        None for polynomials, functions with jumps or kinks, which converge slowly, and neurons so
+        nearly linear that a few terms suffice and values would lose digits.
         """
-        closed = all(isinstance(a, LeakyReLU | Step | Monomial) for a in self.activation.kinds)
-        if closed or self.activation.breakpoints:
+        kinds = self.activation.kinds
+        if all(isinstance(kind, Monomial) for kind in kinds) or any(map(_is_kinked, kinds)):
             return None
         mean, variance = plain(self.mean) * (1 / self.unit), plain(self._variance)
         constant = np.zeros(len(mean), bool) if self._constant is None else plain(self._constant)
@@ -210,91 +204,15 @@ class Activated:
         variance: Array = self.coefficients(0, 2) - first * first
         return variance
 
-    def _slow(self, i: Array, j: Array, rho: Array) -> Array:
-        """Covariances of pairs (i, j) of any correlation."""
-        rho = rho.astype(np.float64)
-        found: Array = counted(np.empty(len(i)))
-        order, jump = self._kinks
-        alike = np.where(order[i] == order[j], order[i], SMOOTH)
-        for kind in np.unique(alike):
-            some = np.flatnonzero(alike == kind)
-            a, b, r = i[some], j[some], rho[some]
-            if kind == SMOOTH:
-                pairs = zip(a, b, r, strict=True)
-                found[some] = counted([self._by_conditioning(*pair) for pair in pairs])
-                continue
-            found[some] = jump[a] * jump[b] * self._density_integral(a, b, r, kind)
-            if kind == SLOPES:
-                rise: Array = self.coefficients(1, 1)
-                found[some] += rise[a] * rise[b] * r
-        return found
 
-    @cached_property
-    def _kinks(self) -> tuple[Array, Array]:
-        """The derivative of φ that is a multiple of δ(z), by neuron, and that multiple."""
-        order, jump = np.full(len(self._sigma), SMOOTH), np.zeros(len(self._sigma))
-        kinds = {kind: _kink(kind) for kind in self.activation.kinds}
-        for neuron in range(len(order)):
-            order[neuron], jump[neuron] = kinds[self.activation.of(neuron)]
-        return order, jump
-
-    def _density_integral(self, i: Array, j: Array, rho: Array, order: int) -> Array:
-        """The integral ∫_0^C (C - c)^(order-1) p(0, 0; c) dc, p the density of (Z_i, Z_j).
-
-        The density is taken at covariance c.
-
-        This is the remainder of Price's identity ∂^k Cov/∂C^k = E[φ^(k)(Z_i) φ^(k)(Z_j)] taken up
-        to k = order, where φ^(order) is a delta at 0. With c = σ_i σ_j sin t, t = θ(1 - s³), the
-        nodes crowd where ρ → ±1 makes the density steep.
-        """
-        s, weights = np.polynomial.legendre.leggauss(NODES)
-        s, weights = (s + 1) / 2, weights / 2
-        sign, rho = np.sign(rho)[:, None], abs(rho)[:, None]  # Z_j may change its sign
-        alpha = self._mean / self._sigma
-        a, b = alpha[i][:, None], sign * alpha[j][:, None]
-        t = np.arcsin(rho) * (1 - s**3)
-        sin, cos = np.sin(t), np.cos(t)
-        exponent = 0.5 * ((a - b) / cos) ** 2 + a * b / (1 + sin)
-        integrand = np.exp(-exponent) * (np.arcsin(rho) * (3 * s**2 * weights / (2 * math.pi)))
-        if order == 1:
-            integrand *= sign
-        else:
-            sigma = self._sigma * (1 / self.unit)
-            integrand *= (rho - sin) * (sigma[i] * sigma[j])[:, None]
-        total: Array = np.add.reduce(integrand, axis=1)
-        return total
-
-    def _by_conditioning(self, i: int, j: int, rho: float) -> float:
-        """The covariance of X̂_i and E[φ(Z_j) | Z_i], by nested quadrature of φ less its mean."""
-        rho = float(rho)
-        slope = rho * self._sigma[j] / self._sigma[i]
-        variance = max(1 - rho * rho, 1e-14) * self._sigma[j] ** 2
-        first, second = self.activation.of(i), self.activation.of(j)
-        seen = [float(self._mean[i] + (b - self._mean[j]) / slope) for b in second.breakpoints]
-
-        def product(z: Array) -> Array:
-            mean = self._mean[j] + slope * (z - self._mean[i])
-            inner = second.wick_table(mean, np.full_like(z, variance))(0, 1)
-            left = (first.forward(z) - self.mean[i]) * (1 / self.unit)
-            right = (inner - self.mean[j]) * (1 / self.unit)
-            both: Array = left * right
-            return both
-
-        outer = QuadratureTable(
-            product, self._mean[i : i + 1], self._sigma[i : i + 1], (*first.breakpoints, *seen)
-        )
-        self._pairs_precision = max(self._pairs_precision, outer.precision)
-        covariance = outer(0, 1)[0] * outer.size
-        return float(covariance if outer.centre is None else covariance + outer.centre[0])
-
-
-def _kink(activation: Activation) -> tuple[int, float]:
-    """The derivative that is a multiple of δ(z), or `SMOOTH` or `POLYNOMIAL`, and that multiple."""
-    if isinstance(activation, LeakyReLU):
-        return SLOPES, 1 - activation.slope
-    if isinstance(activation, Step):
-        return STEPS, activation.values[1] - activation.values[0]
-    return POLYNOMIAL if isinstance(activation, Monomial) else SMOOTH, 0.0
+def _is_kinked(activation: Activation) -> bool:
+    """Whether φ or φ' jumps at a breakpoint, or may do so."""
+    at = np.array(activation.breakpoints)
+    if not activation.differentiable:
+        return bool(at.size)
+    left, right = np.nextafter(at, -np.inf), np.nextafter(at, np.inf)
+    functions = (activation.forward, activation.derivative)
+    return not all(np.allclose(function(left), function(right)) for function in functions)
 
 
 def typical_terms(name: str, rho: float, tolerance: float) -> tuple[int, float]:

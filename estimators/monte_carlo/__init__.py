@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -173,7 +172,7 @@ class MonteCarlo(Estimator):
             sampling += blocks * designs.frame_flops(n_0)
         if shape.gaussian_input:
             sampling += n_0**3 // 3 + n // sides * n_0 * (2 * n_0 + 1)
-        forward = n * sum(b * (2 * a + shape.biased) for a, b in pairwise(shape.widths))
+        forward = n * (2 * sum(shape.products) + shape.biased * sum(shape.widths[1:]))
         for width, name in zip(hidden, shape.activations, strict=True):
             forward += int(n * width * _activation_flops(name))
         statistics = sum(hidden) * (2 * n + batches + 1)

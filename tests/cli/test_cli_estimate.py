@@ -12,6 +12,7 @@ from scipy.special import ndtr, ndtri
 import cumprop
 from cumprop import streams
 from cumprop.contract import build
+from cumprop.networks.importers import npz
 from cumprop.plots import sampled_check
 from cumprop.sampling import Inputs
 
@@ -343,6 +344,20 @@ def test_models_of_other_libraries(as_json, net, tmp_path):
     save(arrays, tmp_path / "net.safetensors")
     found = as_json(tmp_path / "net.safetensors", "--activations", "tanh, relu")
     np.testing.assert_allclose(found["mean"], as_json(net)["mean"], rtol=1e-12)
+
+
+def test_notes_on_the_network_stand_on_stderr(run, net, monkeypatch):
+    read, (_, expected, _) = npz.read, run("estimate", net, "--format", "csv")
+
+    def noted(path):
+        parts = read(path)
+        parts.notes.append("its final Softmax is left off")
+        return parts
+
+    monkeypatch.setattr(npz, "read", noted)
+    code, out, err = run("estimate", net, "--format", "csv")
+    assert (code, out) == (0, expected)
+    assert err.splitlines()[0] == f"note: {net}: its final Softmax is left off"
 
 
 @pytest.mark.parametrize(

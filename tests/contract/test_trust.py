@@ -1,6 +1,7 @@
 """Signs of errors: what they are on networks where it is known, and what becomes of them."""
 
 import runpy
+from itertools import pairwise
 from math import factorial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import cumprop
 from cumprop.contract import Signs, laws, looks_random, trust
+from cumprop.contract.trust import COHERENT
 
 DOCS = Path(__file__).parents[2] / "docs"
 ALL = [
@@ -198,6 +200,26 @@ def signs(**given):
     return Signs(**(usual | given))
 
 
+def test_errors_of_convolutions_add_up():
+    means = np.zeros(4)
+    for name in ("order 2", "order 3 tree", "gaussian", "linearized"):
+        dense, local = (trust(name, signs(zeros=z), means, std=True) for z in (0.5, 0.9))
+        assert local.expected_error == pytest.approx(COHERENT * dense.expected_error, rel=1e-4)
+        assert local.expected_std_error >= dense.expected_std_error
+
+
+def test_zeros_of_maps_between_layers_are_seen():
+    """Rows of one entry, as of neurons that are passed on, do not count, nor does the last map."""
+    rng = np.random.default_rng(0)
+    band = np.abs(np.subtract.outer(np.arange(12), np.arange(12))) <= 1
+    local = rng.normal(size=(12, 12)) * band
+    passed = np.concatenate([rng.normal(size=(6, 12)), np.eye(12)[:6]])
+    for hidden, zeros in ((local, 1 - 34 / 144), (passed, 0.0)):
+        network = cumprop.MLP([rng.normal(size=(12, 12)), hidden, np.eye(12)])
+        found = cumprop.estimate(network, "cumulant", order=2)
+        assert found.signs.zeros == pytest.approx(zeros)
+
+
 def test_doubts_are_named():
     means = np.zeros(4)
     assert trust("order 2", signs(), means, std=True).status == "ok"
@@ -234,6 +256,23 @@ def test_outputs_that_do_not_vary_are_as_exact_as_rounding():
     found = trust("order 2", signs(unit=0.0, rounding=1e-3), np.ones(4), std=True)
     assert (found.expected_error, found.expected_std_error, found.status) == (0, 0, "ok")
     np.testing.assert_allclose(found.half_width, laws.QUANTILE * 1e-3 / 2)
+
+
+@pytest.mark.parametrize("kind", ["basic", "tree"])
+def test_outputs_whose_variance_was_lost_promise_nothing(kind):
+    """All neurons of the last layer have negative variances at order 3, taken as 0."""
+    rng = np.random.default_rng(104)
+    widths = (2, 30, 30, 30, 1, 1)
+    weights = [
+        rng.normal(size=(out, n)) * np.sqrt(4.5 / n) + 0.3 / np.sqrt(n)
+        for n, out in pairwise(widths)
+    ]
+    network = cumprop.MLP(weights, [rng.normal(size=n) for n in widths[1:]])
+    found = cumprop.estimate(network, "cumulant", order=3, kind=kind, cov=True)
+    assert found.status.startswith("unreliable: the variances of")
+    assert found.signs.unit == 0 and found.cov[0, 0] == 0
+    assert found.expected_error is found.expected_std_error is found.half_width is None
+    assert "±" not in repr(found)
 
 
 # --- the calibration ---------------------------------------------------------------------------

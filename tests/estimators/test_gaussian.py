@@ -25,6 +25,9 @@ FORWARD = {
     "tanh": np.tanh,
     "gelu": lambda z: z * special.ndtr(z),
     "cube": lambda z: z**3,
+    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+    "sin": np.sin,
+    "softplus": lambda z: np.log1p(np.exp(z)),
 }
 CORRELATIONS = [0.0, 0.3, -0.6, 0.9, -0.99, 1 - 1e-6, -1 + 1e-9, 1.0, -1.0]
 
@@ -79,6 +82,25 @@ def reference_cov(function, mean, sigma, rho):
 
     product = expectation(lambda g: first(g) * inner(g, 1))
     return product - expectation(first) * expectation(lambda g: inner(g, 1))
+
+
+@pytest.mark.parametrize("activation", ["elu", "celu(2.0)"])
+def test_functions_with_a_continuous_slope_use_shared_nodes(activation):
+    """Their covariances are those of nested quadrature, split at the kinks of the slope."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(6, 4)) / 4 + rng.normal(size=4) / 2
+    w[1] = w[0]
+    sigma = np.linalg.norm(w, axis=1)
+    rho = w @ w.T / np.outer(sigma, sigma)
+    mean = counted(0.3 * rng.normal(size=6))
+    z = Standardised(AffineMap(np.eye(6), None), mean, counted(sigma))
+    activated = Activated(activations.get(activation), z, 1.0)
+    assert activated._nodes(1e-10) is not None
+    cov = np.asarray(activated.cov(counted(rho.copy()), 1e-10))
+    sd = np.sqrt(np.diag(cov))
+    for i, j in zip(*np.triu_indices(6, 1), strict=True):
+        exact = activated._pairs._by_conditioning(i, j, float(rho[i, j]))
+        assert cov[i, j] == pytest.approx(exact, abs=1e-9 * sd[i] * sd[j])
 
 
 @pytest.mark.parametrize("rho", CORRELATIONS)
@@ -177,6 +199,23 @@ def test_user_functions_with_kinks():
     np.testing.assert_allclose(a.cov, b.cov, rtol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("activation", "low", "high", "slope"),
+    [("hard_tanh", -1, 1, 1), ("relu6", 0, 6, 1), ("hard_sigmoid", -2.5, 2.5, 0.2)],
+)
+def test_a_clip_is_the_difference_of_two_relus(activation, low, high, slope):
+    """Correlations up to ±1 included; ReLU pairs are tested against double integrals."""
+    rng = np.random.default_rng(3)
+    w, b = rng.normal(size=(6, 3)) + 1, rng.normal(size=6)
+    w[1], w[2] = w[0], -w[3]
+    clipped = MLP([w, np.eye(6)], [b, None], activation)
+    both = np.concatenate([b - low, b - high])
+    difference = slope * np.concatenate([np.eye(6), -np.eye(6)], axis=1)
+    relus = MLP([np.concatenate([w, w]), difference], [both, None])
+    found, expected = (Gaussian().estimate(network, cov=True).cov for network in (clipped, relus))
+    np.testing.assert_allclose(found, expected, atol=1e-9 * np.diag(expected).max())
+
+
 def test_a_dead_neuron_is_exact():
     network = MLP([[[1.0], [0.0]], [[1.0, 1.0]]])
     estimate = Gaussian().estimate(network)
@@ -255,7 +294,7 @@ def test_covariances_of_strongly_correlated_neurons(activation, gain, nearly):
     sd, sigma = np.sqrt(np.diag(cov)), np.sqrt(np.diag(c))
     for i, j in [(0, 1), (0, 3), (4, 6)]:
         rho = np.clip(c[i, j] / sigma[i] / sigma[j], -1, 1)
-        exact = activated._by_conditioning(i, j, float(rho))
+        exact = activated._pairs._by_conditioning(i, j, float(rho))
         assert cov[i, j] == pytest.approx(exact, abs=1e-8 * sd[i] * sd[j])
     np.testing.assert_allclose(cov, cov.T, atol=1e-14)
 

@@ -24,3 +24,15 @@ def refusal(source, **options):
         cumprop.load(source, **options)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
     return str(caught.value)
+
+
+def nnet_text(weights, biases, minima, maxima, means, ranges):
+    """A .nnet file: comments, counts, sizes, a flag, the normalisation, then layer by layer."""
+    sizes = [len(weights[0][0]), *map(len, weights)]
+    rows = [
+        (len(weights), sizes[0], sizes[-1], max(sizes)), sizes, (0,), minima, maxima, means, ranges,
+    ]  # fmt: skip
+    for w, b in zip(weights, biases, strict=True):
+        rows += [*w, *([value] for value in b)]
+    lines = ["".join(f"{value:.17g}," for value in row) for row in rows]
+    return "\n".join(["// a network", "// of the tests", *lines, ""])

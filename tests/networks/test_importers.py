@@ -9,20 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.sources import export, refusal
+from helpers.sources import export, nnet_text, refusal
 
 import cumprop
+from cumprop.activations import available
 from cumprop.cli import main
 from cumprop.errors import CumpropError
 from cumprop.networks.importers import FILES
-from cumprop.networks.importers.parts import chained
+from cumprop.networks.importers.parts import Parts, chained
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
 safetensors = pytest.importorskip("safetensors.torch", reason="pip install safetensors")
 neural_network = pytest.importorskip("sklearn.neural_network", reason="pip install scikit-learn")
+from sklearn.pipeline import make_pipeline  # noqa: E402
+
 nn = torch.nn
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "networks.md"
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 5)).astype(np.float32)
 Y = np.stack([X[:, 0] * X[:, 1], np.abs(X[:, 2]), X[:, 3] - X[:, 4]], axis=1)
@@ -57,6 +61,8 @@ def test_every_format_gives_the_same_estimate(tmp_path):
     safetensors.save_file(module.state_dict(), tmp_path / "a.safetensors")
     torch.save(module.state_dict(), tmp_path / "a.pt")
     export(module, tmp_path / "a.onnx")
+    normalisation = np.zeros(5), np.zeros(5), np.zeros(6), np.ones(6)
+    (tmp_path / "a.nnet").write_text(nnet_text(weights, biases, *normalisation))
     loaded = {
         "sklearn": cumprop.load(model),
         "module": cumprop.load(module),
@@ -65,11 +71,15 @@ def test_every_format_gives_the_same_estimate(tmp_path):
         "safetensors": cumprop.load(tmp_path / "a.safetensors", activations=["relu", "relu"]),
         "torch": cumprop.load(str(tmp_path / "a.pt"), activations="relu"),
         "onnx": cumprop.load(tmp_path / "a.onnx"),
+        "nnet": cumprop.load(tmp_path / "a.nnet"),
+        "pipeline": cumprop.load(make_pipeline("passthrough", model)),
+        "exported": cumprop.load(module, input_shape=(5,)),
     }
     expected = cumprop.estimate(loaded["sklearn"], "cumulant", order=3, cov=True)
     scale = np.sqrt(np.diag(expected.cov)).max()
     for name, network in loaded.items():
-        assert network.shape == loaded["sklearn"].shape, name
+        assert network.widths == loaded["sklearn"].widths, name
+        assert network.activations == loaded["sklearn"].activations, name
         found = cumprop.estimate(network, "cumulant", order=3)
         np.testing.assert_allclose(found.mean, expected.mean, rtol=0, atol=1e-6 * scale)
         np.testing.assert_allclose(network.forward(X), model.predict(X), rtol=0, atol=1e-5 * scale)
@@ -84,42 +94,13 @@ def test_the_input_is_given_beside_the_network(tmp_path):
     assert network.input_cov.tolist() == np.diag([1.0, 0, 4]).tolist()
 
 
-# --- scikit-learn ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
-def test_classifiers_give_logits(activation):
-    classes = np.argmax(Y, axis=1)
-    three = fitted(neural_network.MLPClassifier, classes, activation=activation)
-    logits = cumprop.load(three).forward(X)
-    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(softmax, three.predict_proba(X), atol=1e-6)
-    two = fitted(neural_network.MLPClassifier, classes == 0, activation=activation)
-    logistic = 1 / (1 + np.exp(-cumprop.load(two).forward(X)))
-    np.testing.assert_allclose(logistic[:, 0], two.predict_proba(X)[:, 1], atol=1e-6)
-
-
-def test_estimators_that_are_refused():
-    from sklearn.linear_model import LinearRegression
-    from sklearn.pipeline import make_pipeline
-
-    assert "not fitted" in refusal(neural_network.MLPRegressor())
-    assert "only MLPRegressor and MLPClassifier" in refusal(LinearRegression())
-    assert "give the last step" in refusal(make_pipeline(fitted()))
-    poisson = fitted(y=np.abs(Y[:, 0]), loss="poisson")
-    assert "end with exp, which cannot be read" in refusal(poisson)
-    model = fitted()
-    model.coefs_[1][0, 0] = np.nan
-    assert refusal(model) == "MLPRegressor: W1 contains NaN or infinite entries; replace them"
-
-
 # --- the documentation -------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_documented_examples_run(tmp_path, monkeypatch, capsys):
     """The code of docs/networks.md, Python first, then the shell, in one folder."""
-    text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    text = DOCUMENT.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL)
     python, shell = (
@@ -133,13 +114,45 @@ def test_documented_examples_run(tmp_path, monkeypatch, capsys):
         assert (program, main(words)) == ("cumprop", 0), capsys.readouterr().err
 
 
+def test_documented_operators_are_those_that_are_read():
+    """The first column of the table, and the activations below it."""
+    from cumprop.networks.importers.onnx.graph import OPERATORS
+
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## Operators")[2]
+    rows = re.findall(r"^\| (`[A-Z].*?) \|", section.partition("\n## ")[0], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted({*OPERATORS, "Constant"})
+    known = re.search(r"`MLP` knows the activations\s`([^`]+)`", section)
+    assert known[1].split() == available()
+
+
 # --- everything else ---------------------------------------------------------------------------
+
+
+def test_notes_reach_the_user(monkeypatch):
+    """Each is a UserWarning of one line that names the source and points at the call of `load`."""
+
+    def noted(tensors, prefixes):
+        return Parts([np.eye(2)], [None], notes=["the final Softmax is left off", "a\nb" * 1000])
+
+    monkeypatch.setattr("cumprop.networks.importers.torch.from_state_dict", noted)
+    with pytest.warns(UserWarning) as caught:
+        assert cumprop.load({}).widths == (2, 2)
+    first, second = caught
+    assert str(first.message) == "dict: the final Softmax is left off"
+    assert str(second.message).isprintable() and len(str(second.message)) < 700
+    assert first.filename == __file__
 
 
 def test_sources_that_are_none(tmp_path):
     said = refusal(tmp_path / "a.h5")
     assert said.endswith(f"suffix '.h5' is not known; the known ones are {', '.join(FILES)}")
-    assert "give a path, a state dict" in refusal(42)
+    said = refusal(42)
+    assert all(kind in said for kind in (*FILES, "state dict", "Module", "MLPRegressor"))
+    for source in ({"w": np.eye(2)}, fitted(), tmp_path / "a.npz"):
+        assert "an input_shape is for PyTorch modules" in refusal(source, input_shape=(2,))
+    for source in (fitted(), nn.Linear(2, 2)):
+        assert "a prefix is for" in refusal(source, prefix="a")
     for suffix in FILES:
         assert "No such file" in refusal(tmp_path / f"missing{suffix}")
         (tmp_path / f"folder{suffix}").mkdir()
@@ -156,6 +169,7 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
     safetensors.save_file(sequential(model).state_dict(), tmp_path / "a.safetensors")
     cumprop.load(model).save(tmp_path / "a.npz")
     export(sequential(model), tmp_path / "a.onnx")
+    (tmp_path / "a.nnet").write_text(nnet_text(np.ones((1, 9, 9)), np.ones((1, 9)), *X[:4, :1]))
     monkeypatch.setattr("cumprop.networks.importers.parts.free_memory", lambda: 1000)
     for path in tmp_path.iterdir():
         assert "GB are free" in refusal(path)

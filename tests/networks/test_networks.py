@@ -292,6 +292,9 @@ def test_what_is_refused():
     assert "NaN or infinite" in refusal([np.full((5, 3), np.inf)])
     assert "complex128" in refusal([W[0] * 1j])
     assert "ragged" in refusal([[[1.0, 2.0], [3.0]]])
+    assert "weights is int; give a list of matrices" in refusal(3)
+    assert "biases is float; give a list of vectors" in refusal(W, 0.5)
+    assert "activations is NoneType; give a name, or a list" in refusal(W, activations=None)
     assert "2 biases for 3" in refusal(W, B[:2])
     assert "b0 has shape (2,); give (5,)" in refusal(W, [B[2], None, None])
     single = [w.astype(np.float32) for w in W]
@@ -305,6 +308,8 @@ def test_what_is_refused():
     assert "negative eigenvalue -1" in refusal(W, input_cov=np.diag([1, 1, -1.0]))
     assert "init_scale must be 3" in refusal(W, init_scale=[1, 2])
     assert "init_scale must be 3" in refusal(W, init_scale=[1, -2, 1])
+    with pytest.raises(CumpropError, match="depth must be a whole number"):
+        MLP(W).prefix("1")
     with pytest.raises(CumpropError, match=r"inputs have shape \(3, 7\)"):
         MLP(W).forward(X.T)
 

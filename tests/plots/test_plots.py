@@ -7,6 +7,7 @@ from inspect import signature
 from pkgutil import iter_modules
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.made_up_scores import table
 from helpers.pictures import assert_legible, drawn, words
@@ -14,8 +15,9 @@ from matplotlib.figure import Figure
 
 from cumprop import estimators
 from cumprop.errors import CumpropError
-from cumprop.plots import available, mse_vs_flops, plot, style
+from cumprop.plots import available, best_vs_flops, mse_vs_flops, plot, style, tradeoff
 from cumprop.results import scores as scores_module
+from cumprop.results.points import points
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +35,9 @@ def test_every_estimator_has_its_own_look():
 
 
 @pytest.mark.parametrize("depths", [(4,), (1, 2, 4, 8, 16)])
-def test_text_is_legible_and_inside_and_overlaps_nothing(depths):
-    figure = drawn(mse_vs_flops, table(depths=depths))
+@pytest.mark.parametrize("module", [mse_vs_flops, best_vs_flops])
+def test_text_is_legible_and_inside_and_overlaps_nothing(module, depths):
+    figure = drawn(module, table(depths=depths))
     assert figure.get_figwidth() == (style.COLUMN if len(depths) == 1 else style.PAGE)
     assert_legible(figure)
     (legend,) = figure.legends
@@ -67,6 +70,40 @@ def test_sampling_lines_pass_through_measured_points():
     solid, dashed = axes.lines[:2]
     for line, product in ((solid, 660_000), (dashed, 0.2 * 860_000)):
         assert np.prod(line.get_xydata(), axis=1) == pytest.approx(product, rel=1e-9)
+
+
+def test_other_designs_of_sampling_are_lines_of_the_measured_error():
+    scores = table()
+    rows = scores[scores["design"] == "orthogonal"].assign(design="antithetic")
+    together = pd.concat([scores, rows.assign(mse=3 * rows["mse"])], ignore_index=True)
+    figure = drawn(mse_vs_flops, together)
+    means = rows.groupby("n_samples")[["mse", "variance"]].mean()
+    gain = np.mean(3 * means["mse"] / means["variance"] * means.index)
+    (axes,) = figure.axes
+    look = style.look({"estimator": "monte_carlo", "design": "antithetic"})
+    (line,) = [line for line in axes.lines if line.get_linestyle() == look.line]
+    assert np.prod(line.get_xydata(), axis=1) == pytest.approx(gain * 860_000, rel=1e-9)
+    assert f"{gain:.2g}/N with an antithetic design (measured)" in words(figure)
+
+
+def test_the_broad_line_is_the_least_error_at_every_budget():
+    scores = table(orders=(1, 2, 3, 4))
+    (axes,) = drawn(best_vs_flops, scores).axes
+    (line,) = [line for line in axes.lines if line.get_color() == tradeoff.BEST["color"]]
+    budgets, errors = line.get_xdata(), line.get_ydata()
+    estimated = [p for p in points(scores) if p["estimator"] != "monte_carlo"]
+    product = min(660_000, 0.2 * 860_000)
+    for budget in np.geomspace(*axes.get_xlim(), 200)[1:-1]:
+        affordable = [p["y"] for p in estimated if p["flops"] <= budget]
+        least = min([product / budget, *affordable])
+        drawn_at = np.exp(np.interp(np.log(budget), np.log(budgets), np.log(errors)))
+        assert drawn_at == pytest.approx(least, rel=1e-6)
+
+
+def test_the_least_error_has_a_row_of_widths_for_every_depth():
+    scores = pd.concat([table(depths=(4, 2), width=width) for width in (128, 64)])
+    titles = [axes.get_title() for axes in drawn(best_vs_flops, scores).axes]
+    assert titles == [f"width {width}, depth {depth}" for depth in (2, 4) for width in (64, 128)]
 
 
 def test_saving_is_flops_of_sampling_over_flops_at_equal_error():

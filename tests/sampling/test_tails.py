@@ -104,6 +104,23 @@ def test_stored_and_continued_like_every_truth(tmp_path):
     assert s.key != spec(threshold=2.5).key
 
 
+def test_thresholds_keep_their_digits():
+    truth = sampled(spec(threshold=0.123456789012), 1)
+    assert truth.spec.readout == "tail(0.123456789012)"
+    assert sum(truth.buckets(np.zeros(16))["bucket_neurons"]) > 0
+
+
+@pytest.mark.parametrize("map_", [0, 1, 2])
+@pytest.mark.parametrize("power", [-40, -12, 40])
+def test_probabilities_do_not_depend_on_the_unit(map_, power):
+    """W_l → c W_l and t → c t, c a power of two, so that rounding is the same."""
+    scales, usual = [1.0, 2.0, 2.0], spec(dtype="float64", init={"w_var": [1.0, 2.0, 2.0]})
+    scales[map_] *= 4.0**power
+    changed = spec(dtype="float64", init={"w_var": scales}, threshold=3.0 * 2.0**power)
+    expected = sampled(usual, 1).mean(usual.readout, 2)
+    np.testing.assert_allclose(sampled(changed, 1).mean(changed.readout, 2), expected, rtol=1e-9)
+
+
 def test_an_unreachable_tail_has_probability_zero():
     truth = sampled(spec(threshold=1e6), 1)
     assert not truth.sums.any() and np.isinf(truth.relative_error).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.inputs import Law
 from cumprop.memory import free_memory
+from cumprop.networks.checks import OfLayer
 
 Array = NDArray[Any]
 Linear = tuple[Array, Array | None]
@@ -24,7 +25,7 @@ COPIES = 4
 """Copies of the arrays of a source alive at once: file, arrays, network, float64."""
 
 LONGEST = 400
-"""The most characters of an error, because names in a file may have any length."""
+"""The most characters of an error or a note, because names in a file may have any length."""
 
 
 @dataclass(eq=False)
@@ -36,17 +37,19 @@ class Parts:
 
     weights: Sequence[Array]
     biases: Sequence[Array | None]
-    activations: str | Activation | Sequence[str | Activation] | None = None
+    activations: str | Activation | Sequence[OfLayer] | None = None
     input_mean: ArrayLike | None = None
     input_cov: ArrayLike | None = None
     init_scale: ArrayLike | None = None
     input: Law | None = None
+    notes: list[str] = field(default_factory=list)
+    """Sentences that a user should know on how the source was read; no argument of `MLP`."""
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that the source holds, by name."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: found[key] for key in found if key != "notes" and found[key] is not None}
 
 
 @contextmanager
@@ -60,9 +63,13 @@ def naming(source: object) -> Iterator[None]:
     except OSError as error:
         raise CumpropError(f"{source}: cannot be read: {error.strerror or error}") from None
     except CumpropError as error:
-        line = "".join(c if c.isprintable() else " " for c in str(error))
-        line = line if len(line) <= LONGEST else line[:LONGEST] + "…"
-        raise CumpropError(f"{source}: {line}") from None
+        raise CumpropError(f"{source}: {one_line(str(error))}") from None
+
+
+def one_line(text: str) -> str:
+    """The text as one printable line that is not too long."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= LONGEST else line[:LONGEST] + "…"
 
 
 def library(name: str) -> Any:
@@ -100,7 +107,7 @@ def chained(steps: Iterable[Linear | str]) -> Parts:
     width, dtype = first[0].shape[1], first[0].dtype
     weights: list[Array] = []
     biases: list[Array | None] = []
-    activations: list[str | Activation] = []
+    activations: list[OfLayer] = []
 
     def add(weight: Array, bias: Array | None) -> None:
         weights.append(weight)

@@ -1,21 +1,29 @@
-"""PyTorch: torch.nn.Sequential, state dicts, and files of torch.save with a state dict."""
+"""PyTorch: modules, state dicts, and files of torch.save with a state dict."""
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cumprop.errors import CumpropError
+from cumprop.networks.importers import onnx
 from cumprop.networks.importers.named import from_named, selected
+from cumprop.networks.importers.onnx.file import model_of
 from cumprop.networks.importers.parts import Array, Linear, Parts, chained, check_memory, library
 
-NAMES = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+NAMES = {
+    "ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "SiLU": "silu", "Mish": "mish",
+    "Hardswish": "hard_swish", "ReLU6": "relu6", "SELU": "selu", "Softsign": "softsign",
+}  # fmt: skip
 SAVE = "save the weights: torch.save(model.state_dict(), path)"
 
 
@@ -61,9 +69,23 @@ def from_state_dict(tensors: Mapping[Any, Any], prefixes: Sequence[str] = ()) ->
     return from_named(arrays, in_order=True, prefixes=prefixes)
 
 
-def from_module(module: Any) -> Parts:
-    """A torch.nn.Sequential, nested ones included, as it computes in evaluation mode."""
-    return chained(_steps(module, type(module).__name__))
+def from_module(module: Any, input_shape: Sequence[int] | None = None) -> Parts:
+    """The network of any module that PyTorch can export to ONNX, in evaluation mode.
+
+    `input_shape` is the shape of one input, without the batch. Without it, the maps and activations
+    of a Sequential are read from its layers; a module of another kind must begin with a Linear.
+    The mode of the module is as before when this returns.
+    """
+    if input_shape is None:
+        try:
+            return chained(_steps(module, type(module).__name__))
+        except _OtherLayerError:
+            input_shape = _first_width(module)
+    return _exported(module, input_shape)
+
+
+class _OtherLayerError(Exception):
+    """A layer that is not read by itself."""
 
 
 def _steps(module: Any, name: str) -> Iterator[Linear | str]:
@@ -79,15 +101,74 @@ def _steps(module: Any, name: str) -> Iterator[Linear | str]:
         return
     elif type(module) is nn.LeakyReLU:
         yield f"leaky_relu({module.negative_slope!r})"
-    elif type(module) is nn.GELU and module.approximate == "none":
-        yield "gelu"
+    elif type(module) is nn.GELU:
+        yield "gelu" if module.approximate == "none" else "gelu_tanh"
     elif kind in NAMES and type(module) is getattr(nn, kind):
         yield NAMES[kind]
     else:
+        raise _OtherLayerError
+
+
+def _first_width(module: Any) -> tuple[int]:
+    """The shape of an input of a module whose first layer with parameters is a Linear."""
+    layers = (m for m in module.modules() if next(m.parameters(recurse=False), None) is not None)
+    first = next(layers, None)
+    if not isinstance(first, library("torch").nn.Linear):
         raise CumpropError(
-            f"{name} cannot be read; only Sequential, Linear, LeakyReLU, GELU (exact), "
-            f"{', '.join(NAMES)}, Flatten, Dropout and Identity can, others go through cumprop.MLP"
+            "the shape of its input is not known, because its first layer is no Linear; give the "
+            "shape of one input, without the batch, as in input_shape=(3, 32, 32)"
         )
+    return (first.in_features,)
+
+
+def _exported(module: Any, shape: Sequence[int]) -> Parts:
+    """The ONNX graph of a module for one input, made in memory by the exporter of TorchScript.
+
+    The exporter records the operations on one random input; a note says where Python code looks at
+    numbers on the way. PyTorch's newer exporter needs one more package and 20 times as long.
+    """
+    torch = library("torch")
+    library("onnx")
+    if not isinstance(shape, Sequence) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise CumpropError("input_shape must be positive whole numbers, as in (3, 32, 32)")
+    file = io.BytesIO()
+    try:
+        tensors = [*module.parameters(), *module.buffers()]
+        check_memory(sum(map(_n_bytes, tensors)) + 4 * prod(shape))
+        x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+        like = next((t for t in tensors if t.is_floating_point()), x)
+        with _evaluating(module), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.onnx.export(module, (x.to(like),), file, dynamo=False)
+    except CumpropError:
+        raise
+    except Exception as error:  # whatever the code of the module raises
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CumpropError(
+            f"PyTorch cannot export it for an input of shape {tuple(shape)} (input_shape gives "
+            f"another): {reason}"
+        ) from None
+    parts = onnx.from_model(model_of(file.getvalue()), Path())
+    looks = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
+    if looks:
+        place = f"{Path(looks[0].filename).name}, line {looks[0].lineno}"
+        parts.notes.append(
+            f"its Python code looks at numbers ({place}); what depends on them is as for one "
+            "random input"
+        )
+    return parts
+
+
+@contextmanager
+def _evaluating(module: Any) -> Iterator[None]:
+    """Put a module and its layers into evaluation mode for the `with` block."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
 
 
 def _flattens(module: Any, nn: Any) -> bool:
