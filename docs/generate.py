@@ -20,7 +20,7 @@ from cumprop import contract, estimators, inputs
 from cumprop.cli import cli
 
 FOLDER = Path(__file__).parent
-LAWS = ("Gaussian", "Uniform", "Independent", "Mixture", "Empirical")
+LAWS = (inputs.Gaussian, inputs.Uniform, inputs.Independent, inputs.Mixture, inputs.Empirical)
 WRITTEN = "<!-- Written by docs/generate.py (make docs); change the source, not this page. -->\n"
 
 
@@ -36,9 +36,9 @@ def api() -> Iterator[str]:
     for name in sorted(cumprop.__all__, key=str.lower):
         yield from _described(name, getattr(cumprop, name))
     yield "\n# Laws of the input\n"
-    yield "Everything here is imported from `cumprop.inputs`, for `MLP(…, input=…)`."
-    for name in LAWS:
-        yield from _described(name, getattr(inputs, name))
+    yield "Imported from `cumprop.inputs`, and given to `MLP` and `load` as `input`."
+    for cls in LAWS:
+        yield from _described(cls.__name__, cls)
     yield "\n# Backends\n"
     yield "By name in `cumprop.estimate`, `--estimator` and YAML; parameters are fields."
     for module in pkgutil.iter_modules(estimators.__path__):
