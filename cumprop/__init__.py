@@ -1,4 +1,4 @@
-"""Expected outputs of MLPs under Gaussian input, from the weights.
+"""Expected outputs of neural networks under random input, from the weights.
 
 >>> import cumprop
 >>> network = cumprop.random_mlp(width=64, depth=4, seed=0)
