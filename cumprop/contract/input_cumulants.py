@@ -50,10 +50,11 @@ def with_input_error(estimator: Estimator, network: MLP, found: Estimate) -> Est
 def missed_by(network: MLP, order: int, kind: str) -> float:
     """The RMS shift of E[X_2] by what an order leaves out, in standard deviations of the neurons.
 
-    Z_2 of a `network` whose first layer has the independent coordinates r_a is a sum of them, with
+    Z_2 of a `network` whose first layer has m independent coordinates r_a is a sum of them, with
     cumulants Σ_a B_ia^k κ_k(r_a). Its cumulants shift E[X_2] by s_3 = κ_3 w(3,1)/6 and
-    s_4 = κ_4 w(4,1)/24, which order 2 leaves out; order 3 has the first of them. All others leave
-    out (κ_3/6 ∂³ + κ_4/24 ∂⁴)²/2. Neurons are weighted by their share in the next layer's variance.
+    s_4 = κ_4 w(4,1)/24, which order 2 leaves out. Order 3 has s_3, and takes the full trace of κ_4
+    for equal in all directions (mathematics §3.3); trees and order 4 have both. All leave out
+    (κ_3/6 ∂³ + κ_4/24 ∂⁴)²/2. Neurons are weighted by their share in the next layer's variance.
     Cost: about 10 n_1 n_0 FLOPs.
     """
     scale = on_host(network.weights[0]).diagonal().astype(np.float64)
@@ -73,11 +74,14 @@ def missed_by(network: MLP, order: int, kind: str) -> float:
     if order <= 2:
         shift = k3 * table(3, 1) + k4 * table(4, 1)
     elif order == 3 and kind != "tree":
-        shift = k4 * table(4, 1)
+        m, sizes = len(scale), squares.sum(axis=1)
+        radial = sizes * sizes * (float(fourth.sum()) / (8 * m * (m + 2)))
+        shift = (k4 - radial) * table(4, 1)
     else:
-        shift = (k3 * k3 * table(6, 1) + 2 * k3 * k4 * table(7, 1) + k4 * k4 * table(8, 1)) / 2
+        shift = 0 * k4
+    beyond = (k3 * k3 * table(6, 1) + 2 * k3 * k4 * table(7, 1) + k4 * k4 * table(8, 1)) / 2
     outward = counted(on_host(network.weights[2])).astype(np.float64)
     shares = (outward * outward).sum(axis=0) * varying
-    squared = float(shares @ (shift * shift))
+    squared = float(shares @ (shift * shift + beyond * beyond))
     variances = float(shares @ np.maximum(table(0, 2) - table(0, 1) * table(0, 1), 0))
     return sqrt(squared / variances) if variances > 0 else 0.0
