@@ -17,6 +17,8 @@ from cumprop.functionals import quantiles
 from cumprop.inputs import Empirical, Gaussian, Independent, Mixture, Uniform
 from cumprop.networks import gaussian_parts
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 N_0 = 12
 MIX = RNG.normal(size=(N_0, N_0)) / np.sqrt(N_0)
