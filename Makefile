@@ -8,10 +8,12 @@ EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling depth_
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 
 # Tests of processes, files and words, where no processor's numbers matter.
-NO_NUMBERS := cli/test_cli experiments/test_config faults/test_faults faults/test_fuzz \
-	networks/test_importers_fuzz reproduction/test_benchmark results/test_store \
-	sweep/test_engines sweep/test_resource_limits sweep/test_status sweep/test_sweep_processes \
-	test_memory test_packaging test_skips test_versions
+NO_NUMBERS := cli/test_cli cli/test_cli_inputs experiments/test_config faults/test_faults \
+	faults/test_fuzz networks/test_importers_fuzz networks/test_importers_modules \
+	networks/test_importers_nnet networks/test_importers_onnx networks/test_importers_sklearn \
+	networks/test_onnx_graphs networks/test_onnx_operators reproduction/test_benchmark \
+	results/test_store sweep/test_engines sweep/test_resource_limits sweep/test_status \
+	sweep/test_sweep_processes test_memory test_packaging test_skips test_versions
 
 .PHONY: help install demo examples reproduce-all reference bench quick test lint verify \
 	test-kernels calibrate docs site pins ci clean

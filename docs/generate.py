@@ -16,10 +16,11 @@ from typing import Any
 import click
 
 import cumprop
-from cumprop import contract, estimators
+from cumprop import contract, estimators, inputs
 from cumprop.cli import cli
 
 FOLDER = Path(__file__).parent
+LAWS = (inputs.Gaussian, inputs.Uniform, inputs.Independent, inputs.Mixture, inputs.Empirical)
 WRITTEN = "<!-- Written by docs/generate.py (make docs); change the source, not this page. -->\n"
 
 
@@ -34,6 +35,10 @@ def api() -> Iterator[str]:
     yield "Everything here is imported from `cumprop`; arrays are NumPy's unless you give tensors."
     for name in sorted(cumprop.__all__, key=str.lower):
         yield from _described(name, getattr(cumprop, name))
+    yield "\n# Laws of the input\n"
+    yield "Imported from `cumprop.inputs`, and given to `MLP` and `load` as `input`."
+    for cls in LAWS:
+        yield from _described(cls.__name__, cls)
     yield "\n# Backends\n"
     yield "By name in `cumprop.estimate`, `--estimator` and YAML; parameters are fields."
     for module in pkgutil.iter_modules(estimators.__path__):

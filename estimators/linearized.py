@@ -30,8 +30,9 @@ class Linearized(Estimator):
     """First order in the input, the delta method: E[Y] ≈ f(μ), Cov[Y] ≈ J Σ Jᵀ, J = f'(μ).
 
     Extended Kalman filters use the same formulas (mathematics §3.6). They are exact for linear
-    networks, and good where f is nearly linear within the spread of the input. At a kink, J takes
-    the derivative's value there, and `status` says so; steps are not supported.
+    networks, and good where f is nearly linear within the spread of the input, of which they take
+    mean and covariance alone. At a kink, J takes the derivative's value there, and `status` says
+    so; steps are not supported.
     Cost: a forward pass; a covariance 2 n_{L+1} Σ_l n_l n_{l-1} FLOPs more.
 
     >>> import cumprop

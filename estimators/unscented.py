@@ -35,8 +35,9 @@ class Unscented(Estimator):
     covariance, r its rank (for a singular covariance, its principal axes). alpha 1, kappa 0, beta 0
     is the cubature rule, whose covariance is never negative; alpha 1e-3, beta 2 are the values of
     textbooks, with points next to μ only. `beta` affects only the covariance. The method is exact
-    for linear networks, and for the mean of quadratic ones (mathematics §3.6). Arithmetic is
-    float64. Raises CumpropError for alpha ≤ 0 (or below 1e-12), kappa < 0, and infinite numbers.
+    for linear networks, and for the mean of quadratic ones (mathematics §3.6). An input that is not
+    Gaussian counts as one of its mean and covariance. Arithmetic is float64. Raises CumpropError
+    for alpha ≤ 0 (or below 1e-12), kappa < 0, and infinite numbers.
     Cost: 2 r + 1 forward passes; a root n_0³/3 FLOPs, a singular one 9 n_0³.
 
     >>> import cumprop

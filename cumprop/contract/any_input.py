@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.contract.input_cumulants import with_input_error
 from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.flops import added, on_host
@@ -41,16 +42,18 @@ def under_any_input(estimator: Estimator, network: MLP, run: Run) -> Estimate:
         return run(estimator, network)
     if isinstance(network.input, Empirical):
         return _over_rows(estimator, network, network.input, run)
-    parts = gaussian_parts(network, matched=estimator.by_moments)
-    if len(parts) == 1:
-        return _of_layers(run(estimator, parts[0][1]), network.depth)
-    weights, estimates, sampled = [], [], []
-    for weight, part in parts:
-        found = run(estimator.with_share(weight), part)
-        weights.append(weight)
+    weights, parts = zip(*gaussian_parts(network), strict=True)
+    given = parts
+    if estimator.by_moments:
+        _, given = zip(*gaussian_parts(network, matched=True), strict=True)
+    estimates, sampled = [], []
+    for weight, part, taken in zip(weights, parts, given, strict=True):
+        found = run(estimator if len(parts) == 1 else estimator.with_share(weight), taken)
+        if part.depth > network.depth:
+            found = with_input_error(estimator, part, found)
         estimates.append(_of_layers(found, network.depth))
         sampled.append(estimator.independent_samples(found) is not None)
-    return _mixed(np.array(weights), estimates, np.array(sampled))
+    return estimates[0] if len(parts) == 1 else _mixed(np.array(weights), estimates, sampled)
 
 
 def unsupported(estimator: Estimator, network: MLP) -> str | None:
@@ -105,7 +108,7 @@ def _of_layers(found: Estimate, depth: int) -> Estimate:
     )
 
 
-def _mixed(weights: Array, parts: Sequence[Estimate], sampled: Array) -> Estimate:
+def _mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) -> Estimate:
     """The moments of a mixture of these weights, by the laws of total mean and covariance.
 
     The errors of `sampled` components are independent; those of the others may be alike.

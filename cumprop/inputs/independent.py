@@ -85,7 +85,7 @@ class Uniform(ByCoordinates):
     Raises CumpropError, once n is known, where low > high.
 
     >>> law = Uniform(0.0, [1.0, 2.0]).sized(2)
-    >>> law.mean.tolist(), law.cov.round(4).tolist(), law.cumulant(4)[1, 1, 1, 1].round(4)
+    >>> law.mean.tolist(), law.cov.round(4).tolist(), float(law.cumulant(4)[1, 1, 1, 1].round(4))
     ([0.5, 1.0], [[0.0833, 0.0], [0.0, 0.3333]], -0.1333)
     """
 

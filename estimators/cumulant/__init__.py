@@ -52,6 +52,8 @@ class Cumulant(Estimator):
     but tree, `structured` for tree, orders 2 to 4 basic and order 3 augmented_factorised; `auto` is
     the cheaper one. Order 3, kind `tree` has 2.5 times the error of order 4 for O(n³) FLOPs
     (docs/tree.md). `edgeworth` adds terms of κ_3² (None: for trees only; order 4 may have them).
+    Of an input that is not Gaussian, orders 1 and 2 take mean and covariance alone, order 3 the
+    third cumulants and order 4 the fourth, too (mathematics §1, §11).
     Raises CumpropError for a combination of parameters that does not exist.
     Cost: dense Σ_d 2 d n^(d+1) FLOPs per layer and n^K numbers, d up to the order K; structured
     order 3 about 6 n³ L² FLOPs and 9 L n² numbers, order 4 about 8 n⁴ L² and 2 L n³.

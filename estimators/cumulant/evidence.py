@@ -210,6 +210,7 @@ class Evidence:
                 rounding,
                 total,
                 _shares(independent),
+                max((_zeros(affine.weight) for affine in self._maps[:-1]), default=0.0),
             )
 
     def _sum_of_variances(self, weight: Array, scale: Array) -> float:
@@ -228,6 +229,15 @@ class Evidence:
         else:
             spread = v * v if independent is None else independent[:, None] * (v * v)
         return max(float(spread.sum()) + own, 0.0) * share * largest * largest
+
+
+def _zeros(weight: Array) -> float:
+    """The share of zeros in the rows of a map (n, m) that have more than one entry beside 0."""
+    if not has_numbers(weight):
+        return 0.0
+    entries = np.count_nonzero(on_host(detached(weight)), axis=1)
+    several = entries[entries > 1]
+    return 1 - float(several.mean()) / weight.shape[1] if len(several) else 0.0
 
 
 def _influence(squares: Array, rows: Array | None) -> Array:

@@ -29,7 +29,8 @@ class Gaussian(Estimator):
     Every pre-activation vector is taken as Gaussian (mathematics §3.5). Covariances after an
     activation are right to `series_tolerance` times the standard deviations (to rounding in
     float32). The method is exact for linear networks, for the mean after one hidden layer and, to
-    that tolerance, for its covariance. Raises CumpropError for a `series_tolerance` out of range.
+    that tolerance, for its covariance; of an input that is not Gaussian it takes mean and
+    covariance alone. Raises CumpropError for a `series_tolerance` out of range.
     Cost: 4 n³ FLOPs per layer of width n for W C Wᵀ, and 3 n² for each of up to 40 terms.
 
     >>> network = MLP([[[3.0, 4.0]], [[1.0]]])                              # relu(3 x_1 + 4 x_2)

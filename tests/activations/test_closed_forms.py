@@ -12,6 +12,8 @@ import pytest
 from cumprop.activations import get
 from cumprop.errors import CumpropError
 
+pytestmark = pytest.mark.slow
+
 ORDERS = (0, 1, 2, 3, 5, 8)
 POWERS = (1, 2, 3, 4, 6)
 SIGMAS = 10.0 ** np.arange(-12, 7, 2)

@@ -322,7 +322,7 @@ def test_picture_shows_estimate_and_check(n_outputs, known):
     both = np.hypot(check.half_width, half)
     np.testing.assert_allclose(_lengths(bars), 2 * both / sd)
     said = words(figure)
-    for part in (f"4-{n_outputs} network", "standard normal", "1,000 independent", backend.label):
+    for part in (f"4-{n_outputs} network", "input N(0, I)", "1,000 independent", backend.label):
         assert part in said
     assert ("and those of the estimate" in said) == sampled
     lowest = min(text.get_window_extent().y0 for text in figure.texts)

@@ -8,12 +8,16 @@ from scipy import stats
 from scipy.special import ndtr
 
 import cumprop
+from cumprop import activations
 from cumprop.contract import available, build, independent_samples
 from cumprop.contract.any_input import statuses
+from cumprop.contract.input_cumulants import missed_by
 from cumprop.errors import CumpropError
 from cumprop.functionals import quantiles
 from cumprop.inputs import Empirical, Gaussian, Independent, Mixture, Uniform
 from cumprop.networks import gaussian_parts
+
+pytestmark = pytest.mark.slow
 
 RNG = np.random.default_rng(0)
 N_0 = 12
@@ -176,6 +180,49 @@ def test_cumulants_of_the_input_help_order_4():
     print(np.round(with_cumulants, 4), np.round(without, 4))
     rms = [np.sqrt(np.mean(np.square(errors))) for errors in (with_cumulants, without)]
     assert rms[0] < rms[1] / 2
+
+
+# --- the error of what is left out -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("law", [UNIFORM, EXPONENTIAL, BETA], ids=["uniform", "expon", "beta"])
+@pytest.mark.parametrize("power", [3, 4])
+def test_the_shift_that_is_left_out_is_the_error_of_order_2(law, power):
+    """Of E[z³] and E[z⁴], which cumulants beyond the fourth do not move, it is all of the error."""
+    w, b = RNG.normal(size=(6, 3)), RNG.normal(size=6)
+    network = cumprop.MLP([w, np.eye(6)], [b, None], f"power({power})", input=law)
+    [(_, part)] = gaussian_parts(network)
+    [(_, blind)] = gaussian_parts(network, matched=True)
+    exact = [moments(law.sized(3), row, shift)[power - 1] for row, shift in zip(w, b, strict=True)]
+    found = cumprop.estimate(blind, "gaussian", cov=True)
+    error = np.linalg.norm(found.mean - exact) / np.sqrt(np.trace(found.cov))
+    assert missed_by(part, 2, "") == pytest.approx(error, rel=1e-6, abs=1e-12)
+    order_3 = cumprop.estimate(network, "cumulant", order=3)
+    error = np.linalg.norm(order_3.mean - exact) / np.sqrt(np.trace(found.cov))
+    assert missed_by(part, 3, "basic") == pytest.approx(error, rel=1e-6, abs=1e-12)
+    assert missed_by(part, 4, "basic") == pytest.approx(0, abs=1e-12)  # ∂⁶ of a power of 4
+
+
+def test_the_shift_beyond_order_4_is_the_next_of_the_series():
+    """E[z⁶] of one uniform z: order 4 lacks 15 κ_4² w(8,1)… = 0 and 10 κ_3² = 0, and κ_6 itself;
+    of a skewed z it lacks 10 κ_3², which is κ_3²/72 · 6!."""
+    z = Independent(stats.gamma(2.0)).sized(1)
+    network = cumprop.MLP([[[1.0]], [[1.0]]], activations="power(6)", input=z)
+    [(_, part)] = gaussian_parts(network)
+    k3 = z.cumulant(3).item()
+    gaussian = activations.get("power(6)").wick_table(np.array([2.0]), np.array([2.0]))
+    sd = np.sqrt(gaussian(0, 2) - gaussian(0, 1) ** 2)
+    assert missed_by(part, 4, "basic") == pytest.approx(10 * k3**2 / sd.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["order 2", "order 3", "order 3 tree", "order 4"])
+def test_expected_errors_contain_what_is_left_out(estimator):
+    """One pre-activation of two uniform numbers is far from Gaussian: intervals hold it."""
+    backend, parameters = ESTIMATORS[estimator]
+    network = cumprop.MLP([[[1.0, 1.0]], [[1.0]]], [[-1.8], None], input=Uniform(-1.0, 1.0))
+    found = cumprop.estimate(network, backend, **parameters)
+    exact = 0.2**3 / 24  # E relu of a triangular density
+    assert abs(found.mean[0] - exact) <= found.half_width[0]
 
 
 # --- mixtures by hand --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 import cumprop
 from cumprop.contract import Signs, laws, looks_random, trust
+from cumprop.contract.trust import COHERENT
 
 DOCS = Path(__file__).parents[2] / "docs"
 ALL = [
@@ -197,6 +198,26 @@ def signs(**given):
         "shares": np.full(4, 0.25),
     }
     return Signs(**(usual | given))
+
+
+def test_errors_of_convolutions_add_up():
+    means = np.zeros(4)
+    for name in ("order 2", "order 3 tree", "gaussian", "linearized"):
+        dense, local = (trust(name, signs(zeros=z), means, std=True) for z in (0.5, 0.9))
+        assert local.expected_error == pytest.approx(COHERENT * dense.expected_error, rel=1e-4)
+        assert local.expected_std_error >= dense.expected_std_error
+
+
+def test_zeros_of_maps_between_layers_are_seen():
+    """Rows of one entry, as of neurons that are passed on, do not count, nor does the last map."""
+    rng = np.random.default_rng(0)
+    band = np.abs(np.subtract.outer(np.arange(12), np.arange(12))) <= 1
+    local = rng.normal(size=(12, 12)) * band
+    passed = np.concatenate([rng.normal(size=(6, 12)), np.eye(12)[:6]])
+    for hidden, zeros in ((local, 1 - 34 / 144), (passed, 0.0)):
+        network = cumprop.MLP([rng.normal(size=(12, 12)), hidden, np.eye(12)])
+        found = cumprop.estimate(network, "cumulant", order=2)
+        assert found.signs.zeros == pytest.approx(zeros)
 
 
 def test_doubts_are_named():

@@ -39,7 +39,9 @@ def test_every_command_and_public_name_is_there_with_an_example(generate):
     backends = {
         module.name for module in generate.pkgutil.iter_modules(generate.estimators.__path__)
     }
-    assert set(api) == {*cumprop.__all__, *backends}
+    laws = {law.__name__ for law in generate.LAWS}
+    assert laws == {name for name in cumprop.inputs.__all__ if name[0].isupper()} - {"Law"}
+    assert set(api) == {*cumprop.__all__, *laws, *backends}
     for name, text in api.items():
         assert ">>> " in text, f"{name} has no example"
     assert set(commands) == {*paths(cli, "cumprop")}

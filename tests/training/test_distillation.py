@@ -7,6 +7,7 @@ import pytest
 
 import cumprop
 from cumprop.errors import CumpropError
+from cumprop.inputs import Gaussian, Mixture, Uniform
 from cumprop.networks import MLP
 from cumprop.training.distillation import (
     distil,
@@ -51,19 +52,57 @@ class TestStacked:
         wanted = bare.forward(x) - f.forward(x)
         np.testing.assert_allclose(stacked(bare, f).forward(x), wanted, atol=1e-14)
 
+    def test_different_activations(self):
+        f, g = pair()
+        g = g.replace(activations="tanh")
+        x = np.linspace(-1, 1, 10).reshape(2, 5)
+        both = stacked(f, g)
+        assert both.activations[0].kinds == (f.activations[0], g.activations[0])
+        np.testing.assert_allclose(both.forward(x), f.forward(x) - g.forward(x), atol=1e-14)
+
     @pytest.mark.parametrize(
         ("g", "message"),
         [
             (MLP([np.ones((2, 3)), np.ones((1, 2))]), "cannot be stacked; give two that agree"),
             (MLP([np.ones((1, 2))]), "cannot be stacked; give two that agree"),
-            (MLP([np.ones((2, 2)), np.ones((1, 2))], None, "tanh"), "give the same in each layer"),
             (MLP([np.ones((2, 2)), np.ones((1, 2))], input_mean=1.0), "different input dist"),
             (MLP([np.ones((2, 2)), np.ones((1, 2))], input_cov=2.0), "different input dist"),
+            (MLP([np.ones((2, 2)), np.ones((1, 2))], input=Uniform()), "different input dist"),
         ],
     )
     def test_networks_that_do_not_fit_are_refused(self, g, message):
         with pytest.raises(CumpropError, match=message):
             stacked(MLP([np.ones((2, 2)), np.ones((1, 2))]), g)
+
+    @pytest.mark.parametrize(
+        "law", [Uniform(-1.0, 2.0), Mixture([0.3, 0.7], [Gaussian(), Uniform()])]
+    )
+    def test_the_law_of_the_input_is_that_of_both(self, law):
+        """Linear networks: the loss is E[(w·x)²], from the first two moments of the law."""
+        rng = np.random.default_rng(0)
+        f, g = (
+            MLP([rng.normal(size=(3, 4)), rng.normal(size=(1, 3))], None, "identity", input=law)
+            for _ in range(2)
+        )
+        w = (f.weights[1] @ f.weights[0] - g.weights[1] @ g.weights[0])[0]
+        second = f.input.cov + np.outer(f.input.mean, f.input.mean)
+        assert float(mechanistic_loss(stacked(f, g))) == pytest.approx(w @ second @ w, rel=1e-9)
+
+    def test_descent_under_a_box(self, torch):
+        """Samples of the box, and cumulants, both lead a linear student to its linear teacher."""
+        rng = np.random.default_rng(0)
+        teacher, student = (
+            MLP(
+                [rng.normal(size=(2, 2)), rng.normal(size=(1, 2))],
+                None,
+                "identity",
+                input=Uniform(),
+            )
+            for _ in range(2)
+        )
+        for states in (distil(teacher, student, 2, 0.1), sgd(teacher, student, 64, 0.1, rng)):
+            losses = [state.loss for state, _ in zip(states, range(60), strict=False)]
+            assert losses[-1] < losses[0] / 100
 
 
 class TestLoss:

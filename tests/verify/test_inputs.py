@@ -24,7 +24,7 @@ pytestmark = pytest.mark.verify
 
 TOLERANCES = (1e-2, 1e-3)
 SEEDS = 3
-SCRAMBLINGS, POINTS = 16, 2**14
+SCRAMBLINGS, POINTS = 16, 2**13
 TRAINED = (
     "wine wine 24-24 relu", "iris iris 40-40 relu", "heavy tails heavy 15 60-60 relu",
     "heavy tails heavy 15 60-60 tanh", "value pendulum 64-64 gelu", "value pendulum 100-100 relu",
