@@ -179,7 +179,7 @@ class TestPlot:
 
     def test_what_cannot_be_drawn_is_left_out_with_a_note(self, tmp_path, scored, capsys):
         names = {path.stem for path in plot(tmp_path, tmp_path)}
-        assert names == {"made_up_mse_vs_flops", "made_up_mse_vs_time"}
+        assert names == {"made_up_best_vs_flops", "made_up_mse_vs_flops", "made_up_mse_vs_time"}
         assert "made_up: no flops_vs_width: a power law needs 3 widths" in capsys.readouterr().err
 
     def test_what_was_asked_for_by_name_is_an_error(self, tmp_path, scored):
