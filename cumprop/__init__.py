@@ -1,4 +1,4 @@
-"""Expected outputs of MLPs under Gaussian input, from the weights.
+"""Expected outputs of neural networks under random input, from the weights.
 
 >>> import cumprop
 >>> network = cumprop.random_mlp(width=64, depth=4, seed=0)
@@ -51,6 +51,8 @@ def __getattr__(name: str) -> Any:
         if name in names:
             value = globals()[name] = getattr(importlib.import_module(f"cumprop.{module}"), name)
             return value
+    if name in ("activations", "inputs"):
+        return importlib.import_module(f"cumprop.{name}")
     raise AttributeError(f"module 'cumprop' has no attribute {name!r}")
 
 
