@@ -27,7 +27,6 @@ SKEWED = Independent(stats.gamma(2.0), MIX, 0.3)
 MIXTURE = Mixture([0.2, 0.5, 0.3], [Gaussian(-0.5, 0.5), BOX, SKEWED])
 ROWS = Empirical(RNG.gamma(2.0, size=(3000, N_0)) - 2)
 LAWS = {"box": BOX, "skewed": SKEWED, "mixture": MIXTURE, "rows": ROWS}
-ALL_LAWS = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 
 ESTIMATORS = {
     "order 1": ("cumulant", {"order": 1}),
@@ -81,6 +80,7 @@ def samples():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("cov", [False, True])
@@ -161,8 +161,10 @@ def test_third_and_fourth_cumulants_of_linear_outputs_are_exact(law, order, kind
         assert np.abs(blind.mean / exact - 1).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_cumulants_of_the_input_help_order_4():
-    """One hidden layer of 256 neurons, five uniform inputs: errors of the means, 8 networks."""
+    """One hidden layer of 256 neurons, five uniform inputs, 8 networks: RMS errors of the means are
+    0.005 output s.d. with the third and fourth cumulants of the input, 0.018 without."""
     with_cumulants, without = [], []
     u = stats.qmc.Sobol(5, rng=np.random.default_rng(0)).random(2**17)
     for seed in range(8):
@@ -177,7 +179,6 @@ def test_cumulants_of_the_input_help_order_4():
         ):
             found = cumprop.estimate(given, "cumulant", order=4)
             errors.append(np.linalg.norm(found.mean - y.mean(axis=0)) / sd)
-    print(np.round(with_cumulants, 4), np.round(without, 4))
     rms = [np.sqrt(np.mean(np.square(errors))) for errors in (with_cumulants, without)]
     assert rms[0] < rms[1] / 2
 
@@ -271,11 +272,13 @@ def test_a_mixture_of_one_is_its_component():
     assert double.expected_error == pytest.approx(found.expected_error, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal"])
 def test_standard_errors_of_mixtures(design):
     """Over 200 seeds, squared errors over squared standard errors have mean 1 (5 s.e. for 3
     outputs that are taken as one), and 95% intervals cover about 95%."""
-    network = NETWORKS["mixture"]
+    law = Mixture([0.2, 0.5, 0.3], [Gaussian(-0.5, 0.5), BOX, Gaussian(1.0, 2.0)])
+    network = NETWORKS["mixture"].replace(input=law)
     truth = cumprop.estimate(network, "monte_carlo", n_samples=400_000, design="sobol").mean
     ratios, covered = [], []
     for seed in range(200):
@@ -457,6 +460,7 @@ def test_a_small_box_far_away_is_the_tangent():
             np.testing.assert_allclose(found.cov, exact, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_designs_converge_faster_than_independent_samples():
     """Errors at 2^13 samples of 5 uniform inputs, RMS over 12 seeds; all designs agree."""
     w = [RNG.normal(size=(24, 5)) / 2, RNG.normal(size=(24, 24)) / 4, RNG.normal(size=(1, 24))]
