@@ -1,9 +1,10 @@
 """Sets of inputs by design, group means of forward passes, and the stored truth."""
 
 from cumprop.sampling.absorbed_input import standardised
-from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size, covariance_root
+from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size
 from cumprop.sampling.group_means import FEWEST, MOST_GROUPS, UNSEEN, Replicates, replicates
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
+from cumprop.sampling.roots import covariance_root
 from cumprop.sampling.tails import (
     BUCKET_COLUMNS,
     WORST,

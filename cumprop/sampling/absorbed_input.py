@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cumprop.flops import Flops, component, counted, counting, plain
 from cumprop.networks import MLP
-from cumprop.sampling.designs import input_root
+from cumprop.sampling.roots import input_root
 
 Array = NDArray[Any]
 
