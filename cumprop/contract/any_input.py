@@ -15,7 +15,7 @@ from cumprop.contract.input_cumulants import with_input_error
 from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
 from cumprop.flops import added, on_host
-from cumprop.inputs import Empirical, Gaussian
+from cumprop.inputs import Empirical
 from cumprop.networks import gaussian_parts
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ def under_any_input(estimator: Estimator, network: MLP, run: Run) -> Estimate:
     samples as their weights ask for. Rows of data are averaged by estimators that sample. Raises
     CumpropError where the estimator takes no rows.
     """
-    if isinstance(network.input, Gaussian):
-        return run(estimator, network)
     if isinstance(network.input, Empirical):
         return _over_rows(estimator, network, network.input, run)
     weights, parts = zip(*gaussian_parts(network), strict=True)

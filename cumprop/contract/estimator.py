@@ -204,7 +204,10 @@ def _under_any_input(own: Callable[..., Estimate]) -> Callable[..., Estimate]:
         self: Estimator, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         from cumprop.contract.any_input import under_any_input
+        from cumprop.inputs import Gaussian
 
+        if isinstance(network.input, Gaussian):
+            return own(self, network, cov=cov, rng=rng)
         rng = rng or streams.sampling(0, network.shape.width)
 
         def run(estimator: Estimator, part: MLP) -> Estimate:
