@@ -235,7 +235,8 @@ def _zeros(weight: Array) -> float:
     """The share of zeros in the rows of a map (n, m) that have more than one entry beside 0."""
     if not has_numbers(weight):
         return 0.0
-    entries = np.count_nonzero(on_host(detached(weight)), axis=1)
+    with not_counting():  # where the weights are: they may be on another device
+        entries = on_host((detached(weight) != 0).sum(axis=1))
     several = entries[entries > 1]
     return 1 - float(several.mean()) / weight.shape[1] if len(several) else 0.0
 
