@@ -9,7 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from cumprop.errors import CumpropError
+
 T = TypeVar("T")
+
+COPIES = 4
+"""Copies of the arrays of a network alive at once: file, arrays, network, float64."""
 
 
 def traced_peak(compute: Callable[[], object]) -> int:
@@ -101,3 +106,12 @@ def oom_kills() -> int:
     except OSError:
         return 0
     return next((int(n) for name, n in map(str.split, lines) if name == "oom_kill"), 0)
+
+
+def check_memory(n_bytes: int) -> None:
+    """Raise CumpropError where arrays of so many bytes, and their copies, do not fit in memory."""
+    needed, free = COPIES * n_bytes, free_memory()
+    if needed > free:
+        raise CumpropError(
+            f"it needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; use a smaller network"
+        )

@@ -169,7 +169,7 @@ def _table(path: Path) -> NDArray[Any]:
     """The array in a file; rows and columns of a .csv file, of any shape in a .npy file."""
     import numpy as np
 
-    from cumprop.networks.importers.parts import check_memory
+    from cumprop.memory import check_memory
 
     check_memory(path.stat().st_size)
     try:

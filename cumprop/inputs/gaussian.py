@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cumprop.errors import CumpropError
+from cumprop.inputs.arrays import numbers
 from cumprop.inputs.covariances import compact, full
-from cumprop.inputs.law import Law, check_order, sized_vector
+from cumprop.inputs.law import Law, check_order, in_words, sized_vector
 
 Array = NDArray[Any]
 
@@ -31,7 +32,7 @@ class Gaussian(Law):
     scatter: ArrayLike = 1.0
 
     def _sized(self, n: int) -> Self:
-        cov = compact(np.asarray(self.scatter, dtype=np.float64), n, np.dtype(np.float64))
+        cov = compact(numbers(self.scatter, "input_cov"), n, np.dtype(np.float64))
         return replace(self, location=sized_vector(self.location, n, "input_mean"), scatter=cov)
 
     @property
@@ -52,10 +53,9 @@ class Gaussian(Law):
 
     @property
     def words(self) -> str:
-        mean, cov = np.asarray(self.location), np.asarray(self.scatter)
-        centre = f"{mean.flat[0]:.4g}" if (mean == mean.flat[0]).all() else "mean"
+        cov = np.asarray(self.scatter)
         number = {0.0: "0", 1.0: "I"}.get(float(cov.flat[0]), f"{cov.flat[0]:.4g} I")
-        return f"N({centre}, {(number, 'diag', 'full')[cov.ndim]})"
+        return f"N({in_words(self.location, 'mean')}, {(number, 'diag', 'full')[cov.ndim]})"
 
     def given(self, directions: ArrayLike, values: ArrayLike) -> Gaussian:
         """The law under Uᵀz = values, x = mean + S z, z ~ N(0, I), S the symmetric root of cov.

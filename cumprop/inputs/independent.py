@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -16,7 +17,8 @@ from cumprop import activations
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.flops import count, counted, is_foreign, on_host
-from cumprop.inputs.law import Law, check_order, sized_vector
+from cumprop.inputs.arrays import numbers
+from cumprop.inputs.law import Law, check_order, in_words, sized_vector
 
 Array = NDArray[Any]
 
@@ -34,18 +36,18 @@ class Unfolded(NamedTuple):
 
 
 class ByCoordinates(Law):
-    """The law of x = mean + A r with independent coordinates r_a, which `_unfolded` describes.
+    """The law of x = mean + A r with independent coordinates r_a, which `unfolded` describes.
 
     Cumulants of order k are Σ_a κ_k(r_a) A_a⊗ᵏ, exactly.
     """
 
+    @abstractmethod
     def unfolded(self) -> Unfolded:
         """The law as a layer of a network whose input is standard normal."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _own_cumulants(self, order: int) -> Array:
         """The cumulants of this order of the coordinates r, (m,)."""
-        raise NotImplementedError
 
     @property
     def _matrix(self) -> Array:
@@ -113,10 +115,7 @@ class Uniform(ByCoordinates):
 
     @property
     def words(self) -> str:
-        ends = [np.asarray(end) for end in (self.low, self.high)]
-        names = [f"{e.flat[0]:.4g}" if (e == e.flat[0]).all() else w
-                 for e, w in zip(ends, ("low", "high"), strict=True)]  # fmt: skip
-        return f"U[{names[0]}, {names[1]}]"
+        return f"U[{in_words(self.low, 'low')}, {in_words(self.high, 'high')}]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,11 +138,11 @@ class Independent(ByCoordinates):
     location: ArrayLike = 0.0
 
     def _sized(self, n: int) -> Self:
-        mix = np.asarray(self.mix, dtype=np.float64)
+        mix = numbers(self.mix, "mix").astype(np.float64)
         if mix.ndim != 2:
             mix = sized_vector(mix, n, "mix")
-        elif len(mix) != n or not mix.shape[1] or not np.isfinite(mix).all():
-            raise CumpropError(f"mix has shape {mix.shape}; give finite numbers ({n}, m) or ({n},)")
+        elif len(mix) != n or not mix.shape[1]:
+            raise CumpropError(f"mix has shape {mix.shape}; give ({n}, m) or ({n},)")
         m = mix.shape[-1]
         given = self.coordinates
         listed = list(given) if isinstance(given, Sequence | np.ndarray) else [given] * m

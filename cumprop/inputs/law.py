@@ -126,6 +126,16 @@ def sized_vector(values: ArrayLike, n: int, name: str) -> Array:
     return np.broadcast_to(vector, (n,)).copy()
 
 
+def in_words(values: ArrayLike, name: str) -> str:
+    """The number that all values are, in four digits, or else the name of the vector.
+
+    >>> in_words([0.5, 0.5], "mean"), in_words([0.5, 1.0], "mean")
+    ('0.5', 'mean')
+    """
+    array = np.asarray(values)
+    return f"{array.flat[0]:.4g}" if (array == array.flat[0]).all() else name
+
+
 def symmetrised(*factors: Array) -> Array:
     """The sum over all distinct ways to deal out the axes to symmetric factors.
 

@@ -99,11 +99,6 @@ def _central_moment(law: Law, shift: Array, order: int) -> Array:
         law.cumulant(4)
         + symmetrised(law.cumulant(3), d)
         + symmetrised(cov, cov)
-        + _squares(cov, d)
+        + symmetrised(cov, np.multiply.outer(d, d))
         + symmetrised(d, d, d, d)
     )
-
-
-def _squares(cov: Array, d: Array) -> Array:
-    """The six terms C_ij d_k d_l."""
-    return symmetrised(cov, np.multiply.outer(d, d))

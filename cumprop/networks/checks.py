@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cumprop.activations import Activation, PerNeuron, get, listed
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, has_numbers, is_foreign
-from cumprop.memory import free_memory
+from cumprop.inputs.arrays import numbers
 
 Array = NDArray[Any]
 OfLayer = str | Activation | Sequence[str | Activation]
@@ -42,40 +40,6 @@ def entries(values: Iterable[Any], name: str, wanted: str) -> tuple[Any, ...]:
         return tuple(values)
     except TypeError:
         raise CumpropError(f"{name} is {type(values).__name__}; give {wanted}") from None
-
-
-def numbers(values: ArrayLike, name: str) -> Array:
-    """An array or tensor of real, finite numbers, in float64 unless it is float32 or float16.
-
-    Raises CumpropError, with `name`, for ragged rows, other entries, NaN and infinite numbers.
-    """
-    if not has_numbers(values):
-        return cast(Array, values)
-    if hasattr(values, "toarray"):
-        values = _dense(values, name)
-    try:
-        array: Array = counted(values) if is_foreign(values) else np.asarray(values)
-    except ValueError:
-        raise CumpropError(f"{name} is ragged; give rows of equal length") from None
-    if array.dtype.kind not in "iuf":
-        raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
-    return array
-
-
-def _dense(matrix: Any, name: str) -> Array:
-    """A scipy.sparse matrix with its zeros, which products skip all the same."""
-    needed, free = 2 * 8 * matrix.shape[0] * matrix.shape[1], free_memory()
-    if needed > free:
-        raise CumpropError(
-            f"{name} has shape {matrix.shape}, which takes {needed / 1e9:.3g} GB with its zeros; "
-            f"{free / 1e9:.3g} GB are free"
-        )
-    dense: Array = matrix.toarray()
-    return dense
 
 
 def checked_activations(

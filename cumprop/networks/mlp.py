@@ -21,6 +21,7 @@ from cumprop.flops import (
     skipping_zeros,
 )
 from cumprop.inputs import Gaussian, Law, sized_law
+from cumprop.inputs.arrays import numbers
 from cumprop.inputs.covariances import Checked, compact, full
 from cumprop.networks.checks import (
     OfLayer,
@@ -28,7 +29,6 @@ from cumprop.networks.checks import (
     checked_activations,
     checked_scales,
     entries,
-    numbers,
 )
 from cumprop.networks.saved import arrays_of
 from cumprop.networks.shape import Shape, entries_of

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cumprop.flops import counted, not_counting, plain
 from cumprop.inputs import Gaussian, Mixture
 from cumprop.inputs.independent import ByCoordinates
-from cumprop.networks.importers.parts import check_memory
+from cumprop.memory import check_memory
 from cumprop.networks.mlp import MLP
 
 Array = NDArray[Any]

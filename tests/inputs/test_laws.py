@@ -232,6 +232,7 @@ REFUSED = [
     (Mixture([1.0], ["box"]), "no component of a mixture"),
     (Empirical(np.ones((3, 4))), r"rows of data have shape \(3, 4\); give \(N, 2\)"),
     (Empirical([[np.nan, 1.0]]), "contain NaN"),
+    (Gaussian(0.0, float("nan")), "input_cov contains NaN"),
 ]
 
 

@@ -170,7 +170,7 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
     cumprop.load(model).save(tmp_path / "a.npz")
     export(sequential(model), tmp_path / "a.onnx")
     (tmp_path / "a.nnet").write_text(nnet_text(np.ones((1, 9, 9)), np.ones((1, 9)), *X[:4, :1]))
-    monkeypatch.setattr("cumprop.networks.importers.parts.free_memory", lambda: 1000)
+    monkeypatch.setattr("cumprop.memory.free_memory", lambda: 1000)
     for path in tmp_path.iterdir():
         assert "GB are free" in refusal(path)
     with pytest.raises(CumpropError, match="GB are free"):

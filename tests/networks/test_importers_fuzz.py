@@ -248,7 +248,7 @@ def test_an_archive_that_would_fill_the_memory(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, W0=np.zeros((1000, 1000)))
     assert path.stat().st_size < 10**4
-    monkeypatch.setattr("cumprop.networks.importers.parts.free_memory", lambda: 10**7)
+    monkeypatch.setattr("cumprop.memory.free_memory", lambda: 10**7)
     with pytest.raises(CumpropError, match=r"needs 0\.032 GB, 0\.01 GB are free"):
         cumprop.load(path)
 

@@ -102,7 +102,7 @@ def test_parts_have_the_type_of_the_weights(law):
 
 
 def test_a_layer_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr("cumprop.networks.importers.parts.free_memory", lambda: 1e8)
+    monkeypatch.setattr("cumprop.memory.free_memory", lambda: 1e8)
     wide = cumprop.MLP([np.ones((1, 3000), np.float32)], input=Uniform(0.0, 1.0))
     with pytest.raises(CumpropError, match=r"needs 0\.144 GB, 0\.1 GB are free"):
         gaussian_parts(wide)

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.inputs import Law
-from cumprop.networks.importers.parts import Parts, check_memory, naming, one_line
+from cumprop.memory import check_memory
+from cumprop.networks.importers.parts import Parts, naming, one_line
 from cumprop.networks.mlp import MLP
 
 FILES = {

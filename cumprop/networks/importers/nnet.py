@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from cumprop.errors import CumpropError
-from cumprop.networks.importers.parts import Array, Parts, check_memory
+from cumprop.memory import check_memory
+from cumprop.networks.importers.parts import Array, Parts
 
 
 def read(path: Path) -> Parts:

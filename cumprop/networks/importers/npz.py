@@ -10,7 +10,8 @@ import numpy as np
 
 from cumprop.errors import CumpropError
 from cumprop.inputs import Uniform
-from cumprop.networks.importers.parts import Array, Parts, check_memory
+from cumprop.memory import check_memory
+from cumprop.networks.importers.parts import Array, Parts
 
 MISSPELT = re.compile(
     r"(?:w|b|weights?|bias(?:es)?|kernels?)[\W_]?\d|\w.*(?:weight|bias|kernel)$", re.IGNORECASE

@@ -14,15 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from cumprop.activations import Activation
 from cumprop.errors import CumpropError
 from cumprop.inputs import Law
-from cumprop.memory import free_memory
+from cumprop.memory import check_memory
 from cumprop.networks.checks import OfLayer
 
 Array = NDArray[Any]
 Linear = tuple[Array, Array | None]
 """Weights (out, in) and bias of a map."""
-
-COPIES = 4
-"""Copies of the arrays of a source alive at once: file, arrays, network, float64."""
 
 LONGEST = 400
 """The most characters of an error or a note, because names in a file may have any length."""
@@ -79,15 +76,6 @@ def library(name: str) -> Any:
     except ImportError:
         package = name.partition(".")[0]
         raise CumpropError(f"{package} is not installed: pip install {package}") from None
-
-
-def check_memory(n_bytes: int) -> None:
-    """Raise CumpropError where arrays of so many bytes, and their copies, do not fit in memory."""
-    needed, free = COPIES * n_bytes, free_memory()
-    if needed > free:
-        raise CumpropError(
-            f"it needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; use a smaller network"
-        )
 
 
 def chained(steps: Iterable[Linear | str]) -> Parts:

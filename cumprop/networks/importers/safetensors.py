@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cumprop.errors import CumpropError
+from cumprop.memory import check_memory
 from cumprop.networks.importers.named import from_named, selected
-from cumprop.networks.importers.parts import Array, Parts, check_memory, library
+from cumprop.networks.importers.parts import Array, Parts, library
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 

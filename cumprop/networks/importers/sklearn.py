@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from cumprop.errors import CumpropError
-from cumprop.networks.importers.parts import Array, Parts, check_memory, library
+from cumprop.memory import check_memory
+from cumprop.networks.importers.parts import Array, Parts, library
 
 NAMES = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 STEPS = "StandardScaler, MinMaxScaler, MaxAbsScaler, PCA, passthrough and pipelines of them"

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from cumprop.errors import CumpropError
+from cumprop.memory import check_memory
 from cumprop.networks.importers import onnx
 from cumprop.networks.importers.named import from_named, selected
 from cumprop.networks.importers.onnx.file import model_of
-from cumprop.networks.importers.parts import Array, Linear, Parts, chained, check_memory, library
+from cumprop.networks.importers.parts import Array, Linear, Parts, chained, library
 
 NAMES = {
     "ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "SiLU": "silu", "Mish": "mish",

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from cumprop.memory import check_memory
 from cumprop.networks.importers.onnx.file import model_of
 from cumprop.networks.importers.onnx.graph import Walk
-from cumprop.networks.importers.parts import Parts, check_memory, library
+from cumprop.networks.importers.parts import Parts, library
 
 
 def read(path: Path) -> Parts:

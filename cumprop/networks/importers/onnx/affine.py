@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cumprop.errors import CumpropError
-from cumprop.networks.importers.parts import check_memory
+from cumprop.memory import check_memory
 
 Array = NDArray[Any]
 

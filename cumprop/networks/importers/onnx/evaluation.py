@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from cumprop.memory import check_memory
 from cumprop.networks.importers.onnx.affine import Affine, Array, check_entries
 from cumprop.networks.importers.onnx.nodes import Node, Value
-from cumprop.networks.importers.parts import check_memory, library
+from cumprop.networks.importers.parts import library
 
 FOLDED = {
     "Abs", "Add", "And", "ArgMax", "ArgMin", "BatchNormalization", "Cast", "CastLike", "Ceil",

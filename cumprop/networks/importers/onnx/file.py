@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cumprop.errors import CumpropError
+from cumprop.memory import check_memory
 from cumprop.networks.importers.onnx.affine import Array
-from cumprop.networks.importers.parts import check_memory, library
+from cumprop.networks.importers.parts import library
 
 OLDEST = 7
 """The first opset that is read; before it, Add and Mul named the axes they broadcast along."""

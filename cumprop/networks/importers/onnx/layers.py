@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import csr_array
 
+from cumprop.memory import check_memory
 from cumprop.networks.checks import OfLayer
 from cumprop.networks.importers.onnx.affine import Affine, Array, product, replaced, units
 from cumprop.networks.importers.onnx.neurons import INPUT, SUM, Neurons
-from cumprop.networks.importers.parts import Parts, check_memory
+from cumprop.networks.importers.parts import Parts
 
 
 def layers(neurons: Neurons, output: Affine, dtype: DTypeLike) -> Parts:
