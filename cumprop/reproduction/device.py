@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Device:
 def on_device(network: MLP, device: Device, dtype: Any, gradients: bool = False) -> MLP:
     """The network of tensors on the device, of one dtype, whose weights may ask for gradients."""
     weights = [torch.tensor(np.array(w)).to(device.name, dtype) for w in network.weights]
-    return MLP([weight.requires_grad_(gradients) for weight in weights])  # type: ignore[misc]
+    return MLP([weight.requires_grad_(gradients) for weight in weights])
 
 
 def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -162,7 +163,7 @@ def _rates(
     for rows in _BATCHES[device.kind]:
         held = 4 * rows * (network.depth + 3) * max(network.widths)
         if rows == _BATCHES[device.kind][0] or held < SHARE / 4 * device.free():
-            yield rows, rows / device.seconds(lambda rows=rows: work(rows), brief)  # type: ignore[misc]
+            yield rows, rows / device.seconds(partial(work, rows), brief)
 
 
 def product_rate(device: Device, effort: Effort) -> float:

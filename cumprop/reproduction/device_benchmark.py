@@ -117,7 +117,8 @@ def _measured(
             trained = on_device(network, device, torch.float32, gradients=True)
 
             def step() -> None:
-                estimator.estimate(trained).mean.square().sum().backward()
+                mean: Tensor = estimator.estimate(trained).mean
+                mean.square().sum().backward()
 
             entry["gradient_seconds"] = device.seconds(step, effort)
     except torch.OutOfMemoryError:
@@ -134,7 +135,7 @@ def _exactness(
     mean, of networks that the host can do.
     """
     with torch.no_grad():
-        exact = estimator.estimate(on_device(network, device, torch.float64)).mean
+        exact: Tensor = estimator.estimate(on_device(network, device, torch.float64)).mean
         change = float((mean.double() - exact).square().mean())
     entry = {"rounding_vn_mse": change / variance, "float64_error": None}
     if network.shape.width <= NUMPY_WIDTH:

@@ -19,11 +19,11 @@ import cumprop
 from cumprop.estimators.cumulant import Cumulant
 from cumprop.results.scores import mse_between
 from cumprop.sampling.designs import expected_radius
-from helpers.stored_means import DEEP, SHALLOW, WIDE, Problem, StoredMeans, iid_variance
+from helpers.stored_means import DEEP, SHALLOW, TINY, WIDE, StoredMeans, iid_variance
 
 GROUPS = 8
 """Groups of each half."""
-SETS = {"wide": WIDE, "deep": DEEP, "shallow": SHALLOW, "tiny": [Problem(32, 3, 0)]}
+SETS = {"wide": WIDE, "deep": DEEP, "shallow": SHALLOW, "tiny": TINY}
 STREAM = 0x7275
 
 

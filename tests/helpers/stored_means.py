@@ -37,6 +37,7 @@ class Problem:
         return estimate.mean if self.readout == "output" else estimate.layer_means[-1]
 
 
+TINY = [Problem(32, 3, 0)]
 WIDE = [Problem(1024, 16, seed, "all 2/n", "post") for seed in (0, 1)]
 SHALLOW = [Problem(256, 4, seed) for seed in range(5)]
 DEEP = [Problem(256, depth, seed) for depth, first in ((8, 10), (16, 20))
