@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
 import cumprop
+from cumprop.networks import gaussian_parts
 from cumprop.results.provenance import cores
 from cumprop.sampling import Replicates, replicates, standardised
 
@@ -98,6 +99,7 @@ def measured(name: str, network: cumprop.MLP) -> list[dict[str, Any]]:
 
 def true_moments(network: cumprop.MLP) -> Replicates:
     """Of 1.5e11 FLOPs of orthogonal inputs, or of a Sobol sequence where they are few."""
+    [(_, network)] = gaussian_parts(network)
     network, _ = standardised(network)
     n = 1.5e11 / (2 * sum(weight.size for weight in network.weights))
     design = "orthogonal" if network.widths[0] > 8 else "sobol"
