@@ -122,7 +122,9 @@ def _measured(
 
             entry["gradient_seconds"] = device.seconds(step, effort)
     except torch.OutOfMemoryError:
-        entry["note"] = "out of memory" + (" for the gradient" if entry["seconds"] else "")
+        entry["note"] = "out of memory" + (
+            " for float64 or the gradient" if entry["seconds"] else ""
+        )
     return entry
 
 

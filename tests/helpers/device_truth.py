@@ -109,13 +109,15 @@ def rounding(problem, device, rows, n_samples):
 
 
 def scored(stored, device):
-    """MSE of orders against a truth: NumPy in float32, then the device in float32 and float64."""
+    """MSE of orders against a truth: on the device, up to width 256 of NumPy in float32, too."""
     problem = stored.problem
     network = problem.network
-    trees = [Cumulant(3, "tree")]
-    others = [Cumulant(2), Cumulant(3)] + ([Cumulant(4)] if problem.depth <= 4 else [])
-    for estimator in trees + others if problem.width <= 256 else trees:
-        for place, dtype in (("NumPy", None), (device, torch.float32), (device, torch.float64)):
+    estimators, places = [Cumulant(3, "tree")], [(device, torch.float32), (device, torch.float64)]
+    if problem.width <= 256:
+        estimators += [Cumulant(2), Cumulant(3)] + ([Cumulant(4)] if problem.depth <= 4 else [])
+        places.append(("NumPy", None))
+    for estimator in estimators:
+        for place, dtype in places:
             given = network
             if dtype is not None:
                 tensors = [torch.tensor(np.array(w)).to(device, dtype) for w in network.weights]
