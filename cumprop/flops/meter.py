@@ -73,14 +73,37 @@ def counting() -> Iterator[Flops]:
     >>> inner.total, outer.total
     (3, 6)
     """
-    outer, flops = _meter.get(), Flops()
+    flops = Flops()
     try:
         with _meter_set(flops):
             yield flops
     finally:
-        if outer is not None:
-            for name, n in flops.items():
-                outer._add(n, None if name == "other" else name)
+        meter(flops)
+
+
+@contextmanager
+def apart(into: Flops) -> Iterator[None]:
+    """Add the FLOPs of the block, which nothing else counts, to `into` by the same components."""
+    outer = _meter.get()
+    if outer is None:
+        yield
+        return
+    flops = Flops()
+    flops._current = outer._current
+    try:
+        with _meter_set(flops):
+            yield
+    finally:
+        for name, n in flops.items():
+            into._add(n, name)
+
+
+def meter(flops: Flops) -> None:
+    """Add FLOPs of earlier work, by component, to the innermost `counting` block."""
+    outer = _meter.get()
+    if outer is not None:
+        for name, n in flops.items():
+            outer._add(n, None if name == "other" else name)
 
 
 @contextmanager

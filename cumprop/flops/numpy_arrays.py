@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cumprop.flops.known_counts import decided, on_plain_arrays
 from cumprop.flops.meter import count
 from cumprop.flops.zeros import WithZeros, holding, nonzeros
 
@@ -51,8 +52,12 @@ def has_numbers(array: Any) -> bool:
 
 
 def occurs(mask: Any) -> bool:
-    """Whether a mask of unusual cases has a True entry; False for arrays without numbers."""
-    return bool(mask.any()) and has_numbers(mask)
+    """Whether a mask of unusual cases has a True entry; False for arrays without numbers.
+
+    The answer is one of the choices that the FLOPs of a run depend on (`by_shape.decided`).
+    """
+    found: bool = decided(bool(mask.any()) and has_numbers(mask))
+    return found
 
 
 def is_foreign(x: object) -> bool:
@@ -104,7 +109,12 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
 
 
 def counted(array: Any) -> Counted:
-    """A view of `array`, or of a PyTorch tensor, whose arithmetic is counted (no copy)."""
+    """A view of `array`, or of a PyTorch tensor, whose arithmetic is counted (no copy).
+
+    Where the count is known beforehand (`by_shape`), it is the plain array itself.
+    """
+    if on_plain_arrays():
+        return cast(Counted, plain(array) if isinstance(array, np.ndarray) else np.asarray(array))
     if isinstance(array, Counted):
         return array
     if isinstance(array, ForeignArray):

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.contract import Signs
-from cumprop.flops import component, counted, detached, has_numbers, not_counting, on_host, plain
+from cumprop.flops import (
+    component,
+    counted,
+    decided,
+    detached,
+    has_numbers,
+    not_counting,
+    on_host,
+    plain,
+)
 
 from .neglected import Detached, Layer, common_bends, like, probes, quotient, third_cumulants
 from .standardised import AffineMap, Coefficients, Standardised
@@ -158,9 +167,8 @@ class Evidence:
         fan_in = [affine.weight.shape[1] for affine in self._maps[:-1]]
         layer, random = len(self._nonlinearity), 1 / sum(1 / n for n in fan_in)
         here = 1 / sum(1 / n for n in fan_in[:layer])
-        return random < FEW_DIRECTIONS or (
-            known and directions < min(FEW_DIRECTIONS, TRAINED * here)
-        )
+        few = known and directions < min(FEW_DIRECTIONS, TRAINED * here)
+        return bool(decided(random < FEW_DIRECTIONS or few))
 
     def _missing(self) -> float:
         """The share of `common` that variances of the next layer lack.

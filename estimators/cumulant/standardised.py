@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, not_counting, occurs
+from cumprop.flops import by_numbers, component, counted, decided, not_counting, occurs
 from cumprop.networks import MLP
 
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
@@ -77,7 +77,7 @@ class AffineMap:
 
     def in_units(self, covariance: Array, unit: float) -> Array:
         """The covariance of Z from that of W X̂, X̂ being X in a `unit`."""
-        if unit != 1:
+        if decided(unit != 1):
             covariance = covariance * unit * unit
         if self.rows is not None:
             covariance = self.rows[:, None] * covariance * self.rows
@@ -189,7 +189,7 @@ class WithConstants:
     """
 
     def __init__(
-        self, table: HermiteTable, activation: Activation, z: Standardised, sigma: Array
+        self, table: HermiteTable | ByNumbers, activation: Activation, z: Standardised, sigma: Array
     ) -> None:
         assert z.constant is not None
         self._table, self._constant = table, z.constant
@@ -216,7 +216,26 @@ class WithConstants:
             return np.where(self._constant, line, w)
 
 
-Coefficients = HermiteTable | WithConstants
+class ByNumbers:
+    """Wick coefficients whose FLOPs depend on numbers, such as those of a quadrature."""
+
+    def __init__(self, activation: Activation, mean: Array, sigma: Array, trust: float) -> None:
+        with by_numbers():
+            self._table = activation.coefficients(counted(mean), counted(sigma), trust)
+        self.size = self._table.size
+        self.centre = None if self._table.centre is None else counted(self._table.centre)
+
+    @property
+    def precision(self) -> float:
+        return self._table.precision
+
+    def __call__(self, k: int, p: int) -> Array:
+        with by_numbers():
+            w = self._table(k, p)
+        return counted(w)
+
+
+Coefficients = HermiteTable | ByNumbers | WithConstants
 """w(k,p) of X̂ = (φ(Z) - centre)/size, by derivatives in Ẑ."""
 
 
@@ -230,13 +249,23 @@ def wick_coefficients(
     with not_counting():
         check_range(float(sigma.max()), sigma.dtype)
     if z.constant is None:
-        return activation.coefficients(z.mean, sigma, trust)
+        return _coefficients(activation, z.mean, sigma, trust)
     with not_counting():  # of constants the table reads φ next to μ, or next to 0
         near = 1e-8 * np.abs(z.mean)
         near = np.where(near > 0, near, 1e-8)
         seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
-    table = activation.coefficients(z.mean, seen, trust)
+    table = _coefficients(activation, z.mean, seen, trust)
     return WithConstants(table, activation, z, sigma)
+
+
+def _coefficients(
+    activation: Activation, mean: Array, sigma: Array, trust: float
+) -> HermiteTable | ByNumbers:
+    """The coefficients of the activation; those of classes of others may depend on numbers."""
+    ours = (type(kind).__module__.startswith("cumprop.") for kind in activation.kinds)
+    if activation.by_quadrature or not all(ours):
+        return ByNumbers(activation, mean, sigma, trust)
+    return activation.coefficients(mean, sigma, trust)
 
 
 def expected(mean: Array, w: Coefficients) -> Array:
@@ -272,7 +301,8 @@ def input_of(network: MLP) -> tuple[Array, Array | None]:
 def standard_input(network: MLP) -> tuple[Array, Array | None, float]:
     """The mean E[X_0], Cov[X̂_0] (None for the identity) and the unit of X̂_0."""
     mean, C = input_of(network)
-    if C is None:
+    if decided(C is None):
         return mean, None, 1.0
+    assert C is not None
     unit = convenient_unit(sqrt(float(diagonal(C, (2,)).max())), C.dtype)
-    return mean, C if unit == 1 else C * (1 / unit) * (1 / unit), unit
+    return mean, C * (1 / unit) * (1 / unit) if decided(unit != 1) else C, unit
