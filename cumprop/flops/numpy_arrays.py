@@ -62,6 +62,8 @@ def occurs(mask: Any) -> bool:
 
 def is_foreign(x: object) -> bool:
     """Whether x is a ForeignArray or a PyTorch tensor; does not import PyTorch."""
+    if isinstance(x, np.ndarray):
+        return False
     torch = sys.modules.get("torch")
     return isinstance(x, ForeignArray) or (torch is not None and isinstance(x, torch.Tensor))
 
@@ -123,10 +125,10 @@ def counted(array: Any) -> Counted:
         from cumprop.flops.torch_arrays import TorchArray
 
         return cast(Counted, TorchArray(array))
-    found = np.asarray(array).view(Counted)
+    view = np.asarray(array).view(Counted)
     if isinstance(array, WithZeros):
-        found.csr = array.csr
-    return found
+        view.csr = array.csr
+    return view
 
 
 def plain(array: Any) -> Any:

@@ -14,7 +14,7 @@ from cumprop.activations import TOLERANCE
 from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
 from cumprop.errors import CumpropError
 from cumprop.flops import arena, by_shape, counting, has_numbers, is_foreign, plain
-from cumprop.memory import free_memory
+from cumprop.memory import recently_free_memory
 from cumprop.networks import Shape
 
 from . import augmented3, dense, order2, order3, order4, tree
@@ -103,7 +103,7 @@ class Cumulant(Estimator):
     def supports(self, network: MLP) -> str | None:
         if self.metric == "average" and network.init_scale is None:
             return "metric average needs the design variances: give MLP(init_scale=...)"
-        free = free_memory()
+        free = recently_free_memory()
         if max(network.widths) ** self.order * MANY_BYTES < free:
             return None
         needed = self.predict_cost(network.shape).bytes

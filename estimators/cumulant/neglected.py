@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import factorial
 from typing import Any
 
@@ -36,7 +37,7 @@ class Detached:
         return self.table.size
 
     def __call__(self, k: int, p: int) -> Array:
-        w: Array = detached(self.table(k, p)).astype(self.dtype)
+        w: Array = detached(self.table(k, p)).astype(self.dtype, copy=False)
         return w
 
 
@@ -93,7 +94,7 @@ def common_bends(
     about 25 n² FLOPs.
     """
     n = len(independent)
-    signs = counted(np.random.default_rng(0).choice((-1.0, 1.0), (n, PAIR_PROBES)))
+    signs = counted(random_signs(n, PAIR_PROBES))
     rows = np.sqrt(quotient(np.ones_like(independent), independent))[:, None]
     v = outward.T @ (rows * like(outward, signs))
     total = 0.0
@@ -116,8 +117,15 @@ def probes(n: int) -> tuple[Array, float]:
     """
     if n <= PROBES:
         return counted(np.eye(n)), 1.0
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), (n, PROBES))
-    return counted(signs), 1 / PROBES
+    return counted(random_signs(n, PROBES)), 1 / PROBES
+
+
+@lru_cache(maxsize=32)
+def random_signs(n: int, m: int) -> Array:
+    """Random signs (n, m), always the same ones."""
+    signs: Array = np.random.default_rng(0).choice((-1.0, 1.0), (n, m))
+    signs.setflags(write=False)
+    return signs
 
 
 def quotient(a: Array, b: Array) -> Array:
