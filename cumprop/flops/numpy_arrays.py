@@ -116,7 +116,8 @@ def counted(array: Any) -> Counted:
     Where the count is known beforehand (`by_shape`), it is the plain array itself.
     """
     if on_plain_arrays():
-        return cast(Counted, plain(array) if isinstance(array, np.ndarray) else np.asarray(array))
+        found: Any = array if type(array) is np.ndarray else plain(np.asanyarray(array))
+        return found  # type: ignore[no-any-return]
     if isinstance(array, Counted):
         return array
     if isinstance(array, ForeignArray):
@@ -143,6 +144,8 @@ def plain(array: Any) -> Any:
 
 def detached(array: Any) -> Any:
     """The counted array; of a PyTorch tensor, without the record of autograd (no copy)."""
+    if isinstance(array, np.ndarray):
+        return counted(array)
     return counted(plain(array).detach()) if is_foreign(array) else counted(array)
 
 

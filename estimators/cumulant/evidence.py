@@ -15,6 +15,7 @@ from cumprop.flops import (
     decided,
     detached,
     has_numbers,
+    is_foreign,
     not_counting,
     on_host,
     plain,
@@ -241,7 +242,8 @@ class Evidence:
 
 def _zeros(weight: Array) -> float:
     """The share of zeros in the rows of a map (n, m) that have more than one entry beside 0."""
-    if not has_numbers(weight):
+    dense = not is_foreign(weight) and np.count_nonzero(plain(weight)) == weight.size
+    if dense or not has_numbers(weight):
         return 0.0
     with not_counting():  # where the weights are: they may be on another device
         entries = on_host((detached(weight) != 0).sum(axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import factorial
 from typing import Any
@@ -31,14 +31,17 @@ class Detached:
 
     table: Coefficients
     dtype: Any
+    known: dict[tuple[int, int], Array] = field(default_factory=dict)
 
     @property
     def size(self) -> float:
         return self.table.size
 
     def __call__(self, k: int, p: int) -> Array:
-        w: Array = detached(self.table(k, p)).astype(self.dtype, copy=False)
-        return w
+        if (k, p) not in self.known:
+            w = detached(self.table(k, p))
+            self.known[k, p] = w if w.dtype == self.dtype else w.astype(self.dtype)
+        return self.known[k, p]
 
 
 @dataclass(frozen=True)
