@@ -45,6 +45,10 @@ BUSY = 0.5
     "--scores", type=DIRECTORY,
     help="Results of a sweep with the errors; results/[reference/]relu_w256 by default.",
 )  # fmt: skip
+@click.option(
+    "--device", metavar="NAME",
+    help="PyTorch's name of a device, such as cuda, where estimators and sampling run.",
+)  # fmt: skip
 @click.option("--quick", is_flag=True, help="Half a second a measurement, not five.")
 @click.option(
     "--json", "path", type=FILE, default=Path("results/bench/bench.json"), show_default=True
@@ -62,6 +66,7 @@ def bench(
     estimators: tuple[str, ...],
     threads: int,
     scores: Path | None,
+    device: str | None,
     quick: bool,
     path: Path,
     markdown: Path | None,
@@ -72,6 +77,8 @@ def bench(
 
     The errors are known from sweeps. Without --order and --estimator, the overhead of a sweep of
     10,000 trivial cells (200 if --quick) is measured last.
+
+    With --device, times are those of PyTorch there, a second a measurement.
 
     \b
     Example:
@@ -94,13 +101,12 @@ def bench(
     load_plugins(plugins)
     words = [*(f"cumulant:order={order}" for order in orders), *estimators]
     chosen = [_estimator(word) for word in words or DEFAULT]
+    shapes = [(width, depth) for width in widths for depth in depths]
+    if device is not None:
+        _on_device(device, chosen, shapes, quick, KnownErrors.find(scores), path)
+        return
     report = benchmark.run(
-        chosen,
-        [(width, depth) for width in widths for depth in depths],
-        threads,
-        QUICK if quick else Effort(),
-        KnownErrors.find(scores),
-        progress,
+        chosen, shapes, threads, QUICK if quick else Effort(), KnownErrors.find(scores), progress
     )
     if not words:
         print("overhead of a sweep", file=sys.stderr)
@@ -126,6 +132,33 @@ def _write_page(
 
     files.write_text(path, benchmark_page.page(benchmark_page.measured(quick, errors, progress)))
     print(path)
+
+
+def _on_device(
+    name: str,
+    estimators: list[Estimator],
+    shapes: list[tuple[int, int]],
+    quick: bool,
+    errors: KnownErrors | None,
+    path: Path,
+) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise CumpropError("--device needs PyTorch: pip install 'cumprop[torch]'") from None
+    from cumprop.cli.device_table import as_text
+    from cumprop.reproduction import benchmark, device_benchmark
+    from cumprop.reproduction.device import Device
+    from cumprop.reproduction.throughput import QUICK
+    from cumprop.sweep.rates import Effort
+
+    effort = QUICK if quick else Effort(1.0)
+    report = device_benchmark.run(
+        Device(name), estimators, shapes, effort, errors, lambda line: print(line, file=sys.stderr)
+    )
+    benchmark.write(report, path)
+    print(as_text(report))
+    print(f"\n{path}", file=sys.stderr)
 
 
 def _estimator(word: str) -> Estimator:

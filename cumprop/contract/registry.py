@@ -118,13 +118,13 @@ Sources = dict[str, tuple[str, Callable[[], object]]]
 
 
 def _sources() -> Sources:
-    """All of `estimators/` and of entry points."""
+    """The files of `estimators/`, and entry points."""
     points = importlib.metadata.entry_points(group="cumprop.estimators")
     return _own() | {point.name: (f"entry point {point.value}", point.load) for point in points}
 
 
 def _own() -> Sources:
-    """Those of `estimators/`."""
+    """The files of `estimators/` alone."""
     package = importlib.import_module("cumprop.estimators")
     return {
         module.name: (

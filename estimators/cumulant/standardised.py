@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
-from cumprop.flops import by_numbers, component, counted, decided, not_counting, occurs
+from cumprop.flops import component, counted, decided, not_counting, occurs
 from cumprop.networks import MLP
 
+from .coefficients import ByNumbers, coefficients
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 
 Array = NDArray[Any]
@@ -216,25 +217,6 @@ class WithConstants:
             return np.where(self._constant, line, w)
 
 
-class ByNumbers:
-    """Wick coefficients whose FLOPs depend on numbers, such as those of a quadrature."""
-
-    def __init__(self, activation: Activation, mean: Array, sigma: Array, trust: float) -> None:
-        with by_numbers():
-            self._table = activation.coefficients(counted(mean), counted(sigma), trust)
-        self.size = self._table.size
-        self.centre = None if self._table.centre is None else counted(self._table.centre)
-
-    @property
-    def precision(self) -> float:
-        return self._table.precision
-
-    def __call__(self, k: int, p: int) -> Array:
-        with by_numbers():
-            w = self._table(k, p)
-        return counted(w)
-
-
 Coefficients = HermiteTable | ByNumbers | WithConstants
 """w(k,p) of X̂ = (φ(Z) - centre)/size, by derivatives in Ẑ."""
 
@@ -249,23 +231,13 @@ def wick_coefficients(
     with not_counting():
         check_range(float(sigma.max()), sigma.dtype)
     if z.constant is None:
-        return _coefficients(activation, z.mean, sigma, trust)
+        return coefficients(activation, z.mean, sigma, trust)
     with not_counting():  # of constants the table reads φ next to μ, or next to 0
         near = 1e-8 * np.abs(z.mean)
         near = np.where(near > 0, near, 1e-8)
         seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
-    table = _coefficients(activation, z.mean, seen, trust)
+    table = coefficients(activation, z.mean, seen, trust)
     return WithConstants(table, activation, z, sigma)
-
-
-def _coefficients(
-    activation: Activation, mean: Array, sigma: Array, trust: float
-) -> HermiteTable | ByNumbers:
-    """The coefficients of the activation; those of classes of others may depend on numbers."""
-    ours = (type(kind).__module__.startswith("cumprop.") for kind in activation.kinds)
-    if activation.by_quadrature or not all(ours):
-        return ByNumbers(activation, mean, sigma, trust)
-    return activation.coefficients(mean, sigma, trust)
 
 
 def expected(mean: Array, w: Coefficients) -> Array:
