@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, decided, not_counting, occurs
+from cumprop.flops import component, counted, decided, has_numbers, is_foreign, not_counting, occurs
 from cumprop.networks import MLP
 
 from .coefficients import ByNumbers, coefficients
@@ -51,12 +51,15 @@ class AffineMap:
         limits = np.finfo(weight.dtype)
         least, most = float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
         with not_counting():
-            largest = np.abs(weight).max(axis=1)
+            sizes = np.abs(weight)
+            if decided(_all_within(sizes, least, most)):
+                return cls(weight, bias, scale)
+            largest = sizes.max(axis=1)
             beyond = np.logical_or(largest > most, largest < least)
             if not occurs(np.logical_and(beyond, largest > 0)):
                 return cls(weight, bias, scale)
-            sizes = [convenient_unit(float(size), weight.dtype) for size in largest]
-            rows = np.asarray(sizes, dtype=weight.dtype)
+            units = [convenient_unit(float(size), weight.dtype) for size in largest]
+            rows = np.asarray(units, dtype=weight.dtype)
             return cls(weight * (1 / rows)[:, None], bias, scale, counted(rows))
 
     def mean(self, mean: Array) -> Array:
@@ -93,6 +96,12 @@ class AffineMap:
         return DiagonalMetric(
             diagonal if self.rows is None else diagonal * (1 / self.rows) * (1 / self.rows)
         )
+
+
+def _all_within(sizes: Array, least: float, most: float) -> bool:
+    """Whether no number on the host is out of range, which is quicker to see than for each row."""
+    known = not is_foreign(sizes) and has_numbers(sizes) and sizes.size > 0
+    return known and least <= float(sizes.min()) and float(sizes.max()) <= most
 
 
 @dataclass(frozen=True)
