@@ -86,7 +86,8 @@ def _method(name: str, value: Any) -> str:
     function = value.func if isinstance(value, cached_property) else function
     if not inspect.isfunction(function) or not function.__doc__:
         return ""
-    called = "" if isinstance(value, property | cached_property) else _signature(function, "self", "cls")
+    is_value = isinstance(value, property | cached_property)
+    called = "" if is_value else _signature(function, "self", "cls")
     return f"**`.{name}{called}`** {_page(inspect.getdoc(function) or '')}"
 
 
