@@ -15,11 +15,11 @@ from cumprop.errors import CumpropError
 from cumprop.flops import Flops, counting
 from cumprop.functionals.rare.event import Event
 from cumprop.functionals.rare.means import Importance, Mean, Plain, Splitting
-from cumprop.functionals.rare.passes import COST_OF_SLOPES, Excess, parts
+from cumprop.functionals.rare.passes import Excess, parts
 from cumprop.functionals.rare.proposal import Proposal
-from cumprop.functionals.rare.result import Interval, Point, Probability
+from cumprop.functionals.rare.result import Point, Probability
 from cumprop.functionals.rare.search import distinct, nearest_points, starts, with_modes
-from cumprop.functionals.rare.splitting import PARTICLES, Pilot, pilot, runs
+from cumprop.functionals.rare.splitting import PARTICLES, Pilot, pilot
 from cumprop.inputs import Empirical
 from cumprop.networks import MLP
 from cumprop.parameters import typed
@@ -30,14 +30,15 @@ TRUST = 300.0
 """c over the probability: the weights of importance sampling stay below c."""
 SAMPLES = 20_000
 """The first samples of q."""
-RUNS, MORE_RUNS, MUCH = 4, 8, 0.1
-"""The first runs; the larger number where they carry more than this share."""
+FEWEST_RUNS, RUNS, MORE_RUNS, MUCH = 2, 4, 8, 0.1
+"""The first runs: of a negligible component, usually, and where they carry more than the share."""
 LEAST_BUDGET = 20_000
 _TRIAL = 2_000
-_OF_PILOT = 1 / 4
+_OF_PILOT = 1 / 4  # of the budget, at most
+_OF_PLAIN = 1 / 2  # of the rest, where no pilot arrived
 _POINTS = 5
 _DISAGREE = 1.5
-_NEGLIGIBLE = 1e-3
+_SMALL = 0.01  # of the tolerance: the share of a component that is negligible
 
 
 def probability(
@@ -85,8 +86,7 @@ def probability(
     rng = streams.rare_event(seed, network.shape.width)
     with counting() as flops:
         plan = _Plan(asked, tolerance, budget, excess, rng)
-        for weight, part in (found := parts(network, asked)):
-            plan.add(weight, part, 1 / len(found))
+        plan.look(parts(network, asked))
         plan.spend(progress)
     return plan.result(flops)
 
@@ -110,35 +110,60 @@ class _Plan:
     def passes(self) -> int:
         return sum(excess.passes for excess in self.excesses)
 
-    def add(self, weight: float, excess: Excess, share: float) -> None:
-        """Look at one component with a share of the budget: pilot, search, first draws."""
-        self.excesses.append(excess)
-        found = pilot(excess, self.rng, int(_OF_PILOT * share * self.budget))
-        if not found.arrived:
-            self.lost += weight * _highest(excess, found, self.rng)
-            return
+    def look(self, components: list[tuple[float, Excess]]) -> None:
+        """A pilot of every component of the input's law, and the first draws of its means."""
+        self.excesses = [excess for _, excess in components]
+        pilots = list[tuple[float, Excess, Pilot]]()
+        for weight, excess in components:
+            most_passes = int(_OF_PILOT * (self.budget - self.passes))
+            pilots.append((weight, excess, pilot(excess, self.rng, most_passes)))
+        total = sum(weight * found.probability for weight, _, found in pilots if found.arrived)
+        for weight, excess, found in pilots:
+            share = weight * found.probability / total if total else 1.0
+            negligible = share < _SMALL * self.tolerance
+            if negligible and not found.arrived:
+                self.lost += weight * found.probability
+            elif negligible:
+                self._split(weight, excess, found, None, FEWEST_RUNS)
+            elif found.arrived:
+                self._add(weight, excess, found, share)
+            else:
+                number = int(_OF_PLAIN * weight * (self.budget - self.passes))
+                self._first(Plain(excess, weight, 1, self.rng), number)
+
+    def _add(self, weight: float, excess: Excess, found: Pilot, share: float) -> None:
+        """The first draws of a component that has this share of the probability."""
         p = found.probability
         of_plain = (1 / p - 1) * (NORMAL_QUANTILE / self.tolerance) ** 2 * (1 + self.with_excess)
         if of_plain < share * SAMPLES + RUNS * found.cost:
-            mean = Plain(excess, weight, 1, self.rng)
-            self._first(mean, max(int(of_plain), PARTICLES))
+            self._first(Plain(excess, weight, 1, self.rng), max(int(of_plain), PARTICLES))
             return
-        proposal, c = self._proposal(weight, excess, found)
+        proposal, c = self._proposal(excess, found)
         if proposal is None:
             self.notes.append("no gradients, as of step functions: all of it is from splitting")
-        else:
-            mean = Importance(excess, weight, 1, self.rng, proposal=proposal, c=c)
-            self._first(mean, max(int(share * SAMPLES), PARTICLES))
-        mean = Splitting(excess, weight, found.cost, self.rng, pilot=found, proposal=proposal, c=c)
-        self._first(mean, RUNS if proposal is not None else MORE_RUNS)
+            self._split(weight, excess, found, None, MORE_RUNS)
+            return
+        sampled = Importance(excess, weight, 1, self.rng, proposal=proposal, c=c)
+        self._first(sampled, max(int(share * SAMPLES), PARTICLES))
+        self._split(weight, excess, found, proposal, RUNS, c)
+
+    def _split(
+        self,
+        weight: float,
+        excess: Excess,
+        found: Pilot,
+        proposal: Proposal | None,
+        number: int,
+        c: float = 1.0,
+    ) -> None:
+        split = Splitting(excess, weight, found.cost, self.rng, pilot=found, proposal=proposal, c=c)
+        self._first(split, number)
 
     def _first(self, mean: Mean, number: int) -> None:
         mean.more(number)
         self.means.append(mean)
 
-    def _proposal(
-        self, weight: float, excess: Excess, found: Pilot
-    ) -> tuple[Proposal | None, float]:
+    def _proposal(self, excess: Excess, found: Pilot) -> tuple[Proposal | None, float]:
         """The density q of a component with its c; no density where gradients vanish."""
         p = found.probability
         if not excess.differentiable:
@@ -170,13 +195,11 @@ class _Plan:
 
     def spend(self, progress: Callable[[int, float], None] | None) -> None:
         """Add draws where the variance per pass falls fastest, until the tolerance is met."""
-        if not self.means:
-            return
-        splits = [mean for mean in self.means if isinstance(mean, Splitting)]
-        carried = sum(mean.value[0] for mean in splits)
+        splits = [m for m in self.means if isinstance(m, Splitting) and m.proposal is not None]
+        carried = sum(split.value[0] for split in splits)
         if carried > MUCH * self.estimate()[0][0]:
-            for mean in splits:
-                mean.more(MORE_RUNS - len(mean.draws))
+            for split in splits:
+                split.more(MORE_RUNS - len(split.draws))
         while True:
             value, half_width = self.estimate()
             relative = np.divide(half_width, value, out=np.full(2, np.inf), where=value > 0)
@@ -199,11 +222,11 @@ class _Plan:
 
     def result(self, flops: Flops) -> Probability:
         """The estimate with its interval and status."""
-        value, half_width = self.estimate() if self.means else (np.zeros(2), np.zeros(2))
+        value, half_width = self.estimate()
         low, high = np.maximum(value - half_width, 0), value + half_width
-        interval = (float(low[0]), min(float(high[0]) + self.lost, 1.0))
+        interval = (float(low[0]), min(float(high[0]) + self.lost + self._unseen, 1.0))
         if len(self.means) == 1 and isinstance(self.means[0], Plain):
-            interval = _clopper_pearson(self.means[0])
+            interval = self.means[0].interval
         plain = all(isinstance(mean, Plain) for mean in self.means)
         important = sum(mean.value[0] for mean in self.means if isinstance(mean, Importance))
         return Probability(
@@ -219,11 +242,17 @@ class _Plan:
             points=tuple(sorted(self.points, key=lambda point: point.distance)[:_POINTS]),
         )
 
+    @property
+    def _unseen(self) -> float:
+        """An upper 95% limit of the probability in components whose samples had no event."""
+        plain = [mean for mean in self.means if isinstance(mean, Plain)]
+        return sum(mean.weight * mean.interval[1] for mean in plain if not mean.value[0])
+
     def _status(self, p: float, half_width: float) -> str:
-        if self.lost > _NEGLIGIBLE * p:
+        if self._unseen > self.tolerance * p:
             return (
-                f"unreliable: no way to the event was found in {self.passes:,} passes; it is "
-                f"likely below {self.lost:.2g}, or out of reach of the outputs; raise the budget"
+                f"unreliable: no event was found in {self.passes:,} passes; the 95% interval ends "
+                f"at {p + half_width + self._unseen:.2g}; raise the budget"
             )
         alone, its_half_width = self._alone()
         if abs(alone - p) > _DISAGREE * np.hypot(its_half_width, half_width):
@@ -259,19 +288,3 @@ def _half_width(variances: Sequence[Any], numbers: Sequence[int]) -> Any:
     squares = (each.T**2 / free).sum(axis=-1)
     degrees = np.divide(total**2, squares, out=np.full_like(total, np.inf), where=squares > 0)
     return stdtrit(np.minimum(degrees, 1e6), 0.975) * np.sqrt(total)
-
-
-def _clopper_pearson(mean: Plain) -> Interval:
-    """The interval of a probability from plain samples."""
-    from scipy.stats import binomtest
-
-    found = binomtest(int(mean.draws[:, 0].sum()), len(mean.draws)).proportion_ci(0.95)
-    return float(found.low), float(found.high)
-
-
-def _highest(excess: Excess, found: Pilot, rng: np.random.Generator) -> float:
-    """An upper 95% limit of reaching the pilot's last level, where it did not reach the event."""
-    if not found.steps:
-        return 3 / PARTICLES  # the rule of three
-    reached = runs(excess, found.steps, RUNS, rng).probabilities
-    return float(reached.mean() + _half_width([reached.var(ddof=1) / RUNS], [RUNS]))

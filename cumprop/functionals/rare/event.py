@@ -43,8 +43,8 @@ class Event:
         outputs that do not exist, events of no output, and |…| beside a negative threshold.
 
         >>> event = Event.parsed("|y0 - 2*y1| > 3", 2)
-        >>> event.row.tolist(), event.two_sided, event.excess(np.array([1.0, -1.5])).tolist()
-        ([1.0, -2.0], True, [-2.0, 0.0])
+        >>> event.row.tolist(), event.two_sided, event.excess(np.array([1.0, -4.0])).tolist()
+        ([1.0, -2.0], True, [-2.0, 1.0])
         """
         sides = re.split(r"([<>])=?", re.sub(r"\s+", "", words))
         if len(sides) != 3 or not sides[0] or not sides[2]:

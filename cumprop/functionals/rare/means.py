@@ -42,12 +42,14 @@ class Mean(ABC):
     @property
     def value(self) -> Array:
         """The weighted mean, (2,)."""
-        return self.weight * self.draws.mean(axis=0)
+        value: Array = self.weight * self.draws.mean(axis=0)
+        return value
 
     @property
     def variance(self) -> Array:
         """The variance of `value`, (2,)."""
-        return self.weight**2 * self.draws.var(axis=0, ddof=1) / len(self.draws)
+        variance: Array = self.weight**2 * self.draws.var(axis=0, ddof=1) / len(self.draws)
+        return variance
 
     @property
     def gain(self) -> Array:
@@ -56,7 +58,16 @@ class Mean(ABC):
 
 
 class Plain(Mean):
-    """Samples of N(0, I) themselves."""
+    """Samples of N(0, I) themselves; `interval` is that of Clopper and Pearson."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the probability under N(0, I)."""
+        from scipy.stats import binomtest
+
+        hits = int(self.draws[:, 0].sum())
+        found = binomtest(hits, len(self.draws)).proportion_ci(0.95)
+        return float(found.low), float(found.high)
 
     def _drawn(self, number: int) -> Array:
         return _counted_hits(self.excess(self.excess.draw(number, self.rng)))
@@ -73,7 +84,8 @@ class Importance(Mean):
         z = self.proposal.placed(self.excess.draw(number, self.rng), self.rng)
         log_ratio = self.proposal.log_ratio(z)
         weights = np.exp(self.log_c - np.logaddexp(0, self.log_c + log_ratio))
-        return weights[:, None] * _counted_hits(self.excess(z))
+        draws: Array = weights[:, None] * _counted_hits(self.excess(z))
+        return draws
 
 
 class Splitting(Mean):
@@ -90,14 +102,15 @@ class Splitting(Mean):
     def _drawn(self, number: int) -> Array:
         found = runs(self.excess, self.pilot.steps, number, self.rng)
         hits = _counted_hits(found.values)
-        alone = found.probabilities[:, None] * hits.mean(axis=1)
+        alone: Array = found.probabilities[:, None] * hits.mean(axis=1)
         self.alone = np.concatenate([self.alone, alone])
         if self.proposal is None:
             return alone
         shape = found.values.shape
         log_ratio = self.proposal.log_ratio(found.particles.reshape(-1, self.excess.n))
         left = expit(-self.log_c - log_ratio).reshape(*shape, 1)
-        return found.probabilities[:, None] * (left * hits).mean(axis=1)
+        draws: Array = found.probabilities[:, None] * (left * hits).mean(axis=1)
+        return draws
 
 
 def _counted_hits(g: Array) -> Array:

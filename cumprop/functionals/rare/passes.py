@@ -49,7 +49,7 @@ class Excess:
         return np.concatenate(found)
 
     def slopes(self, z: Array) -> tuple[Array, Array]:
-        """The excess, (N,), and its gradient, (N, n), of points z, (N, n); raises as a call does."""
+        """The excess, (N,), and its gradient, (N, n), of points z, (N, n); raises likewise."""
         self.passes += COST_OF_SLOPES * len(z)
         values, gradients = [], []
         for part in self._batches(z):

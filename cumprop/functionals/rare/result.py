@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.contract.printing import percent, status_words
+from cumprop.contract.printing import status_words
 from cumprop.flops import Flops
 
 Array = NDArray[Any]
@@ -40,6 +39,14 @@ class Probability:
     reason and a remedy. `points` are the likeliest inputs of the event, nearest first, empty where
     none were looked for. The interval covers the modes that were found: an isolated needle of the
     network can be missed by all of them, without a sign.
+
+    >>> import cumprop
+    >>> cumprop.probability(cumprop.MLP([[[3.0, 4.0]]]), "y0 > 25")      # doctest: +ELLIPSIS
+    P(y0 > 25) = 2...e-07 (2...e-07 to 2...e-07)
+    mean excess 1...e-07 (1...e-07 to 1...e-07)
+    likeliest input, 5 s.d. from the mean, value 25: 3, 4
+    135,... passes, ... FLOPs, ...% by importance sampling
+    status: ok
     """
 
     event: str
@@ -69,7 +76,7 @@ class Probability:
     def _share(self) -> str:
         if self.covered is None:
             return ", plain samples"
-        return f", {percent(self.covered)} by importance sampling"
+        return f", {self.covered:.0%} by importance sampling"
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as lists, numbers and text that `json.dumps` takes."""
@@ -91,6 +98,7 @@ class Probability:
 def _in_words(point: Point) -> str:
     """A line about a point: its distance, its value and its first inputs.
 
+    >>> import numpy as np
     >>> _in_words(Point(np.array([3.0, 4.0]), 5.0, 1.0))
     'likeliest input, 5 s.d. from the mean, value 1: 3, 4'
     """
