@@ -19,8 +19,9 @@ from cumprop.functionals.rare.passes import Excess, parts
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.result import Point, Probability
 from cumprop.functionals.rare.search import distinct, nearest_points, starts, with_modes
-from cumprop.functionals.rare.splitting import PARTICLES, Pilot, pilot
+from cumprop.functionals.rare.splitting import LAST_MOVES, MOVES, PARTICLES, Pilot, pilot
 from cumprop.inputs import Empirical
+from cumprop.memory import COPIES, check_memory
 from cumprop.networks import MLP
 from cumprop.parameters import typed
 
@@ -36,6 +37,8 @@ LEAST_BUDGET = 20_000
 _TRIAL = 2_000
 _OF_PILOT = 1 / 4  # of the budget, at most
 _OF_PLAIN = 1 / 2  # of the rest, where no pilot arrived
+_ALIVE = 6 * PARTICLES * LAST_MOVES // MOVES
+"""Points z, in float64, that the look at one component keeps at its worst moment."""
 _POINTS = 5
 _DISAGREE = 1.5
 _SMALL = 0.01  # of the tolerance: the share of a component that is negligible
@@ -83,6 +86,8 @@ def probability(
             "law to them (Empirical.smoothed)"
         )
     asked = Event.parsed(event, network.widths[-1])
+    n = max(network.widths[:-1])
+    check_memory(8 * n * (_ALIVE + n) // COPIES)
     rng = streams.rare_event(seed, network.shape.width)
     with counting() as flops:
         plan = _Plan(asked, tolerance, budget, excess, rng)
