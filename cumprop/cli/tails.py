@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, nan
 from typing import TYPE_CHECKING, Any, Self
 
 from cumprop.cli import report
-from cumprop.errors import ConfigError
+from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     from cumprop.contract import Estimate
+    from cumprop.functionals.rare import Probability
     from cumprop.networks import MLP
 
 Run = Callable[["MLP"], "Estimate"]
@@ -28,11 +30,25 @@ class Tail:
     @classmethod
     def parsed(cls, words: str) -> Self:
         """The request in words such as 'y>3' or 'y<3'; raises ConfigError for other words."""
+        found = cls.read(words)
+        if found is None:
+            raise ConfigError(
+                f"--tail {words!r}: write 'y>3' or 'y<3', with a number; other events, such as "
+                "'y0-y1>0', need --tail-tolerance 0.1"
+            )
+        return found
+
+    @classmethod
+    def read(cls, words: str) -> Self | None:
+        """The request in words such as 'y>3' or 'y<3'; None for other words."""
         found = re.fullmatch(r"\s*y\s*([<>])\s*(\S+)\s*", words)
         threshold = _number(found[2]) if found else nan
-        if found is None or not isfinite(threshold):
-            raise ConfigError(f"--tail {words!r}: write 'y>3' or 'y<3', with a number")
-        return cls(found[1], threshold)
+        return cls(found[1], threshold) if found and isfinite(threshold) else None
+
+    @property
+    def name(self) -> str:
+        """The key of the probabilities in the report."""
+        return "above" if self.sign == ">" else "below"
 
     def found(
         self, run: Run, network: MLP, independent: bool
@@ -47,17 +63,77 @@ class Tail:
         from cumprop.functionals import standardised
 
         if self.sign == ">":
-            estimate, name = run(network.above(self.threshold)), "above"
+            estimate = run(network.above(self.threshold))
         else:
             mirrored = standardised(network, 0.0, -np.ones(network.widths[-1]))
-            estimate, name = run(mirrored.above(-self.threshold)), "below"
+            estimate = run(mirrored.above(-self.threshold))
         described = {
             "threshold": self.threshold,
-            name: report.numbers(estimate.mean.clip(0, 1)),  # an expansion can leave [0, 1]
-            f"{name}_stderr": report.numbers(estimate.stderr),
-            f"{name}_interval": report.numbers(interval(estimate, independent)),
+            self.name: report.numbers(estimate.mean.clip(0, 1)),  # an expansion can leave [0, 1]
+            f"{self.name}_stderr": report.numbers(estimate.stderr),
+            f"{self.name}_interval": report.numbers(interval(estimate, independent)),
         }
         return described, [estimate]
+
+
+@dataclass(frozen=True)
+class Rare:
+    """A request for the probability of an event to a relative tolerance, or 'y>3' of each output."""
+
+    words: str
+    tolerance: float
+
+    def found(self, network: MLP, seed: int) -> tuple[dict[str, Any], list[Probability]]:
+        """The part of the report, and the probabilities that it is from.
+
+        Raises ConfigError for words that are no event of this network.
+        """
+        from cumprop.functionals.rare import Event, probability
+
+        tail, n_outputs = Tail.read(self.words), network.widths[-1]
+        events = [self.words]
+        if tail is not None:
+            events = [f"y{i} {tail.sign} {tail.threshold!r}" for i in range(n_outputs)]
+        try:
+            for event in events:
+                Event.parsed(event, n_outputs)
+        except CumpropError as error:
+            raise ConfigError(f"--tail: {error}") from None
+        with _progress(len(events)) as progress:
+            found = [
+                probability(network, event, self.tolerance, seed, progress=progress)
+                for event in events
+            ]
+        described: dict[str, Any] = {"events": [one.to_dict() for one in found]}
+        if tail is not None:
+            described |= {
+                "threshold": tail.threshold,
+                tail.name: [one.probability for one in found],
+                f"{tail.name}_stderr": None,
+                f"{tail.name}_interval": [
+                    list(ends) for ends in zip(*(one.interval for one in found), strict=True)
+                ],
+            }
+        return described, found
+
+
+@contextmanager
+def _progress(n_events: int) -> Iterator[Callable[[int, float], None]]:
+    """A function that shows passes and relative half widths, from the third second on."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" passes", unit_scale=True, delay=3, mininterval=1, leave=False) as bar:
+        before = done = 0
+
+        def show(passes: int, half_width: float) -> None:
+            nonlocal before, done
+            if passes < before:
+                before, done = 0, done + 1
+            bar.set_postfix_str(f"event {done + 1} of {n_events}, ±{half_width:.0%}", refresh=False)
+            bar.update(passes - before)
+            before = passes
+
+        yield show
 
 
 @dataclass(frozen=True)
