@@ -24,6 +24,7 @@ ROWS = 20
 
 COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
 """Keys of a report whose values are lists with an entry for each output."""
+_SMALL = 1e-3  # numbers below are written with an exponent
 _PROBABILITIES = {"above": ">", "below": "<"}
 ERRORS = ("expected_error", "expected_std_error")
 """Keys of a report whose values are for all outputs together."""
@@ -188,6 +189,8 @@ def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
     if ends is None:
         return to_error(value, None)
     low, high = (end[unit] for end in ends)
+    if abs(high) < _SMALL:
+        return f"{value:.3g} ({low:.3g} to {high:.3g})"
     middle, *two = (to_error(number, (high - low) / 2) for number in (value, low, high))
     return f"{middle} ({' to '.join(two)})"
 

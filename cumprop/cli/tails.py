@@ -78,7 +78,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class Rare:
-    """A request for the probability of an event to a relative tolerance, or 'y>3' of each output."""
+    """A request for an event's probability to a relative tolerance, or 'y>3' of all outputs."""
 
     words: str
     tolerance: float
@@ -110,9 +110,7 @@ class Rare:
                 "threshold": tail.threshold,
                 tail.name: [one.probability for one in found],
                 f"{tail.name}_stderr": None,
-                f"{tail.name}_interval": [
-                    list(ends) for ends in zip(*(one.interval for one in found), strict=True)
-                ],
+                f"{tail.name}_interval": [[one.interval[end] for one in found] for end in (0, 1)],
             }
         return described, found
 

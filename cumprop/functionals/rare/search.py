@@ -19,6 +19,7 @@ _WIDE_POINTS = 1000
 _STARTS = 24
 """Points driven to nearest ones, from the pilot and from the wide points each."""
 _ITERATIONS, _LAST_ITERATIONS = 16, 4
+_HALVINGS = 12
 _INSIDE = 1e-3  # standard deviations that the last steps go beyond g = 0
 _MATTERS = 0.01
 """A mode is looked at where Φ(−|m|) is above this share of the pilot's probability."""
@@ -42,8 +43,9 @@ def nearest_points(excess: Excess, z: Array) -> Array:
     """Points in the event as near to 0 as steps from starts z, (m, n), lead; by distance, (≤ m, n).
 
     A step goes half way to the nearest point of the tangent plane of g = 0 (Hasofer and Lind,
-    Rackwitz and Fiessler); the last steps go straight to g = 0, a thousandth beyond. The nearest
-    point in the event that a start came through is kept. Cost: 60 passes per start.
+    Rackwitz and Fiessler); the last steps go straight to g = 0, a thousandth beyond. Of the points
+    in the event that a start came through, the nearest is drawn towards 0 as far as the event goes.
+    Cost: 72 passes per start.
     """
     z = z.astype(np.float64)
     best, distances = z.copy(), np.full(len(z), np.inf)
@@ -60,9 +62,14 @@ def nearest_points(excess: Excess, z: Array) -> Array:
             z = np.where(size[:, None] > 0, (z + along[:, None] * normal) / 2, z)
         else:
             z = z + (_INSIDE - beyond)[:, None] * normal
-    found = np.flatnonzero(np.isfinite(distances))
-    points: Array = best[found[np.argsort(distances[found])]]
-    return points
+    inside = best[np.isfinite(distances)]
+    shorter, longer = np.zeros((len(inside), 1)), np.ones((len(inside), 1))
+    for _ in range(_HALVINGS):
+        middle = (shorter + longer) / 2
+        hit = excess(middle * inside)[:, None] > 0
+        shorter, longer = np.where(hit, shorter, middle), np.where(hit, middle, longer)
+    points: Array = longer * inside
+    return points[np.argsort((points * points).sum(axis=1))]
 
 
 def with_modes(proposal: Proposal, points: Array, probability: float, trust: float) -> Proposal:
