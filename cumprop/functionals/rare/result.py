@@ -44,7 +44,7 @@ class Probability:
     >>> import cumprop
     >>> cumprop.probability(cumprop.MLP([[[3.0, 4.0]]]), "y0 > 25")      # doctest: +ELLIPSIS
     P(y0 > 25) = 2...e-07 (2...e-07 to 2...e-07)
-    mean excess 1...e-07 (1...e-07 to 1...e-07)
+    mean excess 2...e-07 (2...e-07 to 2...e-07)
     likeliest input, 5 s.d. from the mean, value 25: 3, 4
     1... passes, ... FLOPs, ...% by importance sampling
     status: ok
