@@ -118,11 +118,10 @@ class Plan:
         proposal = Proposal.fitted(found.particles, gradients, self.rng)
         points = nearest_points(excess, starts(excess, found.particles, self.rng))
         near = distinct(points, _POINTS)
-        values = excess(near)
-        inputs = excess.inputs(near)
+        values = self.event.value(excess(near))
         self.points += [
-            Point(x, float(np.linalg.norm(z)), self.event.value(g))
-            for x, z, g in zip(inputs, near, values, strict=True)
+            Point(x, float(np.linalg.norm(z)), float(value))
+            for x, z, value in zip(excess.inputs(near), near, values, strict=True)
         ]
         proposal = with_modes(proposal, points, p, TRUST)
         if len(proposal.modes):
