@@ -120,7 +120,7 @@ def _progress(n_events: int) -> Iterator[Callable[[int, float], None]]:
     """A function that shows passes and relative half widths, from the third second on."""
     from tqdm import tqdm
 
-    with tqdm(unit=" passes", unit_scale=True, delay=3, mininterval=1, leave=False) as bar:
+    with tqdm(unit=" passes", unit_scale=True, delay=3, leave=False, disable=None) as bar:
         before = done = 0
 
         def show(passes: int, half_width: float) -> None:

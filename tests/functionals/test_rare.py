@@ -284,6 +284,11 @@ def test_weights_in_pytorch_give_the_same_numbers():
     )
 
 
+def test_float32_networks_stay_in_float32():
+    assert of_line(cumprop.random_mlp(width=6, depth=2, seed=1), "y0 > 1").dtype == np.float32
+    assert of_line(LINE, "y0 > 1").dtype == np.float64
+
+
 def test_seeds_are_repeatable():
     one, two, other = (LINE.probability("y0 > 20", seed=seed) for seed in (3, 3, 4))
     assert one.to_dict() == two.to_dict() and one.probability != other.probability
@@ -292,15 +297,13 @@ def test_seeds_are_repeatable():
 # --- modes, and what is not found ----------------------------------------------------------------
 
 
-def two_ridges(other):
-    """relu(x_0) + slope · relu(x_1 − other): a mode at distance 4.5, a late one at `other` + 0.5."""
-    return cumprop.MLP([np.eye(2, 6), [[1.0, 9.0]]], [[0.0, -other], None])
+TWO_RIDGES = cumprop.MLP([np.eye(2, 6), [[1.0, 9.0]]], [[0.0, -3.5], None])
+"""relu(x_0) + 9 relu(x_1 − 3.5), above 4.5: one mode at distance 4.5, a late one at 4."""
 
 
 def test_a_late_mode_with_most_of_the_probability_is_found():
-    """The second ridge starts beyond 3.5 and holds 90% at 4; a false alarm once in 10,000."""
-    network = two_ridges(3.5)
-    found = network.probability("y0 > 4.5")
+    """The second ridge starts at 3.5 and has 90% of the event; a false alarm once in 10,000."""
+    found = TWO_RIDGES.probability("y0 > 4.5")
     z = np.linspace(0, 12, 200_001)
     left = 4.5 - 9 * np.maximum(z - 3.5, 0)  # the level that x_0 has to be above
     needed = np.where(left > 0, norm.sf(np.maximum(left, 0)), 1.0)
