@@ -160,8 +160,11 @@ def estimate(
     others: list[Estimate | Probability] = []
     if wanted_tail is not None:
         independent = over_rows or getattr(backend, "design", None) == "iid"
-        found, tails = wanted_tail.found(mean_of, network, independent)
-        described, others = described | found, [*others, *tails]
+        found, [tails] = wanted_tail.found(mean_of, network, independent)
+        others = [tails]
+        if backend.name == "adaptive" and not over_rows:
+            found, others = wanted_tail.refined(found, tails, network, seed)
+        described |= found
     if rare is not None:
         found, events = rare.found(network, seed)
         described, others = described | found, [*others, *events]

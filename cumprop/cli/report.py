@@ -33,13 +33,14 @@ ERRORS = ("expected_error", "expected_std_error")
 def of(name: str, result: Estimate, others: Sequence[Estimate | Probability]) -> dict[str, Any]:
     """The report of an estimate of outputs; FLOPs and status include the `others`.
 
-    A status "unreliable" comes first. The status of the `others` is the first that is not "ok".
+    A status "unreliable" comes first. Of the `others`, one that is not "ok" is told.
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
     from cumprop.flops import added
 
     known, flops = per_output(result), added(*(run.flops for run in (result, *others)))
-    further = next((r.status for r in others if r.status != "ok"), "ok")
+    doubts = [r.status for r in others if r.status != "ok"]
+    further = next(iter(sorted(doubts, key=lambda s: not is_unreliable(s))), "ok")
     notes = [result.status, further.removesuffix(f"; {result.status}")]
     notes = [note for note in dict.fromkeys(notes) if note != "ok"]
     return {

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 Run = Callable[["MLP"], "Estimate"]
 
+BUDGET = 2_000_000
+"""The forward passes of an event at most."""
+ADAPTIVE_TOLERANCE, ADAPTIVE_MOST, ADAPTIVE_BUDGET = 0.1, 10, 500_000
+"""The relative half width above which `adaptive` measures a tail as an event; of up to so many."""
+
 
 @dataclass(frozen=True)
 class Tail:
@@ -75,6 +80,41 @@ class Tail:
         }
         return described, [estimate]
 
+    def refined(
+        self, described: dict[str, Any], estimate: Estimate, network: MLP, seed: int
+    ) -> tuple[dict[str, Any], list[Estimate | Probability]]:
+        """The same as `found` gives, but with tails that are too rare for it measured as events.
+
+        These are up to ten tails whose interval is wider than ±10% or that were not sampled.
+        """
+        from dataclasses import replace
+
+        from cumprop.contract.printing import NORMAL_QUANTILE, is_unreliable
+
+        p, ends = list(described[self.name]), described[f"{self.name}_interval"]
+        unsampled = is_unreliable(estimate.status)
+        if ends is None or unsampled:
+            wide = list(range(len(p))) if unsampled else []
+            ends = [[0.0] * len(p), [1.0] * len(p)]
+        else:
+            wide = [
+                i
+                for i, (low, high) in enumerate(zip(*ends, strict=True))
+                if (high - low) / 2 > ADAPTIVE_TOLERANCE * p[i]
+            ]
+        if not 0 < len(wide) <= ADAPTIVE_MOST:
+            return described, [estimate]
+        events = [f"y{i} {self.sign} {self.threshold!r}" for i in wide]
+        found = _measured(network, events, ADAPTIVE_TOLERANCE, seed, ADAPTIVE_BUDGET)
+        errors = described[f"{self.name}_stderr"] or [0.0] * len(p)
+        for i, one in zip(wide, found, strict=True):
+            p[i], (ends[0][i], ends[1][i]) = one.probability, one.interval
+            errors[i] = (ends[1][i] - ends[0][i]) / 2 / NORMAL_QUANTILE
+        keys = (self.name, f"{self.name}_interval", f"{self.name}_stderr", "events")
+        values = (p, ends, errors, [one.to_dict() for one in found])
+        others = replace(estimate, status="ok") if unsampled else estimate
+        return described | dict(zip(keys, values, strict=True)), [others, *found]
+
 
 @dataclass(frozen=True)
 class Rare:
@@ -88,7 +128,7 @@ class Rare:
 
         Raises ConfigError for words that are no event of this network.
         """
-        from cumprop.functionals.rare import Event, probability
+        from cumprop.functionals.rare import Event
 
         tail, n_outputs = Tail.read(self.words), network.widths[-1]
         events = [self.words]
@@ -99,11 +139,7 @@ class Rare:
                 Event.parsed(event, n_outputs)
         except CumpropError as error:
             raise ConfigError(f"--tail: {error}") from None
-        with _progress(len(events)) as progress:
-            found = [
-                probability(network, event, self.tolerance, seed, progress=progress)
-                for event in events
-            ]
+        found = _measured(network, events, self.tolerance, seed, BUDGET)
         described: dict[str, Any] = {"events": [one.to_dict() for one in found]}
         if tail is not None:
             described |= {
@@ -113,6 +149,18 @@ class Rare:
                 f"{tail.name}_interval": [[one.interval[end] for one in found] for end in (0, 1)],
             }
         return described, found
+
+
+def _measured(
+    network: MLP, events: list[str], tolerance: float, seed: int, budget: int
+) -> list[Probability]:
+    from cumprop.functionals.rare import probability
+
+    with _progress(len(events)) as progress:
+        return [
+            probability(network, event, tolerance, seed, budget, progress=progress)
+            for event in events
+        ]
 
 
 @contextmanager

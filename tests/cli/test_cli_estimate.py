@@ -154,6 +154,18 @@ def test_rare_events_of_every_output(run, as_json, net):
     assert "P(y<0.3)" in out and out.count("likeliest input") <= 3
 
 
+def test_adaptive_measures_tails_that_are_too_rare_for_its_samples(as_json, net):
+    """The events of the same seed; tails that its samples know to 10% stay as they are."""
+    words = (net, "--tail", "y < 0.3", "--tolerance", 0.05)
+    found = as_json(*words)
+    assert [event["event"] for event in found["events"]] == ["y2 < 0.3"]
+    low, high = np.array(found["below_interval"])
+    assert ((high - low)[:2] < 0.25 * np.array(found["below"])[:2]).all()
+    network = cumprop.MLP(W, B, ["tanh", "relu"])
+    assert found["below"][2] == network.probability("y2 < 0.3", budget=500_000).probability
+    assert low[2] < found["below"][2] < high[2] < 1e-3
+
+
 def test_both_tails(as_json, linear, tmp_path):
     """They add up to 1 where nothing is certain; a certain value is neither above nor below."""
     for estimator in ("cumulant", "monte_carlo"):

@@ -215,7 +215,7 @@ class Plan:
     def _status(self, p: float, half_width: float) -> str:
         if self._unseen > self.tolerance * p:
             return (
-                f"unreliable: no event was found in {self.passes:,} passes; the 95% interval ends "
+                f"warning: no event was found in {self.passes:,} passes; the 95% interval ends "
                 f"at {p + half_width + self._unseen:.2g}; raise the budget"
             )
         if self._disagreement:
