@@ -148,29 +148,30 @@ class Plan:
             asked = relative[: 1 + self.with_excess]
             if progress is not None:
                 progress(self.passes, float(asked.max()))
-            if asked.max() <= self.tolerance:
-                break
-            worst = int(asked.argmax())
-            mean = max(self.means, key=lambda mean: mean.gain[worst])
-            number = min(max(len(mean.draws) // 2, RUNS), self._affordable(mean))
-            if number < 1:
-                self.notes.append(
-                    f"the half width is {asked.max():.0%} at the budget of {self.budget:,} passes; "
-                    "raise the budget or the tolerance"
-                )
+            if asked.max() > self.tolerance:
+                worst = int(asked.argmax())
+                mean = max(self.means, key=lambda mean: mean.gain[worst])
+                number = max(len(mean.draws) // 2, RUNS)
+                if not self._more(mean, number):
+                    self.notes.append(
+                        f"the half width is {asked.max():.0%} at the budget of {self.budget:,} "
+                        "passes; raise the budget or the tolerance"
+                    )
+                    return
+            elif not (self._disagreement and self._more_runs(splits, 2 * MORE_RUNS)):
                 return
+
+    def _more_runs(self, splits: list[Splitting], number: int) -> bool:
+        """Whether runs were added to those of which there are fewer than `number`."""
+        added = [self._more(split, number - len(split.draws)) for split in splits]
+        return any(added)
+
+    def _more(self, mean: Mean, number: int) -> bool:
+        """Whether draws were added, as many as the budget allows."""
+        number = min(number, (self.budget - self.passes) // mean.cost)
+        if number > 0:
             mean.more(number)
-        if self._disagreement:
-            self._more_runs(splits, 2 * MORE_RUNS)
-
-    def _more_runs(self, splits: list[Splitting], number: int) -> None:
-        for split in splits:
-            missing = min(number - len(split.draws), self._affordable(split))
-            if missing > 0:
-                split.more(missing)
-
-    def _affordable(self, mean: Mean) -> int:
-        return (self.budget - self.passes) // mean.cost
+        return number > 0
 
     def result(self, flops: Flops) -> Probability:
         """The estimate with its interval and status."""
