@@ -1,13 +1,17 @@
 """Acceptance of rare events: errors, intervals, cost, and what is missed without a sign."""
 
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from rare_truths import LADDERS, pairs, random_cases, trained_cases
 from scipy.stats import norm
 
 import cumprop
+
+sys.path.append(str(Path(__file__).parent))
+from rare_truths import LADDERS, pairs, random_cases, trained_cases
 
 pytestmark = pytest.mark.verify
 
