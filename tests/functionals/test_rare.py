@@ -345,6 +345,8 @@ def test_a_small_budget_is_kept_and_said():
     )
     assert found.passes <= 150_000
     assert found.status.startswith("warning: the half width is")
+    least = LINE.probability("y0 > 15", tolerance=0.001, budget=20_000)
+    assert least.passes <= 30_000 and holds(least.interval, norm.sf(3), 2)
 
 
 def test_two_estimates_that_disagree_are_both_shown():

@@ -104,7 +104,9 @@ class Plan:
         self._first(split, number)
 
     def _first(self, mean: Mean, number: int) -> None:
-        mean.more(number)
+        """Add a mean with its first draws, for half of the remaining budget at most."""
+        affordable = (self.budget - self.passes) // (2 * mean.cost)
+        mean.more(max(min(number, affordable), 2))
         self.means.append(mean)
 
     def _proposal(self, excess: Excess, found: Pilot) -> tuple[Proposal | None, float]:
