@@ -27,7 +27,7 @@ VERSION = 1
 """Raised when events or truths change."""
 RANDOM = (
     ("relu", 16, 1), ("relu", 32, 2), ("relu", 32, 4), ("relu", 64, 3), ("relu", 128, 4),
-    ("relu", 256, 2),
+    ("relu", 128, 1),
     ("tanh", 16, 2), ("tanh", 32, 1), ("tanh", 32, 4), ("tanh", 64, 3), ("tanh", 128, 2),
     ("gelu", 16, 4), ("gelu", 32, 2), ("gelu", 64, 1), ("gelu", 64, 3), ("gelu", 256, 1),
 )  # fmt: skip

@@ -55,46 +55,6 @@ def refused(found):
     return found.status.startswith("unreliable")
 
 
-def test_repeats(record):
-    """Pairs with the fewest weights; intervals of E[(u − t)₊] against its mean over seeds."""
-    smallest = sorted(all_cases(), key=lambda both: sum(w.size for w in both[1].network.weights))
-    chosen = [(case, pair) for i, case in smallest[:CHEAP] for pair in pairs(i, case)]
-    covered, excess, silent, refusals = [], [], [], []
-    for case, pair in chosen:
-        event = f"{case.left} > {pair.threshold!r}"
-        found = [case.network.probability(event, seed=1 + seed) for seed in range(REPEATS)]
-        kept = [one for one in found if not refused(one)]
-        refusals += [refused(one) for one in found]
-        covered += [off(one, pair) <= 1 for one in kept]
-        silent += [
-            f"{pair.name} by {off(one, pair):.1f}"
-            for one in kept
-            if one.status == "ok" and off(one, pair) > 3
-        ]
-        mean = np.mean([one.excess for one in kept])
-        excess += [one.excess_interval[0] <= mean <= one.excess_interval[1] for one in kept]
-        print(f"\n  {pair.name}: {np.mean(covered[-len(kept) :]):.2f} of {len(kept)}", flush=True)
-    n = len(refusals)
-    record(
-        f"95% intervals of P in {n:,} repeats, {len(chosen)} pairs, those of refused ones left out",
-        f"{np.mean(covered):.1%}, refused {np.mean(refusals):.1%}",
-        "92% to 99%, refused at most 5%",
-        0.92 <= np.mean(covered) <= 0.99 and np.mean(refusals) <= 0.05,
-    )
-    record(
-        "95% intervals of E[(u − t)₊] in the same repeats, against its mean over seeds",
-        f"{np.mean(excess):.1%}",
-        "90% to 99%: the rule of stopping looks at P alone",
-        0.90 <= np.mean(excess) <= 0.99,
-    )
-    record(
-        f"misses by more than 3 half widths without a warning in the same {n:,} repeats",
-        f"{len(silent)}{': ' if silent else ''}{'; '.join(silent)}",
-        "none",
-        not silent,
-    )
-
-
 def test_both_truths_agree(record):
     z = np.array([pair.disagreement for _, pair in all_pairs()])
     apart = [pair.name for _, pair in all_pairs() if abs(pair.disagreement) > 4]
@@ -197,4 +157,44 @@ def test_a_planted_late_mode(record):
         f"{sum(right)} and {sum(warned)} of {SEEDS}",
         "found or warned of in all",
         all(a or b for a, b in zip(right, warned, strict=True)),
+    )
+
+
+def test_repeats(record):
+    """Pairs with the fewest weights; intervals of E[(u − t)₊] against its mean over seeds."""
+    smallest = sorted(all_cases(), key=lambda both: sum(w.size for w in both[1].network.weights))
+    chosen = [(case, pair) for i, case in smallest[:CHEAP] for pair in pairs(i, case)]
+    covered, excess, silent, refusals = [], [], [], []
+    for case, pair in chosen:
+        event = f"{case.left} > {pair.threshold!r}"
+        found = [case.network.probability(event, seed=1 + seed) for seed in range(REPEATS)]
+        kept = [one for one in found if not refused(one)]
+        refusals += [refused(one) for one in found]
+        covered += [off(one, pair) <= 1 for one in kept]
+        silent += [
+            f"{pair.name} by {off(one, pair):.1f}"
+            for one in kept
+            if one.status == "ok" and off(one, pair) > 3
+        ]
+        mean = np.mean([one.excess for one in kept])
+        excess += [one.excess_interval[0] <= mean <= one.excess_interval[1] for one in kept]
+        print(f"\n  {pair.name}: {np.mean(covered[-len(kept) :]):.2f} of {len(kept)}", flush=True)
+    n = len(refusals)
+    record(
+        f"95% intervals of P in {n:,} repeats, {len(chosen)} pairs, those of refused ones left out",
+        f"{np.mean(covered):.1%}, refused {np.mean(refusals):.1%}",
+        "92% to 99%, refused at most 5%",
+        0.92 <= np.mean(covered) <= 0.99 and np.mean(refusals) <= 0.05,
+    )
+    record(
+        "95% intervals of E[(u − t)₊] in the same repeats, against its mean over seeds",
+        f"{np.mean(excess):.1%}",
+        "90% to 99%: the rule of stopping looks at P alone",
+        0.90 <= np.mean(excess) <= 0.99,
+    )
+    record(
+        f"misses by more than 3 half widths without a warning in the same {n:,} repeats",
+        f"{len(silent)}{': ' if silent else ''}{'; '.join(silent)}",
+        "none",
+        not silent,
     )
