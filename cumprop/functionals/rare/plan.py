@@ -31,7 +31,9 @@ _TRIAL = 2_000
 _OF_PILOT = 1 / 4  # of the budget, at most
 _OF_PLAIN = 1 / 2  # of the rest, where no pilot arrived
 _POINTS = 5
-_DISAGREE = 1.5
+_SUSPECT, _DISAGREE = 1.5, 2.5
+"""Half widths between two estimates at which more runs are added, and at which both are refused;
+the larger one because products of shares are skewed."""
 _SMALL = 0.01  # of the tolerance: the share of a component that is negligible
 
 
@@ -140,7 +142,7 @@ class Plan:
 
     def spend(self, progress: Callable[[int, float], None] | None) -> None:
         """Add draws where the variance per pass falls fastest, until the tolerance is met."""
-        splits = [mean for mean in self.means if isinstance(mean, Splitting)]
+        splits = [m for m in self.means if isinstance(m, Splitting) and m.proposal is not None]
         carried = sum(split.value[0] for split in splits)
         if carried > MUCH * self.estimate()[0][0]:
             self._more_runs(splits, MORE_RUNS)
@@ -160,7 +162,7 @@ class Plan:
                         "passes; raise the budget or the tolerance"
                     )
                     return
-            elif not (self._disagreement and self._more_runs(splits, 2 * MORE_RUNS)):
+            elif not (self._disagreement(_SUSPECT) and self._more_runs(splits, 2 * MORE_RUNS)):
                 return
 
     def _more_runs(self, splits: list[Splitting], number: int) -> bool:
@@ -203,12 +205,11 @@ class Plan:
         plain = [mean for mean in self.means if isinstance(mean, Plain)]
         return sum(mean.weight * mean.interval[1] for mean in plain if not mean.value[0])
 
-    @property
-    def _disagreement(self) -> str:
-        """The two unbiased estimates where they differ by more than their errors, else ""."""
+    def _disagreement(self, half_widths: float) -> str:
+        """The two unbiased estimates where they differ by more half widths, else ""."""
         value, half_width = (both[0] for both in self.estimate())
         alone, its_half_width = self._alone()
-        if abs(alone - value) <= _DISAGREE * np.hypot(its_half_width, half_width):
+        if abs(alone - value) <= half_widths * np.hypot(its_half_width, half_width):
             return ""
         return (
             f"two unbiased estimates disagree, {value:.3g} ± {half_width:.2g} and {alone:.3g} ± "
@@ -221,8 +222,8 @@ class Plan:
                 f"warning: no event was found in {self.passes:,} passes; the 95% interval ends "
                 f"at {p + half_width + self._unseen:.2g}; raise the budget"
             )
-        if self._disagreement:
-            return f"unreliable: {self._disagreement}; raise the budget or take another seed"
+        if disagreement := self._disagreement(_DISAGREE):
+            return f"unreliable: {disagreement}; raise the budget or take another seed"
         return f"warning: {'; '.join(self.notes)}" if self.notes else "ok"
 
     def _alone(self) -> tuple[float, float]:
