@@ -120,7 +120,7 @@ class Plan:
         if not gradients.any():
             return None, TRUST * p
         proposal = Proposal.fitted(found.particles, gradients, self.rng)
-        points = nearest_points(excess, starts(excess, found.particles, self.rng))
+        points = nearest_points(excess, starts(excess, found, self.rng))
         near = distinct(points, _POINTS)
         values = self.event.value(excess(near))
         self.points += [

@@ -24,7 +24,7 @@ COMPONENTS = 3
 """Gaussians fitted in the span of the directions."""
 DEFENSIVE = 0.05
 """The share of N(0, I)."""
-OF_MODES = 0.1
+OF_MODES = 0.3
 """The share of all modes that join later."""
 _PSEUDO_POINTS = 10
 _SMALLEST, _LARGEST = 0.1**2, 5.0**2
