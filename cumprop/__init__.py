@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cumprop.contract import Cost, Estimate, Estimator, available, estimate, register
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
+    from cumprop.functionals.rare import Probability, probability
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
 
@@ -24,10 +25,12 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Flops",
+    "Probability",
     "Shape",
     "available",
     "estimate",
     "load",
+    "probability",
     "random_mlp",
     "register",
 ]
@@ -36,6 +39,7 @@ _HOME = {
     "contract": ("Cost", "Estimate", "Estimator", "available", "estimate", "register"),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
+    "functionals.rare": ("Probability", "probability"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),
 }
