@@ -39,16 +39,17 @@ SOURCES: dict[str, Source] = {
 @register("conditional")
 @dataclass(frozen=True)
 class Conditional(Estimator):
-    """An order of `cumulant` under the input given k of its directions, averaged over these.
+    """An order of `cumulant` under the input given some of its directions, averaged over these.
 
     With z ~ N(0, I), x = μ + S z and k orthonormal columns U, E[g] = ∫ φ(s) E[g | Uᵀz = s] ds, and
     x given s is N(μ + S U s, S (I − U Uᵀ) Sᵀ): along U the estimate is exact but for quadrature at
-    `nodes` values of s (docs/conditional.md). `directions` names the source of the k = `n_directions`
-    columns: `gradient` for the leading eigenvectors of E[∇g ∇gᵀ], `leading` for those of Cov(Z_1),
-    `event` for the nearest inputs at which the one neuron of the last hidden layer is above 0, as
-    `MLP.above` makes it of a network of one output. One and two directions have Gauss–Hermite
-    nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its nearest input. `order` and `kind` are those of `cumulant`. The covariance follows
-    from the law of total covariance.
+    `nodes` values of s (docs/conditional.md). The k = `n_directions` columns come from the source
+    `directions`: `gradient` takes the leading eigenvectors of E[∇g ∇gᵀ], `leading` those of
+    Cov(Z_1), and `event` the nearest inputs at which the one neuron of the last hidden layer
+    crosses 0, as in `MLP.above` of a network of one output. One and two directions have
+    Gauss–Hermite nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its
+    nearest input. `order` and `kind` are those of `cumulant`; the covariance follows from the law
+    of total covariance.
     Raises CumpropError for an unknown source, numbers < 1 and parameters that `cumulant` refuses.
     Cost: that of the order at every node, and half as many nodes more to see the error of
     quadrature.
@@ -168,7 +169,7 @@ class Conditional(Estimator):
             1.0 if self.directions == "event" else None,
         )
         weights = [rule.weights for rule in self._rules(k, distance)]
-        with arena() as memory, counting() as flops:
+        with arena() as memory, counting():
             network = shape_only_network(replace(shape, gaussian_input=True))
             means = without_numbers((sum(map(len, weights)), n), np.ones((), shape.dtype))
             nodes = self._averaged(network, means, weights, False).flops

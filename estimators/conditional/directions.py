@@ -40,7 +40,7 @@ class Whitened:
         self._mean = np.zeros(network.widths[0]) if mean is None else on_host(mean)
 
     def gradients(self, z: Array, outward: Array) -> tuple[Array, Array]:
-        """Outputs g (N,) and their gradients (N, r) at z (N, r), g = Σ outward · Y, (N, n_{L+1})."""
+        """The sums g = Σ outward · Y, (N,), and their gradients (N, r) at z (N, r)."""
         x, slopes = self._mean + z @ self.root.T, []
         for w, b, phi in zip(self.weights, self._biases, self._activations, strict=False):
             u = _affine(x, w, b)

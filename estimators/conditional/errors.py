@@ -1,4 +1,4 @@
-"""The expected error of an average over nodes, from the errors expected at each (mathematics §3.7)."""
+"""The expected error of an average over nodes, from those at each."""
 
 from __future__ import annotations
 

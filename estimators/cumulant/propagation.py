@@ -57,7 +57,7 @@ class Propagated:
             layer_means=[mean[b] for mean in self.layer_means],
             layer_variances=self.layer_variances and tuple(v[b] for v in self.layer_variances),
             cov=of_node(self.cov, b, 2),
-            negative=np.broadcast_to(self.negative, len(self.mean))[b],
+            negative=int(np.broadcast_to(self.negative, len(self.mean))[b]),
             signs=self.signs[b] if isinstance(self.signs, list) else None,
         )
 
