@@ -20,7 +20,7 @@ CUMULANTS = [
 ]  # fmt: skip
 OTHERS = [
     ("gaussian", {}),
-    ("conditional", {"directions": "leading"}),
+    ("conditional", {}),
     ("linearized", {}),
     ("unscented", {}),
     ("unscented", {"alpha": 1e-3, "beta": 2.0}),

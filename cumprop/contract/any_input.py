@@ -136,9 +136,8 @@ def mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) ->
     units = [_sum_of_variances(part) for part in parts]
     error = None
     if errors is not None:
-        spread = sum(
-            w * float(on_host(d) @ on_host(d)) for w, d in zip(weights, shifts, strict=True)
-        )
+        wide = [on_host(d).astype(np.float64) for d in shifts]
+        spread = sum(w * float(d @ d) for w, d in zip(weights, wide, strict=True))
         error = _error(errors, units, spread, weights, total_error)
     layer_means = tuple(map(total, zip(*(part.layer_means for part in parts), strict=True)))
     if covs is not None:
@@ -207,8 +206,8 @@ def _layer_variances(
 ) -> tuple[Array, ...]:
     """The variances of neurons, by the law of total variance."""
     layers = [
-        [variances[layer] + on_host(part.layer_means[layer] - mean) ** 2 for part in parts
-         if (variances := part.layer_variances)]
+        [variances[layer] + on_host(part.layer_means[layer] - mean).astype(np.float64) ** 2
+         for part in parts if (variances := part.layer_variances)]
         for layer, mean in enumerate(means)
     ]  # fmt: skip
     return tuple(map(total, layers))

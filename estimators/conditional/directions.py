@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.errors import CumpropError
-from cumprop.flops import count, on_host
+from cumprop.flops import count, on_host, plain
 from cumprop.networks import MLP, Shape
 from cumprop.sampling import input_root
+
+from ..cumulant.neglected import PROBES, probes
 
 Array = NDArray[Any]
 
@@ -22,8 +24,8 @@ OVERSHOOT = 1.05
 """The steps uphill lead a little beyond the tangent plane, so that points end within the event."""
 APART = 0.9
 """The largest cosine between two points that count as different."""
-POINTS = 64
-"""Random inputs whose gradients are averaged."""
+GRADIENTS, LEAST_POINTS = 64, 16
+"""The number of gradients that are averaged, and the least number of random inputs."""
 AROUND = 64
 """Points around the nearest one whose gradients give further directions."""
 
@@ -80,15 +82,16 @@ def leading(network: MLP, k: int) -> Array:
     return _strongest(w @ root_of(network), k)
 
 
-def gradient(network: MLP, k: int, points: int = POINTS) -> Array:
+def gradient(network: MLP, k: int) -> Array:
     """The k directions (r, k) along which gradients at random inputs are largest on average.
 
-    The outputs are looked at in sums with random signs.
+    More than a few outputs are looked at in sums with random signs.
     """
-    at, rng = Whitened(network), np.random.default_rng(0)
-    z = rng.standard_normal((points, at.root.shape[1]))
-    outward = rng.choice((-1.0, 1.0), (points, network.widths[-1]))
-    return _strongest(at.gradients(z, outward)[1], k)
+    at, outward = Whitened(network), plain(probes(network.widths[-1])[0]).T
+    n_points = max(LEAST_POINTS, GRADIENTS // len(outward))
+    z = np.random.default_rng(0).standard_normal((n_points, at.root.shape[1]))
+    gradients = at.gradients(np.repeat(z, len(outward), 0), np.tile(outward, (n_points, 1)))[1]
+    return _strongest(gradients, k)
 
 
 def _strongest(rows: Array, k: int) -> Array:
@@ -163,7 +166,9 @@ def cost(source: str, shape: Shape, k: int) -> int:
     if source == "leading":
         return root + _flops_of_vectors(shape.widths[1], n)
     if source == "gradient":
-        return root + POINTS * passes + _flops_of_vectors(POINTS, n)
+        outputs = min(shape.widths[-1], PROBES)
+        rows = outputs * max(LEAST_POINTS, GRADIENTS // outputs)
+        return root + rows * passes + _flops_of_vectors(rows, n)
     return root + (STARTS * STEPS + AROUND) * passes + _flops_of_vectors(AROUND, n)
 
 

@@ -18,6 +18,9 @@ from cumprop.flops import on_host
 
 Array = NDArray[Any]
 
+ROUNDING = 16.0
+"""Differences of means below this multiple of eps times the mean are rounding."""
+
 
 def average(weights: Array, parts: Sequence[Estimate]) -> Array:
     """The weighted mean of the estimates, on the host."""
@@ -38,9 +41,12 @@ def with_errors(
         return replace(found, status=parts[0].status)
     mean = on_host(found.mean).astype(np.float64)
     shifts = np.stack([on_host(part.mean) - mean for part in parts])
+    rounding = ROUNDING * float(np.finfo(found.mean.dtype).eps) * np.abs(mean)
+    shifts = np.where(np.abs(shifts) > rounding, shifts, 0)
     squares = np.vecdot(shifts, shifts)
     units = np.array([signs.unit for signs, _ in known])
     distance = np.zeros_like(mean) if coarse is None else np.abs(mean - coarse)
+    distance = np.where(distance > rounding, distance, 0)
     errors = np.array([error for _, error in known]) * np.sqrt(units)
     error = float(weights @ errors) + float(np.linalg.norm(distance))
     unit = float(weights @ (units + squares))
