@@ -107,9 +107,17 @@ def _of_layers(found: Estimate, depth: int) -> Estimate:
 
 
 def mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) -> Estimate:
-    """The moments of a mixture of these weights, by the laws of total mean and covariance.
+    """The moments of a mixture of these `weights`, (m,), by the laws of total mean and covariance.
 
-    The errors of `sampled` components are independent; those of the others may be alike.
+    `parts` are the estimates of the m components. The errors of those that are `sampled` (m flags)
+    are independent; those of the others may be alike.
+
+    >>> import cumprop
+    >>> network = cumprop.MLP([[[1.0]]])
+    >>> parts = [cumprop.estimate(network.replace(input_mean=m), cov=True) for m in (-1.0, 3.0)]
+    >>> found = mixed(np.array([0.5, 0.5]), parts, [False, False])
+    >>> found.mean.tolist(), found.cov.tolist()
+    ([1.0], [[5.0]])
     """
 
     def total(values: Sequence[Any]) -> Any:

@@ -55,9 +55,10 @@ class Conditional(Estimator):
     quadrature.
 
     >>> import cumprop
-    >>> bent = cumprop.MLP([[[1.0]], [[2.0]], [[1.0]]], activations="tanh")
-    >>> Conditional(nodes=32).estimate(bent, cov=True).cov.round(4).tolist()
-    [[0.4891]]
+    >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]], activations="square")
+    >>> found = Conditional(nodes=4).estimate(network, cov=True)       # y = 25 z², z ~ N(0, 1)
+    >>> found.mean.round(9).tolist(), found.cov.round(9).tolist()
+    ([25.0], [[1250.0]])
     """
 
     version: ClassVar[int] = 1

@@ -39,9 +39,10 @@ def with_errors(
     known = [(part.signs, part.expected_error) for part in parts if part.signs is not None]
     if len(known) < len(parts) or any(error is None for _, error in known):
         return replace(found, status=parts[0].status)
-    mean = on_host(found.mean).astype(np.float64)
+    host = on_host(found.mean)
+    mean = host.astype(np.float64)
     shifts = np.stack([on_host(part.mean) - mean for part in parts])
-    rounding = ROUNDING * float(np.finfo(found.mean.dtype).eps) * np.abs(mean)
+    rounding = ROUNDING * float(np.finfo(host.dtype).eps) * np.abs(mean)
     shifts = np.where(np.abs(shifts) > rounding, shifts, 0)
     squares = np.vecdot(shifts, shifts)
     units = np.array([signs.unit for signs, _ in known])

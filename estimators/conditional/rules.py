@@ -50,8 +50,8 @@ def beyond(distance: float, k: int, m: int) -> Rule:
     below them is one node, so that weights sum to 1. Other directions have the nodes of `whole`.
 
     >>> rule = beyond(4.0, 1, 16)
-    >>> rule.size, f"{rule.weights[rule.nodes[:, 0] > 4].sum():.4e}"          # Φ(-4)
-    (17, '3.1671e-05')
+    >>> rule.size, f"{rule.weights[rule.nodes[:, 0] > 4].sum():.2e}"          # Φ(-4)
+    (17, '3.17e-05')
     """
     along = max(2, m if k == 1 else min(m, ALONG))
     sides = [interval(distance + a, distance + a + SIDE, along // 2) for a in (-SIDE, 0.0)]

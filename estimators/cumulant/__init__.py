@@ -132,7 +132,7 @@ class Cumulant(Estimator):
         return self._judged(found, notes, cov, flops)
 
     def estimate_batch(self, network: MLP, means: Array, *, cov: bool = False) -> list[Estimate]:
-        at_once = max(1, AT_ONCE // max(network.widths) ** 2)
+        at_once = max(1, AT_ONCE // max(network.widths[1:]) ** 2)
         if self.order != 2 or "structured" not in self._algorithms or at_once == 1:
             return super().estimate_batch(network, means, cov=cov)
         estimates = []

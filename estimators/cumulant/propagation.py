@@ -100,8 +100,9 @@ def propagate(
     if means is not None:
         mean = counted(means)
     if not records_gradients(network.weights):
-        each = [Evidence(maps, C, unit, leading) for _ in np.atleast_2d(mean)]
-        evidence = each[0] if means is None else BatchEvidence(each)
+        evidence = Evidence(maps, C, unit, leading)
+        if means is not None:
+            evidence = BatchEvidence([Evidence(maps, C, unit, leading) for _ in means])
     layer_means, precision = [], 0.0
     negative: Array | int = 0
     for i, activation in enumerate(network.activations):
