@@ -12,14 +12,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop.contract import Cost, Estimate, Estimator, build, mixed, register, shape_only_network
 from cumprop.errors import CumpropError
-from cumprop.flops import added, arena, component, counting, on_host, without_numbers
+from cumprop.flops import (
+    added,
+    arena,
+    component,
+    counting,
+    on_host,
+    records_gradients,
+    without_numbers,
+)
 from cumprop.inputs.covariances import Checked
 from cumprop.networks import Shape
 
 from . import directions as directions_of
 from .directions import orthonormal
 from .errors import average, with_errors
-from .rules import Rule, beyond, interval, whole
+from .rules import Rule, beyond, coarser, interval, whole
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -50,9 +58,10 @@ class Conditional(Estimator):
     Gauss–Hermite nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its
     nearest input. `order` and `kind` are those of `cumulant`; the covariance follows from the law
     of total covariance.
-    Raises CumpropError for an unknown source, numbers < 1 and parameters that `cumulant` refuses.
-    Cost: that of the order at every node, and half as many nodes more to see the error of
-    quadrature.
+    Raises CumpropError for an unknown source, too few nodes or directions, and parameters that
+    `cumulant` refuses.
+    Cost: that of the order at every node and, for the expected error, at half as many nodes more
+    and once without conditions.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]], activations="square")
@@ -74,9 +83,9 @@ class Conditional(Estimator):
             raise CumpropError(
                 f"directions {self.directions!r}: choose one of {', '.join(SOURCES)}"
             )
-        for name in ("n_directions", "nodes"):
-            if getattr(self, name) < 1:
-                raise CumpropError(f"{name} is {getattr(self, name)}; give a number ≥ 1")
+        for name, least in (("n_directions", 1), ("nodes", 2)):
+            if getattr(self, name) < least:
+                raise CumpropError(f"{name} is {getattr(self, name)}; give a number ≥ {least}")
 
     @property
     def base(self) -> Estimator:
@@ -112,7 +121,7 @@ class Conditional(Estimator):
 
         The columns are made orthonormal from the first on. r is the rank of the root S of Σ0, which
         is diagonal where Σ0 is, Cholesky's where that exists, else made of eigenvectors. Without a
-        rule, the error of quadrature is estimated from half as many `nodes`, and weights sum to 1.
+        rule, the error of quadrature is estimated from fewer `nodes`, and weights sum to 1.
         Gradients reach weights and biases, not the directions: the integral does not depend on
         these. Cost: that of the order at every node.
 
@@ -131,11 +140,10 @@ class Conditional(Estimator):
         return min(self.n_directions, shape.widths[0])
 
     def _rules(self, k: int, distance: float | None = None) -> list[Rule]:
-        """The rule, and one of half as many nodes that shows its error."""
-        return [
-            whole(k, m) if distance is None else beyond(distance, k, m)
-            for m in (self.nodes, self.nodes // 2)
-        ]
+        """The rule, and one of about half as many nodes that shows its error."""
+        if distance is None:
+            return [whole(k, self.nodes), coarser(k, self.nodes)]
+        return [beyond(distance, k, m) for m in (self.nodes, self.nodes // 2)]
 
     def _along(self, network: MLP, columns: Array, rules: list[Rule], cov: bool) -> Estimate:
         root = directions_of.root_of(network)
@@ -149,30 +157,32 @@ class Conditional(Estimator):
             network.replace(input_mean=None, input_cov=Checked(given)),
             means.astype(network.dtype),
             [rule.weights for rule in rules],
+            None if records_gradients(network.weights) else self.base.estimate(network),
             cov,
         )
 
-    def _averaged(self, network: MLP, means: Array, weights: list[Array], cov: bool) -> Estimate:
+    def _averaged(
+        self, given: MLP, means: Array, weights: list[Array], plain: Estimate | None, cov: bool
+    ) -> Estimate:
         """The average by the first weights; others, of the nodes behind, show its own error."""
-        parts = self.base.estimate_batch(network, means, cov=cov)
+        parts = self.base.estimate_batch(given, means, cov=cov)
         fine, others = parts[: len(weights[0])], parts[len(weights[0]) :]
         coarse = average(weights[1], others) if others else None
         found = mixed(weights[0], fine, [False] * len(fine))
-        found = with_errors(found, weights[0], fine, coarse)
-        return replace(found, flops=added(*(part.flops for part in parts)))
+        found = with_errors(found, weights[0], fine, plain, coarse)
+        runs = parts if plain is None else [plain, *parts]
+        return replace(found, flops=added(*(run.flops for run in runs)))
 
     @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """The cost of the nodes, on arrays without numbers, and of the search for directions."""
-        n, k, distance = (
-            shape.widths[0],
-            self._k(shape),
-            1.0 if self.directions == "event" else None,
-        )
-        weights = [rule.weights for rule in self._rules(k, distance)]
+        n, k = shape.widths[0], self._k(shape)
+        rules = self._rules(k, 1.0 if self.directions == "event" else None)
+        weights = [rule.weights for rule in rules]
         with arena() as memory, counting():
-            network = shape_only_network(replace(shape, gaussian_input=True))
+            plain = self.base.estimate(shape_only_network(shape))
+            given = shape_only_network(replace(shape, gaussian_input=True))
             means = without_numbers((sum(map(len, weights)), n), np.ones((), shape.dtype))
-            nodes = self._averaged(network, means, weights, False).flops
-        total = nodes.total + directions_of.cost(self.directions, shape, k)
+            flops = self._averaged(given, means, weights, plain, False).flops
+        total = flops.total + directions_of.cost(self.directions, shape)
         return Cost(total, memory.peak, memory.work(total))

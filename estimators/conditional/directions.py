@@ -159,7 +159,7 @@ def _unit(z: Array) -> Array:
     return unit
 
 
-def cost(source: str, shape: Shape, k: int) -> int:
+def cost(source: str, shape: Shape) -> int:
     """The FLOPs of a source of directions on networks of this shape."""
     n, passes = shape.widths[0], 6 * sum(a * b for a, b in pairwise(shape.widths))
     root = n**3 // 3 if shape.gaussian_input else 0
