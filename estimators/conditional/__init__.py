@@ -26,7 +26,7 @@ from cumprop.networks import Shape
 
 from . import directions as directions_of
 from .directions import orthonormal
-from .errors import average, with_errors
+from .errors import with_errors
 from .rules import Rule, beyond, coarser, interval, whole
 
 if TYPE_CHECKING:
@@ -167,8 +167,8 @@ class Conditional(Estimator):
         """The average by the first weights; others, of the nodes behind, show its own error."""
         parts = self.base.estimate_batch(given, means, cov=cov)
         fine, others = parts[: len(weights[0])], parts[len(weights[0]) :]
-        coarse = average(weights[1], others) if others else None
         found = mixed(weights[0], fine, [False] * len(fine))
+        coarse = mixed(weights[1], others, [False] * len(others)) if others else None
         found = with_errors(found, weights[0], fine, plain, coarse)
         runs = parts if plain is None else [plain, *parts]
         return replace(found, flops=added(*(run.flops for run in runs)))

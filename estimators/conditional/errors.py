@@ -22,24 +22,18 @@ ROUNDING = 16.0
 """Differences of means below this multiple of eps times the mean are rounding."""
 
 
-def average(weights: Array, parts: Sequence[Estimate]) -> Array:
-    """The weighted mean of the estimates, on the host."""
-    mean: Array = weights @ np.stack([on_host(part.mean) for part in parts]).astype(np.float64)
-    return mean
-
-
 def with_errors(
     found: Estimate,
     weights: Array,
     parts: Sequence[Estimate],
     plain: Estimate | None,
-    coarse: Array | None,
+    coarse: Estimate | None,
 ) -> Estimate:
     """The average `found` of the parts with its expected errors and a status.
 
     Errors of nodes may be alike, so that they add up. Their sum is believed by half: the expected
     error is its geometric mean with the error of `plain`, the estimate without conditions, where
-    that is larger. To it adds the distance from `coarse`, the mean of fewer nodes. Estimates
+    that is larger. To it adds the distance from `coarse`, the average over fewer nodes. Estimates
     without signs have no expected error.
     """
     if plain is None or plain.signs is None or plain.expected_error is None:
@@ -54,7 +48,7 @@ def with_errors(
     errors = np.array([part.expected_error or 0.0 for part in parts])
     alike = float(weights @ (errors * np.sqrt(units)))
     doubt = sqrt(max(1, plain.expected_error * sqrt(plain.signs.unit) / alike)) if alike else 1.0
-    distance = np.zeros_like(mean) if coarse is None else np.abs(mean - coarse)
+    distance = np.zeros_like(mean) if coarse is None else np.abs(mean - on_host(coarse.mean))
     distance = np.where(distance > rounding, distance, 0)
     error = doubt * alike + float(np.linalg.norm(distance))
     std_error = None
@@ -62,6 +56,9 @@ def with_errors(
         stds = np.array([part.expected_std_error for part in parts])
         changes = doubt * float(weights @ (stds * units)) + sqrt(weights @ squares) * error
         std_error = changes / unit if unit > 0 else 0.0
+        if coarse is not None and (stds := _stds(found)).any():
+            change = np.linalg.norm(stds - _stds(coarse)) / np.linalg.norm(stds)
+            std_error += float(change)
     half_width = None
     if found.half_width is not None:
         half_width = doubt * found.half_width + QUANTILE * distance
@@ -73,6 +70,12 @@ def with_errors(
             expected_std_error=std_error,
         )
     )
+
+
+def _stds(found: Estimate) -> Array:
+    variances = on_host(found.cov).diagonal().astype(np.float64)
+    stds: Array = np.sqrt(np.maximum(variances, 0))
+    return stds
 
 
 def _judged(found: Estimate) -> Estimate:
