@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cumprop.activations import stand_in
 from cumprop.contract import Cost, Estimate, Estimator, build, mixed, register, shape_only_network
 from cumprop.errors import CumpropError
 from cumprop.flops import (
@@ -25,7 +26,7 @@ from cumprop.inputs.covariances import Checked
 from cumprop.networks import Shape
 
 from . import directions as directions_of
-from .directions import orthonormal
+from .directions import has_slopes, orthonormal
 from .errors import with_errors
 from .rules import Rule, beyond, coarser, interval, whole
 
@@ -54,7 +55,8 @@ class Conditional(Estimator):
     `nodes` values of s (docs/conditional.md). The k = `n_directions` columns come from the source
     `directions`: `gradient` takes the leading eigenvectors of E[∇g ∇gᵀ], `leading` those of
     Cov(Z_1), and `event` the nearest inputs at which the one neuron of the last hidden layer
-    crosses 0, as in `MLP.above` of a network of one output. One and two directions have
+    crosses 0; `auto` is `event` for `MLP.above` of a network of one output, else `gradient`, or
+    `leading` where slopes do not exist. One and two directions have
     Gauss–Hermite nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its
     nearest input. `order` and `kind` are those of `cumulant`; the covariance follows from the law
     of total covariance.
@@ -73,15 +75,15 @@ class Conditional(Estimator):
     version: ClassVar[int] = 1
     order: int = 2
     kind: str = "basic"
-    directions: str = "gradient"
+    directions: str = "auto"
     n_directions: int = 1
     nodes: int = 16
 
     def __post_init__(self) -> None:
         self.base  # noqa: B018  (its errors are ours)
-        if self.directions not in SOURCES:
+        if self.directions not in ("auto", *SOURCES):
             raise CumpropError(
-                f"directions {self.directions!r}: choose one of {', '.join(SOURCES)}"
+                f"directions {self.directions!r}: choose one of auto, {', '.join(SOURCES)}"
             )
         for name, least in (("n_directions", 1), ("nodes", 2)):
             if getattr(self, name) < least:
@@ -93,24 +95,23 @@ class Conditional(Estimator):
         return build("cumulant", order=self.order, kind=self.kind)
 
     def supports(self, network: MLP) -> str | None:
-        searched = network.activations
-        if self.directions == "event":
-            searched = searched[:-1]
-            if not network.depth or network.widths[-2] != 1:
-                return (
-                    "directions event belong to a last hidden layer of one neuron, as "
-                    "MLP.above(t) of a network of one output: take directions gradient"
-                )
-        if self.directions != "leading" and not all(phi.differentiable for phi in searched):
-            return f"directions {self.directions} take slopes of activations: take leading"
+        source = self._source(network.shape)
+        if source == "event" and (not network.depth or network.widths[-2] != 1):
+            return (
+                "directions event belong to a last hidden layer of one neuron, as "
+                "MLP.above(t) of a network of one output: take directions auto"
+            )
+        if source != "leading" and not all(map(has_slopes, network.activations[:-1])):
+            return f"directions {source} take slopes of activations: take leading"
         return self.base.supports(network)
 
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         with counting() as flops, component("directions"):
-            columns = SOURCES[self.directions](network, self._k(network.shape))
-        distance = float(np.linalg.norm(columns[:, 0])) if self.directions == "event" else None
+            source = self._source(network.shape)
+            columns = SOURCES[source](network, self._k(network.shape))
+        distance = float(np.linalg.norm(columns[:, 0])) if source == "event" else None
         found = self._along(network, columns, self._rules(columns.shape[1], distance), cov)
         return replace(found, flops=added(flops, found.flops))
 
@@ -135,6 +136,15 @@ class Conditional(Estimator):
         columns = np.asarray(directions, dtype=np.float64)
         columns = columns[:, None] if columns.ndim == 1 else columns
         return self._along(network, columns, [rule] if rule else self._rules(columns.shape[1]), cov)
+
+    def _source(self, shape: Shape) -> str:
+        """The source of directions; `auto` is for events of one neuron, gradients or steps."""
+        if self.directions != "auto":
+            return self.directions
+        if not all(has_slopes(stand_in(name)) for name in shape.activations[:-1]):
+            return "leading"
+        is_event = shape.activations[-1:] == ("heaviside",) and shape.widths[-2] == 1
+        return "event" if is_event else "gradient"
 
     def _k(self, shape: Shape) -> int:
         return min(self.n_directions, shape.widths[0])
@@ -177,12 +187,13 @@ class Conditional(Estimator):
     def predict_cost(self, shape: Shape) -> Cost:
         """The cost of the nodes, on arrays without numbers, and of the search for directions."""
         n, k = shape.widths[0], self._k(shape)
-        rules = self._rules(k, 1.0 if self.directions == "event" else None)
+        source = self._source(shape)
+        rules = self._rules(k, 1.0 if source == "event" else None)
         weights = [rule.weights for rule in rules]
         with arena() as memory, counting():
             plain = self.base.estimate(shape_only_network(shape))
             given = shape_only_network(replace(shape, gaussian_input=True))
             means = without_numbers((sum(map(len, weights)), n), np.ones((), shape.dtype))
             flops = self._averaged(given, means, weights, plain, False).flops
-        total = flops.total + directions_of.cost(self.directions, shape)
+        total = flops.total + directions_of.cost(source, shape)
         return Cost(total, memory.peak, memory.work(total))

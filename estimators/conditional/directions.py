@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.errors import CumpropError
+from cumprop.activations import Activation, Step
 from cumprop.flops import count, on_host, plain
 from cumprop.networks import MLP, Shape
 from cumprop.sampling import input_root
@@ -69,6 +69,11 @@ def root_of(network: MLP) -> Array:
     return root
 
 
+def has_slopes(activation: Activation) -> bool:
+    """Whether the derivative of an activation says how it changes; that of a step is 0."""
+    return all(kind.differentiable and not isinstance(kind, Step) for kind in activation.kinds)
+
+
 def orthonormal(columns: Array) -> Array:
     """The columns (r, k) made orthonormal from the first on, each on the side where it was."""
     u, sides = np.linalg.qr(columns)
@@ -85,8 +90,11 @@ def leading(network: MLP, k: int) -> Array:
 def gradient(network: MLP, k: int) -> Array:
     """The k directions (r, k) along which gradients at random inputs are largest on average.
 
-    More than a few outputs are looked at in sums with random signs.
+    More than a few outputs are looked at in sums with random signs. A last layer of steps is left
+    off.
     """
+    if network.depth and not has_slopes(network.activations[-1]):
+        network = network.prefix(network.depth - 1)
     at, outward = Whitened(network), plain(probes(network.widths[-1])[0]).T
     n_points = max(LEAST_POINTS, GRADIENTS // len(outward))
     z = np.random.default_rng(0).standard_normal((n_points, at.root.shape[1]))
@@ -106,10 +114,13 @@ def event(network: MLP, k: int) -> Array:
     """The nearest inputs z (r, k) at which the one neuron of the last hidden layer crosses 0.
 
     Where fewer than k such points lie apart, the others are the directions of the gradients around
-    the nearest one.
+    the nearest one; where none is found, all are those of `gradient`.
     """
-    at = Whitened(network.prefix(network.depth - 1))
+    below = network.prefix(network.depth - 1)
+    at = Whitened(below)
     points = nearest_points(at)
+    if not len(points):
+        return gradient(below, k)
     rng = np.random.default_rng(1)
     around = points[0] + rng.standard_normal((AROUND, len(points[0])))
     gradients = at.gradients(around, np.ones((AROUND, 1)))[1]
@@ -142,16 +153,12 @@ def nearest_points(at: Whitened) -> Array:
             (nearest - z) / (2 + step / 5),
         )
         z = z + move / np.maximum(np.linalg.norm(move, axis=1), 1)[:, None]
-    if not np.isfinite(lengths).any():
-        raise CumpropError(
-            "no input was found where the last neuron crosses 0: take directions gradient"
-        )
     order = np.argsort(lengths)
     kept = list[Array]()
     for point in best[order[np.isfinite(lengths[order])]]:
         if all(_unit(point) @ _unit(other) < APART for other in kept):
             kept.append(point)
-    return np.array(kept)
+    return np.reshape(kept, (len(kept), z.shape[1]))
 
 
 def _unit(z: Array) -> Array:

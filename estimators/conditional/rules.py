@@ -103,7 +103,9 @@ def _per_axis(k: int, m: int) -> int:
 
 
 def _grid(k: int, per_axis: int) -> Rule:
-    s, weights = np.polynomial.hermite_e.hermegauss(per_axis)
+    from scipy.special import roots_hermitenorm
+
+    s, weights = roots_hermitenorm(per_axis)
     axis = Rule(s[:, None], weights / weights.sum())
     return axis if k == 1 else _product(axis, axis)
 
