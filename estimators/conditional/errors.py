@@ -56,8 +56,9 @@ def with_errors(
         stds = np.array([part.expected_std_error for part in parts])
         changes = doubt * float(weights @ (stds * units)) + sqrt(weights @ squares) * error
         std_error = changes / unit if unit > 0 else 0.0
-        if coarse is not None and (stds := _stds(found)).any():
-            change = np.linalg.norm(stds - _stds(coarse)) / np.linalg.norm(stds)
+        sizes = _stds(found)
+        if coarse is not None and (sizes > rounding).any():
+            change = np.linalg.norm(sizes - _stds(coarse)) / np.linalg.norm(sizes)
             std_error += float(change)
     half_width = None
     if found.half_width is not None:
