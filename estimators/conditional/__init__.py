@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Source = Callable[["MLP", int], Array]
 
-__all__ = ["Conditional", "Rule", "interval", "whole"]
+__all__ = ["Conditional", "Rule", "beyond", "interval", "whole"]
 
 SOURCES: dict[str, Source] = {
     "gradient": directions_of.gradient,

@@ -69,6 +69,12 @@ def test_means_of_another_shape_are_refused(means):
         cumprop.estimate_batch(network_of(), means)
 
 
+def test_a_batch_of_probabilities_is_unreliable():
+    tail = cumprop.random_mlp(width=8, depth=2, seed=0).above(1.0)
+    for found in cumprop.estimate_batch(tail, np.zeros((2, 8)), order=2):
+        assert found.status.startswith("unreliable: a tail probability")
+
+
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"order": 1}, {"order": 3, "nodes": 4}, {"directions": "leading", "n_directions": 2}],
