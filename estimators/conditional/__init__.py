@@ -123,7 +123,8 @@ class Conditional(Estimator):
         The columns are made orthonormal from the first on. The root S of Σ0 is diagonal where Σ0
         is, Cholesky's where that exists, else made of eigenvectors. Without a rule, the error of
         quadrature is estimated from fewer `nodes`, and weights sum to 1. Gradients reach weights
-        and biases, not the directions: the integral does not depend on these. Cost: that of the order at every node.
+        and biases, not the directions: the integral does not depend on these. Cost: that of the
+        order at every node.
 
         >>> import cumprop
         >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])
