@@ -13,7 +13,7 @@ from cumprop.contract import Signs
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
-from .batches import BatchEvidence
+from .batches import BatchEvidence, of_node
 from .diagrams import Block
 from .evidence import Evidence
 from .standardised import (
@@ -22,7 +22,6 @@ from .standardised import (
     Standardised,
     Wanted,
     expected,
-    of_node,
     standard_input,
     standardised_map,
     wick_coefficients,

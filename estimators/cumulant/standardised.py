@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, sqrt
 from typing import Any, Literal
@@ -133,16 +133,6 @@ class Standardised:
         assert self.covariance is not None
         variance: Array = diagonal(self.covariance, (2,)) * self.inverse * self.inverse
         return variance
-
-    def of_node(self, b: int) -> Standardised:
-        """The pre-activations of one input of a batch."""
-        return replace(
-            self,
-            mean=self.mean[b],
-            spread=self.spread[b],
-            covariance=of_node(self.covariance, b, 2),
-            constant=of_node(self.constant, b, 1),
-        )
 
     @cached_property
     def metric(self) -> Metric | DiagonalMetric:
@@ -280,11 +270,6 @@ def variances(covariance: Array) -> Array:
     """The diagonals of covariances (…, n, n), as a view (…, n)."""
     view: Array = diagonal(covariance, (*(1,) * (covariance.ndim - 2), 2))
     return view
-
-
-def of_node(array: Any, b: int, axes: int) -> Any:
-    """The part of one input of a batch; arrays of so many axes are the same for all inputs."""
-    return array if array is None or array.ndim == axes else array[b]
 
 
 def input_of(network: MLP) -> tuple[Array, Array | None]:
