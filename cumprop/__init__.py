@@ -10,7 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cumprop.contract import Cost, Estimate, Estimator, available, estimate, register
+    from cumprop.contract import (
+        Cost,
+        Estimate,
+        Estimator,
+        available,
+        estimate,
+        estimate_batch,
+        register,
+    )
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
     from cumprop.functionals.rare import Probability, probability
@@ -29,6 +37,7 @@ __all__ = [
     "Shape",
     "available",
     "estimate",
+    "estimate_batch",
     "load",
     "probability",
     "random_mlp",
@@ -36,7 +45,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "contract": ("Cost", "Estimate", "Estimator", "available", "estimate", "register"),
+    "contract": (
+        "Cost",
+        "Estimate",
+        "Estimator",
+        "available",
+        "estimate",
+        "estimate_batch",
+        "register",
+    ),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
     "functionals.rare": ("Probability", "probability"),

@@ -10,6 +10,7 @@ from cumprop.flops.meter import (
     count,
     counting,
     not_counting,
+    shared,
 )
 from cumprop.flops.numpy_arrays import (
     ForeignArray,
@@ -51,6 +52,7 @@ __all__ = [
     "on_host",
     "plain",
     "records_gradients",
+    "shared",
     "skipping_zeros",
     "with_entries",
     "without_numbers",
