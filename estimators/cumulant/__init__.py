@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from cumprop.activations import TOLERANCE
-from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
+from cumprop.contract import (
+    Cost,
+    Estimate,
+    Estimator,
+    ThirdCumulants,
+    register,
+    shape_only_network,
+    trust,
+)
 from cumprop.errors import CumpropError
 from cumprop.flops import arena, counting, plain
 from cumprop.memory import free_memory
@@ -65,6 +73,7 @@ class Cumulant(Estimator):
     """
 
     version: ClassVar[int] = 2
+    gives_third: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"engine": "algorithm"}
     order: int = 3
     kind: str = "basic"
@@ -115,14 +124,24 @@ class Cumulant(Estimator):
         )
 
     def estimate(
-        self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
+        self,
+        network: MLP,
+        *,
+        cov: bool = False,
+        rng: np.random.Generator | None = None,
+        third: bool = False,
     ) -> Estimate:
+        """As `Estimator.estimate`; with `third`, the third cumulants of the outputs, too.
+
+        Order 3 and up have them, kind ablated included; a linear network has zeros. Cost: that of
+        one more layer.
+        """
         if cov and self.scheme.unit_variance:
             raise CumpropError(
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
-            found = self._propagate(network, cov)
+            found = self._propagate(network, cov, third)
             notes = _notes(found)
         estimate = Estimate(
             mean=plain(found.mean),
@@ -130,6 +149,7 @@ class Cumulant(Estimator):
             cov=plain(found.cov),
             flops=flops,
             layer_variances=found.layer_variances,
+            third=_third(network, found) if third else None,
         )
         if self.kind == "ablated":
             return replace(estimate, status=ABLATED)
@@ -143,12 +163,12 @@ class Cumulant(Estimator):
             trusted = judged(notes=[*notes, imprecise])
         return replace(estimate, **vars(trusted))
 
-    def _propagate(self, network: MLP, cov: bool) -> Propagated:
+    def _propagate(self, network: MLP, cov: bool, third: bool) -> Propagated:
         if self.kind == "tree":
-            return tree.run(network, self.scheme, cov)
+            return tree.run(network, self.scheme, cov, third)
         if self.algorithm == "dense" or "structured" not in self._algorithms:
-            return dense.run(network, self.scheme, self.metric, cov)
-        return STRUCTURED[self.order, self.kind](network, self.scheme, self.metric, cov)
+            return dense.run(network, self.scheme, self.metric, cov, third)
+        return STRUCTURED[self.order, self.kind](network, self.scheme, self.metric, cov, third)
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
@@ -177,6 +197,13 @@ class Cumulant(Estimator):
             HIGHEST_ORDER_FROM_TOLERANCE,
         )
         return cls(order=order, **parameters)
+
+
+def _third(network: MLP, found: Propagated) -> ThirdCumulants | None:
+    if network.depth == 0:
+        return ThirdCumulants.none(plain(found.mean))
+    third = found.third
+    return None if third is None else ThirdCumulants(*map(plain, vars(third).values()))
 
 
 def _notes(found: Propagated) -> list[str]:

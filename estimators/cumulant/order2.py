@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
@@ -28,11 +29,14 @@ class Tracked:
     mean: Array
     C: Array | None
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        return None
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
+
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Propagated:
     """Propagate κ_1 and κ_2; nothing radial, so no `metric`, is tracked."""
     scales = metric_scales(network, scheme.order, "exact")
-    return propagate(network, Tracked, _step, scales, cov, leading=True)
+    return propagate(network, Tracked, _step, scales, cov, third, leading=True)
 
 
 def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Tracked:
