@@ -72,8 +72,8 @@ lint: .venv/installed-dev  ## Style and types
 verify: .venv/installed-dev  ## Acceptance tests: statistics and speed (over an hour); writes docs/VERIFIED.md
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
-test-kernels: .venv/installed-dev  ## The tests of numbers with the BLAS and SIMD of older x86 processors
-	$(BIN)/python .ci/kernels.py -m "not verify" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%.py)
+test-kernels: .venv/installed-dev  ## The quick tests of numbers with the BLAS and SIMD of older x86 processors
+	$(BIN)/python .ci/kernels.py -m "not verify and not slow" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%.py)
 
 calibrate: .venv/installed-dev  ## Fit the laws of expected errors to docs/calibration.csv
 	$(BIN)/python docs/calibrate.py

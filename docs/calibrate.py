@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
 import cumprop
+from cumprop.networks import gaussian_parts
 from cumprop.results.provenance import cores
 from cumprop.sampling import Replicates, replicates, standardised
 
@@ -98,6 +99,7 @@ def measured(name: str, network: cumprop.MLP) -> list[dict[str, Any]]:
 
 def true_moments(network: cumprop.MLP) -> Replicates:
     """Of 1.5e11 FLOPs of orthogonal inputs, or of a Sobol sequence where they are few."""
+    [(_, network)] = gaussian_parts(network)
     network, _ = standardised(network)
     n = 1.5e11 / (2 * sum(weight.size for weight in network.weights))
     design = "orthogonal" if network.widths[0] > 8 else "sobol"
@@ -222,12 +224,11 @@ def laws_module(fits: dict[str, tuple[Fit, Fit]], quantile: float) -> str:
         '"""The half width of a 95% interval, in expected RMS errors."""',
         "LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {",
     ]
-    for estimator, (means, stds) in fits.items():
-        lines += [
-            f'    "{estimator}": (',
-            *(f"        {_literal(f.law)}," for f in (means, stds)),
-            "    ),",
-        ]
+    for estimator, pair in fits.items():
+        laws = [_literal(fit.law) for fit in pair]
+        line = f'    "{estimator}": ({", ".join(laws)}),'
+        split = [f'    "{estimator}": (', *(f"        {law}," for law in laws), "    ),"]
+        lines += [line] if len(line) <= 100 else split
     return "\n".join(
         [
             *lines,

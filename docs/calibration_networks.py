@@ -5,7 +5,8 @@ networks trained by Adam on: digits 8×8 with cross-entropy; tables (breast canc
 students of random ReLU teachers; ten Gaussian clusters, and images of 12 latent numbers, both with
 one-hot squared error; sinusoids of few inputs; maxima of affine functions. None of these kinds is
 among the networks of `tests/verify/test_trust.py`. Inputs: the Gaussian of the data, isotropic
-noise of the same size at the mean, and smaller noise around one data point.
+noise of the same size at the mean, smaller noise around one data point, and of at most 100 inputs
+also boxes (uniform coordinates): of the data's means and variances, and around one data point.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cumprop
+from cumprop.inputs import Gaussian, Law, Uniform
 
 Array = NDArray[Any]
 RANDOM = "random"
+MOST_SIDES = 100
+"""The most inputs of a box."""
 
 
 @dataclass(frozen=True)
@@ -124,20 +128,27 @@ def trained_networks(number: int) -> list[tuple[str, cumprop.MLP]]:
     inputs, targets = DATA[recipe.kind](recipe.inputs)
     weights, biases = trained(recipe, inputs, targets, seed=number)
     return [
-        (f"{recipe}, {name}", cumprop.MLP(weights, biases, recipe.activation, mean, cov))
-        for name, mean, cov in laws_of_inputs(inputs, seed=number)
+        (f"{recipe}, {name}", cumprop.MLP(weights, biases, recipe.activation, input=law))
+        for name, law in laws_of_inputs(inputs, seed=number)
     ]
 
 
-def laws_of_inputs(inputs: Array, seed: int) -> Iterator[tuple[str, Array, Array]]:
-    """Name, mean and covariance: of the data, of isotropic noise, of noise around a point."""
+def laws_of_inputs(inputs: Array, seed: int) -> Iterator[tuple[str, Law]]:
+    """Name and law: of the data, of isotropic noise, of noise around a point, and boxes."""
     rng, cov = np.random.default_rng(seed), np.cov(inputs.T)
-    size = np.sqrt(np.trace(cov) / len(cov))
-    yield "data", _single(inputs.mean(axis=0)), _single(cov)
-    yield "noise", _single(inputs.mean(axis=0)), _single(size**2)
+    mean, size = inputs.mean(axis=0), np.sqrt(np.trace(cov) / len(cov))
+    yield "data", Gaussian(_single(mean), _single(cov))
+    yield "noise", Gaussian(_single(mean), _single(size**2))
     ratio = np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
     point = inputs[rng.integers(len(inputs))]
-    yield f"{ratio:.2f} s.d. around a point", _single(point), _single((ratio * size) ** 2)
+    yield f"{ratio:.2f} s.d. around a point", Gaussian(_single(point), _single((ratio * size) ** 2))
+    if len(mean) > MOST_SIDES:
+        return
+    half = np.sqrt(3) * inputs.std(axis=0)
+    yield "box", Uniform(mean - half, mean + half)
+    half *= np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
+    point = inputs[rng.integers(len(inputs))]
+    yield "box around a point", Uniform(point - half, point + half)
 
 
 def trained(recipe: Recipe, inputs: Array, targets: Array, seed: int) -> tuple[list[Array], ...]:
