@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cumprop.contract import Cost, Estimate, Estimator, available, estimate, register
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
+    from cumprop.functionals import Decision, class_probabilities
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
 
@@ -21,11 +22,13 @@ __all__ = [
     "ConfigError",
     "Cost",
     "CumpropError",
+    "Decision",
     "Estimate",
     "Estimator",
     "Flops",
     "Shape",
     "available",
+    "class_probabilities",
     "estimate",
     "load",
     "random_mlp",
@@ -36,6 +39,7 @@ _HOME = {
     "contract": ("Cost", "Estimate", "Estimator", "available", "estimate", "register"),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
+    "functionals": ("Decision", "class_probabilities"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),
 }

@@ -28,6 +28,7 @@ class _Purpose(IntEnum):
     HELD_OUT = 4
     BATCHES = 5
     PICTURE = 6
+    OUTPUTS = 8
 
 
 def weights(seed: int, width: int, layer: int) -> np.random.Generator:
@@ -83,6 +84,16 @@ def batches(seed: int, width: int, student_width: int, order: int) -> np.random.
 def picture(seed: int, width: int) -> np.random.Generator:
     """The stream of inputs of the samples that a picture shows beside an estimate."""
     return _stream(seed, width, _Purpose.PICTURE, 0)
+
+
+def output_points(seed: int, width: int) -> np.random.Generator:
+    """The stream that scrambles the points which stand for the law of the outputs."""
+    return _stream(seed, width, _Purpose.OUTPUTS, 0)
+
+
+def output_samples(seed: int, width: int, part: int) -> np.random.Generator:
+    """The stream of inputs of a sampled decision: `part` 0 measures, 1 selects, 2 certifies."""
+    return _stream(seed, width, _Purpose.OUTPUTS, 1, part)
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

@@ -165,13 +165,10 @@ def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
     """A number and, where they are known, the ends of its 95% interval."""
-    from cumprop.contract.printing import to_error
+    from cumprop.contract.printing import between
 
-    if ends is None:
-        return to_error(value, None)
-    low, high = (end[unit] for end in ends)
-    middle, *two = (to_error(number, (high - low) / 2) for number in (value, low, high))
-    return f"{middle} ({' to '.join(two)})"
+    low, high = (None, None) if ends is None else (end[unit] for end in ends)
+    return between(value, low, high)
 
 
 def _notes(report: dict[str, Any]) -> list[str]:

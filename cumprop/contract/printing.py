@@ -172,6 +172,18 @@ def to_error(value: float, error: float | None) -> str:
     return f"{value:.3g}" if decimals is None else f"{value:.{decimals}f}"
 
 
+def between(value: float, low: float | None, high: float | None) -> str:
+    """A value and the ends of its interval, to two digits of half the distance between them.
+
+    >>> between(0.123456, 0.121, 0.125), between(0.123456, None, None)
+    ('0.1235 (0.1210 to 0.1250)', '0.123')
+    """
+    if low is None or high is None:
+        return to_error(value, None)
+    middle, *two = (to_error(number, (high - low) / 2) for number in (value, low, high))
+    return f"{middle} ({' to '.join(two)})"
+
+
 def std_words(std: float, relative_error: float | None) -> str:
     """A standard deviation to two digits of its expected error, or to three without one.
 

@@ -1,5 +1,7 @@
-"""Functionals of the outputs beside mean and covariance: quantiles, order statistics."""
+"""Functionals of the outputs beside mean and covariance: quantiles, classes, extremes, losses."""
 
+from cumprop.functionals.certificates import Certificate
+from cumprop.functionals.classes import Decision, class_probabilities
 from cumprop.functionals.quantiles import quantiles, standardised
 
-__all__ = ["quantiles", "standardised"]
+__all__ = ["Certificate", "Decision", "class_probabilities", "quantiles", "standardised"]
