@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cumprop.contract import Cost, Estimate, Estimator, available, estimate, register
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
-    from cumprop.functionals import Decision, class_probabilities
+    from cumprop.functionals import Decision, Expectation, class_probabilities, expected
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
 
@@ -25,11 +25,13 @@ __all__ = [
     "Decision",
     "Estimate",
     "Estimator",
+    "Expectation",
     "Flops",
     "Shape",
     "available",
     "class_probabilities",
     "estimate",
+    "expected",
     "load",
     "random_mlp",
     "register",
@@ -39,7 +41,7 @@ _HOME = {
     "contract": ("Cost", "Estimate", "Estimator", "available", "estimate", "register"),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
-    "functionals": ("Decision", "class_probabilities"),
+    "functionals": ("Decision", "Expectation", "class_probabilities", "expected"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),
 }

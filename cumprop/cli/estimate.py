@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
+from cumprop.cli.decisions import Questions
 from cumprop.cli.inputs import InputOptions, input_options
 from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
 from cumprop.cli.tails import Quantiles, Tail
@@ -18,6 +19,7 @@ from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     from cumprop.contract import Estimate, Estimator
+    from cumprop.functionals import Decision, Expectation
     from cumprop.networks import MLP
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -49,6 +51,20 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     metavar="Q,…",
     help="Also what every output stays below with probability Q, as in 0.9,0.99.",
 )
+@click.option(
+    "--classes",
+    is_flag=True,
+    help="Also P(argmax y = c) of every class c, within --tolerance if given, and the softmax.",
+)
+@click.option(
+    "--certify", is_flag=True, help="Radius in which the class stays the likeliest under noise."
+)
+@click.option(
+    "--expect",
+    multiple=True,
+    metavar="WHAT",
+    help="Also E[WHAT]: max, min, squared:TARGET, cross-entropy:CLASS.",
+)
 @click.option("--cov", is_flag=True, help="Also the covariance of the outputs.")
 @click.option("--layers", is_flag=True, help="Also the means of every hidden layer.")
 @format_option
@@ -71,6 +87,9 @@ def estimate(
     inputs: InputOptions,
     tail: str | None,
     tail_quantiles: str | None,
+    classes: bool,
+    certify: bool,
+    expect: tuple[str, ...],
     cov: bool,
     layers: bool,
     form: str,
@@ -93,6 +112,8 @@ def estimate(
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
       cumprop estimate model.onnx --input-box 0:1 --tolerance 1e-3
       cumprop estimate model.onnx --input-data x.csv --components 5
+      cumprop estimate model.onnx --input-mean image.npy --input-cov 0.01 --classes --certify
+      cumprop estimate model.onnx --expect max --expect cross-entropy:3
     """
     from cumprop.contract import build, build_for, independent_samples
     from cumprop.experiments import yaml_loader
@@ -105,6 +126,7 @@ def estimate(
     if picture is not None and picture.suffix not in PICTURES:
         raise ConfigError(f"--plot {picture}: give a file that ends with {', '.join(PICTURES)}")
     wanted_tail = None if tail is None else Tail.parsed(tail)
+    questions = Questions.parsed(classes, certify, expect, tolerance)
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
     with warnings.catch_warnings(record=True) as notes:
@@ -126,6 +148,8 @@ def estimate(
     for words in sets:
         key, node = yaml_loader.setting(words, f"--set {words}")
         parameters[key] = node.plain()
+    if questions:
+        tolerance = None  # it is that of the questions
     if estimator is None:
         searched = tolerance is not None or over_rows
         estimator = "adaptive" if searched and not parameters else "cumulant"
@@ -141,15 +165,17 @@ def estimate(
     result = _run(backend, network, seed, "cov" if cov else "std")
     mean_of = partial(_run, backend, seed=seed, wanted="mean")
     described: dict[str, Any] = {}
-    others: list[Estimate] = []
+    others: list[Estimate | Decision | Expectation] = []
     if wanted_tail is not None:
         independent = over_rows or getattr(backend, "design", None) == "iid"
-        found, others = wanted_tail.found(mean_of, network, independent)
-        described |= found
+        found, taken = wanted_tail.found(mean_of, network, independent)
+        described, others = described | found, [*others, *taken]
     if wanted_quantiles is not None:
         n_samples = independent_samples(backend, network, result)
         found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
-        described, others = described | found, others + taken
+        described, others = described | found, [*others, *taken]
+    answered, results = questions.found(network, backend, seed)
+    described, others = described | answered, [*others, *results]
     seconds = time.perf_counter() - start
     described = report.of(backend.name, result, others) | described | {"seconds": seconds}
     described |= {"cov": report.numbers(result.cov)} if cov else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cumprop.contract import Estimate
+    from cumprop.functionals import Decision, Expectation
 
 ROWS = 20
 """The number of outputs that a printed table shows; the other formats have them all."""
@@ -23,11 +25,14 @@ ROWS = 20
 COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
 """Keys of a report whose values are lists with an entry for each output."""
 _PROBABILITIES = {"above": ">", "below": "<"}
+_OF_CLASSES = {"P(class)": "probabilities", "softmax": "softmax"}
 ERRORS = ("expected_error", "expected_std_error")
 """Keys of a report whose values are for all outputs together."""
 
 
-def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
+def of(
+    name: str, result: Estimate, others: Sequence[Estimate | Decision | Expectation]
+) -> dict[str, Any]:
     """The report of an estimate of outputs; FLOPs and status include the `others`.
 
     A status "unreliable" comes first. The status of the `others` is the first that is not "ok".
@@ -105,6 +110,13 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
             if q in intervals:
                 low, high = (end[unit] for end in intervals[q])
                 known |= {f"quantile_{q}_low": low, f"quantile_{q}_high": high}
+        for key in _OF_CLASSES.values():
+            if "classes" in report:
+                name = {"probabilities": "class_probability"}.get(key, key)
+                known |= _with_ends(name, *_of_class(report, key, unit))
+        for words, value in report.get("expected", {}).items():
+            known |= {f"expected_{words}": value["value"]}
+            known |= {f"expected_{words}_half_width": value["half_width"]}
         known |= {key: report[key] for key in (*ERRORS, "status") if report[key] is not None}
         cov = (
             {f"cov_{j}": value for j, value in enumerate(report["cov"][unit])}
@@ -130,12 +142,12 @@ def _as_table(report: dict[str, Any]) -> str:
         for layer, means in enumerate(report.get("layer_means", []), start=1)
     ]
     means = [f"\nmeans of hidden units\n{text.table(layers)}"] if layers else []
-    return "\n".join([text.table(rows), *more, *means, "", *_notes(report)])
+    return "\n".join([text.table(rows), *more, *means, "", *_answers(report), *_notes(report)])
 
 
 def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
     """A row per output, every number to two digits of its error where the error is known."""
-    from cumprop.contract.printing import NORMAL_QUANTILE, interval, std_words
+    from cumprop.contract.printing import NORMAL_QUANTILE, between, interval, std_words
 
     half_width = report["half_width"]
     if half_width is None and report["stderr"] is not None:
@@ -157,10 +169,39 @@ def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
         for q, thresholds in report.get("quantiles", {}).items():
             ends = report.get("quantile_intervals", {}).get(q)
             row[f"quantile_{q}"] = _between(thresholds[unit], ends, unit)
+        if "classes" in report:
+            for head, key in _OF_CLASSES.items():
+                row[head] = between(*_of_class(report, key, unit))
         if "cov" in report:
             row |= {f"cov_{j}": f"{entry:.3g}" for j, entry in enumerate(report["cov"][unit])}
         shown.append(row)
     return shown
+
+
+def _of_class(report: dict[str, Any], key: str, unit: int) -> tuple[float, Any, Any]:
+    """A number of a class and the ends of its interval, None where they are not known."""
+    found = report["classes"]
+    ends = found["interval" if key == "probabilities" else f"{key}_interval"]
+    low, high = (None, None) if ends is None else (end[unit] for end in ends)
+    return found[key][unit], low, high
+
+
+def _with_ends(name: str, value: float, low: Any, high: Any) -> dict[str, Any]:
+    known = {name: value}
+    return known if low is None else known | {f"{name}_low": low, f"{name}_high": high}
+
+
+def _answers(report: dict[str, Any]) -> list[str]:
+    """Lines with expected values and the certificate of a class."""
+    from cumprop.contract.printing import interval
+    from cumprop.functionals import Certificate
+
+    lines = [
+        f"E[{value['name']}] = {interval(value['value'], value['half_width'])}"
+        for value in report.get("expected", {}).values()
+    ]
+    certificate = report.get("classes", {}).get("certificate")
+    return lines if certificate is None else [*lines, str(Certificate(**certificate))]
 
 
 def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:

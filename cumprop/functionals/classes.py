@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import streams
-from cumprop.contract import Estimator, build
+from cumprop.contract import Estimator
 from cumprop.contract.printing import between, status_words
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, added, counted, counting
 from cumprop.functionals.certificates import Certificate, certified, noise_of
 from cumprop.functionals.integrals import NORMAL, FromMoments, from_moments
-from cumprop.functionals.samples import averages, clopper_pearson
-from cumprop.inputs import Empirical
+from cumprop.functionals.samples import averages, checked, clopper_pearson, samples_asked
 from cumprop.networks import MLP
 from cumprop.parameters import typed
 from cumprop.text import table
@@ -125,52 +124,22 @@ def class_probabilities(
     """
     if network.widths[-1] < 2:
         raise CumpropError("one output is no class; give a network with an output for each class")
-    if isinstance(estimator, str):
-        estimator = build(estimator, **parameters)
-    elif parameters:
-        raise CumpropError("parameters go with an estimator's name, not with an instance")
-    tolerance = checked_tolerance(tolerance)
+    estimator, tolerance = checked(estimator, parameters, tolerance)
     sigma = noise_of(network) if typed(certify, bool, "certify") else None
-    found = (
-        None
-        if samples_alone(network, estimator, tolerance)
-        else _from_moments(network, estimator, seed)
-    )
-    wanted = n_samples_of(estimator, tolerance)
-    if found is None:
-        found = _sampled(network, wanted, seed, Flops())
-    elif tolerance is not None and (found.status != "ok" or _widest(found) > tolerance):
-        found = _sampled(network, wanted, seed, found.flops)
+    asked, wanted = samples_asked(network, estimator), None
+    if tolerance is not None:
+        wanted = ceil((NORMAL / (2 * tolerance)) ** 2 + 1 / tolerance)  # where P is 1/2
+    if asked is not None:
+        found = _sampled(network, wanted or asked, seed, Flops())
+    else:
+        found = _from_moments(network, estimator, seed)
+        if tolerance is not None and (found.status != "ok" or _widest(found) > tolerance):
+            found = _sampled(network, wanted, seed, found.flops)
     if sigma is None:
         return found
     likely = None if found.n_samples is not None else float(found.probabilities.max())
-    certificate, flops = certified(
-        network, sigma, likely, None if tolerance is None else wanted, seed
-    )
+    certificate, flops = certified(network, sigma, likely, wanted, seed)
     return replace(found, certificate=certificate, flops=added(found.flops, flops))
-
-
-def checked_tolerance(tolerance: float | None) -> float | None:
-    """The tolerance as a positive number, or None."""
-    if tolerance is None:
-        return None
-    tolerance = typed(tolerance, float, "tolerance")
-    if not 0 < tolerance < float("inf"):
-        raise CumpropError(f"tolerance is {tolerance:g}; give a positive number")
-    return tolerance
-
-
-def samples_alone(network: MLP, estimator: Estimator, tolerance: float | None) -> bool:
-    """Whether only samples answer: they are asked for, or the input is rows of data."""
-    rows = isinstance(network.input, Empirical) and tolerance is not None
-    return rows or estimator.name == "monte_carlo"
-
-
-def n_samples_of(estimator: Estimator, tolerance: float | None) -> int:
-    """The samples after which a 95% interval of a probability is no wider than the tolerance."""
-    if tolerance is None:
-        return int(getattr(estimator, "n_samples", 0))
-    return ceil((NORMAL / (2 * tolerance)) ** 2 + 1 / tolerance)
 
 
 def classified(y: Array) -> Array:
@@ -189,8 +158,7 @@ def _widest(found: Decision) -> float:
 
 
 def _from_moments(network: MLP, estimator: Estimator, seed: int) -> Decision:
-    rng = streams.output_points(seed, network.shape.width)
-    found = from_moments(network, estimator, classified, seed, rng)
+    found = from_moments(network, estimator, classified, seed)
     (p, widths), (softmax, softmax_widths) = _halves(found)
     status = found.doubt
     if not status and widths is not None and widths.max() > LARGEST_HALF_WIDTH:
@@ -229,7 +197,8 @@ def _about(value: Array, half_width: Array | None) -> Array | None:
     return np.stack([value - half_width, value + half_width]).clip(0, 1)
 
 
-def _sampled(network: MLP, n_samples: int, seed: int, before: Flops) -> Decision:
+def _sampled(network: MLP, n_samples: int | None, seed: int, before: Flops) -> Decision:
+    assert n_samples is not None
     rng = streams.output_samples(seed, network.shape.width, 0)
     with counting() as flops:
         found = averages(network, classified, n_samples, rng)

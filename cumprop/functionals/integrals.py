@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.contract import Estimator, estimate
+from cumprop import streams
+from cumprop.contract import Estimator, ThirdCumulants, estimate
 from cumprop.contract.laws import QUANTILE
 from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
@@ -39,8 +40,8 @@ class Integrals:
     """Expected values of m functions of the outputs, (m,), with their errors.
 
     `bent` is the change by third cumulants, None where these are not known; `noise` the standard
-    error of the points, `moved` the expected error by those of means and deviations, and
-    `deviation` the standard deviation of each function.
+    error of the points, `moved` the expected error by those of means and deviations, `deviation`
+    the standard deviation of each function, and `skew` how far the outputs are from Gaussian.
     """
 
     value: Array
@@ -48,6 +49,7 @@ class Integrals:
     noise: Array
     moved: Array
     deviation: Array
+    skew: Array
 
     def split(self, pieces: int) -> list[Integrals]:
         """The integrals of equal pieces of the functions, in their order."""
@@ -57,15 +59,14 @@ class Integrals:
         ]
         return [Integrals(*values) for values in zip(*known, strict=True)]
 
-    def half_width(self, next_order: Array | float) -> Array | None:
-        """The half width of a 95% interval of each value; None where third cumulants are missing.
+    def half_width(self, next_order: Array | float) -> Array:
+        """The half width of a 95% interval of each value, (m,).
 
         `next_order` is the expected size of what the next order would change.
         """
-        if self.bent is None:
-            return None
         parts = STUDENT * self.noise, QUANTILE * self.moved, NEXT_ORDER * next_order
-        return np.sqrt(sum(np.square(part) for part in parts))
+        half_width: Array = np.sqrt(sum(np.square(part) for part in parts))
+        return half_width
 
 
 def integrals(law: OutputLaw, function: Function, rng: np.random.Generator) -> Integrals:
@@ -91,6 +92,7 @@ def integrals(law: OutputLaw, function: Function, rng: np.random.Generator) -> I
         noise=blocks.std(axis=0, ddof=1) / np.sqrt(SCRAMBLINGS),
         moved=np.sqrt(np.mean(np.square(shifts), axis=0)),
         deviation=values.std(axis=0),
+        skew=np.full_like(value, law.skew),
     )
 
 
@@ -110,6 +112,7 @@ def mixed(weights: Sequence[float], parts: Sequence[Integrals]) -> Integrals:
         noise=np.sqrt(sum(noise)),
         moved=total([part.moved for part in parts]),
         deviation=np.sqrt(total(scatter)),
+        skew=total([part.skew for part in parts]),
     )
 
 
@@ -123,15 +126,19 @@ class FromMoments:
 
 
 def from_moments(
-    network: MLP, estimator: Estimator, function: Function, seed: int, rng: np.random.Generator
+    network: MLP, estimator: Estimator, function: Function, seed: int, quadratic: bool = False
 ) -> FromMoments:
     """The integrals by the moments that an estimator gives of the outputs, without a sample.
 
-    Raises CumpropError where the estimator samples or has no covariance. Cost: an estimate with
-    third cumulants for each component of a mixture, and the cost of `integrals`.
+    A `quadratic` function reads mean and covariance alone. Raises CumpropError where the estimator
+    samples or has no covariance. Cost: an estimate with third cumulants for each component of a
+    mixture, and the cost of `integrals`.
     """
     weights, parts = zip(*_components(network), strict=True)
-    found = [estimate(part, estimator, cov=True, seed=seed, third=True) for part in parts]
+    found = [estimate(part, estimator, cov=True, seed=seed, third=not quadratic) for part in parts]
+    if quadratic:
+        found = [replace(one, third=ThirdCumulants.none(one.mean)) for one in found]
+    rng = streams.output_points(seed, network.shape.width)
     if any(one.n_samples is not None for one in found):
         raise CumpropError(
             f"{estimator.name} samples: take cumulant, or monte_carlo, which counts its samples"

@@ -68,7 +68,7 @@ class OutputLaw:
         )
 
     @property
-    def bent(self) -> float:
+    def skew(self) -> float:
         """The root mean square of κ He_3 / 6: how far the outputs are from Gaussian."""
         return 0.0 if self.bend is None else float(np.sqrt(np.square(self.bend).sum() / 6))
 

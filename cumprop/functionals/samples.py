@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cumprop.contract import Estimator, build
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, plain
 from cumprop.inputs import Empirical
 from cumprop.networks import MLP, gaussian_parts
+from cumprop.parameters import typed
 from cumprop.sampling import Inputs
 
 Array = NDArray[Any]
@@ -52,6 +54,30 @@ class Averages:
     def stderr(self) -> Array:
         error: Array = self.deviation / np.sqrt(self.n_samples)
         return error
+
+
+def checked(
+    estimator: str | Estimator, parameters: dict[str, Any], tolerance: float | None
+) -> tuple[Estimator, float | None]:
+    """The estimator as an instance, and the tolerance as a positive number or None.
+
+    Raises CumpropError where they are not.
+    """
+    if isinstance(estimator, str):
+        estimator = build(estimator, **parameters)
+    elif parameters:
+        raise CumpropError("parameters go with an estimator's name, not with an instance")
+    tolerance = None if tolerance is None else typed(tolerance, float, "tolerance")
+    if tolerance is not None and not 0 < tolerance < float("inf"):
+        raise CumpropError(f"tolerance is {tolerance:g}; give a positive number")
+    return estimator, tolerance
+
+
+def samples_asked(network: MLP, estimator: Estimator) -> int | None:
+    """The samples that an estimator asks for, or all rows of data; None where moments answer."""
+    if isinstance(network.input, Empirical):
+        return network.input.n_rows
+    return getattr(estimator, "n_samples", None) if estimator.name == "monte_carlo" else None
 
 
 def averages(

@@ -131,10 +131,10 @@ class Cumulant(Estimator):
         rng: np.random.Generator | None = None,
         third: bool = False,
     ) -> Estimate:
-        """As `Estimator.estimate`; with `third`, the third cumulants of the outputs, too.
+        """The moments of the outputs; with `third`, also third cumulants, from order 3 on.
 
-        Order 3 and up have them, kind ablated included; a linear network has zeros. Cost: that of
-        one more layer.
+        Raises CumpropError for the covariance of a closure that has none. Cost: third cumulants
+        take as much as one more layer.
         """
         if cov and self.scheme.unit_variance:
             raise CumpropError(
