@@ -39,6 +39,16 @@ class Decision:
     (2, k), None where nothing is known about errors. `n_samples` is None unless they were sampled;
     `certificate` is None unless it was asked for. `flops` are counted by component; `status` is
     "ok" or names a reason to doubt the numbers and a remedy. `print` shows the likeliest classes.
+
+    >>> import cumprop
+    >>> two = cumprop.MLP([[[3.0, 4.0], [0.0, 0.0]]], [[5.0, 0.0]])      # N(5, 25) against 0
+    >>> cumprop.class_probabilities(two)                                # doctest: +ELLIPSIS
+    Decision between 2 classes
+    class  P(class)                      softmax
+        0  0.841... (0.841... to 0.841...)  0.82672... (0.82672... to 0.82672...)
+        1  0.158... (0.158... to 0.158...)  0.17327... (0.17327... to 0.17327...)
+    4...e+06 FLOPs
+    status: ok
     """
 
     probabilities: Array

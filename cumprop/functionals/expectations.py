@@ -37,6 +37,12 @@ class Expectation:
     `deviation` is the standard deviation of g(Y). `n_samples` is None unless it was sampled.
     `flops` are counted by component; `status` is "ok" or names a reason to doubt the number and a
     remedy. `print` shows all of it.
+
+    >>> import cumprop
+    >>> cumprop.expected(cumprop.MLP([[[1.0], [-1.0]]]), "max")       # doctest: +ELLIPSIS
+    E[max y] = 0.79... ± 0.000...
+    2...e+06 FLOPs
+    status: ok
     """
 
     name: str

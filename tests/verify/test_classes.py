@@ -4,16 +4,20 @@ Classifiers are those of `zoo.py`; none is of a kind that the intervals were cal
 with cross-entropy, clusters). Noise is isotropic around 20 data points each. Truths are samples.
 """
 
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-import zoo
 from scipy.special import ndtri
 
 import cumprop
 from cumprop.functionals.classes import classified
 from cumprop.functionals.samples import averages, clopper_pearson
+
+sys.path.insert(0, str(Path(__file__).parent))
+import zoo
 
 pytestmark = pytest.mark.verify
 
