@@ -35,7 +35,8 @@ def of(
 ) -> dict[str, Any]:
     """The report of an estimate of outputs; FLOPs and status include the `others`.
 
-    A status "unreliable" comes first. The status of the `others` is the first that is not "ok".
+    A status "unreliable" comes first. The status of the `others` is the first that is not "ok"; its
+    remedy stands where the reason is that of the estimate.
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
     from cumprop.flops import added
@@ -43,7 +44,7 @@ def of(
     known, flops = per_output(result), added(*(run.flops for run in (result, *others)))
     further = next((r.status for r in others if r.status != "ok"), "ok")
     notes = [result.status, further.removesuffix(f"; {result.status}")]
-    notes = [note for note in dict.fromkeys(notes) if note != "ok"]
+    notes = [*{note.rpartition("; ")[0] or note: note for note in notes if note != "ok"}.values()]
     return {
         "estimator": name,
         "mean": numbers(known["mean"]),

@@ -36,9 +36,10 @@ class ThirdCumulants:
     @classmethod
     def of_tensor(cls, tensor: Array) -> Self:
         """The legs of a symmetric tensor (n, n, n), R = n²."""
-        n = len(tensor)
-        one = np.eye(n, dtype=tensor.dtype) + np.zeros_like(tensor[0])
-        return cls(np.hstack([one] * n), np.repeat(one, n, axis=1), tensor.reshape(n * n, n).T)
+        n, zero = len(tensor), np.zeros_like(tensor[0])
+        one = np.eye(n, dtype=tensor.dtype) + zero
+        repeated = np.hstack([one[:, i][:, None] + zero for i in range(n)])
+        return cls(np.hstack([one] * n), repeated, tensor.reshape(n * n, n).T)
 
     def mapped(self, matrix: Array) -> Self:
         """The third cumulants of `matrix` Y, matrix (m, n). Cost: 6 m n R FLOPs."""
@@ -53,6 +54,6 @@ class ThirdCumulants:
         check_memory(self.a.dtype.itemsize * (n * n * terms + 3 * n**3))
         pairs = self.b[:, None] * self.c
         half = (self.a @ pairs.reshape(n * n, terms).T).reshape(n, n, n)
-        half = half + half.transpose(0, 2, 1)
-        total: Array = half + half.transpose(1, 0, 2) + half.transpose(1, 2, 0)
+        half = half + half.swapaxes(1, 2)
+        total: Array = half + half.swapaxes(0, 1) + half.swapaxes(0, 2)
         return total * (1 / 6)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from cumprop import streams
 from cumprop.contract import Estimator
-from cumprop.contract.printing import between, status_words
+from cumprop.contract.printing import NORMAL_QUANTILE, between, status_words
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, added, counted, counting
 from cumprop.functionals.certificates import Certificate, certified, noise_of
-from cumprop.functionals.integrals import NORMAL, FromMoments, from_moments
+from cumprop.functionals.integrals import REMEDY, FromMoments, from_moments
 from cumprop.functionals.samples import averages, checked, clopper_pearson, samples_asked
 from cumprop.networks import MLP
 from cumprop.parameters import typed
@@ -138,7 +138,7 @@ def class_probabilities(
     sigma = noise_of(network) if typed(certify, bool, "certify") else None
     asked, wanted = samples_asked(network, estimator), None
     if tolerance is not None:
-        wanted = ceil((NORMAL / (2 * tolerance)) ** 2 + 1 / tolerance)  # where P is 1/2
+        wanted = ceil((NORMAL_QUANTILE / (2 * tolerance)) ** 2 + 1 / tolerance)  # where P is 1/2
     if asked is not None:
         found = _sampled(network, wanted or asked, seed, Flops())
     else:
@@ -172,7 +172,7 @@ def _from_moments(network: MLP, estimator: Estimator, seed: int) -> Decision:
     (p, widths), (softmax, softmax_widths) = _halves(found)
     status = found.doubt
     if not status and widths is not None and widths.max() > LARGEST_HALF_WIDTH:
-        status = f"unreliable: probabilities are known to {widths.max():.2g} only; take --tolerance"
+        status = f"unreliable: probabilities are known to {widths.max():.2g} only; {REMEDY}"
     return Decision(
         probabilities=p,
         interval=_about(p, widths),
@@ -218,7 +218,7 @@ def _sampled(network: MLP, n_samples: int | None, seed: int, before: Flops) -> D
         probabilities=hits / n,
         interval=clopper_pearson(hits, n),
         softmax=found.mean[k:],
-        softmax_interval=_about(found.mean[k:], NORMAL * found.stderr[k:] + 3 / n),
+        softmax_interval=_about(found.mean[k:], NORMAL_QUANTILE * found.stderr[k:] + 3 / n),
         n_samples=n,
         flops=added(before, flops),
         status="ok",

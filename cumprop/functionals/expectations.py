@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop import streams
 from cumprop.contract import Estimator
-from cumprop.contract.printing import interval, status_words
+from cumprop.contract.printing import NORMAL_QUANTILE, interval, status_words
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, added, counted, counting
-from cumprop.functionals.integrals import NORMAL, from_moments
+from cumprop.functionals.integrals import REMEDY, from_moments
 from cumprop.functionals.samples import Function, averages, checked, samples_asked
 from cumprop.networks import MLP
 from cumprop.parameters import typed
@@ -102,7 +102,7 @@ def expected(
     found = None if asked is not None else _from_moments(chosen, estimator, name, function, seed)
     if found is not None and (tolerance is None or _settled(found, tolerance)):
         return found
-    n_samples = asked if tolerance is None else ceil((NORMAL / tolerance) ** 2)
+    n_samples = asked if tolerance is None else ceil((NORMAL_QUANTILE / tolerance) ** 2)
     assert n_samples is not None
     before = Flops() if found is None else found.flops
     return _sampled(chosen, name, function, n_samples, seed, before)
@@ -190,7 +190,7 @@ def _from_moments(
     if not status and half_width is not None and half_width > LARGEST_HALF_WIDTH * deviation:
         share = half_width / deviation
         status = f"unreliable: it is known to {share:.1g} standard deviations only"
-        status += "; take --tolerance"
+        status += f"; {REMEDY}"
     value = float(mean.value[0])
     return Expectation(name, value, half_width, deviation, None, found.flops, status or "ok")
 
@@ -204,7 +204,7 @@ def _sampled(
     return Expectation(
         name,
         float(found.mean[0]),
-        NORMAL * float(found.stderr[0]),
+        NORMAL_QUANTILE * float(found.stderr[0]),
         float(found.deviation[0]),
         found.n_samples,
         added(before, flops),

@@ -25,12 +25,12 @@ Array = NDArray[Any]
 
 POINTS, MOST_NUMBERS = 2**14, 2**21
 """The number of points, and the most numbers that points of many outputs have; at least 2^11."""
+REMEDY = "give a tolerance"
 ERRORS = 16
 """The number of sets of signs by which the errors of means and deviations are tried."""
 NEXT_ORDER = 2.5
 """The half width of a 95% interval for what the next order would change, in changes that the third
 cumulants make. Calibrated with the classifiers of docs/calibration_networks.py."""
-NORMAL = 1.96
 STUDENT = 2.365
 """Student's 97.5% quantile for 8 scramblings."""
 
@@ -146,11 +146,11 @@ def from_moments(
     with counting() as flops, component("outputs"):
         pieces = [integrals(OutputLaw.of(one), function, rng) for one in found]
     doubts = [one.status for one in found if is_unreliable(one.status)]
-    doubt = doubts[0] if doubts else ""
+    doubt = f"{doubts[0].removesuffix('; take adaptive')}; {REMEDY}" if doubts else ""
     if not doubt and any(one.third is None for one in found):
         doubt = (
             f"unreliable: outputs are taken as Gaussian, because {estimator.label} has no third "
-            "cumulants of them; take order 3 or --tolerance"
+            f"cumulants of them; take order 3, or {REMEDY}"
         )
     return FromMoments(mixed(weights, pieces), added(*(one.flops for one in found), flops), doubt)
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cumprop.contract import Estimator, build
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, plain
+from cumprop.flops import component, counted, is_foreign, plain
 from cumprop.inputs import Empirical
 from cumprop.networks import MLP, gaussian_parts
 from cumprop.parameters import typed
@@ -24,6 +24,8 @@ Function = Callable[[Array], Array]
 
 def sampled_outputs(network: MLP, n_samples: int, rng: np.random.Generator) -> Iterator[Array]:
     """The outputs of `n_samples` independent inputs; those of a component of a mixture in a row."""
+    if any(map(is_foreign, network.weights)):
+        raise CumpropError("samples take NumPy weights, not tensors: give tensor.numpy()")
     weights, parts = zip(*gaussian_parts(network), strict=True)
     numbers = rng.multinomial(n_samples, weights) if len(parts) > 1 else [n_samples]
     for part, number in zip(parts, numbers, strict=True):

@@ -200,9 +200,7 @@ class Cumulant(Estimator):
 
 
 def _third(network: MLP, found: Propagated) -> ThirdCumulants | None:
-    if network.depth == 0:
-        return ThirdCumulants.none(plain(found.mean))
-    third = found.third
+    third = ThirdCumulants.none(found.mean) if network.depth == 0 else found.third
     return None if third is None else ThirdCumulants(*map(plain, vars(third).values()))
 
 

@@ -133,7 +133,7 @@ def test_orders_without_third_cumulants_say_so():
     found = cumprop.class_probabilities(classifier(), "cumulant", order=2)
     assert found.interval is None
     assert found.status.startswith("unreliable: outputs are taken as Gaussian")
-    assert "take order 3 or --tolerance" in found.status
+    assert "take order 3, or give a tolerance" in found.status
 
 
 def test_mixtures_are_weighted_sums():
@@ -227,6 +227,15 @@ def test_refusals(arguments, words):
         cumprop.class_probabilities(classifier(), **arguments)
     with pytest.raises(CumpropError, match="one output is no class"):
         cumprop.class_probabilities(cumprop.MLP([[[1.0]]]))
+
+
+def test_tensors_have_probabilities_and_no_samples(torch):
+    network = classifier()
+    tensors = network.replace(weights=[torch.tensor(w) for w in network.weights])
+    found, same = cumprop.class_probabilities(network), cumprop.class_probabilities(tensors)
+    np.testing.assert_allclose(same.probabilities, found.probabilities, atol=1e-4)
+    with pytest.raises(CumpropError, match="samples take NumPy weights, not tensors"):
+        cumprop.class_probabilities(tensors, tolerance=1e-3)
 
 
 def test_printed_and_kept():

@@ -88,6 +88,17 @@ def test_means_and_covariances_are_those_without():
         assert without.third is None
 
 
+@pytest.mark.parametrize("parameters", [{"kind": "basic"}, {"kind": "tree"}, {"order": 4}], ids=str)
+def test_tensors(torch, parameters):
+    made = network()
+    tensors = made.replace(weights=[torch.tensor(w) for w in made.weights])
+    np.testing.assert_allclose(
+        third(tensors, **parameters).numpy(), third(made, **parameters), rtol=1e-9, atol=1e-12
+    )
+    line = cumprop.MLP([torch.ones(2, 3)])
+    assert cumprop.estimate(line, "cumulant", third=True).third.full().shape == (2, 2, 2)
+
+
 def test_where_there_are_none():
     assert cumprop.estimate(network(), "cumulant", order=2, third=True).third is None
     assert cumprop.estimate(network(), "gaussian", third=True).third is None
