@@ -92,9 +92,9 @@ class Estimate:
         return printing.as_frame(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as lists, numbers and text that `json.dumps` takes; None where not known.
+        """The fields as lists, numbers and text that `json.dumps` takes; None where not known.
 
-        An entry of `std` is None where its variance came out negative.
+        `signs` and `third` are left out. An entry of `std` is None where its variance came out negative.
         """
         return printing.as_dict(self)
 

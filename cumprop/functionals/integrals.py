@@ -26,11 +26,14 @@ Array = NDArray[Any]
 POINTS, MOST_NUMBERS = 2**14, 2**21
 """The number of points, and the most numbers that points of many outputs have; at least 2^11."""
 REMEDY = "give a tolerance"
-ERRORS = 16
+ERRORS = 8
 """The number of sets of signs by which the errors of means and deviations are tried."""
 NEXT_ORDER = 2.5
 """The half width of a 95% interval for what the next order would change, in changes that the third
 cumulants make. Calibrated with the classifiers of docs/calibration_networks.py."""
+UNSEEN = 0.1
+"""The half width for bends far out, which moments do not show, of a probability or in standard
+deviations of a function: this share of the square of the share ν of nonlinear variance."""
 STUDENT = 2.365
 """Student's 97.5% quantile for 8 scramblings."""
 
@@ -41,7 +44,7 @@ class Integrals:
 
     `bent` is the change by third cumulants, None where these are not known; `noise` the standard
     error of the points, `moved` the expected error by those of means and deviations, `deviation`
-    the standard deviation of each function, and `skew` how far the outputs are from Gaussian.
+    the standard deviation of each function, and `unseen` the square of the nonlinear share ν.
     """
 
     value: Array
@@ -49,7 +52,7 @@ class Integrals:
     noise: Array
     moved: Array
     deviation: Array
-    skew: Array
+    unseen: Array
 
     def split(self, pieces: int) -> list[Integrals]:
         """The integrals of equal pieces of the functions, in their order."""
@@ -59,20 +62,29 @@ class Integrals:
         ]
         return [Integrals(*values) for values in zip(*known, strict=True)]
 
-    def half_width(self, next_order: Array | float) -> Array:
+    def half_width(self, next_order: Array, unit: float = 1.0) -> Array:
         """The half width of a 95% interval of each value, (m,).
 
-        `next_order` is the expected size of what the next order would change.
+        `next_order` is the expected size of what the next order would change, `unit` that in which
+        `unseen` is.
         """
-        parts = STUDENT * self.noise, QUANTILE * self.moved, NEXT_ORDER * next_order
+        parts = (
+            STUDENT * self.noise,
+            QUANTILE * self.moved,
+            NEXT_ORDER * next_order,
+            UNSEEN * unit * self.unseen,
+        )
         half_width: Array = np.sqrt(sum(np.square(part) for part in parts))
         return half_width
 
 
-def integrals(law: OutputLaw, function: Function, rng: np.random.Generator) -> Integrals:
+def integrals(
+    law: OutputLaw, function: Function, nonlinear: float, rng: np.random.Generator
+) -> Integrals:
     """The expected values of a function of the outputs whose values are (N, m), for rows (N, k).
 
-    Cost: 18 values of the function at 2^14 points (fewer from 128 outputs on).
+    `nonlinear` is the share of the output variances that no linear function explains. Cost: 10
+    values of the function at 2^14 points (fewer from 128 outputs on).
     """
     k = len(law.mean)
     n_points = max(2**11, min(POINTS, 2 ** int(np.log2(MOST_NUMBERS / k))))
@@ -92,7 +104,7 @@ def integrals(law: OutputLaw, function: Function, rng: np.random.Generator) -> I
         noise=blocks.std(axis=0, ddof=1) / np.sqrt(SCRAMBLINGS),
         moved=np.sqrt(np.mean(np.square(shifts), axis=0)),
         deviation=values.std(axis=0),
-        skew=np.full_like(value, law.skew),
+        unseen=np.full_like(value, nonlinear**2),
     )
 
 
@@ -112,7 +124,7 @@ def mixed(weights: Sequence[float], parts: Sequence[Integrals]) -> Integrals:
         noise=np.sqrt(sum(noise)),
         moved=total([part.moved for part in parts]),
         deviation=np.sqrt(total(scatter)),
-        skew=total([part.skew for part in parts]),
+        unseen=total([part.unseen for part in parts]),
     )
 
 
@@ -144,7 +156,10 @@ def from_moments(
             f"{estimator.name} samples: take cumulant, or monte_carlo, which counts its samples"
         )
     with counting() as flops, component("outputs"):
-        pieces = [integrals(OutputLaw.of(one), function, rng) for one in found]
+        pieces = [
+            integrals(OutputLaw.of(one), function, one.signs.nonlinear if one.signs else 0.0, rng)
+            for one in found
+        ]
     doubts = [one.status for one in found if is_unreliable(one.status)]
     doubt = f"{doubts[0].removesuffix('; take adaptive')}; {REMEDY}" if doubts else ""
     if not doubt and any(one.third is None for one in found):

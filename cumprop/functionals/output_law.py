@@ -67,11 +67,6 @@ class OutputLaw:
             mean, axes * sizes, bend, widths / QUANTILE, float(found.expected_std_error or 0.0)
         )
 
-    @property
-    def skew(self) -> float:
-        """The root mean square of κ He_3 / 6: how far the outputs are from Gaussian."""
-        return 0.0 if self.bend is None else float(np.sqrt(np.square(self.bend).sum() / 6))
-
     def normals(self, n_points: int, rng: np.random.Generator) -> Array:
         """Scrambled Sobol points as rows z, (n_points, q); row j belongs to scrambling j mod 8."""
         q = self.root.shape[1]

@@ -1,7 +1,8 @@
 """Class probabilities on trained classifiers: intervals, what they are worth, certificates.
 
-Classifiers are those of `zoo.py`; none is of a kind that the intervals were calibrated on (digits
-with cross-entropy, clusters). Noise is isotropic around 20 data points each. Truths are samples.
+Classifiers are those of `zoo.py`: digits one-hot and enlarged to 784 pixels, wine, iris (two) and
+rings. The intervals were calibrated on others (digits of 64 pixels with cross-entropy, clusters).
+Noise is isotropic around 20 data points each. Truths are samples.
 """
 
 import sys
@@ -10,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import ndtri
 
 import cumprop
+from cumprop.functionals.certificates import radius
 from cumprop.functionals.classes import classified
-from cumprop.functionals.samples import averages, clopper_pearson
+from cumprop.functionals.samples import averages, clopper_pearson, sampled_outputs
 
 sys.path.insert(0, str(Path(__file__).parent))
 import zoo
 
 pytestmark = pytest.mark.verify
 
-CLASSIFIERS = (3, 4, 5, 8, 12, 13, 14, 15, 31)
+CLASSIFIERS = (4, 8, 12, 14, 15, 31)
+ORDERS = ({"order": 3}, {"order": 3, "kind": "tree"})
 INPUTS, SAMPLES = 20, 50_000
 IMAGES, TABLES = (0.1, 0.25, 0.5), (0.1, 0.3, 1.0)
 MATTER = 0.02
@@ -50,10 +52,7 @@ def cases():
         for place, (name, level, network) in enumerate(noisy(number, INPUTS)):
             rng = np.random.default_rng([number, place])
             truth = averages(network, classified, SAMPLES, rng).mean[: network.widths[-1]]
-            decisions = [
-                cumprop.class_probabilities(network, order=3, kind=kind)
-                for kind in ("basic", "tree")
-            ]
+            decisions = [cumprop.class_probabilities(network, **given) for given in ORDERS]
             passes = [d.flops.total / (2 * sum(w.size for w in network.weights)) for d in decisions]
             found.append((name, level, truth, decisions, passes))
         print(f"  {name}", flush=True)
@@ -79,7 +78,7 @@ def test_intervals(record, which):
         f"{np.median(widths):.2g}; {len(ok)} of {len(answers)} ok"
     )
     name = ("order 3", "tree")[which]
-    claim = f"95% intervals of class probabilities without samples, {name}, 9 classifiers"
+    claim = f"95% intervals of class probabilities without samples, {name}, 6 classifiers"
     record(claim, measured, "≥ 95% of both", min(np.mean(every), np.mean(matter)) >= 0.95)
 
 
@@ -130,22 +129,25 @@ def test_third_cumulants_lift_gaussian_outputs(record):
 
 
 def test_certificates(record):
-    """72 certificates at level 0.999 against 10⁶ samples: 7% for a false alarm."""
-    above, made, radii = 0, 0, []
-    for number in (3, 4, 12, 14, 15, 31):
-        for place, (_, _, network) in enumerate(noisy(number, 4)):
+    """36 certificates at level 0.999 against 10⁶ samples: 4% for a false alarm."""
+    above, made, shares = 0, 0, []
+    for number in (12, 14, 15, 31):
+        for place, (_, _, network) in enumerate(noisy(number, 3)):
             found = cumprop.class_probabilities(network, "monte_carlo", n_samples=100, certify=True)
             one = found.certificate
             rng = np.random.default_rng([7, number, place])
-            mean = averages(network, classified, 10**6, rng).mean[one.winner]
-            high = clopper_pearson([round(mean * 1e6)], 10**6, 0.998)[1, 0]
-            most = one.sigma * max(ndtri(high), 0)
+            wins = sum(
+                np.count_nonzero(y.argmax(axis=1) == one.winner)
+                for y in sampled_outputs(network, 10**6, rng)
+            )
+            most = radius(one.sigma, clopper_pearson([wins], 10**6, 0.998)[1, 0])
             above += one.radius > most
+            if one.radius > 0 and np.isfinite(most):
+                shares.append(one.radius / most)
             made += one.radius > 0
-            radii.append(one.radius / most if most > 0 else 1.0)
     record(
-        "certified radii above those of 10⁶ samples, 72 inputs of 6 classifiers",
-        f"{above}; {made} certified, with a median of {np.median(radii):.0%} of the radius",
+        "certified radii above those of 10⁶ samples, 36 inputs of 4 classifiers",
+        f"{above}; {made} certified, a median of {np.median(shares):.0%} of the radius",
         "0",
         above == 0,
     )
