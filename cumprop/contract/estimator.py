@@ -94,7 +94,8 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """The fields as lists, numbers and text that `json.dumps` takes; None where not known.
 
-        `signs` and `third` are left out. An entry of `std` is None where its variance came out negative.
+        `signs` and `third` are left out. An entry of `std` is None where its variance came out
+        negative.
         """
         return printing.as_dict(self)
 

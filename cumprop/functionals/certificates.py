@@ -106,5 +106,7 @@ def radius(sigma: float, probability: float) -> float:
 def _hits(network: MLP, n_samples: int, seed: int, part: int) -> Array:
     """How often each class wins, (k,)."""
     rng = streams.output_samples(seed, network.shape.width, part)
-    winners = [y.argmax(axis=1) for y in sampled_outputs(network, n_samples, rng)]
-    return np.bincount(np.concatenate(winners), minlength=network.widths[-1])
+    hits = np.zeros(network.widths[-1], np.int64)
+    for y in sampled_outputs(network, n_samples, rng):
+        hits += np.bincount(y.argmax(axis=1), minlength=len(hits))
+    return hits

@@ -132,9 +132,9 @@ def class_probabilities(
     >>> bool(low < 0.8413 < high)
     True
     """
+    estimator, tolerance = checked(network, estimator, parameters, tolerance)
     if network.widths[-1] < 2:
         raise CumpropError("one output is no class; give a network with an output for each class")
-    estimator, tolerance = checked(estimator, parameters, tolerance)
     sigma = noise_of(network) if typed(certify, bool, "certify") else None
     asked, wanted = samples_asked(network, estimator), None
     if tolerance is not None:

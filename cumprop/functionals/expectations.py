@@ -92,9 +92,9 @@ def expected(
     >>> round(cumprop.expected(pair, lambda y: y[:, 0] ** 2, outputs=[1]).value, 2)
     1.0
     """
+    estimator, tolerance = checked(network, estimator, parameters, tolerance)
     chosen = _chosen(network, outputs)
     name, function = _named(what, target, len(chosen.weights[-1]))
-    estimator, tolerance = checked(estimator, parameters, tolerance)
     asked = samples_asked(network, estimator)
     found = None if asked is not None else _from_moments(chosen, estimator, name, function, seed)
     if found is not None and (tolerance is None or _settled(found, tolerance)):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cumprop.contract import Estimate
 from cumprop.contract.laws import QUANTILE
+from cumprop.errors import CumpropError
 from cumprop.flops import count, counted, on_host, plain
 from cumprop.memory import check_memory
 from cumprop.networks import MLP
@@ -50,8 +51,15 @@ class OutputLaw:
 
     @classmethod
     def of(cls, found: Estimate) -> Self:
-        """The law with the moments of an estimate that has a covariance. Cost: 9 k³ and 2 b³ R."""
+        """The law with the moments of an estimate that has a covariance. Cost: 9 k³ and 2 b³ R.
+
+        Raises CumpropError for numbers that are not finite.
+        """
         mean, cov = (on_host(a).astype(np.float64) for a in (found.mean, found.cov))
+        if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+            raise CumpropError(
+                "moments of the outputs are not finite; take monte_carlo, or float64"
+            )
         variances, axes = np.linalg.eigh(cov)
         count(9 * len(mean) ** 3)
         variances, axes = np.maximum(variances[::-1], 0), axes[:, ::-1]

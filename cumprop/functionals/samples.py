@@ -59,12 +59,16 @@ class Averages:
 
 
 def checked(
-    estimator: str | Estimator, parameters: dict[str, Any], tolerance: float | None
+    network: MLP, estimator: str | Estimator, parameters: dict[str, Any], tolerance: float | None
 ) -> tuple[Estimator, float | None]:
     """The estimator as an instance, and the tolerance as a positive number or None.
 
-    Raises CumpropError where they are not.
+    Raises CumpropError where they are not, or `network` is none.
     """
+    if not isinstance(network, MLP):
+        raise CumpropError(
+            f"network is {type(network).__name__}; give a cumprop.MLP, or cumprop.load(network)"
+        )
     if isinstance(estimator, str):
         estimator = build(estimator, **parameters)
     elif parameters:

@@ -227,6 +227,8 @@ def test_refusals(arguments, words):
         cumprop.class_probabilities(classifier(), **arguments)
     with pytest.raises(CumpropError, match="one output is no class"):
         cumprop.class_probabilities(cumprop.MLP([[[1.0]]]))
+    with pytest.raises(CumpropError, match="network is ndarray; give a cumprop"):
+        cumprop.class_probabilities(np.eye(2))
 
 
 def test_tensors_have_probabilities_and_no_samples(torch):
