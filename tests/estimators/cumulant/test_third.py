@@ -47,8 +47,8 @@ def test_slices_of_one_more_layer(kind):
 
 
 def test_samples_agree():
-    """One hidden layer of width 200: 30 numbers of 4e5 samples within 4.5 s.e. plus 3% of the
-    largest, which is what order 3 leaves out; false alarms: 2e-4."""
+    """One hidden layer of width 200: 4 numbers of 4e5 samples within 4.5 s.e. plus 3% of the
+    largest, which is what order 3 leaves out; false alarms: 3e-5."""
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=(200, 5)), rng.normal(size=(3, 200)) / 14]
     made = cumprop.MLP(weights)
