@@ -134,7 +134,7 @@ def class_probabilities(
     """
     estimator, tolerance = checked(network, estimator, parameters, tolerance)
     if network.widths[-1] < 2:
-        raise CumpropError("one output is no class; give a network with an output for each class")
+        raise CumpropError("one output is no class; for a logit take --tail 'y>0', or above(0)")
     sigma = noise_of(network) if typed(certify, bool, "certify") else None
     asked, wanted = samples_asked(network, estimator), None
     if tolerance is not None:

@@ -109,13 +109,16 @@ def integrals(
 
 
 def mixed(weights: Sequence[float], parts: Sequence[Integrals]) -> Integrals:
-    """The integrals over a mixture; errors of its components may be alike, their noise is not."""
+    """The integrals over a mixture; errors of its components may be alike, their noise is not.
+
+    `bent` is then the sum of the sizes of what third cumulants change.
+    """
 
     def total(values: Sequence[Any]) -> Any:
         return sum(w * value for w, value in zip(weights, values, strict=True))
 
     value = total([part.value for part in parts])
-    known = [part.bent for part in parts if part.bent is not None]
+    known = [np.abs(part.bent) for part in parts if part.bent is not None]
     scatter = [np.square(part.deviation) + np.square(part.value - value) for part in parts]
     noise = [np.square(w * part.noise) for w, part in zip(weights, parts, strict=True)]
     return Integrals(
