@@ -27,6 +27,8 @@ ROWS = 5
 """The number of classes that text shows, the likeliest first."""
 LARGEST_HALF_WIDTH = 0.05
 """Probabilities with wider intervals that are not sampled are unreliable."""
+ACCIDENT = 0.2
+"""The change by the next order, in units of the spread (mathematics §11) and s.d. of a hit."""
 UNIFORM = 0.01
 """The share, squared, of the error of the worst class that every class has at least."""
 
@@ -188,7 +190,8 @@ def _halves(found: FromMoments) -> list[tuple[Array, Array | None]]:
     """Probabilities and softmax, each with half widths.
 
     The next order changes a class by up to what the third cumulants change the worst one by, in
-    proportion to the standard deviation 2 √(p (1 − p)) of a hit.
+    proportion to the standard deviation 2 √(p (1 − p)) of a hit. That change may vanish by
+    accident; a share of the spread does not.
     """
     pairs = []
     for part in found.integrals.split(2):
@@ -196,7 +199,8 @@ def _halves(found: FromMoments) -> list[tuple[Array, Array | None]]:
         if part.bent is not None:
             p = np.minimum(np.maximum(part.value, part.value - part.bent), 0.5).clip(0)
             shape = np.sqrt(UNIFORM + 4 * p * (1 - p))
-            widths = part.half_width(np.abs(part.bent).max() * shape)
+            accident = ACCIDENT * part.spread * np.sqrt(p * (1 - p))
+            widths = part.half_width(np.hypot(np.abs(part.bent).max() * shape, accident))
         pairs.append((part.value, widths))
     return pairs
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import streams
-from cumprop.contract import Estimator, ThirdCumulants, estimate
+from cumprop.contract import Estimator, Signs, ThirdCumulants, estimate
 from cumprop.contract.laws import QUANTILE
 from cumprop.contract.printing import is_unreliable
 from cumprop.errors import CumpropError
@@ -30,7 +30,7 @@ ERRORS = 8
 """The number of sets of signs by which the errors of means and deviations are tried."""
 NEXT_ORDER = 2.5
 """The half width of a 95% interval for what the next order would change, in changes that the third
-cumulants make. Calibrated with the classifiers of docs/calibration_networks.py."""
+cumulants make. Calibrated by docs/calibrate_classes.py."""
 UNSEEN = 0.1
 """The half width for bends far out, which moments do not show, of a probability or in standard
 deviations of a function: this share of the square of the share ν of nonlinear variance."""
@@ -44,7 +44,8 @@ class Integrals:
 
     `bent` is the change by third cumulants, None where these are not known; `noise` the standard
     error of the points, `moved` the expected error by those of means and deviations, `deviation`
-    the standard deviation of each function, and `unseen` the square of the nonlinear share ν.
+    the standard deviation of each function, `unseen` the square of the nonlinear share ν, and
+    `spread` the sign of that name (mathematics §11).
     """
 
     value: Array
@@ -53,6 +54,7 @@ class Integrals:
     moved: Array
     deviation: Array
     unseen: Array
+    spread: Array
 
     def split(self, pieces: int) -> list[Integrals]:
         """The integrals of equal pieces of the functions, in their order."""
@@ -79,12 +81,11 @@ class Integrals:
 
 
 def integrals(
-    law: OutputLaw, function: Function, nonlinear: float, rng: np.random.Generator
+    law: OutputLaw, function: Function, signs: Signs | None, rng: np.random.Generator
 ) -> Integrals:
     """The expected values of a function of the outputs whose values are (N, m), for rows (N, k).
 
-    `nonlinear` is the share of the output variances that no linear function explains. Cost: 10
-    values of the function at 2^14 points (fewer from 128 outputs on).
+    Cost: 10 values of the function at 2^14 points (fewer from 128 outputs on).
     """
     k = len(law.mean)
     n_points = max(2**11, min(POINTS, 2 ** int(np.log2(MOST_NUMBERS / k))))
@@ -93,8 +94,8 @@ def integrals(
     values = plain(function(y))
     blocks = values.reshape(-1, SCRAMBLINGS, values.shape[1]).mean(axis=0)
     value = blocks.mean(axis=0)
-    signs = rng.choice((-1.0, 1.0), (ERRORS, 2, k))
-    shifts = [plain(function(law.moved(y, s))).mean(axis=0) - value for s in signs]
+    flips = rng.choice((-1.0, 1.0), (ERRORS, 2, k))
+    shifts = [plain(function(law.moved(y, flip))).mean(axis=0) - value for flip in flips]
     bent = None
     if law.bend is not None:
         bent = value - plain(function(law.gaussian(z))).mean(axis=0)
@@ -104,7 +105,8 @@ def integrals(
         noise=blocks.std(axis=0, ddof=1) / np.sqrt(SCRAMBLINGS),
         moved=np.sqrt(np.mean(np.square(shifts), axis=0)),
         deviation=values.std(axis=0),
-        unseen=np.full_like(value, nonlinear**2),
+        unseen=np.full_like(value, signs.nonlinear**2 if signs else 0.0),
+        spread=np.full_like(value, signs.spread if signs else 0.0),
     )
 
 
@@ -128,6 +130,7 @@ def mixed(weights: Sequence[float], parts: Sequence[Integrals]) -> Integrals:
         moved=total([part.moved for part in parts]),
         deviation=np.sqrt(total(scatter)),
         unseen=total([part.unseen for part in parts]),
+        spread=total([part.spread for part in parts]),
     )
 
 
@@ -159,10 +162,7 @@ def from_moments(
             f"{estimator.name} samples: take cumulant, or monte_carlo, which counts its samples"
         )
     with counting() as flops, component("outputs"):
-        pieces = [
-            integrals(OutputLaw.of(one), function, one.signs.nonlinear if one.signs else 0.0, rng)
-            for one in found
-        ]
+        pieces = [integrals(OutputLaw.of(one), function, one.signs, rng) for one in found]
     doubts = [one.status for one in found if is_unreliable(one.status)]
     doubt = f"{doubts[0].removesuffix('; take adaptive')}; {REMEDY}" if doubts else ""
     if not doubt and any(one.third is None for one in found):
