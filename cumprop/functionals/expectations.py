@@ -38,7 +38,7 @@ class Expectation:
     >>> import cumprop
     >>> cumprop.expected(cumprop.MLP([[[1.0], [-1.0]]]), "max")       # doctest: +ELLIPSIS
     E[max y] = 0.79... ± 0.000...
-    2...e+06 FLOPs
+    1.52e+06 FLOPs
     status: ok
     """
 
