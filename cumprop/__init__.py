@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
     from cumprop.functionals import Decision, Expectation, class_probabilities, expected
+    from cumprop.functionals.rare import Probability, probability
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
 
@@ -27,12 +28,14 @@ __all__ = [
     "Estimator",
     "Expectation",
     "Flops",
+    "Probability",
     "Shape",
     "available",
     "class_probabilities",
     "estimate",
     "expected",
     "load",
+    "probability",
     "random_mlp",
     "register",
 ]
@@ -42,6 +45,7 @@ _HOME = {
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
     "functionals": ("Decision", "Expectation", "class_probabilities", "expected"),
+    "functionals.rare": ("Probability", "probability"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cumprop.contract import Estimate
     from cumprop.functionals import Decision, Expectation
+    from cumprop.functionals.rare import Probability
 
 ROWS = 20
 """The number of outputs that a printed table shows; the other formats have them all."""
@@ -31,18 +32,19 @@ ERRORS = ("expected_error", "expected_std_error")
 
 
 def of(
-    name: str, result: Estimate, others: Sequence[Estimate | Decision | Expectation]
+    name: str, result: Estimate, others: Sequence[Estimate | Probability | Decision | Expectation]
 ) -> dict[str, Any]:
     """The report of an estimate of outputs; FLOPs and status include the `others`.
 
-    A status "unreliable" comes first. The status of the `others` is the first that is not "ok"; its
-    remedy stands where the reason is that of the estimate.
+    A status "unreliable" comes first. Of the `others`, one that is not "ok" is told; its remedy
+    stands where the reason is that of the estimate.
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
     from cumprop.flops import added
 
     known, flops = per_output(result), added(*(run.flops for run in (result, *others)))
-    further = next((r.status for r in others if r.status != "ok"), "ok")
+    doubts = [r.status for r in others if r.status != "ok"]
+    further = next(iter(sorted(doubts, key=lambda s: not is_unreliable(s))), "ok")
     notes = [result.status, further.removesuffix(f"; {result.status}")]
     notes = [*{note.rpartition("; ")[0] or note: note for note in notes if note != "ok"}.values()]
     return {
@@ -119,6 +121,7 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
             known |= {f"expected_{words}": value["value"]}
             known |= {f"expected_{words}_half_width": value["half_width"]}
         known |= {key: report[key] for key in (*ERRORS, "status") if report[key] is not None}
+        known |= _of_one_event(report)
         cov = (
             {f"cov_{j}": value for j, value in enumerate(report["cov"][unit])}
             if "cov" in report
@@ -128,7 +131,21 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _of_one_event(report: dict[str, Any]) -> dict[str, Any]:
+    """Columns of an event that is not one of each output; the same in every row."""
+    if "events" not in report or "threshold" in report:
+        return {}
+    [event] = report["events"]
+    low, high = event["interval"]
+    return {"event": event["event"], "probability": event["probability"]} | {
+        "probability_low": low,
+        "probability_high": high,
+    }
+
+
 def _as_table(report: dict[str, Any]) -> str:
+    from cumprop.functionals.rare import as_text
+
     n = len(report["mean"])
     rows = _shown(report)[:ROWS]
     more = [f"… {n - ROWS} more; --format json has them all"] if n > ROWS else []
@@ -143,7 +160,10 @@ def _as_table(report: dict[str, Any]) -> str:
         for layer, means in enumerate(report.get("layer_means", []), start=1)
     ]
     means = [f"\nmeans of hidden units\n{text.table(layers)}"] if layers else []
-    return "\n".join([text.table(rows), *more, *means, "", *_answers(report), *_notes(report)])
+    events = [f"\n{as_text(event)}" for event in report.get("events", [])[:ROWS]]
+    return "\n".join(
+        [text.table(rows), *more, *means, *events, "", *_answers(report), *_notes(report)]
+    )
 
 
 def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Functionals of the outputs beside mean and covariance: quantiles, classes, extremes, losses."""
+"""Functionals of the outputs: quantiles, rare events, class probabilities, extremes, losses."""
 
 from cumprop.functionals.certificates import Certificate
 from cumprop.functionals.classes import Decision, class_probabilities

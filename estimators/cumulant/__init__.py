@@ -21,8 +21,8 @@ from cumprop.contract import (
     trust,
 )
 from cumprop.errors import CumpropError
-from cumprop.flops import arena, counting, plain
-from cumprop.memory import free_memory
+from cumprop.flops import arena, by_shape, counting, has_numbers, is_foreign, plain
+from cumprop.memory import recently_free_memory
 from cumprop.networks import Shape
 
 from . import augmented3, dense, order2, order3, order4, tree
@@ -112,7 +112,7 @@ class Cumulant(Estimator):
     def supports(self, network: MLP) -> str | None:
         if self.metric == "average" and network.init_scale is None:
             return "metric average needs the design variances: give MLP(init_scale=...)"
-        free = free_memory()
+        free = recently_free_memory()
         if max(network.widths) ** self.order * MANY_BYTES < free:
             return None
         needed = self.predict_cost(network.shape).bytes
@@ -141,8 +141,7 @@ class Cumulant(Estimator):
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
-            found = self._propagate(network, cov, third)
-            notes = _notes(found)
+            found, notes = self._noted(network, cov, third)
         estimate = Estimate(
             mean=plain(found.mean),
             layer_means=tuple(plain(mean) for mean in found.layer_means),
@@ -162,6 +161,21 @@ class Cumulant(Estimator):
             imprecise = f"Wick coefficients are good to {found.precision:.0e} of their scale"
             trusted = judged(notes=[*notes, imprecise])
         return replace(estimate, **vars(trusted))
+
+    def _noted(self, network: MLP, cov: bool, third: bool) -> tuple[Propagated, list[str]]:
+        """The propagation, on plain arrays where its FLOPs are known, and reasons to doubt it."""
+
+        def run() -> tuple[Propagated, list[str]]:
+            found = self._propagate(network, cov, third)
+            return found, _notes(found)
+
+        if any(is_foreign(w) or not has_numbers(w) for w in network.weights):
+            return run()
+        biased = tuple(b is not None for b in network.biases)
+        designed = network.init_scale is not None
+        return by_shape(
+            (self, cov, third, network.shape, network.activations, biased, designed), run
+        )
 
     def _propagate(self, network: MLP, cov: bool, third: bool) -> Propagated:
         if self.kind == "tree":

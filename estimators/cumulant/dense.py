@@ -18,7 +18,7 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
-from .diagrams import Block, Diagram, cumulant_diagrams, partitions, support
+from .diagrams import Block, Diagram, cumulant_diagrams, partitions
 from .evidence import Evidence
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales
@@ -231,8 +231,8 @@ def slice_of_x(power: PowerCumulants, u: Block) -> Array:
 
 def evaluate(diagram: Diagram, slice_of: Callable[[Block], Array], *factors: Any) -> Array:
     """weight · Π_u slice_u · Π factors, as an array over the diagram's neurons."""
-    blocks = [(support(u), slice_of(tuple(filter(None, u)))) for u in diagram.blocks]
-    return broadcast_product([*blocks, *factors], diagram.neurons, float(diagram.weight))
+    blocks = [(neurons, slice_of(u)) for neurons, u in diagram.slices]
+    return broadcast_product([*blocks, *factors], diagram.neurons, diagram.factor)
 
 
 class PowerCumulants(Slices):
@@ -262,7 +262,7 @@ class PowerCumulants(Slices):
         """Σ_ν weight · Π slices of κ(Z) · Π_a w(k_a, p_a), evaluated at all indices."""
         total: Any = 0
         for diagram in self._scheme.diagrams(p):
-            if all(sum(u) in self._z for u in diagram.blocks):
+            if diagram.orders <= self._z.keys():
                 wick = [((a,), self._table(k, p[a])) for a, k in enumerate(diagram.derivatives)]
                 total = total + evaluate(diagram, self._slice_of_z, *wick)
         return total if np.ndim(total) else np.zeros_like(self.like, shape=(self.width,) * len(p))
