@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
@@ -96,11 +97,18 @@ class Hidden:
     sources: Sources | None = None
     A: Array | None = None
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        if self.sources is None:
+            return None
+        x = self.sources
+        P, U, D = np.hstack([weight @ x.P, weight]), weight @ x.U, weight @ x.D
+        return ThirdCumulants(*map(np.hstack, ((3 * x.w2 * P, D), (U, P), (U, P))))
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
+
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Propagated:
     """Propagate κ_1, κ_2, the sources of κ_3 and the trace of κ_4 through the layers."""
     scales = metric_scales(network, scheme.order, metric)
-    return propagate(network, Hidden, _step, scales, cov)
+    return propagate(network, Hidden, _step, scales, cov, third)
 
 
 def _step(x: Hidden, z: Standardised, w: Coefficients, wanted: Wanted) -> Hidden:

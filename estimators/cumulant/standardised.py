@@ -96,6 +96,11 @@ class AffineMap:
             covariance = self.rows[:, None] * covariance * self.rows
         return covariance
 
+    def scaled(self, unit: float) -> Array:
+        """The map from X̂, X in a `unit`, to W X."""
+        weight = self.weight if unit == 1 else self.weight * unit
+        return weight if self.rows is None else self.rows[:, None] * weight
+
     @property
     def metric(self) -> Metric | DiagonalMetric:
         """The metric W Wᵀ, or scale · I without `rows`."""
