@@ -127,7 +127,7 @@ class Cumulant(Estimator):
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
-            found, notes = self._noted(network, cov)
+            [(found, notes)] = self._noted(network, cov)
         return self._judged(found, notes, cov, flops)
 
     def estimate_batch(self, network: MLP, means: Array, *, cov: bool = False) -> list[Estimate]:
@@ -138,13 +138,11 @@ class Cumulant(Estimator):
         for start in range(0, len(means), at_once):
             batch = means[start : start + at_once]
             with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
-                found = order2.run(network, self.scheme, self.metric, cov, batch)
-                each = [found.of_node(b) for b in range(len(batch))]
-                notes = [_notes(one) for one in each]
+                each = self._noted(network, cov, batch)
             shares = shared(flops, len(batch))
             estimates += [
-                self._judged(one, doubts, cov, share)
-                for one, doubts, share in zip(each, notes, shares, strict=True)
+                self._judged(found, notes, cov, share)
+                for (found, notes), share in zip(each, shares, strict=True)
             ]
         return estimates
 
@@ -169,18 +167,26 @@ class Cumulant(Estimator):
             trusted = judged(notes=[*notes, imprecise])
         return replace(estimate, **vars(trusted))
 
-    def _noted(self, network: MLP, cov: bool) -> tuple[Propagated, list[str]]:
-        """The propagation, on plain arrays where its FLOPs are known, and reasons to doubt it."""
+    def _noted(
+        self, network: MLP, cov: bool, means: Array | None = None
+    ) -> list[tuple[Propagated, list[str]]]:
+        """The propagation of each input, on plain arrays where FLOPs are known, and its doubts."""
 
-        def run() -> tuple[Propagated, list[str]]:
-            found = self._propagate(network, cov)
-            return found, _notes(found)
+        def run() -> list[tuple[Propagated, list[str]]]:
+            if means is None:
+                each = [self._propagate(network, cov)]
+            else:
+                found = order2.run(network, self.scheme, self.metric, cov, means)
+                each = [found.of_node(b) for b in range(len(means))]
+            return [(found, _notes(found)) for found in each]
 
         if any(is_foreign(w) or not has_numbers(w) for w in network.weights):
             return run()
         biased = tuple(b is not None for b in network.biases)
         designed = network.init_scale is not None
-        return by_shape((self, cov, network.shape, network.activations, biased, designed), run)
+        batch = None if means is None else len(means)
+        key = (self, cov, batch, network.shape, network.activations, biased, designed)
+        return by_shape(key, run)
 
     def _propagate(self, network: MLP, cov: bool) -> Propagated:
         if self.kind == "tree":
