@@ -147,7 +147,7 @@ class Cumulant(Estimator):
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
-            found, notes = self._noted(network, cov, third)
+            [(found, notes)] = self._noted(network, cov, third)
         estimate = self._judged(found, notes, cov, flops)
         return replace(estimate, third=_third(network, found)) if third else estimate
 
@@ -159,13 +159,11 @@ class Cumulant(Estimator):
         for start in range(0, len(means), at_once):
             batch = means[start : start + at_once]
             with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
-                found = order2.run(network, self.scheme, self.metric, cov, means=batch)
-                each = [found.of_node(b) for b in range(len(batch))]
-                notes = [_notes(one) for one in each]
+                each = self._noted(network, cov, means=batch)
             shares = shared(flops, len(batch))
             estimates += [
-                self._judged(one, doubts, cov, share)
-                for one, doubts, share in zip(each, notes, shares, strict=True)
+                self._judged(found, notes, cov, share)
+                for (found, notes), share in zip(each, shares, strict=True)
             ]
         return estimates
 
@@ -190,20 +188,26 @@ class Cumulant(Estimator):
             trusted = judged(notes=[*notes, imprecise])
         return replace(estimate, **vars(trusted))
 
-    def _noted(self, network: MLP, cov: bool, third: bool) -> tuple[Propagated, list[str]]:
-        """The propagation, on plain arrays where its FLOPs are known, and reasons to doubt it."""
+    def _noted(
+        self, network: MLP, cov: bool, third: bool = False, means: Array | None = None
+    ) -> list[tuple[Propagated, list[str]]]:
+        """The propagation of each input, on plain arrays where FLOPs are known, and its doubts."""
 
-        def run() -> tuple[Propagated, list[str]]:
-            found = self._propagate(network, cov, third)
-            return found, _notes(found)
+        def run() -> list[tuple[Propagated, list[str]]]:
+            if means is None:
+                each = [self._propagate(network, cov, third)]
+            else:
+                found = order2.run(network, self.scheme, self.metric, cov, means=means)
+                each = [found.of_node(b) for b in range(len(means))]
+            return [(found, _notes(found)) for found in each]
 
         if any(is_foreign(w) or not has_numbers(w) for w in network.weights):
             return run()
         biased = tuple(b is not None for b in network.biases)
         designed = network.init_scale is not None
-        return by_shape(
-            (self, cov, third, network.shape, network.activations, biased, designed), run
-        )
+        batch = None if means is None else len(means)
+        key = (self, cov, third, batch, network.shape, network.activations, biased, designed)
+        return by_shape(key, run)
 
     def _propagate(self, network: MLP, cov: bool, third: bool) -> Propagated:
         if self.kind == "tree":
