@@ -10,9 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cumprop.contract import Cost, Estimate, Estimator, available, estimate, register
+    from cumprop.contract import (
+        Cost,
+        Estimate,
+        Estimator,
+        available,
+        estimate,
+        estimate_batch,
+        register,
+    )
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
+    from cumprop.functionals import Decision, Expectation, class_probabilities, expected
     from cumprop.functionals.rare import Probability, probability
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
@@ -22,13 +31,18 @@ __all__ = [
     "ConfigError",
     "Cost",
     "CumpropError",
+    "Decision",
     "Estimate",
     "Estimator",
+    "Expectation",
     "Flops",
     "Probability",
     "Shape",
     "available",
+    "class_probabilities",
     "estimate",
+    "estimate_batch",
+    "expected",
     "load",
     "probability",
     "random_mlp",
@@ -36,9 +50,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "contract": ("Cost", "Estimate", "Estimator", "available", "estimate", "register"),
+    "contract": (
+        "Cost",
+        "Estimate",
+        "Estimator",
+        "available",
+        "estimate",
+        "estimate_batch",
+        "register",
+    ),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
+    "functionals": ("Decision", "Expectation", "class_probabilities", "expected"),
     "functionals.rare": ("Probability", "probability"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),

@@ -1,11 +1,12 @@
 """The contract of a backend: its methods, how it is found, checked and printed."""
 
-from cumprop.contract.any_input import independent_samples
+from cumprop.contract.any_input import independent_samples, mixed
 from cumprop.contract.checks import check_estimator
 from cumprop.contract.cost import Cost, shape_only_network
-from cumprop.contract.estimator import Estimate, Estimator, estimate, label
+from cumprop.contract.estimator import Estimate, Estimator, estimate, estimate_batch, label
 from cumprop.contract.plugins import load_plugin
 from cumprop.contract.registry import available, build, build_for, get, register, unavailable
+from cumprop.contract.third import ThirdCumulants
 from cumprop.contract.trust import Signs, looks_random, trust
 
 __all__ = [
@@ -13,16 +14,19 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Signs",
+    "ThirdCumulants",
     "available",
     "build",
     "build_for",
     "check_estimator",
     "estimate",
+    "estimate_batch",
     "get",
     "independent_samples",
     "label",
     "load_plugin",
     "looks_random",
+    "mixed",
     "register",
     "shape_only_network",
     "trust",

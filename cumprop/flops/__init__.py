@@ -1,5 +1,6 @@
 """Arrays that count their arithmetic: NumPy, PyTorch, and shapes without numbers."""
 
+from cumprop.flops.known_counts import by_numbers, by_shape, decided
 from cumprop.flops.meter import (
     CONVENTION,
     Flops,
@@ -9,6 +10,7 @@ from cumprop.flops.meter import (
     count,
     counting,
     not_counting,
+    shared,
 )
 from cumprop.flops.numpy_arrays import (
     ForeignArray,
@@ -34,10 +36,13 @@ __all__ = [
     "added",
     "alike",
     "arena",
+    "by_numbers",
+    "by_shape",
     "component",
     "count",
     "counted",
     "counting",
+    "decided",
     "detached",
     "has_numbers",
     "is_foreign",
@@ -47,6 +52,7 @@ __all__ = [
     "on_host",
     "plain",
     "records_gradients",
+    "shared",
     "skipping_zeros",
     "with_entries",
     "without_numbers",

@@ -10,13 +10,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales, propagate
-from .standardised import Coefficients, Standardised, Wanted
-from .symmetric_tensors import diagonal
+from .standardised import Coefficients, Standardised, Wanted, variances
 
 Array = NDArray[Any]
 
@@ -28,11 +28,24 @@ class Tracked:
     mean: Array
     C: Array | None
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        return None
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
-    """Propagate κ_1 and κ_2; nothing radial, so no `metric`, is tracked."""
+
+def run(
+    network: MLP,
+    scheme: Scheme,
+    metric: str,
+    cov: bool,
+    third: bool = False,
+    means: Array | None = None,
+) -> Propagated:
+    """Propagate κ_1 and κ_2, of a batch of inputs if `means` (B, n_0) are given.
+
+    Nothing radial, so no `metric`, is tracked.
+    """
     scales = metric_scales(network, scheme.order, "exact")
-    return propagate(network, Tracked, _step, scales, cov, leading=True)
+    return propagate(network, Tracked, _step, scales, cov, third, leading=True, means=means)
 
 
 def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Tracked:
@@ -41,6 +54,6 @@ def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Track
         if z.covariance is None:
             return Tracked(mean, None)
         w1 = w(1, 1) * z.inverse
-        C = w1[:, None] * z.covariance * w1
-        diagonal(C, (2,))[...] = w(0, 2) - mean * mean
+        C = w1[..., None] * z.covariance * w1[..., None, :]
+        variances(C)[...] = w(0, 2) - mean * mean
         return Tracked(mean, C)

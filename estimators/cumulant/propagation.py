@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.contract import Signs
+from cumprop.contract import Signs, ThirdCumulants
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
+from .batches import BatchEvidence, of_node
 from .diagrams import Block
 from .evidence import Evidence
 from .standardised import (
@@ -35,16 +36,30 @@ class Propagated:
     """The result of an algorithm: E[Y], E[X_1]..E[X_L], Cov[Y] if wanted, and reasons to doubt it.
 
     `negative` counts pre-activations with a variance below 0; `signs` are signs of errors, None
-    while autograd records, because a training step does not need them.
+    while autograd records, because a training step does not need them. Of a batch, arrays have one
+    more axis, the first, and `signs` are a list.
     """
 
     mean: Array
     layer_means: list[Array]
     layer_variances: tuple[Array, ...] | None
     cov: Array | None
-    negative: int
+    negative: Array | int
     precision: float
-    signs: Signs | None
+    signs: Signs | list[Signs] | None
+    third: ThirdCumulants | None = None
+
+    def of_node(self, b: int) -> Propagated:
+        """The result for one input of a batch."""
+        return replace(
+            self,
+            mean=self.mean[b],
+            layer_means=[mean[b] for mean in self.layer_means],
+            layer_variances=self.layer_variances and tuple(v[b] for v in self.layer_variances),
+            cov=of_node(self.cov, b, 2),
+            negative=int(np.broadcast_to(self.negative, len(self.mean))[b]),
+            signs=self.signs[b] if isinstance(self.signs, list) else None,
+        )
 
 
 class Tracked(Protocol):
@@ -54,6 +69,8 @@ class Tracked(Protocol):
     def mean(self) -> Array: ...
     @property
     def C(self) -> Array | None: ...
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        """The third cumulants of `weight` X̂_l, None where they are not tracked."""
 
 
 X = TypeVar("X", bound=Tracked)
@@ -67,12 +84,14 @@ def propagate(
     step: Step[X],
     scales: list[float | None],
     cov: bool,
+    third: bool,
     leading: bool = False,
+    means: Array | None = None,
 ) -> Propagated:
     """Apply the steps of an algorithm to all layers, then the output map.
 
     `first` makes X̂_0 of mean and covariance; `leading` says that no cumulant beyond the second is
-    tracked.
+    tracked. `means` (B, n_0) are those of a batch of inputs, in place of the network's own.
     """
     maps = [
         AffineMap.in_range(counted(weight), bias, scale)
@@ -80,10 +99,18 @@ def propagate(
     ]
     mean, C, unit = standard_input(network)
     x = first(np.zeros_like(mean), C)
-    evidence = None if records_gradients(network.weights) else Evidence(maps, C, unit, leading)
-    layer_means, negative, precision = [], 0, 0.0
+    evidence: Evidence | BatchEvidence | None = None
+    if means is not None:
+        mean = counted(means)
+    if not records_gradients(network.weights):
+        evidence = Evidence(maps, C, unit, leading)
+        if means is not None:
+            evidence = BatchEvidence([Evidence(maps, C, unit, leading) for _ in means])
+    layer_means, precision = [], 0.0
+    negative: Array | int = 0
     for i, activation in enumerate(network.activations):
-        wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
+        all_of_it = third or i + 1 < network.depth
+        wanted: Wanted = "all" if all_of_it else "covariance" if cov else "mean"
         with component("linear"):
             half = maps[i].half(x.C)
             z = standardised_map(maps[i], mean, x.C, half, wanted)
@@ -102,9 +129,10 @@ def propagate(
         if covariance is not None:
             covariance = last.in_units(covariance, unit)
         output = last.mean(mean)
+        found = x.third(last.scaled(unit)) if third else None
     signs = None if evidence is None else evidence.signs(output, mean, unit)
     variances = None if evidence is None else tuple(evidence.variances)
-    return Propagated(output, layer_means, variances, covariance, negative, precision, signs)
+    return Propagated(output, layer_means, variances, covariance, negative, precision, signs, found)
 
 
 class KnownSlices:

@@ -1,0 +1,121 @@
+"""Quadrature rules for standard normal variables in a few dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2, pi, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+SIDE, ALONG = 5.0, 16
+"""The reach of nodes on either side of an event, in s.d., and their number where k > 1."""
+FIRST_DRAW = 0
+"""The seed of the scrambling of Sobol's points: every estimate has the same nodes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """Nodes (m, k) with `weights` (m,): Σ_j weights_j g(nodes_j) ≈ E[g(s)], s ~ N(0, I_k)."""
+
+    nodes: Array
+    weights: Array
+
+    @property
+    def size(self) -> int:
+        """The number m of nodes."""
+        return len(self.weights)
+
+
+def interval(low: float, high: float, m: int) -> Rule:
+    """The m Gauss–Legendre nodes of ∫ φ(s) g(s) ds from `low` to `high`, in one dimension.
+
+    >>> rule = interval(0.0, 8.0, 16)
+    >>> round(float(rule.weights.sum()), 6)                           # P(s > 0)
+    0.5
+    """
+    t, dt = np.polynomial.legendre.leggauss(m)
+    s = low + (high - low) * (t + 1) / 2
+    weights = dt * (high - low) / 2 * np.exp(-0.5 * s * s) / sqrt(2 * pi)
+    return Rule(s[:, None], weights)
+
+
+def beyond(distance: float, k: int, m: int) -> Rule:
+    """A rule of about m nodes for functions that rise at this distance along the first direction.
+
+    Gauss–Legendre nodes lie on either side of it, up to 5 s.d. away; the rest of the normal law
+    below them is one node, so that weights sum to 1. Other directions have the nodes of `whole`.
+
+    >>> rule = beyond(4.0, 1, 16)
+    >>> rule.size, f"{rule.weights[rule.nodes[:, 0] > 4].sum():.2e}"          # Φ(-4)
+    (17, '3.17e-05')
+    """
+    along = max(2, m if k == 1 else min(m, ALONG))
+    sides = [interval(distance + a, distance + a + SIDE, along // 2) for a in (-SIDE, 0.0)]
+    nodes, weights = (
+        np.concatenate([getattr(side, n) for side in sides]) for n in ("nodes", "weights")
+    )
+    rest = 1 - weights.sum()
+    low = np.array([[-weights @ nodes[:, 0] / rest]])
+    first = Rule(np.concatenate([nodes, low]), np.append(weights, rest))
+    return first if k == 1 else _product(first, whole(k - 1, m // along))
+
+
+def _product(a: Rule, b: Rule) -> Rule:
+    """The rule of all pairs of nodes."""
+    i, j = (index.ravel() for index in np.indices((a.size, b.size)))
+    return Rule(np.hstack([a.nodes[i], b.nodes[j]]), a.weights[i] * b.weights[j])
+
+
+def whole(k: int, m: int) -> Rule:
+    """A rule of about m nodes for all of k dimensions, with weights that sum to 1.
+
+    One dimension has Gauss–Hermite nodes, two a grid of these and more Sobol's points.
+
+    >>> whole(1, 8).size, whole(2, 16).size, whole(3, 16).size
+    (8, 16, 16)
+    """
+    return _sobol(k, m) if k > 2 else _grid(k, _per_axis(k, m))
+
+
+def coarser(k: int, m: int) -> Rule:
+    """A rule of about half as many nodes along each axis of `whole`, that shows its error.
+
+    Numbers along an axis are even in one and odd in the other: two grids with a node at 0 may agree
+    about a function that neither resolves.
+
+    >>> coarser(1, 16).size, coarser(2, 49).size, coarser(3, 16).size
+    (9, 16, 8)
+    """
+    if k > 2:
+        return _sobol(k, m // 2)
+    fine = _per_axis(k, m)
+    half = fine // 2
+    return _grid(k, half if (fine - half) % 2 else half + 1)
+
+
+def _per_axis(k: int, m: int) -> int:
+    per_axis: int = max(2, round(m ** (1 / k)))
+    return per_axis
+
+
+def _grid(k: int, per_axis: int) -> Rule:
+    from scipy.special import roots_hermitenorm
+
+    s, weights = roots_hermitenorm(per_axis)
+    axis = Rule(s[:, None], weights / weights.sum())
+    return axis if k == 1 else _product(axis, axis)
+
+
+def _sobol(k: int, m: int) -> Rule:
+    """Scrambled Sobol's points, and their mirror images: odd functions have the integral 0."""
+    from scipy.special import ndtri
+    from scipy.stats.qmc import Sobol
+
+    half = Sobol(k, rng=FIRST_DRAW).random(2 ** max(0, round(log2(m / 2))))
+    s = ndtri(np.clip(half, 1e-12, 1 - 1e-12))
+    s = np.concatenate([s, -s])
+    return Rule(s, np.full(len(s), 1 / len(s)))
