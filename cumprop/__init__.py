@@ -10,7 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cumprop.contract import Cost, Estimate, Estimator, available, estimate, register
+    from cumprop.contract import (
+        Cost,
+        Estimate,
+        Estimator,
+        available,
+        estimate,
+        estimate_batch,
+        register,
+    )
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
     from cumprop.networks import MLP, Shape, random_mlp
@@ -27,13 +35,22 @@ __all__ = [
     "Shape",
     "available",
     "estimate",
+    "estimate_batch",
     "load",
     "random_mlp",
     "register",
 ]
 
 _HOME = {
-    "contract": ("Cost", "Estimate", "Estimator", "available", "estimate", "register"),
+    "contract": (
+        "Cost",
+        "Estimate",
+        "Estimator",
+        "available",
+        "estimate",
+        "estimate_batch",
+        "register",
+    ),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
     "networks": ("MLP", "Shape", "random_mlp"),

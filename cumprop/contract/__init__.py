@@ -3,7 +3,7 @@
 from cumprop.contract.any_input import independent_samples
 from cumprop.contract.checks import check_estimator
 from cumprop.contract.cost import Cost, shape_only_network
-from cumprop.contract.estimator import Estimate, Estimator, estimate, label
+from cumprop.contract.estimator import Estimate, Estimator, estimate, estimate_batch, label
 from cumprop.contract.plugins import load_plugin
 from cumprop.contract.registry import available, build, build_for, get, register, unavailable
 from cumprop.contract.trust import Signs, looks_random, trust
@@ -18,6 +18,7 @@ __all__ = [
     "build_for",
     "check_estimator",
     "estimate",
+    "estimate_batch",
     "get",
     "independent_samples",
     "label",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
@@ -166,6 +166,16 @@ class Estimator(ABC):
         numbers cannot be computed: a network that the backend does not support, or too few samples.
         """
 
+    def estimate_batch(
+        self, network: MLP, means: Sequence[Array] | Array, *, cov: bool = False
+    ) -> list[Estimate]:
+        """The estimates of `network` under Gaussian inputs of its covariance and these means.
+
+        `means` are (B, n_0). Backends that compute them side by side take less time and give the
+        same numbers.
+        """
+        return [self.estimate(network.replace(input_mean=mean), cov=cov) for mean in means]
+
     def independent_samples(self, outputs: Estimate) -> int | None:
         """The number of independent inputs whose quantiles are as accurate as the estimated tails.
 
@@ -286,3 +296,43 @@ def estimate(
         raise CumpropError(reason)
     found = estimator.estimate(network, cov=cov, rng=rng)
     return judged(network, estimator, found) if is_probability(network) else found
+
+
+def estimate_batch(
+    network: MLP,
+    means: Sequence[Array] | Array,
+    estimator: str | Estimator = "cumulant",
+    cov: bool = False,
+    **parameters: Any,
+) -> list[Estimate]:
+    """Estimates of `network` under B Gaussian inputs of different means, in one call.
+
+    `means` are (B, n_0), arrays or tensors; the covariance of all inputs is that of the network.
+    The numbers are those of `estimate` one by one; order 2 of `cumulant` computes narrow networks
+    side by side, and the shared first layer once. Raises CumpropError for means of another shape,
+    for networks whose input is not Gaussian, and as `estimate` does. Cost: the sum of the `flops`.
+
+    >>> import cumprop
+    >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)
+    >>> found = estimate_batch(network, [[0.0, 0.0], [9.0, 12.0]], order=2)
+    >>> [round(float(one.mean[0]), 3) for one in found]
+    [1.995, 75.0]
+    """
+    from cumprop.contract.any_input import unsupported
+    from cumprop.inputs import Gaussian
+
+    if isinstance(estimator, str):
+        estimator = build(estimator, **parameters)
+    elif parameters:
+        raise CumpropError("parameters go with an estimator's name, not with an instance")
+    if not isinstance(network.input, Gaussian):
+        raise CumpropError("a batch has Gaussian inputs: give MLP(input_cov=...) and the means")
+    shapes = {tuple(np.shape(mean)) for mean in means}
+    if shapes != {network.widths[:1]}:
+        raise CumpropError(f"means have shapes {sorted(shapes)}; give (B, {network.widths[0]})")
+    reason = unsupported(estimator, network)
+    if reason is not None:
+        raise CumpropError(reason)
+    if not is_foreign(means):
+        means = np.asarray(means, dtype=network.dtype)
+    return estimator.estimate_batch(network, means, cov=typed(cov, bool, "cov"))

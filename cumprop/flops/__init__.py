@@ -9,6 +9,7 @@ from cumprop.flops.meter import (
     count,
     counting,
     not_counting,
+    shared,
 )
 from cumprop.flops.numpy_arrays import (
     ForeignArray,
@@ -47,6 +48,7 @@ __all__ = [
     "on_host",
     "plain",
     "records_gradients",
+    "shared",
     "skipping_zeros",
     "with_entries",
     "without_numbers",

@@ -170,3 +170,15 @@ def added(*counts: Flops) -> Flops:
     """The FLOPs of several estimates together, by component."""
     names = dict.fromkeys(chain(*counts))
     return Flops({name: sum(flops.get(name, 0) for flops in counts) for name in names})
+
+
+def shared(flops: Flops, n: int) -> list[Flops]:
+    """The FLOPs of a batch dealt out to its n estimates, whole numbers that add up to them.
+
+    >>> shared(Flops({"linear": 7}), 2)
+    [Flops({'linear': 3}, total=3), Flops({'linear': 4}, total=4)]
+    """
+    return [
+        Flops({name: (b + 1) * count // n - b * count // n for name, count in flops.items()})
+        for b in range(n)
+    ]

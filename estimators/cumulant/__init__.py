@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import log
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cumprop.activations import TOLERANCE
 from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import arena, counting, plain
+from cumprop.flops import Flops, arena, counting, plain, shared
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
@@ -23,6 +24,8 @@ from .propagation import Propagated
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
+
+Array = NDArray[Any]
 
 METRICS = ("exact", "average")
 ALGORITHMS = ("auto", "dense", "structured")
@@ -37,6 +40,8 @@ STRUCTURED = {
 }
 ABLATED = "unreliable: kind ablated shows what power cumulants are for; take kind basic"
 WHILE_TRAINING = "errors are not estimated while gradients are recorded"
+AT_ONCE = 2**18
+"""The most entries of a covariance, times inputs, that a batch holds: it stays in the cache."""
 HIGHEST_ORDER = 5
 HIGHEST_ORDER_FROM_TOLERANCE = 4
 
@@ -123,6 +128,28 @@ class Cumulant(Estimator):
             )
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
             found = self._propagate(network, cov)
+        return self._judged(found, cov, flops)
+
+    def estimate_batch(
+        self, network: MLP, means: Sequence[Array] | Array, *, cov: bool = False
+    ) -> list[Estimate]:
+        at_once = max(1, AT_ONCE // max(network.widths) ** 2)
+        if self.order != 2 or "structured" not in self._algorithms or at_once == 1:
+            return super().estimate_batch(network, means, cov=cov)
+        estimates = []
+        for start in range(0, len(means), at_once):
+            batch = means[start : start + at_once]
+            with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
+                found = order2.run(network, self.scheme, self.metric, cov, batch)
+            estimates += [
+                self._judged(found.of_node(b), cov, share)
+                for b, share in enumerate(shared(flops, len(batch)))
+            ]
+        return estimates
+
+    def _judged(self, found: Propagated, cov: bool, flops: Flops) -> Estimate:
+        """The estimate, with its expected errors."""
+        with counting(), np.errstate(over="ignore", invalid="ignore"):
             notes = _notes(found)
         estimate = Estimate(
             mean=plain(found.mean),
@@ -136,7 +163,7 @@ class Cumulant(Estimator):
         if found.signs is None:
             return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        judged = partial(trust, law, found.signs, estimate.mean, cov, lost=found.negative > 0)
+        judged = partial(trust, law, found.signs, estimate.mean, cov, lost=bool(found.negative > 0))
         trusted = judged(notes=notes)
         if found.precision > max(TOLERANCE, trusted.expected_error or 0.0):
             imprecise = f"Wick coefficients are good to {found.precision:.0e} of their scale"

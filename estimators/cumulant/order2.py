@@ -15,8 +15,7 @@ from cumprop.networks import MLP
 
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales, propagate
-from .standardised import Coefficients, Standardised, Wanted
-from .symmetric_tensors import diagonal
+from .standardised import Coefficients, Standardised, Wanted, variances
 
 Array = NDArray[Any]
 
@@ -29,10 +28,15 @@ class Tracked:
     C: Array | None
 
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
-    """Propagate κ_1 and κ_2; nothing radial, so no `metric`, is tracked."""
+def run(
+    network: MLP, scheme: Scheme, metric: str, cov: bool, means: Array | None = None
+) -> Propagated:
+    """Propagate κ_1 and κ_2, of a batch of inputs if `means` (B, n_0) are given.
+
+    Nothing radial, so no `metric`, is tracked.
+    """
     scales = metric_scales(network, scheme.order, "exact")
-    return propagate(network, Tracked, _step, scales, cov, leading=True)
+    return propagate(network, Tracked, _step, scales, cov, leading=True, means=means)
 
 
 def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Tracked:
@@ -41,6 +45,6 @@ def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Track
         if z.covariance is None:
             return Tracked(mean, None)
         w1 = w(1, 1) * z.inverse
-        C = w1[:, None] * z.covariance * w1
-        diagonal(C, (2,))[...] = w(0, 2) - mean * mean
+        C = w1[..., None] * z.covariance * w1[..., None, :]
+        variances(C)[...] = w(0, 2) - mean * mean
         return Tracked(mean, C)

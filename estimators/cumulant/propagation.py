@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
 from .diagrams import Block
+from .batches import BatchEvidence
 from .evidence import Evidence
 from .standardised import (
     AffineMap,
@@ -35,16 +36,29 @@ class Propagated:
     """The result of an algorithm: E[Y], E[X_1]..E[X_L], Cov[Y] if wanted, and reasons to doubt it.
 
     `negative` counts pre-activations with a variance below 0; `signs` are signs of errors, None
-    while autograd records, because a training step does not need them.
+    while autograd records, because a training step does not need them. Of a batch, arrays have one
+    more axis, the first, and `signs` are a list.
     """
 
     mean: Array
     layer_means: list[Array]
     layer_variances: tuple[Array, ...] | None
     cov: Array | None
-    negative: int
+    negative: Array | int
     precision: float
-    signs: Signs | None
+    signs: Signs | list[Signs] | None
+
+    def of_node(self, b: int) -> Propagated:
+        """The result for one input of a batch."""
+        return replace(
+            self,
+            mean=self.mean[b],
+            layer_means=[mean[b] for mean in self.layer_means],
+            layer_variances=self.layer_variances and tuple(v[b] for v in self.layer_variances),
+            cov=None if self.cov is None else self.cov[b],
+            negative=np.broadcast_to(self.negative, len(self.mean))[b],
+            signs=self.signs[b] if isinstance(self.signs, list) else None,
+        )
 
 
 class Tracked(Protocol):
@@ -68,11 +82,12 @@ def propagate(
     scales: list[float | None],
     cov: bool,
     leading: bool = False,
+    means: Array | None = None,
 ) -> Propagated:
     """Apply the steps of an algorithm to all layers, then the output map.
 
     `first` makes X̂_0 of mean and covariance; `leading` says that no cumulant beyond the second is
-    tracked.
+    tracked. `means` (B, n_0) are those of a batch of inputs, in place of the network's own.
     """
     maps = [
         AffineMap.in_range(counted(weight), bias, scale)
@@ -80,8 +95,14 @@ def propagate(
     ]
     mean, C, unit = standard_input(network)
     x = first(np.zeros_like(mean), C)
-    evidence = None if records_gradients(network.weights) else Evidence(maps, C, unit, leading)
-    layer_means, negative, precision = [], 0, 0.0
+    evidence: Evidence | BatchEvidence | None = None
+    if means is not None:
+        mean = counted(means)
+    if not records_gradients(network.weights):
+        each = [Evidence(maps, C, unit, leading) for _ in np.atleast_2d(mean)]
+        evidence = each[0] if means is None else BatchEvidence(each)
+    layer_means, precision = [], 0.0
+    negative: Array | int = 0
     for i, activation in enumerate(network.activations):
         wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
         with component("linear"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite, sqrt
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, not_counting, occurs
+from cumprop.flops import component, counted, not_counting, occurs, on_host
 from cumprop.networks import MLP
 
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
@@ -59,7 +59,7 @@ class AffineMap:
             return cls(weight * (1 / rows)[:, None], bias, scale, counted(rows))
 
     def mean(self, mean: Array) -> Array:
-        mean = self.weight @ mean
+        mean = self.weight @ mean if mean.ndim == 1 else mean @ self.weight.T
         if self.rows is not None:
             mean = mean * self.rows
         return mean if self.bias is None else mean + self.bias
@@ -72,7 +72,7 @@ class AffineMap:
         return half @ self.weight.T
 
     def variance(self, half: Array) -> Array:
-        variance: Array = (half * self.weight).sum(axis=1)
+        variance: Array = (half * self.weight).sum(axis=-1)
         return variance
 
     def in_units(self, covariance: Array, unit: float) -> Array:
@@ -109,7 +109,7 @@ class Standardised:
     spread: Array
     covariance: Array | None = None
     constant: Array | None = None
-    negative: int = 0
+    negative: Array | int = 0
 
     @cached_property
     def inverse(self) -> Array:
@@ -133,6 +133,16 @@ class Standardised:
         assert self.covariance is not None
         variance: Array = diagonal(self.covariance, (2,)) * self.inverse * self.inverse
         return variance
+
+    def of_node(self, b: int) -> Standardised:
+        """The pre-activations of one input of a batch."""
+        return replace(
+            self,
+            mean=self.mean[b],
+            spread=self.spread[b],
+            covariance=of_node(self.covariance, b, 2),
+            constant=of_node(self.constant, b, 1),
+        )
 
     @cached_property
     def metric(self) -> Metric | DiagonalMetric:
@@ -168,7 +178,7 @@ def standardised(
         constant = variance <= np.maximum(floor, least)
         raised = np.where(constant, floor, variance)
         raised = np.where(raised > least, raised, largest if largest > 0 else 1.0)
-        negative = int((variance < -floor).sum())
+        negative = on_host((variance < -floor).sum(axis=-1))
     with component("nonlinear"):
         return Standardised(affine, mean, np.sqrt(raised), covariance, constant, negative)
 
@@ -253,13 +263,26 @@ def standardised_map(
 ) -> Standardised:
     """The standardised Z = W X + b, from E[X], Cov[X̂] and `half` = W Cov[X̂]."""
     covariance = None if wanted == "mean" else affine.covariance(half)
-    variance = affine.variance(half) if covariance is None else diagonal(covariance, (2,)).copy()
+    variance = affine.variance(half) if covariance is None else variances(covariance).copy()
 
     def terms() -> Array:
         squares = affine.weight * affine.weight
-        return squares.sum(axis=1) if C is None else squares @ diagonal(C, (2,))
+        return squares.sum(axis=1) if C is None else variances(C) @ squares.T
 
-    return standardised(affine, affine.mean(mean), variance, covariance, terms)
+    mean = affine.mean(mean)
+    if variance.ndim < mean.ndim:  # the first layer of a batch, whose inputs differ by their mean
+        variance = np.broadcast_to(variance, mean.shape, subok=True)
+    return standardised(affine, mean, variance, covariance, terms)
+
+
+def variances(covariance: Array) -> Array:
+    """The diagonals of covariances (…, n, n), as a view (…, n)."""
+    return diagonal(covariance, (*(1,) * (covariance.ndim - 2), 2))
+
+
+def of_node(array: Array | None, b: int, axes: int) -> Array | None:
+    """The part of one input of a batch; arrays of so many axes are the same for all inputs."""
+    return array if array is None or array.ndim == axes else array[b]
 
 
 def input_of(network: MLP) -> tuple[Array, Array | None]:
