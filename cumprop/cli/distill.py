@@ -34,10 +34,10 @@ def distill(
 
     from cumprop.experiments import distillation_config
     from cumprop.results.provenance import cores
-    from cumprop.training import distillation, runs
+    from cumprop.training import runs, wiring
 
     experiment = distillation_config.load(config, scale, sets)
-    distillation.require_torch()
+    wiring.require_torch()
     folder = results / config.stem
     planned = distillation_config.runs(experiment, config.stem)
     kept = sum(runs.is_stored(run, folder / "parts") for run in planned)

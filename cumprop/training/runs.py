@@ -27,7 +27,8 @@ from cumprop.training import distillation
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
-    from cumprop.training.distillation import Array, State
+    from cumprop.training.descent import State
+    from cumprop.training.wiring import Array
 
 Row = Mapping[str, Any]
 

@@ -18,7 +18,8 @@ from cumprop.experiments import distillation_config
 from cumprop.plots import loss_vs_flops
 from cumprop.reproduction.report import report
 from cumprop.results import store, verification
-from cumprop.training.distillation import random_student, require_torch, sampled_loss
+from cumprop.training.distillation import random_student, sampled_loss
+from cumprop.training.wiring import require_torch
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,149 @@
+"""Ways to estimate a loss and its gradient: from samples, at the advice, or from the weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.contract import build, estimate_batch, estimator
+from cumprop.inputs.covariances import Checked
+from cumprop.networks import MLP
+from cumprop.sampling import standardised
+from cumprop.training.advice import Advice
+from cumprop.training.losses import Loss
+from cumprop.training.source import Source
+from cumprop.training.wiring import detached, require_torch
+
+Array = NDArray[Any]
+
+
+class Way(ABC):
+    """A way to estimate a loss of a student whose weights are tensors."""
+
+    @abstractmethod
+    def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
+        """The estimate, a tensor of shape () with a gradient."""
+
+    def prepare(self, loss: Loss, student: MLP, source: Source) -> None:
+        """Bring up to date what the way knows about the student, before every step."""
+
+    @property
+    def work(self) -> Hashable:
+        """The kind of step, of which every one has the same FLOPs."""
+        return None
+
+
+@dataclass(frozen=True)
+class Sampled(Way):
+    """The mean over `batch` fresh inputs: unbiased."""
+
+    batch: int
+
+    def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
+        values = loss.values(student, source.draw(self.batch))
+        return values.sum() / values.numel()
+
+
+@dataclass(frozen=True)
+class Mechanistic(Way):
+    """The estimate by cumulants up to `order`, from the weights alone."""
+
+    order: int = 2
+
+    def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
+        return estimator.estimate(loss.network(student), "cumulant", order=self.order).mean[0]
+
+
+@dataclass(frozen=True)
+class Advised(Way):
+    """A way that uses the nearest dangerous inputs; no gradient goes through them."""
+
+    advice: Advice
+
+    def prepare(self, loss: Loss, student: MLP, source: Source) -> None:
+        self.advice.update(loss.margin(detached(student)), source)
+
+    @property
+    def work(self) -> Hashable:
+        return self.advice.work
+
+
+@dataclass(frozen=True)
+class ImportanceSampled(Advised):
+    """The weighted mean over `batch` inputs around the points of the advice: unbiased.
+
+    The inputs come in equal shares from N(m, I) around each point m (around 0 where none is known),
+    and have the weight φ(z) over the density of this mixture.
+    """
+
+    batch: int = 64
+
+    def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
+        points = self.advice.points if len(self.advice.points) else np.zeros((1, source.n))
+        centres = source.tensor(points)
+        chosen = source.rng.integers(len(points), size=self.batch)
+        z = source.normal(self.batch) + centres[chosen]
+        ratios = (z @ centres.T - (centres * centres).sum(1) / 2).exp()
+        values = loss.values(student, source.placed(z))
+        weighted = values / ratios.mean(1)[:, None]
+        return weighted.sum() / weighted.numel()
+
+
+@dataclass(frozen=True)
+class Conditional(Advised):
+    """The sum of one-dimensional integrals through the points of the advice, from the weights.
+
+    Along the direction u of a point at distance β, E ℓ = ∫ φ(s) E[ℓ | u·z = s] ds. The inner means
+    are cumulants of z ~ N(s u, I - u uᵀ), at `nodes` Gauss–Legendre nodes of s from β - 3 to
+    β + 3.5. The integral over all s does not depend on u, so that u takes no gradient. The integrals
+    of several points are added, as they are where each holds a cause that the others miss.
+    """
+
+    order: int = 2
+    nodes: int = 8
+
+    def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
+        network = standardised(loss.network(student))[0]
+        inner = build("cumulant", order=self.order)
+        total = require_torch().zeros(())
+        for point in self.advice.points:
+            distance = np.linalg.norm(point)
+            unit = point / distance
+            s, weights = window(float(distance), self.nodes)
+            rest = network.replace(input_cov=Checked(np.eye(len(unit)) - np.outer(unit, unit)))
+            found = estimate_batch(rest, source.tensor(s[:, None] * unit), inner)
+            total = total + sum(w * node.mean[0] for w, node in zip(weights, found, strict=True))
+        return total
+
+
+def window(distance: float, nodes: int) -> tuple[Array, list[float]]:
+    """Nodes of s around an event at this distance, and weights with the density φ(s) in them.
+
+    >>> s, weights = window(0.0, 16)                 # P(-3 < s < 3.5)
+    >>> round(float(s[0]), 2), round(sum(weights), 4)
+    (-2.97, 0.9984)
+    """
+    nodes_of_unit, weights = np.polynomial.legendre.leggauss(nodes)
+    s = distance + 0.25 + 3.25 * nodes_of_unit
+    return s, (3.25 * weights * np.exp(-(s**2) / 2) / np.sqrt(2 * np.pi)).tolist()
+
+
+@dataclass(frozen=True)
+class Adversarial(Advised):
+    """The loss at the nearest dangerous inputs alone, one standard deviation beyond each.
+
+    The value is no estimate of the loss: it knows nothing of how likely these inputs are.
+    """
+
+    def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
+        points = self.advice.points
+        if not len(points):
+            return require_torch().zeros(())
+        beyond = points * (1 + 1 / np.linalg.norm(points, axis=1, keepdims=True))
+        values = loss.values(student, source.placed(source.tensor(beyond)))
+        return values.sum() / values.numel()
