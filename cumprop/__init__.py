@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
+    from cumprop.functionals.rare import Probability, probability
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
 
@@ -32,11 +33,13 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Flops",
+    "Probability",
     "Shape",
     "available",
     "estimate",
     "estimate_batch",
     "load",
+    "probability",
     "random_mlp",
     "register",
 ]
@@ -53,6 +56,7 @@ _HOME = {
     ),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
+    "functionals.rare": ("Probability", "probability"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),
 }

@@ -28,6 +28,7 @@ class _Purpose(IntEnum):
     HELD_OUT = 4
     BATCHES = 5
     PICTURE = 6
+    RARE = 7
 
 
 def weights(seed: int, width: int, layer: int) -> np.random.Generator:
@@ -83,6 +84,11 @@ def batches(seed: int, width: int, student_width: int, order: int) -> np.random.
 def picture(seed: int, width: int) -> np.random.Generator:
     """The stream of inputs of the samples that a picture shows beside an estimate."""
     return _stream(seed, width, _Purpose.PICTURE, 0)
+
+
+def rare_event(seed: int, width: int) -> np.random.Generator:
+    """The stream of all inputs that the probability of a rare event is measured with."""
+    return _stream(seed, width, _Purpose.RARE, 0)
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

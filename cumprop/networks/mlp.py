@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,9 @@ from cumprop.networks.saved import arrays_of
 from cumprop.networks.shape import Shape, entries_of
 from cumprop.networks.summaries import summary
 from cumprop.parameters import typed
+
+if TYPE_CHECKING:
+    from cumprop import Probability
 
 Array = NDArray[Any]
 
@@ -290,6 +293,16 @@ class MLP:
             activations=[*self.activations, "heaviside"],
             init_scale=None if self.init_scale is None else [*self.init_scale, 1.0],
         )
+
+    def probability(self, event: str, **options: Any) -> Probability:
+        """The probability of an event of the outputs, with an interval: `cumprop.probability`.
+
+        >>> MLP([[[3.0, 4.0]]]).probability("y0 > 25", tolerance=0.2).status
+        'ok'
+        """
+        import cumprop
+
+        return cumprop.probability(self, event, **options)
 
     def save(self, path: str | Path) -> None:
         """Write the network to an npz file that `load` reads.

@@ -1,0 +1,7 @@
+"""Rare events: probabilities of events of the outputs with intervals (mathematics §9)."""
+
+from cumprop.functionals.rare.estimator import probability
+from cumprop.functionals.rare.event import Event
+from cumprop.functionals.rare.result import Point, Probability
+
+__all__ = ["Event", "Point", "Probability", "probability"]
