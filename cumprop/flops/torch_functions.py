@@ -14,11 +14,13 @@ from cumprop.errors import CumpropError
 Function = Callable[..., Any]
 
 
+@cache
 def torch_dtype(dtype: Any) -> Any:
     """PyTorch's name of a NumPy dtype."""
     return getattr(torch, np.dtype(dtype).name)
 
 
+@cache
 def numpy_dtype(dtype: Any) -> np.dtype[Any]:
     """NumPy's name of a PyTorch dtype; raises CumpropError where there is none."""
     name = str(dtype).removeprefix("torch.")

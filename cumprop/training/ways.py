@@ -17,7 +17,7 @@ from cumprop.sampling import standardised
 from cumprop.training.advice import Advice
 from cumprop.training.losses import Loss
 from cumprop.training.source import Source
-from cumprop.training.wiring import detached, require_torch
+from cumprop.training.wiring import on_host
 
 Array = NDArray[Any]
 
@@ -29,8 +29,9 @@ class Way(ABC):
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
         """The estimate, a tensor of shape () with a gradient."""
 
-    def prepare(self, loss: Loss, student: MLP, source: Source) -> None:
-        """Bring up to date what the way knows about the student, before every step."""
+    def prepare(self, loss: Loss, student: MLP, source: Source) -> int:
+        """Bring up to date what the way knows, before every step; returns the FLOPs of that."""
+        return 0
 
     @property
     def work(self) -> Hashable:
@@ -65,12 +66,12 @@ class Advised(Way):
 
     advice: Advice
 
-    def prepare(self, loss: Loss, student: MLP, source: Source) -> None:
-        self.advice.update(loss.margin(detached(student)), source)
+    def prepare(self, loss: Loss, student: MLP, source: Source) -> int:
+        return self.advice.update(loss.margin(on_host(student)), source.rng)
 
     @property
     def work(self) -> Hashable:
-        return self.advice.work
+        return len(self.advice.points)
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ class Conditional(Advised):
     """The sum of one-dimensional integrals through the points of the advice, from the weights.
 
     Along the direction u of a point at distance β, E ℓ = ∫ φ(s) E[ℓ | u·z = s] ds. The inner means
-    are cumulants of z ~ N(s u, I - u uᵀ), at `nodes` Gauss–Legendre nodes of s from β - 3 to
-    β + 3.5. The integral over all s does not depend on u, so that u takes no gradient. The integrals
-    of several points are added, as they are where each holds a cause that the others miss.
+    are cumulants of z ~ N(s u, I - u uᵀ), at `nodes` values of s around β (`window`). The integral
+    over all s does not depend on u, so that u takes no gradient. The integrals of several points
+    are added, as they are where each holds a cause that the others miss.
     """
 
     order: int = 2
@@ -110,7 +111,7 @@ class Conditional(Advised):
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
         network = standardised(loss.network(student))[0]
         inner = build("cumulant", order=self.order)
-        total = require_torch().zeros(())
+        total = _nothing(student)
         for point in self.advice.points:
             distance = np.linalg.norm(point)
             unit = point / distance
@@ -124,13 +125,18 @@ class Conditional(Advised):
 def window(distance: float, nodes: int) -> tuple[Array, list[float]]:
     """Nodes of s around an event at this distance, and weights with the density φ(s) in them.
 
-    >>> s, weights = window(0.0, 16)                 # P(-3 < s < 3.5)
-    >>> round(float(s[0]), 2), round(sum(weights), 4)
-    (-2.97, 0.9984)
+    Half of the nodes are Gauss–Legendre's of the 3 standard deviations before the event, where an
+    inner mean falls smoothly to 0, and half of the 2 beyond, whose density has almost all of it.
+
+    >>> s, weights = window(5.0, 16)
+    >>> tail = sum(w * max(x - 5.0, 0.0) for x, w in zip(s, weights))       # E[(z - 5)₊]
+    >>> f"{tail:.4g}"
+    '5.346e-08'
     """
-    nodes_of_unit, weights = np.polynomial.legendre.leggauss(nodes)
-    s = distance + 0.25 + 3.25 * nodes_of_unit
-    return s, (3.25 * weights * np.exp(-(s**2) / 2) / np.sqrt(2 * np.pi)).tolist()
+    of_unit, share = np.polynomial.legendre.leggauss(nodes // 2)
+    s = distance + np.concatenate([1.5 * of_unit - 1.5, of_unit + 1])
+    density = np.exp(-(s**2) / 2) / np.sqrt(2 * np.pi)
+    return s, (np.concatenate([1.5 * share, share]) * density).tolist()
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,12 @@ class Adversarial(Advised):
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
         points = self.advice.points
         if not len(points):
-            return require_torch().zeros(())
+            return _nothing(student)
         beyond = points * (1 + 1 / np.linalg.norm(points, axis=1, keepdims=True))
         values = loss.values(student, source.placed(source.tensor(beyond)))
         return values.sum() / values.numel()
+
+
+def _nothing(student: MLP) -> Any:
+    """Zero, with a gradient of zeros."""
+    return student.weights[-1][0, 0] * 0

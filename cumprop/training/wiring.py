@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop import flops
 from cumprop.activations import side_by_side
 from cumprop.errors import CumpropError
 from cumprop.flops import counted, is_foreign, plain
@@ -110,11 +111,11 @@ def in_torch(network: MLP) -> MLP:
     return network.replace(weights=[tensor(w) for w in network.weights])
 
 
-def detached(network: MLP) -> MLP:
-    """The network of tensors with the same numbers and no gradient."""
+def on_host(network: MLP) -> MLP:
+    """The network with NumPy arrays that hold the numbers of its tensors at present."""
     return network.replace(
-        weights=[w.detach() for w in network.weights],  # type: ignore[attr-defined]
-        biases=[None if b is None else b.detach() for b in network.biases],  # type: ignore[attr-defined]
+        weights=[flops.on_host(w) for w in network.weights],
+        biases=[None if b is None else flops.on_host(b) for b in network.biases],
     )
 
 
