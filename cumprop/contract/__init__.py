@@ -1,6 +1,6 @@
 """The contract of a backend: its methods, how it is found, checked and printed."""
 
-from cumprop.contract.any_input import independent_samples
+from cumprop.contract.any_input import independent_samples, mixed
 from cumprop.contract.checks import check_estimator
 from cumprop.contract.cost import Cost, shape_only_network
 from cumprop.contract.estimator import Estimate, Estimator, estimate, estimate_batch, label
@@ -24,6 +24,7 @@ __all__ = [
     "label",
     "load_plugin",
     "looks_random",
+    "mixed",
     "register",
     "shape_only_network",
     "trust",

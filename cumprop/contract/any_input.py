@@ -51,7 +51,7 @@ def under_any_input(estimator: Estimator, network: MLP, run: Run) -> Estimate:
             found = with_input_error(estimator, part, found)
         estimates.append(_of_layers(found, network.depth))
         sampled.append(estimator.independent_samples(found) is not None)
-    return estimates[0] if len(parts) == 1 else _mixed(np.array(weights), estimates, sampled)
+    return estimates[0] if len(parts) == 1 else mixed(np.array(weights), estimates, sampled)
 
 
 def unsupported(estimator: Estimator, network: MLP) -> str | None:
@@ -106,7 +106,7 @@ def _of_layers(found: Estimate, depth: int) -> Estimate:
     )
 
 
-def _mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) -> Estimate:
+def mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) -> Estimate:
     """The moments of a mixture of these weights, by the laws of total mean and covariance.
 
     The errors of `sampled` components are independent; those of the others may be alike.
@@ -207,7 +207,7 @@ def _layer_variances(
 ) -> tuple[Array, ...]:
     """The variances of neurons, by the law of total variance."""
     layers = [
-        [variances[layer] + (part.layer_means[layer] - mean) ** 2 for part in parts
+        [variances[layer] + on_host(part.layer_means[layer] - mean) ** 2 for part in parts
          if (variances := part.layer_variances)]
         for layer, mean in enumerate(means)
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from cumprop.sampling.absorbed_input import standardised
 from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size
 from cumprop.sampling.group_means import FEWEST, MOST_GROUPS, UNSEEN, Replicates, replicates
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
-from cumprop.sampling.roots import covariance_root
+from cumprop.sampling.roots import covariance_root, input_root
 from cumprop.sampling.tails import (
     BUCKET_COLUMNS,
     WORST,
@@ -51,6 +51,7 @@ __all__ = [
     "chunks_stored",
     "covariance_root",
     "gaps",
+    "input_root",
     "keeping_digits",
     "load",
     "missing_chunks",

@@ -13,8 +13,8 @@ from cumprop.contract import Signs
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
-from .diagrams import Block
 from .batches import BatchEvidence
+from .diagrams import Block
 from .evidence import Evidence
 from .standardised import (
     AffineMap,
@@ -22,6 +22,7 @@ from .standardised import (
     Standardised,
     Wanted,
     expected,
+    of_node,
     standard_input,
     standardised_map,
     wick_coefficients,
@@ -55,7 +56,7 @@ class Propagated:
             mean=self.mean[b],
             layer_means=[mean[b] for mean in self.layer_means],
             layer_variances=self.layer_variances and tuple(v[b] for v in self.layer_variances),
-            cov=None if self.cov is None else self.cov[b],
+            cov=of_node(self.cov, b, 2),
             negative=np.broadcast_to(self.negative, len(self.mean))[b],
             signs=self.signs[b] if isinstance(self.signs, list) else None,
         )

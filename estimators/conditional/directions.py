@@ -1,0 +1,172 @@
+"""Directions of the whitened input along which a network is looked at closely."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop.errors import CumpropError
+from cumprop.flops import count, on_host
+from cumprop.networks import MLP, Shape
+from cumprop.sampling import input_root
+
+Array = NDArray[Any]
+
+STARTS, STEPS, REACH, WIDE = 32, 100, 3.0, 3.0
+"""Starts and steps of the search for nearest points of an event: one half of the starts are at this
+distance, the other is drawn with this standard deviation."""
+OVERSHOOT = 1.05
+"""The steps uphill lead a little beyond the tangent plane, so that points end within the event."""
+APART = 0.9
+"""The largest cosine between two points that count as different."""
+POINTS = 64
+"""Random inputs whose gradients are averaged."""
+AROUND = 64
+"""Points around the nearest one whose gradients give further directions."""
+
+
+class Whitened:
+    """The network as a function of z ~ N(0, I_r): x = μ + S z, S a root (n_0, r) of Σ0."""
+
+    def __init__(self, network: MLP) -> None:
+        self.weights = [on_host(w).astype(np.float64) for w in network.weights]
+        self._biases = [None if b is None else on_host(b) for b in network.biases]
+        self._activations = network.activations
+        self.root = root_of(network)
+        mean = network.input_mean
+        self._mean = np.zeros(network.widths[0]) if mean is None else on_host(mean)
+
+    def gradients(self, z: Array, outward: Array) -> tuple[Array, Array]:
+        """Outputs g (N,) and their gradients (N, r) at z (N, r), g = Σ outward · Y, (N, n_{L+1})."""
+        x, slopes = self._mean + z @ self.root.T, []
+        for w, b, phi in zip(self.weights, self._biases, self._activations, strict=False):
+            u = _affine(x, w, b)
+            x = phi.forward(u)
+            slopes.append(phi.derivative(u))
+        y = _affine(x, self.weights[-1], self._biases[-1])
+        back = outward @ self.weights[-1]
+        for w, slope in zip(self.weights[-2::-1], reversed(slopes), strict=True):
+            back = (back * slope) @ w
+        count(6 * len(z) * sum(w.size for w in self.weights))
+        return np.vecdot(y, outward), back @ self.root
+
+
+def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
+    y: Array = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def root_of(network: MLP) -> Array:
+    """A root S (n_0, r) of Σ0."""
+    root = input_root(network)
+    if root is None or root.ndim < 2:
+        return np.eye(network.widths[0]) * (1.0 if root is None else root)
+    return root
+
+
+def orthonormal(columns: Array) -> Array:
+    """The columns (r, k) made orthonormal from the first on, each on the side where it was."""
+    u, sides = np.linalg.qr(columns)
+    oriented: Array = u * np.where(sides.diagonal() < 0, -1.0, 1.0)
+    return oriented
+
+
+def leading(network: MLP, k: int) -> Array:
+    """The k directions (r, k) with the largest variance of Z_1: right singular vectors of W_1 S."""
+    w = on_host(network.weights[0]).astype(np.float64)
+    return _strongest(w @ root_of(network), k)
+
+
+def gradient(network: MLP, k: int, points: int = POINTS) -> Array:
+    """The k directions (r, k) along which gradients at random inputs are largest on average.
+
+    The outputs are looked at in sums with random signs.
+    """
+    at, rng = Whitened(network), np.random.default_rng(0)
+    z = rng.standard_normal((points, at.root.shape[1]))
+    outward = rng.choice((-1.0, 1.0), (points, network.widths[-1]))
+    return _strongest(at.gradients(z, outward)[1], k)
+
+
+def _strongest(rows: Array, k: int) -> Array:
+    """The k right singular vectors with the largest singular values, as columns."""
+    m, n = rows.shape
+    count(_flops_of_vectors(m, n))
+    vectors: Array = np.linalg.svd(rows, full_matrices=False)[2][:k].T
+    return vectors
+
+
+def event(network: MLP, k: int) -> Array:
+    """The nearest inputs z (r, k) at which the one neuron of the last hidden layer crosses 0.
+
+    Where fewer than k such points lie apart, the others are the directions of the gradients around
+    the nearest one.
+    """
+    at = Whitened(network.prefix(network.depth - 1))
+    points = nearest_points(at)
+    rng = np.random.default_rng(1)
+    around = points[0] + rng.standard_normal((AROUND, len(points[0])))
+    gradients = at.gradients(around, np.ones((AROUND, 1)))[1]
+    others = _strongest(gradients, k)
+    return np.concatenate([points.T, others], axis=1)[:, :k]
+
+
+def nearest_points(at: Whitened) -> Array:
+    """Points z (m, r) beyond g = 0, of the other sign than g(0), the nearest of their side first.
+
+    From many starts: uphill to g ≥ 0, and from there towards the nearest point of the tangent
+    plane g = 0 (Hasofer and Lind 1974), by steps that become shorter and shorter.
+    """
+    rng = np.random.default_rng(0)
+    z = WIDE * rng.standard_normal((STARTS, at.root.shape[1]))
+    z[::2] = REACH * _unit(z[::2])
+    at_mean, _ = at.gradients(np.zeros((1, z.shape[1])), np.ones((1, 1)))
+    outward = np.full((STARTS, 1), -1.0 if at_mean[0] > 0 else 1.0)
+    best, lengths = z, np.full(STARTS, np.inf)
+    for step in range(STEPS):
+        g, slope = at.gradients(z, outward)
+        length = np.linalg.norm(z, axis=1)
+        found = (g >= 0) & (length < lengths)
+        best, lengths = np.where(found[:, None], z, best), np.where(found, length, lengths)
+        steep = np.maximum(np.vecdot(slope, slope), np.finfo(float).tiny)[:, None]
+        nearest = (np.vecdot(slope, z) - g)[:, None] / steep * slope
+        move = np.where(
+            (g < 0)[:, None],
+            -OVERSHOOT * g[:, None] / steep * slope,
+            (nearest - z) / (2 + step / 5),
+        )
+        z = z + move / np.maximum(np.linalg.norm(move, axis=1), 1)[:, None]
+    if not np.isfinite(lengths).any():
+        raise CumpropError(
+            "no input was found where the last neuron crosses 0: take directions gradient"
+        )
+    order = np.argsort(lengths)
+    kept = list[Array]()
+    for point in best[order[np.isfinite(lengths[order])]]:
+        if all(_unit(point) @ _unit(other) < APART for other in kept):
+            kept.append(point)
+    return np.array(kept)
+
+
+def _unit(z: Array) -> Array:
+    unit: Array = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    return unit
+
+
+def cost(source: str, shape: Shape, k: int) -> int:
+    """The FLOPs of a source of directions on networks of this shape."""
+    n, passes = shape.widths[0], 6 * sum(a * b for a, b in pairwise(shape.widths))
+    root = n**3 // 3 if shape.gaussian_input else 0
+    if source == "leading":
+        return root + _flops_of_vectors(shape.widths[1], n)
+    if source == "gradient":
+        return root + POINTS * passes + _flops_of_vectors(POINTS, n)
+    return root + (STARTS * STEPS + AROUND) * passes + _flops_of_vectors(AROUND, n)
+
+
+def _flops_of_vectors(m: int, n: int) -> int:
+    """The usual estimate of the FLOPs of singular vectors of a matrix (m, n)."""
+    return 4 * m * n * min(m, n)

@@ -1,0 +1,99 @@
+"""Quadrature rules for standard normal variables in a few dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2, pi, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+SIDE, ALONG = 5.0, 16
+"""The reach of nodes on either side of an event, in s.d., and their number where k > 1."""
+FIRST_DRAW = 0
+"""The seed of the scrambling of Sobol's points: every estimate has the same nodes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """Nodes (m, k) with `weights` (m,): Σ_j weights_j g(nodes_j) ≈ E[g(s)], s ~ N(0, I_k)."""
+
+    nodes: Array
+    weights: Array
+
+    @property
+    def size(self) -> int:
+        """The number m of nodes."""
+        return len(self.weights)
+
+
+def interval(low: float, high: float, m: int) -> Rule:
+    """The m Gauss–Legendre nodes of ∫ φ(s) g(s) ds from `low` to `high`, in one dimension.
+
+    >>> rule = interval(0.0, 8.0, 16)
+    >>> round(float(rule.weights.sum()), 6)                           # P(s > 0)
+    0.5
+    """
+    t, dt = np.polynomial.legendre.leggauss(m)
+    s = low + (high - low) * (t + 1) / 2
+    weights = dt * (high - low) / 2 * np.exp(-0.5 * s * s) / sqrt(2 * pi)
+    return Rule(s[:, None], weights)
+
+
+def beyond(distance: float, k: int, m: int) -> Rule:
+    """A rule of about m nodes for functions that rise at this distance along the first direction.
+
+    Gauss–Legendre nodes lie on either side of it, up to 5 s.d. away; the rest of the normal law
+    below them is one node, so that weights sum to 1. Other directions have the nodes of `whole`.
+
+    >>> rule = beyond(4.0, 1, 16)
+    >>> rule.size, f"{rule.weights[rule.nodes[:, 0] > 4].sum():.4e}"          # Φ(-4)
+    (17, '3.1671e-05')
+    """
+    along = max(2, m if k == 1 else min(m, ALONG))
+    sides = [interval(distance + a, distance + a + SIDE, along // 2) for a in (-SIDE, 0.0)]
+    nodes, weights = (
+        np.concatenate([getattr(side, n) for side in sides]) for n in ("nodes", "weights")
+    )
+    rest = 1 - weights.sum()
+    low = np.array([[-weights @ nodes[:, 0] / rest]])
+    first = Rule(np.concatenate([nodes, low]), np.append(weights, rest))
+    return first if k == 1 else _product(first, whole(k - 1, m // along))
+
+
+def _product(a: Rule, b: Rule) -> Rule:
+    """The rule of all pairs of nodes."""
+    i, j = (index.ravel() for index in np.indices((a.size, b.size)))
+    return Rule(np.hstack([a.nodes[i], b.nodes[j]]), a.weights[i] * b.weights[j])
+
+
+def whole(k: int, m: int) -> Rule:
+    """A rule of about m nodes for all of k dimensions, with weights that sum to 1.
+
+    One dimension has Gauss–Hermite nodes, two a grid of these and more Sobol's points.
+
+    >>> whole(1, 8).size, whole(2, 16).size, whole(3, 16).size
+    (8, 16, 16)
+    """
+    if k > 2:
+        return _sobol(k, m)
+    per_axis = max(1, round(m ** (1 / k)))
+    s, weights = np.polynomial.hermite_e.hermegauss(per_axis)
+    weights = weights / weights.sum()
+    grid = np.meshgrid(*[s] * k, indexing="ij")
+    products = np.prod(np.meshgrid(*[weights] * k, indexing="ij"), axis=0)
+    return Rule(np.stack([axis.ravel() for axis in grid], axis=1), products.ravel())
+
+
+def _sobol(k: int, m: int) -> Rule:
+    """Scrambled Sobol's points, and their mirror images: odd functions have the integral 0."""
+    from scipy.special import ndtri
+    from scipy.stats.qmc import Sobol
+
+    half = Sobol(k, rng=FIRST_DRAW).random(2 ** max(0, round(log2(m / 2))))
+    s = ndtri(np.clip(half, 1e-12, 1 - 1e-12))
+    s = np.concatenate([s, -s])
+    return Rule(s, np.full(len(s), 1 / len(s)))

@@ -1,0 +1,229 @@
+"""Conditional propagation: exact along its directions, and equal to its base across them."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+import cumprop
+from cumprop.contract import check_estimator
+from cumprop.errors import CumpropError
+from cumprop.estimators.conditional import Conditional, interval, whole
+from cumprop.estimators.conditional.directions import Whitened, nearest_points, orthonormal
+
+ACTIVATIONS = ["relu", "tanh", "gelu", "heaviside", "square", "relu[4]+identity[2]"]
+
+
+def network_of(activation="relu", widths=(5, 6, 6, 3), seed=0, dtype=np.float64):
+    """A network with biases under a Gaussian input with a full covariance."""
+    rng = np.random.default_rng(seed)
+    maps = list(zip(widths[1:], widths[:-1], strict=True))
+    return cumprop.MLP(
+        [(rng.normal(size=m) / np.sqrt(m[1])).astype(dtype) for m in maps],
+        [(0.3 * rng.normal(size=m[0])).astype(dtype) for m in maps],
+        activation,
+        rng.normal(size=widths[0]),
+        np.cov(rng.normal(size=(widths[0], 3 * widths[0]))),
+    )
+
+
+def parts_of(found):
+    return [found.mean, found.cov, *found.layer_means, *found.layer_variances]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_batch_has_the_numbers_of_its_inputs_one_by_one(activation, order):
+    network, means = network_of(activation), np.random.default_rng(1).normal(size=(4, 5))
+    batch = cumprop.estimate_batch(network, means, order=order, cov=True)
+    for mean, found in zip(means, batch, strict=True):
+        one = cumprop.estimate(network.replace(input_mean=mean), order=order, cov=True)
+        for a, b in zip(parts_of(found), parts_of(one), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+        assert found.expected_error == pytest.approx(one.expected_error, rel=1e-6)
+        assert found.status == one.status
+
+
+def test_a_batch_counts_the_first_layer_once_and_everything_else_for_each_input():
+    network, b = network_of(), 4
+    means = np.random.default_rng(1).normal(size=(b, 5))
+    one = cumprop.estimate(network, order=2).flops.total
+    batch = sum(found.flops.total for found in cumprop.estimate_batch(network, means, order=2))
+    first = 2 * 6 * 5 * 5 + 2 * 6 * 6 * 5  # W Σ and (W Σ) Wᵀ
+    assert b * one - batch == pytest.approx((b - 1) * first, rel=0.05)
+
+
+def test_constant_neurons_of_a_batch_are_those_of_each_input():
+    network = cumprop.MLP(
+        [np.eye(3), np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0]]), np.ones((1, 3))],
+        [[0.0, -1e3, 0.2], [0.0, 0.0, 0.5], None],
+    )
+    means = np.array([[0.0, 0, 0], [0.0, 1e3, 0], [5.0, 0, 0]])
+    for mean, found in zip(means, cumprop.estimate_batch(network, means, order=2), strict=True):
+        one = cumprop.estimate(network.replace(input_mean=mean), order=2)
+        np.testing.assert_allclose(found.mean, one.mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("means", [np.zeros(5), np.zeros((2, 4)), [[0.0] * 5, [0.0] * 4]])
+def test_means_of_another_shape_are_refused(means):
+    with pytest.raises(CumpropError, match="means have shape"):
+        cumprop.estimate_batch(network_of(), means)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"order": 1}, {"order": 3, "nodes": 4}, {"directions": "leading", "n_directions": 2}],
+)
+def test_the_contract_holds(parameters):
+    check_estimator(Conditional(**parameters))
+
+
+def test_linear_networks_are_exact():
+    network = network_of(widths=(5, 3), activation=[])
+    found = cumprop.estimate(network, "conditional", n_directions=2, cov=True)
+    w = network.weights[0]
+    np.testing.assert_allclose(found.mean, w @ network.input_mean + network.biases[0], rtol=1e-12)
+    np.testing.assert_allclose(found.cov, w @ network.input_cov @ w.T, rtol=1e-11)
+    assert found.expected_error < 1e-10
+
+
+@pytest.mark.parametrize("directions", ["leading", "gradient"])
+def test_a_network_of_one_direction_is_an_integral(directions):
+    u, w = np.array([0.6, 0.0, 0.8]), np.array([0.5, -1.0, 0.3])
+    last = np.array([[1.0, 2.0, -1.0], [0.0, 1.0, 0.5]])
+    network = cumprop.MLP([np.outer(w, u), np.eye(3), last], [w, -w, None], "tanh")
+    s = np.linspace(-9, 9, 721)
+    y, weights = network.forward(s[:, None] * u), np.exp(-s * s / 2)
+    weights = weights / weights.sum()
+    found = cumprop.estimate(network, "conditional", directions=directions, nodes=96, cov=True)
+    np.testing.assert_allclose(found.mean, weights @ y, atol=1e-7)
+    np.testing.assert_allclose(found.cov, np.cov(y.T, aweights=weights, ddof=0), atol=1e-7)
+    assert found.expected_error < 1e-4
+
+
+def test_as_many_directions_as_inputs_are_quadrature():
+    network = network_of("tanh", widths=(2, 6, 5, 3))
+    network = network.replace(weights=[w / 2 for w in network.weights])
+    s = np.linspace(-8, 8, 161)
+    z = np.stack(np.meshgrid(s, s), axis=-1).reshape(-1, 2)
+    weights = np.exp(-np.vecdot(z, z) / 2)
+    weights = weights / weights.sum()
+    x = network.input_mean + z @ np.linalg.cholesky(network.input_cov).T
+    found = cumprop.estimate(network, "conditional", n_directions=2, nodes=20**2, cov=True)
+    (_, first), (_, second), (y, _) = network.layers(x)
+    np.testing.assert_allclose(found.mean, weights @ y, atol=1e-6)
+    np.testing.assert_allclose(found.cov, np.cov(y.T, aweights=weights, ddof=0), atol=1e-6)
+    for layer, x in enumerate((first, second)):
+        np.testing.assert_allclose(found.layer_means[layer], weights @ x, atol=1e-6)
+        variances = np.cov(x.T, aweights=weights, ddof=0).diagonal()
+        np.testing.assert_allclose(found.layer_variances[layer], variances, atol=1e-6)
+
+
+def test_order_2_errors_shrink_as_directions_are_added():
+    network = network_of("tanh", widths=(3, 8, 8, 1), seed=2)
+    x = np.random.default_rng(0).normal(size=(4 * 10**5, 3))
+    x = network.input_mean + x @ np.linalg.cholesky(network.input_cov).T
+    y = network.forward(x)[:, 0]
+    errors = [
+        abs(cumprop.estimate(network, "conditional", n_directions=k, nodes=m).mean[0] - y.mean())
+        for k, m in ((1, 16), (2, 100))
+    ]
+    plain = abs(cumprop.estimate(network, order=2).mean[0] - y.mean())
+    assert errors[1] < errors[0] < plain
+
+
+def test_the_order_of_the_inputs_and_their_units_do_not_matter():
+    network, order, unit = network_of(), np.array([3, 0, 4, 1, 2]), 1e3
+    changed = network.replace(
+        weights=[network.weights[0][:, order] / unit, *network.weights[1:]],
+        input_mean=network.input_mean[order] * unit,
+        input_cov=network.input_cov[np.ix_(order, order)] * unit**2,
+    )
+    one, other = (
+        cumprop.estimate(n, "conditional", directions="leading", cov=True)
+        for n in (network, changed)
+    )
+    np.testing.assert_allclose(other.mean, one.mean, rtol=1e-9)
+    np.testing.assert_allclose(other.cov, one.cov, rtol=1e-9)
+
+
+def test_the_direction_of_an_event_of_a_linear_network_is_its_gradient():
+    network = cumprop.MLP([[[3.0, 4.0]]]).above(20.0)
+    found = cumprop.estimate(network, "conditional", directions="event", nodes=64)
+    points = nearest_points(Whitened(network.prefix(0)))
+    np.testing.assert_allclose(points[0], [2.4, 3.2], rtol=1e-3)
+    assert found.mean[0] == pytest.approx(ndtr(-4.0), rel=1e-2)
+    assert found.status.startswith("unreliable: a tail probability")
+
+
+def test_both_causes_of_an_event_are_found():
+    two = cumprop.MLP(
+        [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 1.0]], [[1.0]]],
+        [[-3.0, -3.5], [-1e-6], None],
+        ["relu", "heaviside"],
+    )
+    points = nearest_points(Whitened(two.prefix(1)))
+    np.testing.assert_allclose(points[:2], [[3.0, 0.0], [0.0, 3.5]], atol=0.1)
+
+
+def test_an_event_needs_one_last_neuron():
+    network = cumprop.random_mlp(width=6, depth=2, seed=0).above(1.0)
+    with pytest.raises(CumpropError, match="last hidden layer of one neuron"):
+        cumprop.estimate(network, "conditional", directions="event")
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"directions": "best"}, {"nodes": 0}, {"n_directions": 0}, {"order": 9}]
+)
+def test_unknown_parameters_are_refused(parameters):
+    with pytest.raises(CumpropError, match=r"choose|give"):
+        Conditional(**parameters)
+
+
+def test_columns_become_orthonormal_on_their_side():
+    columns = np.random.default_rng(0).normal(size=(5, 3))
+    u = orthonormal(columns)
+    np.testing.assert_allclose(u.T @ u, np.eye(3), atol=1e-12)
+    assert (np.vecdot(u.T, columns.T) > 0).all()
+
+
+@pytest.mark.parametrize(("k", "m"), [(1, 8), (2, 64), (3, 256), (5, 512)])
+def test_rules_integrate_low_powers(k, m):
+    rule = whole(k, m)
+    moment = rule.weights @ (rule.nodes[:, :1] * rule.nodes)
+    np.testing.assert_allclose(rule.weights.sum(), 1, rtol=1e-12)
+    np.testing.assert_allclose(rule.weights @ rule.nodes, 0, atol=1e-12)
+    np.testing.assert_allclose(moment, np.eye(k)[0], atol=1e-12 if k < 3 else 0.1)
+
+
+def test_an_interval_has_the_probabilities_of_the_normal_law():
+    rule = interval(-1.0, 2.0, 12)
+    assert rule.weights.sum() == pytest.approx(ndtr(2.0) - ndtr(-1.0), rel=1e-10)
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_gradients_of_a_tail_agree_with_finite_differences():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    plain = network_of(widths=(5, 6, 6, 1)).replace(input_mean=None, input_cov=None)
+    u, rule, h = np.random.default_rng(0).normal(size=5), interval(0.0, 5.0, 8), 1e-5
+
+    def excess(weights, kind):
+        arrays = [kind(w) for w in weights]
+        biases = [kind(b) for b in plain.biases[:-1]]
+        network = cumprop.MLP(
+            [*arrays, kind(np.eye(1))], [*biases, kind(np.array([-1.5])), None], "relu"
+        )
+        return arrays, Conditional().along(network, u, rule)
+
+    arrays, found = excess(plain.weights, lambda w: torch.tensor(w, requires_grad=True))
+    found.mean.sum().backward()
+    _, same = excess(plain.weights, lambda w: w)
+    np.testing.assert_allclose(found.mean.detach(), same.mean, rtol=1e-10)
+    rng = np.random.default_rng(1)
+    steps = [rng.normal(size=w.shape) for w in plain.weights]
+    values = [
+        excess([w + t * d for w, d in zip(plain.weights, steps, strict=True)], lambda w: w)[1].mean
+        for t in (h, -h)
+    ]
+    slope = sum(float((a.grad.numpy() * d).sum()) for a, d in zip(arrays, steps, strict=True))
+    assert slope == pytest.approx(float((values[0] - values[1])[0]) / (2 * h), rel=1e-6)
