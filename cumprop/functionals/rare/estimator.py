@@ -195,11 +195,10 @@ class _Plan:
 
     def spend(self, progress: Callable[[int, float], None] | None) -> None:
         """Add draws where the variance per pass falls fastest, until the tolerance is met."""
-        splits = [m for m in self.means if isinstance(m, Splitting) and m.proposal is not None]
+        splits = [mean for mean in self.means if isinstance(mean, Splitting)]
         carried = sum(split.value[0] for split in splits)
         if carried > MUCH * self.estimate()[0][0]:
-            for split in splits:
-                split.more(MORE_RUNS - len(split.draws))
+            self._more_runs(splits, MORE_RUNS)
         while True:
             value, half_width = self.estimate()
             relative = np.divide(half_width, value, out=np.full(2, np.inf), where=value > 0)
@@ -207,11 +206,10 @@ class _Plan:
             if progress is not None:
                 progress(self.passes, float(asked.max()))
             if asked.max() <= self.tolerance:
-                return
+                break
             worst = int(asked.argmax())
             mean = max(self.means, key=lambda mean: mean.gain[worst])
-            number = max(len(mean.draws) // 2, RUNS)
-            number = min(number, (self.budget - self.passes) // mean.cost)
+            number = min(max(len(mean.draws) // 2, RUNS), self._affordable(mean))
             if number < 1:
                 self.notes.append(
                     f"the half width is {asked.max():.0%} at the budget of {self.budget:,} passes; "
@@ -219,6 +217,17 @@ class _Plan:
                 )
                 return
             mean.more(number)
+        if self._disagreement:
+            self._more_runs(splits, 2 * MORE_RUNS)
+
+    def _more_runs(self, splits: list[Splitting], number: int) -> None:
+        for split in splits:
+            missing = min(number - len(split.draws), self._affordable(split))
+            if missing > 0:
+                split.more(missing)
+
+    def _affordable(self, mean: Mean) -> int:
+        return (self.budget - self.passes) // mean.cost
 
     def result(self, flops: Flops) -> Probability:
         """The estimate with its interval and status."""
@@ -248,19 +257,26 @@ class _Plan:
         plain = [mean for mean in self.means if isinstance(mean, Plain)]
         return sum(mean.weight * mean.interval[1] for mean in plain if not mean.value[0])
 
+    @property
+    def _disagreement(self) -> str:
+        """The two unbiased estimates where they differ by more than their errors, else ""."""
+        value, half_width = (both[0] for both in self.estimate())
+        alone, its_half_width = self._alone()
+        if abs(alone - value) <= _DISAGREE * np.hypot(its_half_width, half_width):
+            return ""
+        return (
+            f"two unbiased estimates disagree, {value:.3g} ± {half_width:.2g} and {alone:.3g} ± "
+            f"{its_half_width:.2g} by splitting alone"
+        )
+
     def _status(self, p: float, half_width: float) -> str:
         if self._unseen > self.tolerance * p:
             return (
                 f"unreliable: no event was found in {self.passes:,} passes; the 95% interval ends "
                 f"at {p + half_width + self._unseen:.2g}; raise the budget"
             )
-        alone, its_half_width = self._alone()
-        if abs(alone - p) > _DISAGREE * np.hypot(its_half_width, half_width):
-            return (
-                f"unreliable: two unbiased estimates disagree, {p:.3g} ± {half_width:.2g} and "
-                f"{alone:.3g} ± {its_half_width:.2g} by splitting alone; raise the budget or take "
-                "another seed"
-            )
+        if self._disagreement:
+            return f"unreliable: {self._disagreement}; raise the budget or take another seed"
         return f"warning: {'; '.join(self.notes)}" if self.notes else "ok"
 
     def _alone(self) -> tuple[float, float]:
