@@ -144,7 +144,7 @@ class TestWays:
         ("activation", "order"), [("tanh", 2), ("relu", 2), ("relu", 1), ("gelu", 3)]
     )
     def test_gradients_are_finite_differences(self, torch, activation, order):
-        """Central differences of the estimate at frozen advice, in ten random directions."""
+        """Central differences of the estimate at frozen advice, in three random directions."""
         student = network((3, 4, 3, 1), activation)
         loss = TailExcess(float(student.forward(np.eye(3)).max()) + 1.0)
         advice = Advice()
@@ -153,7 +153,7 @@ class TestWays:
             _, gradients = value(way, loss, student)
             advice.steps = 0
             rng = np.random.default_rng(1)
-            for _ in range(10):
+            for _ in range(3):
                 steps = [1e-5 * rng.normal(size=w.shape) for w in student.weights]
                 ahead, behind = (
                     value(
@@ -174,13 +174,13 @@ class TestWays:
     def test_importance_sampled_penalty_is_unbiased(self, torch, directions):
         """Two causes, y = |z_0| − 1: 2 E[(z − 1)₊], also where the advice knows one of them.
 
-        Means of 40 estimates within 4.6 standard errors (Student's t, 39 degrees: 5e-5 a case).
+        Means of 25 estimates within 4.9 standard errors (Student's t, 24 degrees: 5e-5 a case).
         """
         student = MLP([[[1.0, 0.0], [-1.0, 0.0]], [[1.0, 1.0]]])
         way = ImportanceSampled(Advice(directions=directions), 1000)
-        values = np.array([value(way, TailExcess(1.0), student, seed)[0] for seed in range(40)])
+        values = np.array([value(way, TailExcess(1.0), student, seed)[0] for seed in range(25)])
         standard_error = values.std(ddof=1) / sqrt(len(values))
-        assert abs(values.mean() - 2 * excess(1.0)) < 4.6 * standard_error
+        assert abs(values.mean() - 2 * excess(1.0)) < 4.9 * standard_error
         assert standard_error < 0.2 * values.mean()
 
     def test_conditional_adds_the_causes_that_it_knows(self, torch):
@@ -217,7 +217,7 @@ class TestAdvice:
             [[[1.0, 0.0], [0.0, -1.0]], [[1.0, 1.0]]], [[-5.0, -4.0], None], "leaky_relu(0.1)"
         )
         for fresh, wanted in ((0, [1.0, 0.0]), (1, [0.0, -1.0])):
-            advice = Advice(fresh=fresh, points=np.array([[5.0, 0.0]]))
+            advice = Advice(fresh=fresh, points=np.array([[6.0, 0.0]]))
             advice.update(student, np.random.default_rng(0))
             assert advice.points[0] @ wanted > 0.95 * np.linalg.norm(advice.points[0])
 
