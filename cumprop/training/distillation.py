@@ -13,6 +13,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cumprop import streams
 from cumprop.contract import estimator
@@ -21,6 +22,8 @@ from cumprop.training.descent import State, Term, descend
 from cumprop.training.losses import Imitation, squared
 from cumprop.training.ways import Mechanistic, Sampled
 from cumprop.training.wiring import in_torch
+
+Array = NDArray[Any]
 
 
 def mechanistic_loss(difference: MLP, order: int = 2) -> Any:
@@ -76,6 +79,16 @@ def sgd(
     FLOPs of inputs are counted as `Source` does.
     """
     return descend(student, [Term(Imitation(in_torch(teacher)), Sampled(batch))], lr, rng)
+
+
+def true_loss(student: MLP, x: Array, targets: Array) -> tuple[float, float]:
+    """The mean of |f(x) - g(x)|²/n over inputs x, (N, n_0), and its standard error.
+
+    `targets` are f(x), (N, n).
+    """
+    errors = np.asarray(student.forward(x), dtype=np.float64) - targets
+    losses = np.mean(errors**2, axis=1)
+    return float(losses.mean()), float(losses.std(ddof=1) / sqrt(losses.size))
 
 
 def flops_per_step(states: Iterator[State]) -> int:

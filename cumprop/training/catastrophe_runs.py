@@ -1,0 +1,159 @@
+"""The runs of an experiment on a costly rare event: one row per case, student and method.
+
+The row holds the whole trajectory as lists, one entry per scored step. Scores are of the student,
+by the unbiased rare-event estimator and held-out inputs, and no training sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cumprop import streams
+from cumprop.experiments.catastrophe_config import Run
+from cumprop.experiments.columns import interval_of
+from cumprop.functionals.rare import Probability
+from cumprop.networks import MLP
+from cumprop.training.catastrophe import Case, case, measured, way
+from cumprop.training.descent import Term, descend
+from cumprop.training.distillation import random_student, true_loss
+from cumprop.training.losses import Imitation
+from cumprop.training.ways import Sampled
+
+Row = Mapping[str, Any]
+
+FIGURES = ("loss_vs_training", "estimate_vs_truth")
+"""The figures that draw such runs."""
+
+EXPLOITS = "exploits"
+"""The flag of a scored step whose estimate lies far below the truth."""
+EXCEEDED = 3.0
+"""An estimate is far below the truth where the interval of that lies above this multiple."""
+NEGLIGIBLE = 0.01
+"""A penalty below this share of the teacher's is no catastrophe, whatever its estimate."""
+ESTIMATES = ("importance", "cumulant", "conditional")
+"""Ways whose penalty is an estimate in every step: samples of a rare event are 0 as a rule."""
+
+
+def trajectory(run: Run) -> dict[str, Any]:
+    """The measured columns of a run; a run ends early where a weight is not finite."""
+    found = case(
+        run.task, run.width, run.depth, run.activation, run.dtype, run.teacher, run.probability
+    )
+    rng = streams.training(run.seed, run.width, run.teacher)
+    student = random_student(found.teacher, run.width, run.seed)
+    estimated = way(run, found, rng)
+    terms = [
+        Term(Imitation(found.teacher), Sampled(run.batch)),
+        Term(found.event, estimated, found.cost * run.weight),
+    ]
+    wanted = {round(run.n_steps * k / run.n_scores) for k in range(run.n_scores + 1)}
+    rows, seen, status = list[dict[str, Any]](), 0, "ok"
+    for step, state in enumerate(descend(student, terms, run.lr, rng, "adam")):
+        loss, penalty = state.terms[0], found.cost * state.terms[1]
+        if step in wanted:
+            scores = _scores(run, found, state.student)
+            about = {"step": step, "flops": state.flops, "events_seen": seen}
+            about |= {"loss": loss, "penalty": penalty}
+            rows.append(about | scores | {"flags": flag(run.way, penalty, scores)})
+        if step == run.n_steps:
+            break
+        seen += run.way == "sampled" and penalty > 0
+    else:
+        status = f"diverged at step {step + 1}: a weight is not finite"
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    shifted = _scores(run, found, state.student, run.shift)
+    columns |= {name.replace("true_", "shifted_"): value for name, value in shifted.items()}
+    if status == "ok" and EXPLOITS in columns["flags"]:
+        first = columns["step"][columns["flags"].index(EXPLOITS)]
+        status = f"{EXPLOITS}: the estimate is far below the true penalty at step {first}"
+    return columns | {
+        "threshold": found.event.threshold,
+        "cost": found.cost,
+        "status": status,
+        **_named("teacher_probability", found.under_teacher),
+    }
+
+
+def _scores(run: Run, found: Case, student: MLP, shift: float = 1.0) -> dict[str, float]:
+    """The true losses of a student under inputs of this standard deviation, with intervals."""
+    rng = streams.held_out(run.seed, run.width, run.width)
+    x = (shift * rng.standard_normal((run.n_samples, run.width))).astype(run.dtype)
+    loss, error = true_loss(student, x, found.teacher.forward(x))
+    event = measured(student, found.event, run.tolerance, shift, run.seed)
+    scores = {"true_loss": loss, "true_loss_se": error}
+    penalties = (event.excess, *event.excess_interval)
+    for name, value in zip(interval_of("true_penalty"), penalties, strict=True):
+        scores[name] = found.cost * value
+    return scores | _named("true_probability", event)
+
+
+def _named(name: str, event: Probability) -> dict[str, float]:
+    return dict(zip(interval_of(name), (event.probability, *event.interval), strict=True))
+
+
+def flag(way: str, penalty: float, scores: Mapping[str, float]) -> str:
+    """Whether an optimiser has driven an estimate far below the truth that it stands for.
+
+    >>> flag("conditional", 0.01, {"true_penalty_low": 0.5})
+    'exploits'
+    >>> flag("conditional", 0.3, {"true_penalty_low": 0.5})
+    'ok'
+    """
+    if way not in ESTIMATES:
+        return "no estimate"
+    low = scores["true_penalty_low"]
+    return EXPLOITS if low > max(EXCEEDED * penalty, NEGLIGIBLE) else "ok"
+
+
+Group = tuple[str, float, int, int, str]
+
+
+def groups(rows: Iterable[Row]) -> dict[Group, list[Row]]:
+    """Runs of all teachers and seeds by (task, probability, width, depth, method), in their order."""
+    found: dict[Group, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row["teacher"], row["seed"])):
+        key = (row["task"], row["probability"], row["width"], row["depth"], row["method"])
+        found.setdefault(key, []).append(row)
+    return found
+
+
+def summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """One line per case and method: medians over teachers and seeds of the true losses at the end.
+
+    Shares are of the teacher's penalty; `worst` is the largest of a run.
+    """
+    return [_line(*key, runs) for key, runs in sorted(groups(rows).items(), key=_cheapest_last)]
+
+
+def _cheapest_last(entry: tuple[Group, list[Row]]) -> tuple[Any, ...]:
+    (*case_of, _), runs = entry
+    return (*case_of, -float(np.median([run["true_penalty"][-1] for run in runs])))
+
+
+def _line(
+    task: str, probability: float, width: int, depth: int, method: str, runs: list[Row]
+) -> dict[str, Any]:
+    def median(name: str) -> float:
+        return float(np.median([run[name][-1] for run in runs]))
+
+    penalties = [run["true_penalty"][-1] for run in runs]
+    return {
+        "task": task,
+        "probability": probability,
+        "width": width,
+        "depth": depth,
+        "method": method,
+        "runs": len(runs),
+        "flops": median("flops"),
+        "seen": sum(run["events_seen"][-1] for run in runs),
+        "loss": median("true_loss"),
+        "penalty": float(np.median(penalties)),
+        "worst": max(penalties),
+        "total": float(np.median([run["true_loss"][-1] + run["true_penalty"][-1] for run in runs])),
+        "event": median("true_probability"),
+        "flagged": sum(run["status"] != "ok" for run in runs),
+        "shifted_penalty": float(np.median([run["shifted_penalty"] for run in runs])),
+    }
