@@ -169,7 +169,7 @@ TRAINING_SCHEMA = pa.schema(
         ("true_loss_se", pa.list_(pa.float64())),
         *((name, pa.list_(pa.float64())) for name in interval_of("true_penalty")),
         *((name, pa.list_(pa.float64())) for name in interval_of("true_probability")),
-        ("flags", pa.list_(pa.string())),
+        ("exploits", pa.list_(pa.bool_())),
         ("shifted_loss", pa.float64()),
         ("shifted_loss_se", pa.float64()),
         *((name, pa.float64()) for name in interval_of("shifted_penalty")),

@@ -24,11 +24,9 @@ from cumprop.training.ways import Sampled
 
 Row = Mapping[str, Any]
 
-FIGURES = ("loss_vs_training", "estimate_vs_truth")
+FIGURES = ("event_vs_flops",)
 """The figures that draw such runs."""
 
-EXPLOITS = "exploits"
-"""The flag of a scored step whose estimate lies far below the truth."""
 EXCEEDED = 3.0
 """An estimate is far below the truth where the interval of that lies above this multiple."""
 NEGLIGIBLE = 0.01
@@ -57,7 +55,7 @@ def trajectory(run: Run) -> dict[str, Any]:
             scores = _scores(run, found, state.student)
             about = {"step": step, "flops": state.flops, "events_seen": seen}
             about |= {"loss": loss, "penalty": penalty}
-            rows.append(about | scores | {"flags": flag(run.way, penalty, scores)})
+            rows.append(about | scores | {"exploits": exploits(run.way, penalty, scores)})
         if step == run.n_steps:
             break
         seen += run.way == "sampled" and penalty > 0
@@ -66,9 +64,9 @@ def trajectory(run: Run) -> dict[str, Any]:
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     shifted = _scores(run, found, state.student, run.shift)
     columns |= {name.replace("true_", "shifted_"): value for name, value in shifted.items()}
-    if status == "ok" and EXPLOITS in columns["flags"]:
-        first = columns["step"][columns["flags"].index(EXPLOITS)]
-        status = f"{EXPLOITS}: the estimate is far below the true penalty at step {first}"
+    if status == "ok" and any(columns["exploits"]):
+        first = columns["step"][columns["exploits"].index(True)]
+        status = f"exploits: the estimate is far below the true penalty at step {first}"
     return columns | {
         "threshold": found.event.threshold,
         "cost": found.cost,
@@ -94,18 +92,14 @@ def _named(name: str, event: Probability) -> dict[str, float]:
     return dict(zip(interval_of(name), (event.probability, *event.interval), strict=True))
 
 
-def flag(way: str, penalty: float, scores: Mapping[str, float]) -> str:
+def exploits(way: str, penalty: float, scores: Mapping[str, float]) -> bool:
     """Whether an optimiser has driven an estimate far below the truth that it stands for.
 
-    >>> flag("conditional", 0.01, {"true_penalty_low": 0.5})
-    'exploits'
-    >>> flag("conditional", 0.3, {"true_penalty_low": 0.5})
-    'ok'
+    >>> [exploits("conditional", p, {"true_penalty_low": 0.5}) for p in (0.01, 0.3)]
+    [True, False]
     """
-    if way not in ESTIMATES:
-        return "no estimate"
     low = scores["true_penalty_low"]
-    return EXPLOITS if low > max(EXCEEDED * penalty, NEGLIGIBLE) else "ok"
+    return way in ESTIMATES and low > max(EXCEEDED * penalty, NEGLIGIBLE)
 
 
 Group = tuple[str, float, int, int, str]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cumprop.activations import TOLERANCE
 from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import Flops, arena, counting, plain, shared
+from cumprop.flops import Flops, arena, counting, not_counting, plain, shared
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
@@ -149,7 +149,7 @@ class Cumulant(Estimator):
 
     def _judged(self, found: Propagated, cov: bool, flops: Flops) -> Estimate:
         """The estimate, with its expected errors."""
-        with counting(), np.errstate(over="ignore", invalid="ignore"):
+        with not_counting(), np.errstate(over="ignore", invalid="ignore"):
             notes = _notes(found)
         estimate = Estimate(
             mean=plain(found.mean),
