@@ -104,10 +104,10 @@ class _Band:
 
     @classmethod
     def of(cls, runs: Sequence[Row], curve: Any) -> _Band:
-        """The band of a function of rows; step 0, which has no FLOPs, is left out."""
+        """The band of a function of rows, as far as every run came."""
         scored = min(len(run["step"]) for run in runs)
-        values = np.array([curve(run)[1:scored] for run in runs])
-        flops = np.median([run["flops"][1:scored] for run in runs], axis=0)
+        values = np.array([curve(run)[:scored] for run in runs])
+        flops = np.median([run["flops"][:scored] for run in runs], axis=0)
         return cls(flops, values.min(axis=0), np.median(values, axis=0), values.max(axis=0))
 
     def draw(self, ax: Axes, colour: str, line: style.Line) -> None:

@@ -34,6 +34,7 @@ _ROUGH = 0.3
 _FOUND = 0.1
 """The threshold is found where the logarithm of the probability is this close to its target."""
 _FIRST = 3e-3
+_BUDGET = 300_000
 _MOST_TRIALS = 20
 
 
@@ -68,10 +69,10 @@ def case(
     teacher = whole.replace(
         weights=[*whole.weights[:-1], readout / spread[:, None]], biases=None, init_scale=None
     )
-    levels = np.quantile(teacher.forward(x), 1 - _FIRST, axis=0)
+    share = target / outputs
+    levels = np.quantile(teacher.forward(x), 1 - max(_FIRST, 2 * share), axis=0)
     thresholds = [
-        _threshold(teacher, output, target / outputs, float(level))
-        for output, level in enumerate(levels)
+        _threshold(teacher, output, share, float(level)) for output, level in enumerate(levels)
     ]
     event = TailExcess(thresholds[0])
     if task == "controller":
@@ -100,19 +101,22 @@ def _threshold(teacher: MLP, output: int, target: float, level: float) -> float:
     low, high = level, level + 1
     above, below = gap(low), gap(high)
     for _ in range(_MOST_TRIALS):
-        if below > 0:
-            low, above, high = high, below, high + 1
+        if above <= 0:
+            low, (high, below) = low - 1, (low, above)
+            above = gap(low)
+        elif below > 0:
+            high, (low, above) = high + 1, (high, below)
             below = gap(high)
-            continue
-        share = 0.5 if isinf(below) else above / (above - below)
-        trial = low + min(max(share, 0.1), 0.9) * (high - low)
-        found = gap(trial)
-        if abs(found) < _FOUND:
-            return trial
-        if found > 0:
-            low, above = trial, found
         else:
-            high, below = trial, found
+            share = 0.5 if isinf(below) else above / (above - below)
+            trial = low + min(max(share, 0.1), 0.9) * (high - low)
+            found = gap(trial)
+            if abs(found) < _FOUND:
+                return trial
+            if found > 0:
+                low, above = trial, found
+            else:
+                high, below = trial, found
     raise CumpropError(
         f"no threshold with probability {target:g} was found; take another teacher or probability"
     )
@@ -125,7 +129,7 @@ def measured(
     margin = event.margin(student)
     if shift != 1:
         margin = margin.replace(input_cov=shift**2)
-    return probability(margin, "y0 > 0", tolerance, seed, budget=500_000, excess=True)
+    return probability(margin, "y0 > 0", tolerance, seed, budget=_BUDGET, excess=True)
 
 
 def way(run: Run, case: Case, rng: np.random.Generator) -> Way:

@@ -45,12 +45,12 @@ def trajectory(run: Run) -> dict[str, Any]:
     estimated = way(run, found, rng)
     terms = [
         Term(Imitation(found.teacher), Sampled(run.batch)),
-        Term(found.event, estimated, found.cost * run.weight),
+        Term(found.event, estimated, run.weight * _unit(run, found)),
     ]
-    wanted = {round(run.n_steps * k / run.n_scores) for k in range(run.n_scores + 1)}
+    wanted = {round(run.n_steps * k / run.n_scores) for k in range(1, run.n_scores + 1)}
     rows, seen, status = list[dict[str, Any]](), 0, "ok"
     for step, state in enumerate(descend(student, terms, run.lr, rng, "adam")):
-        loss, penalty = state.terms[0], found.cost * state.terms[1]
+        loss, penalty = state.terms[0], _unit(run, found) * state.terms[1]
         if step in wanted:
             scores = _scores(run, found, state.student)
             about = {"step": step, "flops": state.flops, "events_seen": seen}
@@ -73,6 +73,11 @@ def trajectory(run: Run) -> dict[str, Any]:
         "status": status,
         **_named("teacher_probability", found.under_teacher),
     }
+
+
+def _unit(run: Run, found: Case) -> float:
+    """C, which makes a penalty of an expected excess; 1 for the excess at one input."""
+    return 1.0 if run.way == "adversarial" else found.cost
 
 
 def _scores(run: Run, found: Case, student: MLP, shift: float = 1.0) -> dict[str, float]:
