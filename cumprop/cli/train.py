@@ -46,7 +46,7 @@ def train(
     from cumprop.training import runs, wiring
 
     command = any_config.read(config, scale, sets).child("command")
-    kind = runs.KINDS.get(command.value if command else None)
+    kind = runs.KINDS.get(command.value if command else "")
     if kind is None:
         raise ConfigError(f"{config}: no experiment of training; run `cumprop sweep {config}`")
     planned = kind.configs.runs(kind.configs.load(config, scale, sets), config.stem)

@@ -28,7 +28,6 @@ USUAL = {"kind": "basic", "algorithm": "auto", "metric": "exact", "truncation": 
 """Values of these columns where a row has none."""
 
 
-
 def interval_of(name: str) -> tuple[str, str, str]:
     """The columns of a number with its 95% interval.
 

@@ -44,12 +44,12 @@ def draw(rows: Sequence[Row]) -> Figure:
         for name, (colour, line) in looks.items()
     ]
     figure, axes = style.sheet(3 * len(cases), "FLOPs", "", legend, _caption(rows))
-    for place, (case, methods) in enumerate(sorted(cases.items())):
+    for place, (key, methods) in enumerate(sorted(cases.items())):
         total, event, ratio = axes[3 * place : 3 * place + 3]
         for ax in (total, event, ratio):
             ax.set(xscale="log", yscale="log")
             ax.tick_params(labelleft=True)
-        task, probability, width, depth = case
+        task, probability, width, depth = key
         total.set_title(f"true loss + penalty\n{task}, {width}×{depth}")
         event.set_title(f"probability of the event\nteacher: {probability:g}")
         ratio.set_title("penalty: estimate / truth\nas the optimiser sees it")
@@ -90,7 +90,8 @@ def _events(run: Row) -> Array:
 
 def _ratios(run: Row) -> Array:
     penalty, truth = np.array(run["penalty"]), np.array(run["true_penalty"])
-    return np.maximum(penalty / np.where(truth > 0, truth, np.inf), _LEAST)
+    ratios: Array = np.maximum(penalty / np.where(truth > 0, truth, np.inf), _LEAST)
+    return ratios
 
 
 @dataclass(frozen=True, eq=False)

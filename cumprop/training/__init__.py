@@ -2,14 +2,7 @@
 
 from cumprop.training.advice import Advice
 from cumprop.training.descent import State, Term, descend
-from cumprop.training.losses import (
-    Event,
-    Imitation,
-    Loss,
-    Regression,
-    TailExcess,
-    TailProbability,
-)
+from cumprop.training.losses import Event, Imitation, Loss, Regression, TailExcess, TailProbability
 from cumprop.training.ways import (
     Adversarial,
     Conditional,

@@ -76,7 +76,7 @@ def case(
     ]
     event = TailExcess(thresholds[0])
     if task == "controller":
-        event = TailExcess(1.0, downstream=_largest(*thresholds, dtype))
+        event = TailExcess(1.0, downstream=_largest(thresholds[0], thresholds[1], dtype))
     found = measured(teacher, event, _PRECISE)
     return Case(teacher, event, 1 / found.excess, found)
 

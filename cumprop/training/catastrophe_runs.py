@@ -53,7 +53,7 @@ def trajectory(run: Run) -> dict[str, Any]:
         loss, penalty = state.terms[0], _unit(run, found) * state.terms[1]
         if step in wanted:
             scores = _scores(run, found, state.student)
-            about = {"step": step, "flops": state.flops, "events_seen": seen}
+            about: dict[str, Any] = {"step": step, "flops": state.flops, "events_seen": seen}
             about |= {"loss": loss, "penalty": penalty}
             rows.append(about | scores | {"exploits": exploits(run.way, penalty, scores)})
         if step == run.n_steps:
@@ -61,7 +61,7 @@ def trajectory(run: Run) -> dict[str, Any]:
         seen += run.way == "sampled" and penalty > 0
     else:
         status = f"diverged at step {step + 1}: a weight is not finite"
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     shifted = _scores(run, found, state.student, run.shift)
     columns |= {name.replace("true_", "shifted_"): value for name, value in shifted.items()}
     if status == "ok" and any(columns["exploits"]):

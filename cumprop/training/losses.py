@@ -104,7 +104,14 @@ class Regression(Loss):
             MLP([np.eye(k, n + m, start, dtype=student.dtype)], input=law)
             for k, start in ((n, 0), (m, n))
         )
-        return squared(stacked(*(chained(_beside(part, student), then) for part, then in ((x, student), (y, _beside(carried, student))))))
+        return squared(
+            stacked(
+                *(
+                    chained(_beside(part, student), then)
+                    for part, then in ((x, student), (y, _beside(carried, student)))
+                )
+            )
+        )
 
     def inputs(self, student: MLP) -> MLP:
         return self.network(student)

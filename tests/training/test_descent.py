@@ -73,10 +73,7 @@ class TestLosses:
             (Imitation(f), ((f.forward(x) - y) ** 2).mean(axis=1)),
             (TailExcess(0.3, output=2), np.maximum(y[:, 2] - 0.3, 0)),
             (TailProbability(0.3, output=2), y[:, 2] > 0.3),
-            (
-                TailExcess(-0.1, 1, downstream),
-                np.maximum(downstream.forward(y)[:, 1] + 0.1, 0),
-            ),
+            (TailExcess(-0.1, 1, downstream), np.maximum(downstream.forward(y)[:, 1] + 0.1, 0)),
         ):
             np.testing.assert_allclose(loss.network(g).forward(x)[:, 0], by_hand, atol=1e-13)
             np.testing.assert_allclose(loss.values(g, x).mean(axis=1), by_hand, atol=1e-13)
@@ -160,7 +157,9 @@ class TestWays:
                         way,
                         loss,
                         student.replace(
-                            weights=[w + sign * d for w, d in zip(student.weights, steps, strict=True)]
+                            weights=[
+                                w + sign * d for w, d in zip(student.weights, steps, strict=True)
+                            ]
                         ),
                     )[0]
                     for sign in (1, -1)
