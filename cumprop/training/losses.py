@@ -97,21 +97,17 @@ class Regression(Loss):
         return np.concatenate([np.asarray(self.x), np.asarray(self.y)], axis=1)
 
     def network(self, student: MLP) -> MLP:
-        m = np.shape(self.y)[1]
-        n, law = student.widths[0], Empirical(self.rows)
+        n, m = student.widths[0], np.shape(self.y)[1]
         carried = MLP([np.eye(m, dtype=student.dtype)] * (student.depth + 1), None, "identity")
-        x, y = (
-            MLP([np.eye(k, n + m, start, dtype=student.dtype)], input=law)
-            for k, start in ((n, 0), (m, n))
-        )
-        return squared(
-            stacked(
-                *(
-                    chained(_beside(part, student), then)
-                    for part, then in ((x, student), (y, _beside(carried, student)))
-                )
-            )
-        )
+        outputs = chained(self._columns(0, n, student), student)
+        targets = chained(self._columns(n, m, student), _beside(carried, student))
+        return squared(stacked(outputs, targets))
+
+    def _columns(self, start: int, number: int, student: MLP) -> MLP:
+        """The network of no hidden layers whose outputs are some columns of the rows."""
+        rows = self.rows
+        chosen = np.eye(number, rows.shape[1], start, dtype=student.dtype)
+        return _beside(MLP([chosen], input=Empirical(rows)), student)
 
     def inputs(self, student: MLP) -> MLP:
         return self.network(student)
@@ -175,6 +171,7 @@ class TailProbability(Event):
     activation = "heaviside"
 
     def values(self, student: MLP, x: Any) -> Any:
+        """As `Loss.values`, (N, 1); raises CumpropError for a student in training."""
         if records_gradients(student.weights):
             raise CumpropError(
                 "samples of 1{y > t} have no gradient; train on TailExcess, or mechanistically"

@@ -50,8 +50,12 @@ def rows():
         if run.method in (SHORT, LONG, OURS, SAMPLED)
     ]
     found = {method: {} for method in (SHORT, LONG, OURS, SAMPLED)}
-    for run, row in Parallel(n_jobs=cores(), return_as="generator")(map(delayed(_trajectory), planned)):
-        last = {name: value[-1] if isinstance(value, list) else value for name, value in row.items()}
+    for run, row in Parallel(n_jobs=cores(), return_as="generator")(
+        map(delayed(_trajectory), planned)
+    ):
+        last = {
+            name: value[-1] if isinstance(value, list) else value for name, value in row.items()
+        }
         found[run.method][run.teacher, run.seed] = last
     return found
 
