@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from cumprop import files
-from cumprop.experiments import columns, config, yaml_loader
+from cumprop.experiments import config
 from cumprop.experiments.models import Grid, Model, Positive, Real, Seeds, known_activation, listed
+from cumprop.experiments.training_run import TrainingRun
 from cumprop.parameters import whole
 
 COMMAND = "train"
@@ -107,17 +105,15 @@ def load(path: str | Path, scale: str | None = None, sets: Sequence[str] = ()) -
 
     Raises ConfigError with every problem, as `experiments.config.load`.
     """
-    found, problems = config.validated(config.read(path, scale, sets), Catastrophe)
-    yaml_loader.refuse(problems)
-    assert found is not None
-    return found
+    return config.load_as(Catastrophe, path, scale, sets)
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(TrainingRun):
     """The determinants of one trajectory: the case, the student, the method, the measurement."""
 
-    config: str
+    version: ClassVar[int] = VERSION
+
     task: str
     width: int
     depth: int
@@ -140,17 +136,6 @@ class Run:
     n_samples: int
     tolerance: float
     shift: float
-
-    @cached_property
-    def key(self) -> str:
-        """A hash of all that determines the numbers, 16 hex digits: the name of the run's file."""
-        return self.key_of(VERSION)
-
-    def key_of(self, version: int) -> str:
-        """The key of this run's numbers in a version of the program."""
-        content = {k: v for k, v in asdict(self).items() if k != "config"}
-        content |= {"version": version, "schema_version": columns.SCHEMA_VERSION}
-        return files.content_hash(json.dumps(content, sort_keys=True))
 
     @property
     def label(self) -> str:

@@ -15,7 +15,8 @@ _REDUCTIONS = {"sum", "mean", "amax", "amin", "max", "min", "all", "any"}
 _COPIES = {
     "clone", "_to_copy", "copy", "copy_", "lift_fresh", "cat", "stack", "where", "masked_fill",
     "masked_fill_", "index", "select_backward", "slice_backward", "diagonal_backward", "squeeze_",
-    "_local_scalar_dense", "_unsafe_view", "scalar_tensor", "fill", "fill_", "zero_", "zeros", "zeros_like", "ones",
+    "_local_scalar_dense", "_unsafe_view", "scalar_tensor", "fill", "fill_", "zero_", "zeros",
+    "zeros_like", "ones",
     "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided", "new_empty",
     "new_empty_strided", "new_zeros", "new_ones", "new_full", "arange", "detach", "diag_embed",
 }  # fmt: skip

@@ -122,8 +122,9 @@ def _caption(rows: Sequence[Row]) -> str:
     activation = caption.word(first["activation"])
     return (
         f"{activation} teachers ({len(teachers)}) and students of their shape "
-        f"({len(seeds)} for each), {first['dtype']}, Adam at rate {first['lr']:g}, {first['batch']} "
-        "samples of the task a step. The penalty is C E[(y − t)₊]; the teacher pays 1. True values "
+        f"({len(seeds)} for each), {first['dtype']}, Adam at rate {first['lr']:g}, "
+        f"{first['batch']} samples of the task a step. The penalty is C E[(y − t)₊]; the teacher "
+        "pays 1. True values "
         "by the unbiased rare-event estimator and "
         f"{caption.power_of_ten(first['n_samples'])} held-out inputs, apart from training. Lines: "
         "medians; bands: all runs. Grey: estimates within a factor of "

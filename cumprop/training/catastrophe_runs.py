@@ -111,7 +111,7 @@ Group = tuple[str, float, int, int, str]
 
 
 def groups(rows: Iterable[Row]) -> dict[Group, list[Row]]:
-    """Runs of all teachers and seeds by (task, probability, width, depth, method), in their order."""
+    """Runs of all teachers and seeds by (task, probability, width, depth, method)."""
     found: dict[Group, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row["teacher"], row["seed"])):
         key = (row["task"], row["probability"], row["width"], row["depth"], row["method"])

@@ -99,7 +99,7 @@ def _run(run: Run, parts: Path, workers: int) -> tuple[Run, str | None]:
         torch.set_num_threads(threads)
     about = {
         "cell_key": run.key,
-        "run_version": _kind(run).configs.VERSION,
+        "run_version": run.version,
         "flops_convention": CONVENTION,
         "seconds": time.perf_counter() - start,
         "torch_version": version("torch"),
