@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cumprop import streams
+from cumprop.errors import CumpropError
 from cumprop.experiments.catastrophe_config import Run
 from cumprop.experiments.columns import interval_of
 from cumprop.functionals.rare import Probability
@@ -36,7 +37,10 @@ ESTIMATES = ("importance", "cumulant", "conditional")
 
 
 def trajectory(run: Run) -> dict[str, Any]:
-    """The measured columns of a run; a run ends early where a weight is not finite."""
+    """The measured columns of a run; a run ends early where a weight is not finite.
+
+    Raises CumpropError where it ends before its first score.
+    """
     found = case(
         run.task, run.width, run.depth, run.activation, run.dtype, run.teacher, run.probability
     )
@@ -61,6 +65,8 @@ def trajectory(run: Run) -> dict[str, Any]:
         seen += run.way == "sampled" and penalty > 0
     else:
         status = f"diverged at step {step + 1}: a weight is not finite"
+    if not rows:
+        raise CumpropError(f"{status}, before the first score; lower lr")
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     shifted = _scores(run, found, state.student, run.shift)
     columns |= {name.replace("true_", "shifted_"): value for name, value in shifted.items()}

@@ -154,6 +154,11 @@ class TestRuns:
         assert self.run(path) == 1
         assert ": SGD: failed: no threshold was found" in capsys.readouterr().err
 
+    def test_a_run_that_diverges_at_once_says_so(self, torch, path):
+        (run, _) = planned(path, "lr=1e30")
+        with pytest.raises(CumpropError, match=r"diverged at step 2.*before the first score"):
+            trajectory(run)
+
     def test_figure_and_report(self, torch, path, tmp_path):
         self.run(path)
         written = plots.plot(tmp_path, tmp_path / "figures")
