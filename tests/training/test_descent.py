@@ -118,6 +118,18 @@ class TestWays:
         by_size = exp(-(4.5**2) / 2) / sqrt(2 * pi)  # d/d|a| of |a| E[(z − t/|a|)₊] at fixed t
         assert slope == pytest.approx(by_size, rel=0.01)
 
+    def test_conditional_probability_of_a_bent_line(self, torch):
+        """P(z_0 + tanh(z_1)/2 > 4) by a sum over a grid of z_1, and its slope in the weights."""
+        student = MLP(
+            [np.eye(2), np.array([[1.0, 0.5]])], None, [["identity", "tanh"]], input_mean=0.0
+        )
+        grid = np.linspace(-8, 8, 4001)
+        density = np.exp(-(grid**2) / 2) / np.sqrt(2 * pi) * (grid[1] - grid[0])
+        wanted = (density * ndtr(np.tanh(grid) / 2 - 4.0)).sum()
+        found, gradients = value(Conditional(Advice(), nodes=16), TailProbability(4.0), student)
+        assert found == pytest.approx(wanted, rel=0.05)
+        assert gradients[1][0, 0] > 0
+
     def test_conditional_under_any_gaussian_input(self, torch):
         """The same event in other coordinates has the same probability, and the same advice."""
         rng = np.random.default_rng(3)
