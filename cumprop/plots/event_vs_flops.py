@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from cumprop.plots import caption, style
@@ -48,6 +49,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         total, event, ratio = axes[3 * place : 3 * place + 3]
         for ax in (total, event, ratio):
             ax.set(xscale="log", yscale="log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.tick_params(labelleft=True)
         task, probability, width, depth = key
         total.set_title(f"true loss + penalty\n{task}, {width}×{depth}")
