@@ -224,12 +224,11 @@ def laws_module(fits: dict[str, tuple[Fit, Fit]], quantile: float) -> str:
         '"""The half width of a 95% interval, in expected RMS errors."""',
         "LAWS: dict[str, tuple[dict[str, float], dict[str, float]]] = {",
     ]
-    for estimator, (means, stds) in fits.items():
-        lines += [
-            f'    "{estimator}": (',
-            *(f"        {_literal(f.law)}," for f in (means, stds)),
-            "    ),",
-        ]
+    for estimator, pair in fits.items():
+        laws = [_literal(fit.law) for fit in pair]
+        line = f'    "{estimator}": ({", ".join(laws)}),'
+        split = [f'    "{estimator}": (', *(f"        {law}," for law in laws), "    ),"]
+        lines += [line] if len(line) <= 100 else split
     return "\n".join(
         [
             *lines,

@@ -15,6 +15,7 @@ from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     from cumprop.contract import Estimator
+    from cumprop.reproduction.reference_scores import KnownErrors
 
 SIZE = click.IntRange(min=1)
 
@@ -42,6 +43,10 @@ BUSY = 0.5
     "--scores", type=DIRECTORY,
     help="Results of a sweep with the errors; results/[reference/]relu_w256 by default.",
 )  # fmt: skip
+@click.option(
+    "--device", metavar="NAME",
+    help="PyTorch's name of a device, such as cuda, where estimators and sampling run.",
+)  # fmt: skip
 @click.option("--quick", is_flag=True, help="Half a second a measurement, not five.")
 @click.option(
     "--json", "path", type=FILE, default=Path("results/bench/bench.json"), show_default=True
@@ -55,6 +60,7 @@ def bench(
     estimators: tuple[str, ...],
     threads: int,
     scores: Path | None,
+    device: str | None,
     quick: bool,
     path: Path,
     figures: Path | None,
@@ -64,6 +70,8 @@ def bench(
 
     The errors are known from sweeps. Without --order and --estimator, the overhead of a sweep of
     10,000 trivial cells (200 if --quick) is measured last.
+
+    With --device, times are those of PyTorch there, a second a measurement.
 
     \b
     Example:
@@ -80,9 +88,13 @@ def bench(
     load_plugins(plugins)
     words = [*(f"cumulant:order={order}" for order in orders), *estimators]
     chosen = [_estimator(word) for word in words or DEFAULT]
+    shapes = [(width, depth) for width in widths for depth in depths]
+    if device is not None:
+        _on_device(device, chosen, shapes, quick, KnownErrors.find(scores), path)
+        return
     report = benchmark.run(
         chosen,
-        [(width, depth) for width in widths for depth in depths],
+        shapes,
         threads,
         QUICK if quick else Effort(),
         KnownErrors.find(scores),
@@ -102,6 +114,33 @@ def bench(
             figure = flops_vs_width.draw(benchmark.rows(report))
             for picture in style.save(figure, figures / "bench_flops_vs_width"):
                 print(picture)
+
+
+def _on_device(
+    name: str,
+    estimators: list[Estimator],
+    shapes: list[tuple[int, int]],
+    quick: bool,
+    errors: KnownErrors | None,
+    path: Path,
+) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise CumpropError("--device needs PyTorch: pip install 'cumprop[torch]'") from None
+    from cumprop.cli.device_table import as_text
+    from cumprop.reproduction import benchmark, device_benchmark
+    from cumprop.reproduction.device import Device
+    from cumprop.reproduction.throughput import QUICK
+    from cumprop.sweep.rates import Effort
+
+    effort = QUICK if quick else Effort(1.0)
+    report = device_benchmark.run(
+        Device(name), estimators, shapes, effort, errors, lambda line: print(line, file=sys.stderr)
+    )
+    benchmark.write(report, path)
+    print(as_text(report))
+    print(f"\n{path}", file=sys.stderr)
 
 
 def _estimator(word: str) -> Estimator:

@@ -103,18 +103,18 @@ class TorchArray(NDArrayOperatorsMixin, ForeignArray):
 
     def promoted(self, arrays: list[Any]) -> list[Any]:
         """Tensors of the type that NumPy would compute in."""
-        dtype = np.result_type(*(getattr(x, "dtype", x) for x in arrays))
-        return [self.to_tensor(x).to(torch_dtype(dtype)) for x in arrays]
+        dtype = torch_dtype(np.result_type(*(getattr(x, "dtype", x) for x in arrays)))
+        tensors = [self.to_tensor(x) for x in arrays]
+        return [x if x.dtype == dtype else x.to(dtype) for x in tensors]
 
     def to_tensor(self, x: Any) -> Any:
         if isinstance(x, TorchArray):
             return x.tensor
         if isinstance(x, torch.Tensor):
             return x
-        device = (
-            self.tensor.device if np.ndim(x) else None
-        )  # a number serves every device from the host
-        return torch.tensor(np.array(x, order="C"), device=device)
+        if not np.ndim(x):  # a number serves every device from the host
+            return torch.tensor(np.array(x))
+        return torch.tensor(np.array(x, order="C"), device=self.tensor.device)
 
     def _reduced(
         self, reduction: Callable[..., Any], axis: Any = 0, keepdims: bool = False, **others: Any
