@@ -20,6 +20,7 @@ CUMULANTS = [
 ]  # fmt: skip
 OTHERS = [
     ("gaussian", {}),
+    ("conditional", {}),
     ("linearized", {}),
     ("unscented", {}),
     ("unscented", {"alpha": 1e-3, "beta": 2.0}),
@@ -35,6 +36,8 @@ SAMPLING = [
 ]
 BACKENDS = [*CUMULANTS, *OTHERS, *SAMPLING]
 COVARIANT = [b for b in BACKENDS if b[1].get("order") != 1]
+NARROW = [b for b in COVARIANT if b[0] != "conditional"]
+"""Backends that keep the digits of inputs which vary less than rounding of their mean."""
 
 
 X0 = np.linspace(-0.9, 1.1, 10)
@@ -135,7 +138,7 @@ ACTIVATIONS = ["relu", "leaky_relu(0.2)", "abs", "tanh", "gelu", "sigmoid", "squ
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
-@pytest.mark.parametrize("backend", COVARIANT, ids=name)
+@pytest.mark.parametrize("backend", NARROW, ids=name)
 def test_small_inputs_are_linearized(backend, activation):
     """x ~ N(x0, σ² I), σ → 0: mean f(x0) and covariance J σ² Jᵀ, up to the curvature's share.
 
@@ -157,7 +160,7 @@ def test_small_inputs_are_linearized(backend, activation):
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu(0.2)", "tanh"])
-@pytest.mark.parametrize("backend", COVARIANT, ids=name)
+@pytest.mark.parametrize("backend", NARROW, ids=name)
 def test_small_inputs_are_linearized_in_float32(backend, activation):
     """The covariance J σ² Jᵀ of the same weights in float64, however small σ is."""
     weights, rng = weights_of((10, 12, 12, 5), seed=11, dtype=np.float32), np.random.default_rng(1)

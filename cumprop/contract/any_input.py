@@ -107,9 +107,17 @@ def _of_layers(found: Estimate, depth: int) -> Estimate:
 
 
 def mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) -> Estimate:
-    """The moments of a mixture of these weights, by the laws of total mean and covariance.
+    """The moments of a mixture of these `weights`, (m,), by the laws of total mean and covariance.
 
-    The errors of `sampled` components are independent; those of the others may be alike.
+    `parts` are the estimates of the m components. The errors of those that are `sampled` (m flags)
+    are independent; those of the others may be alike.
+
+    >>> import cumprop
+    >>> network = cumprop.MLP([[[1.0]]])
+    >>> parts = [cumprop.estimate(network.replace(input_mean=m), cov=True) for m in (-1.0, 3.0)]
+    >>> found = mixed(np.array([0.5, 0.5]), parts, [False, False])
+    >>> found.mean.tolist(), found.cov.tolist()
+    ([1.0], [[5.0]])
     """
 
     def total(values: Sequence[Any]) -> Any:
@@ -136,9 +144,8 @@ def mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) ->
     units = [_sum_of_variances(part) for part in parts]
     error = None
     if errors is not None:
-        spread = sum(
-            w * float(on_host(d) @ on_host(d)) for w, d in zip(weights, shifts, strict=True)
-        )
+        wide = [on_host(d).astype(np.float64) for d in shifts]
+        spread = sum(w * float(d @ d) for w, d in zip(weights, wide, strict=True))
         error = _error(errors, units, spread, weights, total_error)
     layer_means = tuple(map(total, zip(*(part.layer_means for part in parts), strict=True)))
     if covs is not None:
@@ -207,8 +214,8 @@ def _layer_variances(
 ) -> tuple[Array, ...]:
     """The variances of neurons, by the law of total variance."""
     layers = [
-        [variances[layer] + on_host(part.layer_means[layer] - mean) ** 2 for part in parts
-         if (variances := part.layer_variances)]
+        [variances[layer] + on_host(part.layer_means[layer] - mean).astype(np.float64) ** 2
+         for part in parts if (variances := part.layer_variances)]
         for layer, mean in enumerate(means)
     ]  # fmt: skip
     return tuple(map(total, layers))

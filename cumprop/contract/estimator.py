@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_type_hints
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cumprop import streams
 from cumprop.contract import printing
@@ -166,9 +166,7 @@ class Estimator(ABC):
         numbers cannot be computed: a network that the backend does not support, or too few samples.
         """
 
-    def estimate_batch(
-        self, network: MLP, means: Sequence[Array] | Array, *, cov: bool = False
-    ) -> list[Estimate]:
+    def estimate_batch(self, network: MLP, means: Array, *, cov: bool = False) -> list[Estimate]:
         """The estimates of `network` under Gaussian inputs of its covariance and these means.
 
         `means` are (B, n_0). Backends that compute them side by side take less time and give the
@@ -276,31 +274,17 @@ def estimate(
     >>> float(cumprop.estimate(network, "cumulant", order=2).mean[0].round(6))   # 5 / sqrt(2 pi)
     1.994711
     """
-    from cumprop.contract.any_input import unsupported
     from cumprop.contract.probabilities import is_probability, judged
-    from cumprop.networks import MLP
 
-    if not isinstance(network, MLP):
-        raise CumpropError(
-            f"network is {type(network).__name__}; give a cumprop.MLP, or cumprop.load(network)"
-        )
-    if isinstance(estimator, str):
-        estimator = build(estimator, **parameters)
-    elif not isinstance(estimator, Estimator):
-        raise CumpropError(f"estimator is {estimator!r}; give the name or an instance of one")
-    elif parameters:
-        raise CumpropError("parameters go with an estimator's name, not with an instance")
+    estimator = _checked(network, estimator, parameters)
     cov, rng = typed(cov, bool, "cov"), streams.sampling(seed, network.shape.width)
-    reason = unsupported(estimator, network)
-    if reason is not None:
-        raise CumpropError(reason)
     found = estimator.estimate(network, cov=cov, rng=rng)
     return judged(network, estimator, found) if is_probability(network) else found
 
 
 def estimate_batch(
     network: MLP,
-    means: Sequence[Array] | Array,
+    means: ArrayLike,
     estimator: str | Estimator = "cumulant",
     cov: bool = False,
     **parameters: Any,
@@ -318,21 +302,38 @@ def estimate_batch(
     >>> [round(float(one.mean[0]), 3) for one in found]
     [1.995, 75.0]
     """
-    from cumprop.contract.any_input import unsupported
+    from cumprop.contract.probabilities import is_probability, judged
     from cumprop.inputs import Gaussian
+    from cumprop.inputs.arrays import numbers
 
-    if isinstance(estimator, str):
-        estimator = build(estimator, **parameters)
-    elif parameters:
-        raise CumpropError("parameters go with an estimator's name, not with an instance")
+    estimator = _checked(network, estimator, parameters)
     if not isinstance(network.input, Gaussian):
         raise CumpropError("a batch has Gaussian inputs: give MLP(input_cov=...) and the means")
-    shapes = {tuple(np.shape(mean)) for mean in means}
-    if shapes != {network.widths[:1]}:
-        raise CumpropError(f"means have shapes {sorted(shapes)}; give (B, {network.widths[0]})")
+    if not is_foreign(means):
+        means = numbers(means, "means").astype(network.dtype)
+    shape = np.shape(means)
+    if len(shape) != 2 or shape[1] != network.widths[0]:
+        raise CumpropError(f"means have shape {tuple(shape)}; give (B, {network.widths[0]})")
+    found = estimator.estimate_batch(network, cast(Array, means), cov=typed(cov, bool, "cov"))
+    return [judged(network, estimator, one) for one in found] if is_probability(network) else found
+
+
+def _checked(network: MLP, estimator: str | Estimator, parameters: Mapping[str, Any]) -> Estimator:
+    """The estimator, if it takes this network; raises CumpropError where it does not."""
+    from cumprop.contract.any_input import unsupported
+    from cumprop.networks import MLP
+
+    if not isinstance(network, MLP):
+        raise CumpropError(
+            f"network is {type(network).__name__}; give a cumprop.MLP, or cumprop.load(network)"
+        )
+    if isinstance(estimator, str):
+        estimator = build(estimator, **parameters)
+    elif not isinstance(estimator, Estimator):
+        raise CumpropError(f"estimator is {estimator!r}; give the name or an instance of one")
+    elif parameters:
+        raise CumpropError("parameters go with an estimator's name, not with an instance")
     reason = unsupported(estimator, network)
     if reason is not None:
         raise CumpropError(reason)
-    if not is_foreign(means):
-        means = np.asarray(means, dtype=network.dtype)
-    return estimator.estimate_batch(network, means, cov=typed(cov, bool, "cov"))
+    return estimator

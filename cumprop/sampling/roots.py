@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.flops import count
+from cumprop.flops import count, on_host
 from cumprop.inputs import is_diagonal
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def input_root(network: MLP) -> Array | None:
     diagonal.
     """
     if network.input_variance is not None:
-        return _diagonal_root(network.input_variance)
-    cov = network.input_cov
-    if cov is None:
+        return _diagonal_root(on_host(network.input_variance))
+    if network.input_cov is None:
         return None
+    cov = on_host(network.input_cov)
     root = _cholesky(cov)
     if root is None:
         sizes = _diagonal_root(cov.diagonal())

@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cumprop.activations import stand_in
 from cumprop.contract import Cost, Estimate, Estimator, build, mixed, register, shape_only_network
 from cumprop.errors import CumpropError
-from cumprop.flops import added, arena, component, counting, on_host, without_numbers
+from cumprop.flops import (
+    added,
+    arena,
+    component,
+    counting,
+    on_host,
+    records_gradients,
+    without_numbers,
+)
 from cumprop.inputs.covariances import Checked
 from cumprop.networks import Shape
 
 from . import directions as directions_of
-from .directions import orthonormal
-from .errors import average, with_errors
-from .rules import Rule, beyond, interval, whole
+from .directions import has_slopes, orthonormal
+from .errors import with_errors
+from .rules import Rule, beyond, coarser, interval, whole
 
 if TYPE_CHECKING:
     from cumprop.networks import MLP
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Source = Callable[["MLP", int], Array]
 
-__all__ = ["Conditional", "Rule", "interval", "whole"]
+__all__ = ["Conditional", "Rule", "beyond", "interval", "whole"]
 
 SOURCES: dict[str, Source] = {
     "gradient": directions_of.gradient,
@@ -39,42 +48,46 @@ SOURCES: dict[str, Source] = {
 @register("conditional")
 @dataclass(frozen=True)
 class Conditional(Estimator):
-    """An order of `cumulant` under the input given k of its directions, averaged over these.
+    """An order of `cumulant` under the input given some of its directions, averaged over these.
 
     With z ~ N(0, I), x = μ + S z and k orthonormal columns U, E[g] = ∫ φ(s) E[g | Uᵀz = s] ds, and
     x given s is N(μ + S U s, S (I − U Uᵀ) Sᵀ): along U the estimate is exact but for quadrature at
-    `nodes` values of s (docs/conditional.md). `directions` names the source of the k = `n_directions`
-    columns: `gradient` for the leading eigenvectors of E[∇g ∇gᵀ], `leading` for those of Cov(Z_1),
-    `event` for the nearest inputs at which the one neuron of the last hidden layer is above 0, as
-    `MLP.above` makes it of a network of one output. One and two directions have Gauss–Hermite
-    nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its nearest input. `order` and `kind` are those of `cumulant`. The covariance follows
-    from the law of total covariance.
-    Raises CumpropError for an unknown source, numbers < 1 and parameters that `cumulant` refuses.
-    Cost: that of the order at every node, and half as many nodes more to see the error of
-    quadrature.
+    `nodes` values of s (docs/conditional.md). The k = `n_directions` columns come from the source
+    `directions`: `gradient` takes the leading eigenvectors of E[∇g ∇gᵀ], `leading` those of
+    Cov(Z_1), and `event` the nearest inputs at which the one neuron of the last hidden layer
+    crosses 0; `auto` is `event` for `MLP.above` of a network of one output, else `gradient`, or
+    `leading` where slopes do not exist. One and two directions have
+    Gauss–Hermite nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its
+    nearest input. `order` and `kind` are those of `cumulant`; the covariance follows from the law
+    of total covariance.
+    Raises CumpropError for an unknown source, too few nodes or directions, and parameters that
+    `cumulant` refuses.
+    Cost: that of the order at every node and, for the expected error, at half as many nodes more
+    and once without conditions.
 
     >>> import cumprop
-    >>> bent = cumprop.MLP([[[1.0]], [[2.0]], [[1.0]]], activations="tanh")
-    >>> Conditional(nodes=32).estimate(bent, cov=True).cov.round(4).tolist()
-    [[0.4891]]
+    >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]], activations="square")
+    >>> found = Conditional(nodes=4).estimate(network, cov=True)       # y = 25 z², z ~ N(0, 1)
+    >>> found.mean.round(9).tolist(), found.cov.round(9).tolist()
+    ([25.0], [[1250.0]])
     """
 
     version: ClassVar[int] = 1
     order: int = 2
     kind: str = "basic"
-    directions: str = "gradient"
+    directions: str = "auto"
     n_directions: int = 1
     nodes: int = 16
 
     def __post_init__(self) -> None:
         self.base  # noqa: B018  (its errors are ours)
-        if self.directions not in SOURCES:
+        if self.directions not in ("auto", *SOURCES):
             raise CumpropError(
-                f"directions {self.directions!r}: choose one of {', '.join(SOURCES)}"
+                f"directions {self.directions!r}: choose one of auto, {', '.join(SOURCES)}"
             )
-        for name in ("n_directions", "nodes"):
-            if getattr(self, name) < 1:
-                raise CumpropError(f"{name} is {getattr(self, name)}; give a number ≥ 1")
+        for name, least in (("n_directions", 1), ("nodes", 2)):
+            if getattr(self, name) < least:
+                raise CumpropError(f"{name} is {getattr(self, name)}; give a number ≥ {least}")
 
     @property
     def base(self) -> Estimator:
@@ -82,24 +95,23 @@ class Conditional(Estimator):
         return build("cumulant", order=self.order, kind=self.kind)
 
     def supports(self, network: MLP) -> str | None:
-        searched = network.activations
-        if self.directions == "event":
-            searched = searched[:-1]
-            if not network.depth or network.widths[-2] != 1:
-                return (
-                    "directions event belong to a last hidden layer of one neuron, as "
-                    "MLP.above(t) of a network of one output: take directions gradient"
-                )
-        if self.directions != "leading" and not all(phi.differentiable for phi in searched):
-            return f"directions {self.directions} take slopes of activations: take leading"
+        source = self._source(network.shape)
+        if source == "event" and (not network.depth or network.widths[-2] != 1):
+            return (
+                "directions event belong to a last hidden layer of one neuron, as "
+                "MLP.above(t) of a network of one output: take directions auto"
+            )
+        if source != "leading" and not all(map(has_slopes, network.activations[:-1])):
+            return f"directions {source} take slopes of activations: take leading"
         return self.base.supports(network)
 
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         with counting() as flops, component("directions"):
-            columns = SOURCES[self.directions](network, self._k(network.shape))
-        distance = float(np.linalg.norm(columns[:, 0])) if self.directions == "event" else None
+            source = self._source(network.shape)
+            columns = SOURCES[source](network, self._k(network.shape))
+        distance = float(np.linalg.norm(columns[:, 0])) if source == "event" else None
         found = self._along(network, columns, self._rules(columns.shape[1], distance), cov)
         return replace(found, flops=added(flops, found.flops))
 
@@ -110,7 +122,7 @@ class Conditional(Estimator):
 
         The columns are made orthonormal from the first on. r is the rank of the root S of Σ0, which
         is diagonal where Σ0 is, Cholesky's where that exists, else made of eigenvectors. Without a
-        rule, the error of quadrature is estimated from half as many `nodes`, and weights sum to 1.
+        rule, the error of quadrature is estimated from fewer `nodes`, and weights sum to 1.
         Gradients reach weights and biases, not the directions: the integral does not depend on
         these. Cost: that of the order at every node.
 
@@ -125,15 +137,23 @@ class Conditional(Estimator):
         columns = columns[:, None] if columns.ndim == 1 else columns
         return self._along(network, columns, [rule] if rule else self._rules(columns.shape[1]), cov)
 
+    def _source(self, shape: Shape) -> str:
+        """The source of directions; `auto` is for events of one neuron, gradients or steps."""
+        if self.directions != "auto":
+            return self.directions
+        if not all(has_slopes(stand_in(name)) for name in shape.activations[:-1]):
+            return "leading"
+        is_event = shape.activations[-1:] == ("heaviside",) and shape.widths[-2] == 1
+        return "event" if is_event else "gradient"
+
     def _k(self, shape: Shape) -> int:
         return min(self.n_directions, shape.widths[0])
 
     def _rules(self, k: int, distance: float | None = None) -> list[Rule]:
-        """The rule, and one of half as many nodes that shows its error."""
-        return [
-            whole(k, m) if distance is None else beyond(distance, k, m)
-            for m in (self.nodes, self.nodes // 2)
-        ]
+        """The rule, and one of about half as many nodes that shows its error."""
+        if distance is None:
+            return [whole(k, self.nodes), coarser(k, self.nodes)]
+        return [beyond(distance, k, m) for m in (self.nodes, self.nodes // 2)]
 
     def _along(self, network: MLP, columns: Array, rules: list[Rule], cov: bool) -> Estimate:
         root = directions_of.root_of(network)
@@ -147,30 +167,33 @@ class Conditional(Estimator):
             network.replace(input_mean=None, input_cov=Checked(given)),
             means.astype(network.dtype),
             [rule.weights for rule in rules],
+            None if records_gradients(network.weights) else self.base.estimate(network),
             cov,
         )
 
-    def _averaged(self, network: MLP, means: Array, weights: list[Array], cov: bool) -> Estimate:
+    def _averaged(
+        self, given: MLP, means: Array, weights: list[Array], plain: Estimate | None, cov: bool
+    ) -> Estimate:
         """The average by the first weights; others, of the nodes behind, show its own error."""
-        parts = self.base.estimate_batch(network, means, cov=cov)
+        parts = self.base.estimate_batch(given, means, cov=cov)
         fine, others = parts[: len(weights[0])], parts[len(weights[0]) :]
-        coarse = average(weights[1], others) if others else None
         found = mixed(weights[0], fine, [False] * len(fine))
-        found = with_errors(found, weights[0], fine, coarse)
-        return replace(found, flops=added(*(part.flops for part in parts)))
+        coarse = mixed(weights[1], others, [False] * len(others)) if others else None
+        found = with_errors(found, weights[0], fine, plain, coarse)
+        runs = parts if plain is None else [plain, *parts]
+        return replace(found, flops=added(*(run.flops for run in runs)))
 
     @cache  # noqa: B019  (instances are few, small and equal by value)
     def predict_cost(self, shape: Shape) -> Cost:
         """The cost of the nodes, on arrays without numbers, and of the search for directions."""
-        n, k, distance = (
-            shape.widths[0],
-            self._k(shape),
-            1.0 if self.directions == "event" else None,
-        )
-        weights = [rule.weights for rule in self._rules(k, distance)]
-        with arena() as memory, counting() as flops:
-            network = shape_only_network(replace(shape, gaussian_input=True))
+        n, k = shape.widths[0], self._k(shape)
+        source = self._source(shape)
+        rules = self._rules(k, 1.0 if source == "event" else None)
+        weights = [rule.weights for rule in rules]
+        with arena() as memory, counting():
+            plain = self.base.estimate(shape_only_network(shape))
+            given = shape_only_network(replace(shape, gaussian_input=True))
             means = without_numbers((sum(map(len, weights)), n), np.ones((), shape.dtype))
-            nodes = self._averaged(network, means, weights, False).flops
-        total = nodes.total + directions_of.cost(self.directions, shape, k)
+            flops = self._averaged(given, means, weights, plain, False).flops
+        total = flops.total + directions_of.cost(source, shape)
         return Cost(total, memory.peak, memory.work(total))

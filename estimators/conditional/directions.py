@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.errors import CumpropError
-from cumprop.flops import count, on_host
+from cumprop.activations import Activation, Step
+from cumprop.flops import count, on_host, plain
 from cumprop.networks import MLP, Shape
 from cumprop.sampling import input_root
+
+from ..cumulant.neglected import PROBES, probes
 
 Array = NDArray[Any]
 
@@ -22,8 +24,8 @@ OVERSHOOT = 1.05
 """The steps uphill lead a little beyond the tangent plane, so that points end within the event."""
 APART = 0.9
 """The largest cosine between two points that count as different."""
-POINTS = 64
-"""Random inputs whose gradients are averaged."""
+GRADIENTS, LEAST_POINTS = 64, 16
+"""The number of gradients that are averaged, and the least number of random inputs."""
 AROUND = 64
 """Points around the nearest one whose gradients give further directions."""
 
@@ -40,7 +42,7 @@ class Whitened:
         self._mean = np.zeros(network.widths[0]) if mean is None else on_host(mean)
 
     def gradients(self, z: Array, outward: Array) -> tuple[Array, Array]:
-        """Outputs g (N,) and their gradients (N, r) at z (N, r), g = Σ outward · Y, (N, n_{L+1})."""
+        """The sums g = Σ outward · Y, (N,), and their gradients (N, r) at z (N, r)."""
         x, slopes = self._mean + z @ self.root.T, []
         for w, b, phi in zip(self.weights, self._biases, self._activations, strict=False):
             u = _affine(x, w, b)
@@ -67,6 +69,11 @@ def root_of(network: MLP) -> Array:
     return root
 
 
+def has_slopes(activation: Activation) -> bool:
+    """Whether the derivative of an activation says how it changes; that of a step is 0."""
+    return all(kind.differentiable and not isinstance(kind, Step) for kind in activation.kinds)
+
+
 def orthonormal(columns: Array) -> Array:
     """The columns (r, k) made orthonormal from the first on, each on the side where it was."""
     u, sides = np.linalg.qr(columns)
@@ -80,15 +87,19 @@ def leading(network: MLP, k: int) -> Array:
     return _strongest(w @ root_of(network), k)
 
 
-def gradient(network: MLP, k: int, points: int = POINTS) -> Array:
+def gradient(network: MLP, k: int) -> Array:
     """The k directions (r, k) along which gradients at random inputs are largest on average.
 
-    The outputs are looked at in sums with random signs.
+    More than a few outputs are looked at in sums with random signs. A last layer of steps is left
+    off.
     """
-    at, rng = Whitened(network), np.random.default_rng(0)
-    z = rng.standard_normal((points, at.root.shape[1]))
-    outward = rng.choice((-1.0, 1.0), (points, network.widths[-1]))
-    return _strongest(at.gradients(z, outward)[1], k)
+    if network.depth and not has_slopes(network.activations[-1]):
+        network = network.prefix(network.depth - 1)
+    at, outward = Whitened(network), plain(probes(network.widths[-1])[0]).T
+    n_points = max(LEAST_POINTS, GRADIENTS // len(outward))
+    z = np.random.default_rng(0).standard_normal((n_points, at.root.shape[1]))
+    gradients = at.gradients(np.repeat(z, len(outward), 0), np.tile(outward, (n_points, 1)))[1]
+    return _strongest(gradients, k)
 
 
 def _strongest(rows: Array, k: int) -> Array:
@@ -103,10 +114,13 @@ def event(network: MLP, k: int) -> Array:
     """The nearest inputs z (r, k) at which the one neuron of the last hidden layer crosses 0.
 
     Where fewer than k such points lie apart, the others are the directions of the gradients around
-    the nearest one.
+    the nearest one; where none is found, all are those of `gradient`.
     """
-    at = Whitened(network.prefix(network.depth - 1))
+    below = network.prefix(network.depth - 1)
+    at = Whitened(below)
     points = nearest_points(at)
+    if not len(points):
+        return gradient(below, k)
     rng = np.random.default_rng(1)
     around = points[0] + rng.standard_normal((AROUND, len(points[0])))
     gradients = at.gradients(around, np.ones((AROUND, 1)))[1]
@@ -139,16 +153,12 @@ def nearest_points(at: Whitened) -> Array:
             (nearest - z) / (2 + step / 5),
         )
         z = z + move / np.maximum(np.linalg.norm(move, axis=1), 1)[:, None]
-    if not np.isfinite(lengths).any():
-        raise CumpropError(
-            "no input was found where the last neuron crosses 0: take directions gradient"
-        )
     order = np.argsort(lengths)
     kept = list[Array]()
     for point in best[order[np.isfinite(lengths[order])]]:
         if all(_unit(point) @ _unit(other) < APART for other in kept):
             kept.append(point)
-    return np.array(kept)
+    return np.reshape(kept, (len(kept), z.shape[1]))
 
 
 def _unit(z: Array) -> Array:
@@ -156,14 +166,16 @@ def _unit(z: Array) -> Array:
     return unit
 
 
-def cost(source: str, shape: Shape, k: int) -> int:
+def cost(source: str, shape: Shape) -> int:
     """The FLOPs of a source of directions on networks of this shape."""
     n, passes = shape.widths[0], 6 * sum(a * b for a, b in pairwise(shape.widths))
     root = n**3 // 3 if shape.gaussian_input else 0
     if source == "leading":
         return root + _flops_of_vectors(shape.widths[1], n)
     if source == "gradient":
-        return root + POINTS * passes + _flops_of_vectors(POINTS, n)
+        outputs = min(shape.widths[-1], PROBES)
+        rows = outputs * max(LEAST_POINTS, GRADIENTS // outputs)
+        return root + rows * passes + _flops_of_vectors(rows, n)
     return root + (STARTS * STEPS + AROUND) * passes + _flops_of_vectors(AROUND, n)
 
 

@@ -1,4 +1,4 @@
-"""The expected error of an average over nodes, from the errors expected at each (mathematics §3.7)."""
+"""The expected error of an average over nodes, from those at each."""
 
 from __future__ import annotations
 
@@ -18,38 +18,51 @@ from cumprop.flops import on_host
 
 Array = NDArray[Any]
 
-
-def average(weights: Array, parts: Sequence[Estimate]) -> Array:
-    """The weighted mean of the estimates, on the host."""
-    mean: Array = weights @ np.stack([on_host(part.mean) for part in parts]).astype(np.float64)
-    return mean
+ROUNDING = 16.0
+"""Differences of means below this multiple of eps times the mean are rounding."""
 
 
 def with_errors(
-    found: Estimate, weights: Array, parts: Sequence[Estimate], coarse: Array | None
+    found: Estimate,
+    weights: Array,
+    parts: Sequence[Estimate],
+    plain: Estimate | None,
+    coarse: Estimate | None,
 ) -> Estimate:
     """The average `found` of the parts with its expected errors and a status.
 
-    Errors of different nodes may be alike, so that they add up; the distance from `coarse`, the
-    mean by half as many nodes, is added, too.
+    Errors of nodes may be alike, so that they add up. Their sum is believed by half: the expected
+    error is its geometric mean with the error of `plain`, the estimate without conditions, where
+    that is larger. To it adds the distance from `coarse`, the average over fewer nodes. Estimates
+    without signs have no expected error.
     """
-    known = [(part.signs, part.expected_error) for part in parts if part.signs is not None]
-    if len(known) < len(parts) or any(error is None for _, error in known):
+    if plain is None or plain.signs is None or plain.expected_error is None:
         return replace(found, status=parts[0].status)
-    mean = on_host(found.mean).astype(np.float64)
+    host = on_host(found.mean)
+    mean = host.astype(np.float64)
+    rounding = ROUNDING * float(np.finfo(host.dtype).eps) * np.abs(mean)
     shifts = np.stack([on_host(part.mean) - mean for part in parts])
-    squares = np.vecdot(shifts, shifts)
-    units = np.array([signs.unit for signs, _ in known])
-    distance = np.zeros_like(mean) if coarse is None else np.abs(mean - coarse)
-    errors = np.array([error for _, error in known]) * np.sqrt(units)
-    error = float(weights @ errors) + float(np.linalg.norm(distance))
+    squares = np.square(np.where(np.abs(shifts) > rounding, shifts, 0)).sum(axis=1)
+    units = np.array([part.signs.unit for part in parts if part.signs is not None])
     unit = float(weights @ (units + squares))
+    errors = np.array([part.expected_error or 0.0 for part in parts])
+    alike = float(weights @ (errors * np.sqrt(units)))
+    doubt = sqrt(max(1, plain.expected_error * sqrt(plain.signs.unit) / alike)) if alike else 1.0
+    distance = np.zeros_like(mean) if coarse is None else np.abs(mean - on_host(coarse.mean))
+    distance = np.where(distance > rounding, distance, 0)
+    error = doubt * alike + float(np.linalg.norm(distance))
     std_error = None
     if found.expected_std_error is not None:
         stds = np.array([part.expected_std_error for part in parts])
-        std_error = float(weights @ (stds * units)) + sqrt(weights @ squares) * error
-        std_error = std_error / unit if unit > 0 else 0.0
-    half_width = None if found.half_width is None else found.half_width + QUANTILE * distance
+        changes = doubt * float(weights @ (stds * units)) + sqrt(weights @ squares) * error
+        std_error = changes / unit if unit > 0 else 0.0
+        sizes = _stds(found)
+        if coarse is not None and (sizes > rounding).any():
+            change = np.linalg.norm(sizes - _stds(coarse)) / np.linalg.norm(sizes)
+            std_error += float(change)
+    half_width = None
+    if found.half_width is not None:
+        half_width = doubt * found.half_width + QUANTILE * distance
     return _judged(
         replace(
             found,
@@ -58,6 +71,12 @@ def with_errors(
             expected_std_error=std_error,
         )
     )
+
+
+def _stds(found: Estimate) -> Array:
+    variances = on_host(found.cov).diagonal().astype(np.float64)
+    stds: Array = np.sqrt(np.maximum(variances, 0))
+    return stds
 
 
 def _judged(found: Estimate) -> Estimate:

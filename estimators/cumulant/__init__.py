@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import log
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import TOLERANCE
-from cumprop.contract import Cost, Estimate, Estimator, register, shape_only_network, trust
+from cumprop.contract import Cost, Estimate, Estimator, Signs, register, shape_only_network, trust
 from cumprop.errors import CumpropError
-from cumprop.flops import Flops, arena, counting, not_counting, plain, shared
+from cumprop.flops import Flops, arena, counting, plain, shared
 from cumprop.memory import free_memory
 from cumprop.networks import Shape
 
@@ -128,12 +128,11 @@ class Cumulant(Estimator):
             )
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
             found = self._propagate(network, cov)
-        return self._judged(found, cov, flops)
+            notes = _notes(found)
+        return self._judged(found, notes, cov, flops)
 
-    def estimate_batch(
-        self, network: MLP, means: Sequence[Array] | Array, *, cov: bool = False
-    ) -> list[Estimate]:
-        at_once = max(1, AT_ONCE // max(network.widths) ** 2)
+    def estimate_batch(self, network: MLP, means: Array, *, cov: bool = False) -> list[Estimate]:
+        at_once = max(1, AT_ONCE // max(network.widths[1:]) ** 2)
         if self.order != 2 or "structured" not in self._algorithms or at_once == 1:
             return super().estimate_batch(network, means, cov=cov)
         estimates = []
@@ -141,16 +140,17 @@ class Cumulant(Estimator):
             batch = means[start : start + at_once]
             with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
                 found = order2.run(network, self.scheme, self.metric, cov, batch)
+                each = [found.of_node(b) for b in range(len(batch))]
+                notes = [_notes(one) for one in each]
+            shares = shared(flops, len(batch))
             estimates += [
-                self._judged(found.of_node(b), cov, share)
-                for b, share in enumerate(shared(flops, len(batch)))
+                self._judged(one, doubts, cov, share)
+                for one, doubts, share in zip(each, notes, shares, strict=True)
             ]
         return estimates
 
-    def _judged(self, found: Propagated, cov: bool, flops: Flops) -> Estimate:
-        """The estimate, with its expected errors."""
-        with not_counting(), np.errstate(over="ignore", invalid="ignore"):
-            notes = _notes(found)
+    def _judged(self, found: Propagated, notes: list[str], cov: bool, flops: Flops) -> Estimate:
+        """The estimate with its expected errors; `notes` are reasons to doubt its numbers."""
         estimate = Estimate(
             mean=plain(found.mean),
             layer_means=tuple(plain(mean) for mean in found.layer_means),
@@ -160,10 +160,10 @@ class Cumulant(Estimator):
         )
         if self.kind == "ablated":
             return replace(estimate, status=ABLATED)
-        if found.signs is None:
+        if not isinstance(found.signs, Signs):
             return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        judged = partial(trust, law, found.signs, estimate.mean, cov, lost=bool(found.negative > 0))
+        judged = partial(trust, law, found.signs, estimate.mean, cov, lost=bool(found.negative))
         trusted = judged(notes=notes)
         if found.precision > max(TOLERANCE, trusted.expected_error or 0.0):
             imprecise = f"Wick coefficients are good to {found.precision:.0e} of their scale"

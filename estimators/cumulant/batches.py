@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.activations import HermiteTable
 from cumprop.contract import Signs
 
 from .evidence import Evidence
@@ -17,19 +17,16 @@ from .standardised import Coefficients, Standardised, of_node
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class OfNode:
-    """The coefficients w(k,p) of one input of a batch."""
+class OfNode(HermiteTable):
+    """The coefficients of one input of a batch."""
 
-    table: Coefficients
-    node: int
+    def __init__(self, table: Coefficients, node: int) -> None:
+        super().__init__()
+        self._table, self._node = table, node
+        self.size, self.centre = table.size, of_node(table.centre, node, 1)
 
-    @property
-    def size(self) -> float:
-        return self.table.size
-
-    def __call__(self, k: int, p: int) -> Array:
-        w: Array = self.table(k, p)[self.node]
+    def _coefficient(self, k: int, p: int) -> Array:
+        w: Array = self._table(k, p)[self._node]
         return w
 
 

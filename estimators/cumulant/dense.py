@@ -62,7 +62,7 @@ class Layer:
     mean: Array
     x: Cumulants
     unit: float
-    negative: int = 0
+    negative: Array | int = 0
     precision: float = 0.0
 
     @property

@@ -57,7 +57,7 @@ class Propagated:
             layer_means=[mean[b] for mean in self.layer_means],
             layer_variances=self.layer_variances and tuple(v[b] for v in self.layer_variances),
             cov=of_node(self.cov, b, 2),
-            negative=np.broadcast_to(self.negative, len(self.mean))[b],
+            negative=int(np.broadcast_to(self.negative, len(self.mean))[b]),
             signs=self.signs[b] if isinstance(self.signs, list) else None,
         )
 
@@ -100,8 +100,9 @@ def propagate(
     if means is not None:
         mean = counted(means)
     if not records_gradients(network.weights):
-        each = [Evidence(maps, C, unit, leading) for _ in np.atleast_2d(mean)]
-        evidence = each[0] if means is None else BatchEvidence(each)
+        evidence = Evidence(maps, C, unit, leading)
+        if means is not None:
+            evidence = BatchEvidence([Evidence(maps, C, unit, leading) for _ in means])
     layer_means, precision = [], 0.0
     negative: Array | int = 0
     for i, activation in enumerate(network.activations):

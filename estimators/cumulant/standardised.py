@@ -267,7 +267,8 @@ def standardised_map(
 
     def terms() -> Array:
         squares = affine.weight * affine.weight
-        return squares.sum(axis=1) if C is None else variances(C) @ squares.T
+        found: Array = squares.sum(axis=1) if C is None else variances(C) @ squares.T
+        return found
 
     mean = affine.mean(mean)
     if variance.ndim < mean.ndim:  # the first layer of a batch, whose inputs differ by their mean
@@ -277,10 +278,11 @@ def standardised_map(
 
 def variances(covariance: Array) -> Array:
     """The diagonals of covariances (…, n, n), as a view (…, n)."""
-    return diagonal(covariance, (*(1,) * (covariance.ndim - 2), 2))
+    view: Array = diagonal(covariance, (*(1,) * (covariance.ndim - 2), 2))
+    return view
 
 
-def of_node(array: Array | None, b: int, axes: int) -> Array | None:
+def of_node(array: Any, b: int, axes: int) -> Any:
     """The part of one input of a batch; arrays of so many axes are the same for all inputs."""
     return array if array is None or array.ndim == axes else array[b]
 

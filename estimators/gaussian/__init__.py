@@ -77,7 +77,10 @@ class Gaussian(Estimator):
                 evidence.add(z, w, w(0, 1), None, before, half)
                 check_range(float(np.abs(plain(mean)).max()), network.dtype)
                 layer_means.append(plain(mean))
-                precision, negative = max(precision, activated.precision), negative + z.negative
+                precision, negative = (
+                    max(precision, activated.precision),
+                    negative + int(z.negative),
+                )
             with component("linear"):
                 covariance = last.covariance(last.half(C)) if cov else None
                 if covariance is not None:

@@ -36,6 +36,7 @@ ESTIMATORS = {
     "order 3 tree": ("cumulant", {"order": 3, "kind": "tree"}),
     "order 4": ("cumulant", {"order": 4}),
     "gaussian": ("gaussian", {}),
+    "conditional": ("conditional", {}),
     "linearized": ("linearized", {}),
     "unscented": ("unscented", {}),
     "monte_carlo": ("monte_carlo", {"n_samples": 20_000}),

@@ -80,6 +80,7 @@ NETWORK = random_mlp(width=16, depth=2, seed=0)
         ("cumulant", {"order": 3}),
         ("gaussian", {}),
         ("unscented", {}),
+        ("conditional", {"directions": "leading"}),
         ("blend", {}),
         ("monte_carlo", {"extrapolate": "gaussian"}),
     ],

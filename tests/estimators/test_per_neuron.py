@@ -20,12 +20,13 @@ RUNS = [
     ("cumulant", {"order": 3, "kind": "augmented"}),
     ("cumulant", {"order": 3, "kind": "augmented_factorised"}),
     ("gaussian", {}),
+    ("conditional", {"directions": "leading"}),
     ("linearized", {}),
     ("unscented", {}),
     ("monte_carlo", {"n_samples": 500}),
 ]
 IDS = [" ".join([name, *map(str, options.values())]) for name, options in RUNS]
-SAME = [RUNS[1], RUNS[3], *RUNS[7:10]]
+SAME = [RUNS[1], RUNS[3], *RUNS[7:11]]
 
 
 def weights_of(widths):

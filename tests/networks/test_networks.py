@@ -197,6 +197,7 @@ BACKENDS = [
     ("cumulant", {"order": 2, "cov": True}),
     ("cumulant", {"order": 3}),
     ("gaussian", {"cov": True}),
+    ("conditional", {"cov": True}),
     ("linearized", {"cov": True}),
     ("unscented", {"cov": True}),
     ("adaptive", {"tolerance": 1e-3}),
