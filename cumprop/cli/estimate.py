@@ -13,11 +13,12 @@ import click
 from cumprop.cli import report
 from cumprop.cli.inputs import InputOptions, input_options
 from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
-from cumprop.cli.tails import Quantiles, Tail
+from cumprop.cli.tails import Quantiles, Rare, Tail
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     from cumprop.contract import Estimate, Estimator
+    from cumprop.functionals.rare import Probability
     from cumprop.networks import MLP
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -43,7 +44,17 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--activations", help="Of a file of weights alone: relu, or one per layer: relu,tanh")
 @click.option("--prefix", help="Of several networks in MODEL: how its names begin; or parts: a,b")
 @input_options
-@click.option("--tail", metavar="'y>T'", help="Also P(y > T) of every output; or 'y<T'.")
+@click.option(
+    "--tail",
+    metavar="'y>T'",
+    help="Also P(y > T) of every output; or 'y<T'. With --tail-tolerance also one event: 'y0>T', "
+    "'y0-y1>T', '|y0|>T'.",
+)
+@click.option(
+    "--tail-tolerance",
+    type=POSITIVE,
+    help="Relative half width of the 95% interval of --tail, as in 0.1; down to 1e-9.",
+)
 @click.option(
     "--tail-quantiles",
     metavar="Q,…",
@@ -70,6 +81,7 @@ def estimate(
     prefix: str | None,
     inputs: InputOptions,
     tail: str | None,
+    tail_tolerance: float | None,
     tail_quantiles: str | None,
     cov: bool,
     layers: bool,
@@ -90,6 +102,7 @@ def estimate(
       cumprop estimate model.onnx --tolerance 1e-3
       cumprop estimate model.onnx --order 3 --tail 'y>2' --format json
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
+      cumprop estimate model.onnx --tail 'y0-y1>0' --tail-tolerance 0.1
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
       cumprop estimate model.onnx --input-box 0:1 --tolerance 1e-3
       cumprop estimate model.onnx --input-data x.csv --components 5
@@ -104,7 +117,10 @@ def estimate(
         raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
     if picture is not None and picture.suffix not in PICTURES:
         raise ConfigError(f"--plot {picture}: give a file that ends with {', '.join(PICTURES)}")
-    wanted_tail = None if tail is None else Tail.parsed(tail)
+    if tail is None and tail_tolerance is not None:
+        raise ConfigError("--tail-tolerance: name the event, as in --tail 'y0>3'")
+    wanted_tail = None if tail is None or tail_tolerance is not None else Tail.parsed(tail)
+    rare = None if tail is None or tail_tolerance is None else Rare(tail, tail_tolerance)
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
     with warnings.catch_warnings(record=True) as notes:
@@ -141,15 +157,21 @@ def estimate(
     result = _run(backend, network, seed, "cov" if cov else "std")
     mean_of = partial(_run, backend, seed=seed, wanted="mean")
     described: dict[str, Any] = {}
-    others: list[Estimate] = []
+    others: list[Estimate | Probability] = []
     if wanted_tail is not None:
         independent = over_rows or getattr(backend, "design", None) == "iid"
-        found, others = wanted_tail.found(mean_of, network, independent)
+        found, [tails] = wanted_tail.found(mean_of, network, independent)
+        others = [tails]
+        if backend.name == "adaptive" and not over_rows:
+            found, others = wanted_tail.refined(found, tails, network, seed)
         described |= found
+    if rare is not None:
+        found, events = rare.found(network, seed)
+        described, others = described | found, [*others, *events]
     if wanted_quantiles is not None:
         n_samples = independent_samples(backend, network, result)
         found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
-        described, others = described | found, others + taken
+        described, others = described | found, [*others, *taken]
     seconds = time.perf_counter() - start
     described = report.of(backend.name, result, others) | described | {"seconds": seconds}
     described |= {"cov": report.numbers(result.cov)} if cov else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,27 +17,30 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cumprop.contract import Estimate
+    from cumprop.functionals.rare import Probability
 
 ROWS = 20
 """The number of outputs that a printed table shows; the other formats have them all."""
 
 COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
 """Keys of a report whose values are lists with an entry for each output."""
+_SMALL = 1e-3  # numbers below are written with an exponent
 _PROBABILITIES = {"above": ">", "below": "<"}
 ERRORS = ("expected_error", "expected_std_error")
 """Keys of a report whose values are for all outputs together."""
 
 
-def of(name: str, result: Estimate, others: list[Estimate]) -> dict[str, Any]:
+def of(name: str, result: Estimate, others: Sequence[Estimate | Probability]) -> dict[str, Any]:
     """The report of an estimate of outputs; FLOPs and status include the `others`.
 
-    A status "unreliable" comes first. The status of the `others` is the first that is not "ok".
+    A status "unreliable" comes first. Of the `others`, one that is not "ok" is told.
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
     from cumprop.flops import added
 
     known, flops = per_output(result), added(*(run.flops for run in (result, *others)))
-    further = next((r.status for r in others if r.status != "ok"), "ok")
+    doubts = [r.status for r in others if r.status != "ok"]
+    further = next(iter(sorted(doubts, key=lambda s: not is_unreliable(s))), "ok")
     notes = [result.status, further.removesuffix(f"; {result.status}")]
     notes = [note for note in dict.fromkeys(notes) if note != "ok"]
     return {
@@ -106,6 +110,7 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
                 low, high = (end[unit] for end in intervals[q])
                 known |= {f"quantile_{q}_low": low, f"quantile_{q}_high": high}
         known |= {key: report[key] for key in (*ERRORS, "status") if report[key] is not None}
+        known |= _of_one_event(report)
         cov = (
             {f"cov_{j}": value for j, value in enumerate(report["cov"][unit])}
             if "cov" in report
@@ -115,7 +120,21 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _of_one_event(report: dict[str, Any]) -> dict[str, Any]:
+    """Columns of an event that is not one of each output; the same in every row."""
+    if "events" not in report or "threshold" in report:
+        return {}
+    [event] = report["events"]
+    low, high = event["interval"]
+    return {"event": event["event"], "probability": event["probability"]} | {
+        "probability_low": low,
+        "probability_high": high,
+    }
+
+
 def _as_table(report: dict[str, Any]) -> str:
+    from cumprop.functionals.rare import as_text
+
     n = len(report["mean"])
     rows = _shown(report)[:ROWS]
     more = [f"… {n - ROWS} more; --format json has them all"] if n > ROWS else []
@@ -130,7 +149,8 @@ def _as_table(report: dict[str, Any]) -> str:
         for layer, means in enumerate(report.get("layer_means", []), start=1)
     ]
     means = [f"\nmeans of hidden units\n{text.table(layers)}"] if layers else []
-    return "\n".join([text.table(rows), *more, *means, "", *_notes(report)])
+    events = [f"\n{as_text(event)}" for event in report.get("events", [])[:ROWS]]
+    return "\n".join([text.table(rows), *more, *means, *events, "", *_notes(report)])
 
 
 def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -170,6 +190,8 @@ def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
     if ends is None:
         return to_error(value, None)
     low, high = (end[unit] for end in ends)
+    if abs(high) < _SMALL:
+        return f"{value:.3g} ({low:.3g} to {high:.3g})"
     middle, *two = (to_error(number, (high - low) / 2) for number in (value, low, high))
     return f"{middle} ({' to '.join(two)})"
 

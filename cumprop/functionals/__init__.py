@@ -1,4 +1,4 @@
-"""Functionals of the outputs beside mean and covariance: quantiles, order statistics."""
+"""Functionals of the outputs beside mean and covariance: quantiles, rare events."""
 
 from cumprop.functionals.quantiles import quantiles, standardised
 

@@ -118,6 +118,54 @@ def test_tail_of_a_gaussian(as_json, linear):
     assert found["flops"] > as_json(linear)["flops"]
 
 
+def test_rare_events(run, as_json, linear):
+    """Of a Gaussian output, exact; intervals stretched by two: a false alarm once in 10,000."""
+    row, shift = W[0][0] - 2 * W[0][1], B[0][0] - 2 * B[0][1]
+    t = shift + 5 * np.linalg.norm(row)
+    words = (linear, "--tail", f"y0 - 2*y1 > {t}", "--tail-tolerance", 0.1)
+    found = as_json(*words)
+    [event] = found["events"]
+    low, high = event["interval"]
+    assert abs(event["probability"] - ndtr(-5.0)) < high - low <= 0.21 * event["probability"]
+    [nearest, *_] = event["points"]
+    np.testing.assert_allclose(nearest["input"], 5 * row / np.linalg.norm(row), atol=0.05)
+    assert "above" not in found and found["flops"] > event["flops"]
+
+    _, out, _ = run("estimate", *words)
+    assert f"P(y0 - 2*y1 > {t}) = " in out and "likeliest input, 5 s.d. from the mean" in out
+    _, out, _ = run("estimate", *words, "--format", "csv")
+    frame = pd.read_csv(io.StringIO(out))
+    assert (frame["probability"] == event["probability"]).all()
+    assert (frame["probability_low"] == low).all() and (frame["probability_high"] == high).all()
+
+
+def test_rare_events_of_every_output(run, as_json, net):
+    words = (net, "--tail", "y < 0.3", "--tail-tolerance", 0.3)
+    found = as_json(*words)
+    assert [event["event"] for event in found["events"]] == [f"y{i} < 0.3" for i in range(3)]
+    assert found["below"] == [event["probability"] for event in found["events"]]
+    ends = np.array([event["interval"] for event in found["events"]])
+    np.testing.assert_array_equal(found["below_interval"], ends.T)
+    same = cumprop.MLP(W, B, ["tanh", "relu"]).probability("y2 < 0.3", tolerance=0.3)
+    assert found["below"][2] == same.probability
+    _, out, _ = run("estimate", *words, "--format", "csv")
+    assert pd.read_csv(io.StringIO(out))["below_low"].tolist() == ends[:, 0].tolist()
+    _, out, _ = run("estimate", *words)
+    assert "P(y<0.3)" in out and out.count("likeliest input") <= 3
+
+
+def test_adaptive_measures_tails_that_are_too_rare_for_its_samples(as_json, net):
+    """The events of the same seed; tails that its samples know to 10% stay as they are."""
+    words = (net, "--tail", "y < 0.3", "--tolerance", 0.05)
+    found = as_json(*words)
+    assert [event["event"] for event in found["events"]] == ["y2 < 0.3"]
+    low, high = np.array(found["below_interval"])
+    assert ((high - low)[:2] < 0.25 * np.array(found["below"])[:2]).all()
+    network = cumprop.MLP(W, B, ["tanh", "relu"])
+    assert found["below"][2] == network.probability("y2 < 0.3", budget=500_000).probability
+    assert low[2] < found["below"][2] < high[2] < 1e-3
+
+
 def test_both_tails(as_json, linear, tmp_path):
     """They add up to 1 where nothing is certain; a certain value is neither above nor below."""
     for estimator in ("cumulant", "monte_carlo"):
@@ -366,6 +414,9 @@ def test_notes_on_the_network_stand_on_stderr(run, net, monkeypatch):
         (("--tail", "y=3"), 2, "--tail 'y=3': write 'y>3' or 'y<3', with a number"),
         (("--tail", "y>big"), 2, "--tail 'y>big': write"),
         (("--tail", "y>nan"), 2, "--tail 'y>nan': write"),
+        (("--tail", "y0-y1>0"), 2, "--tail 'y0-y1>0': write 'y>3' or 'y<3', with a number; other"),
+        (("--tail", "y9>0", "--tail-tolerance", "1"), 2, "--tail: event 'y9>0': the outputs are"),
+        (("--tail-tolerance", "0.1"), 2, "--tail-tolerance: name the event, as in --tail 'y0>3'"),
         (("--tail-quantiles", "0.9,1"), 2, "--tail-quantiles '0.9,1': give probabilities between"),
         (("--tail-quantiles", "90%"), 2, "--tail-quantiles '90%': give probabilities between 0"),
         (

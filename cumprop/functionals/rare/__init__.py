@@ -2,6 +2,6 @@
 
 from cumprop.functionals.rare.estimator import probability
 from cumprop.functionals.rare.event import Event
-from cumprop.functionals.rare.result import Point, Probability
+from cumprop.functionals.rare.result import Point, Probability, as_text
 
-__all__ = ["Event", "Point", "Probability", "probability"]
+__all__ = ["Event", "Point", "Probability", "as_text", "probability"]

@@ -71,9 +71,9 @@ class Event:
         u = u + self.shift
         return self.sign * ((np.abs(u) if self.two_sided else u) - self.threshold)
 
-    def value(self, excess: float) -> float:
-        """The number u or |u| that belongs to an excess g."""
-        return self.threshold + self.sign * float(excess)
+    def value(self, excess: Array) -> Array:
+        """The numbers u or |u| that belong to excesses g, an array of any shape."""
+        return self.threshold + self.sign * excess
 
     def slope(self, u: Array) -> Array:
         """The derivative of g by row · y, an array of the same shape."""

@@ -16,16 +16,22 @@ from scipy.special import expit
 
 from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
-from cumprop.functionals.rare.splitting import Pilot, runs
+from cumprop.functionals.rare.splitting import LAST_MOVES, MOVES, OF_A_RUN, Pilot, runs
 
 Array = NDArray[Any]
+
+AT_ONCE = 2**22
+"""The numbers of inputs that are drawn at a time."""
 
 
 class Mean(ABC):
     """The mean of independent draws of two numbers: shares of P(g > 0) and of E[g₊].
 
-    `weight` is that of the component of the input's law. `cost` are the passes of a draw.
+    `weight` is that of the component of the input's law. `cost` are the passes of a draw, `points`
+    the inputs that a draw keeps at a time.
     """
+
+    points = 1
 
     def __init__(self, excess: Excess, weight: float, cost: int, rng: np.random.Generator) -> None:
         self.excess, self.weight, self.cost, self.rng = excess, weight, cost, rng
@@ -36,8 +42,10 @@ class Mean(ABC):
         """Draws, (number, 2)."""
 
     def more(self, number: int) -> None:
-        """Add draws."""
-        self.draws = np.concatenate([self.draws, self._drawn(number)])
+        """Add draws, some million numbers at a time."""
+        at_once = max(AT_ONCE // (self.points * self.excess.n), 1)
+        parts = [self._drawn(min(at_once, number - i)) for i in range(0, number, at_once)]
+        self.draws = np.concatenate([self.draws, *parts])
 
     @property
     def value(self) -> Array:
@@ -93,6 +101,8 @@ class Splitting(Mean):
 
     `alone` are the same runs with the weight 1, (r, 2): unbiased for the whole tail.
     """
+
+    points = OF_A_RUN * LAST_MOVES // MOVES
 
     def __init__(self, *args: Any, pilot: Pilot, proposal: Proposal | None, c: float) -> None:
         super().__init__(*args)

@@ -91,13 +91,14 @@ def parts(network: MLP, event: Event) -> list[tuple[float, Excess]]:
     """
     *weights, last = map(on_host, network.weights)
     *biases, bias = (None if b is None else on_host(b) for b in network.biases)
+    dtype = network.dtype
     row = MLP(
-        [*weights, event.row[None] @ last],
-        [*biases, None if bias is None else event.row[None] @ bias],
+        [*weights, (event.row[None] @ last).astype(dtype)],
+        [*biases, None if bias is None else (event.row[None] @ bias).astype(dtype)],
         network.activations,
         input=network.input,
     )
-    unit = np.eye(network.widths[0], dtype=network.dtype)
+    unit = np.eye(network.widths[0], dtype=dtype)
     with not_counting():
         to_input = gaussian_parts(row.replace(weights=[unit], biases=None, activations=[]))
         return [

