@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cumprop.contract import build, estimate_batch, estimator
-from cumprop.inputs.covariances import Checked
+from cumprop.contract import estimator
+from cumprop.estimators.conditional import Conditional as Along
+from cumprop.estimators.conditional import Rule, interval
 from cumprop.networks import MLP
-from cumprop.sampling import standardised
 from cumprop.training.advice import Advice
 from cumprop.training.losses import Loss
 from cumprop.training.source import Source
 from cumprop.training.wiring import on_host
-
-Array = NDArray[Any]
 
 
 class Way(ABC):
@@ -100,43 +97,42 @@ class Conditional(Advised):
     """The sum of one-dimensional integrals through the points of the advice, from the weights.
 
     Along the direction u of a point at distance β, E ℓ = ∫ φ(s) E[ℓ | u·z = s] ds. The inner means
-    are cumulants of z ~ N(s u, I - u uᵀ), at `nodes` values of s around β (`window`). The integral
-    over all s does not depend on u, so that u takes no gradient. The integrals of several points
-    are added, as they are where each holds a cause that the others miss.
+    are those of the estimator `conditional`, at `nodes` values of s around β (`window`). The
+    integral over all s does not depend on u, so that u takes no gradient. The integrals of several
+    points are added, as they are where each holds a cause that the others miss.
     """
 
     order: int = 2
     nodes: int = 8
 
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
-        network = standardised(loss.network(student))[0]
-        inner = build("cumulant", order=self.order)
+        inner, network = Along(order=self.order), loss.network(student)
         total = _nothing(student)
         for point in self.advice.points:
-            distance = np.linalg.norm(point)
-            unit = point / distance
-            s, weights = window(float(distance), self.nodes)
-            rest = network.replace(input_cov=Checked(np.eye(len(unit)) - np.outer(unit, unit)))
-            found = estimate_batch(rest, source.tensor(s[:, None] * unit), inner)
-            total = total + sum(w * node.mean[0] for w, node in zip(weights, found, strict=True))
+            distance = float(np.linalg.norm(point))
+            rule = window(distance, self.nodes)
+            total = total + inner.along(network, point / distance, rule).mean[0]
         return total
 
 
-def window(distance: float, nodes: int) -> tuple[Array, list[float]]:
+def window(distance: float, nodes: int) -> Rule:
     """Nodes of s around an event at this distance, and weights with the density φ(s) in them.
 
     Half of the nodes are Gauss–Legendre's of the 3 standard deviations before the event, where an
     inner mean falls smoothly to 0, and half of the 2 beyond, whose density has almost all of it.
 
-    >>> s, weights = window(5.0, 16)
-    >>> tail = sum(w * max(x - 5.0, 0.0) for x, w in zip(s, weights))       # E[(z - 5)₊]
-    >>> f"{tail:.4g}"
+    >>> rule = window(5.0, 16)
+    >>> f"{rule.weights @ np.maximum(rule.nodes[:, 0] - 5.0, 0.0):.4g}"       # E[(z - 5)₊]
     '5.346e-08'
     """
-    of_unit, share = np.polynomial.legendre.leggauss(nodes // 2)
-    s = distance + np.concatenate([1.5 * of_unit - 1.5, of_unit + 1])
-    density = np.exp(-(s**2) / 2) / np.sqrt(2 * np.pi)
-    return s, (np.concatenate([1.5 * share, share]) * density).tolist()
+    halves = [
+        interval(low, high, nodes // 2)
+        for low, high in ((distance - 3, distance), (distance, distance + 2))
+    ]
+    return Rule(
+        np.concatenate([half.nodes for half in halves]),
+        np.concatenate([half.weights for half in halves]),
+    )
 
 
 @dataclass(frozen=True)
