@@ -83,7 +83,8 @@ def _looks(methods: Sequence[Row]) -> dict[str, tuple[str, style.Line]]:
 
 
 def _totals(run: Row) -> Array:
-    return np.add(run["true_loss"], run["true_penalty"])
+    totals: Array = np.add(run["true_loss"], run["true_penalty"])
+    return totals
 
 
 def _events(run: Row) -> Array:
