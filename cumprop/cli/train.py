@@ -54,6 +54,8 @@ def train(
     left = [run for run in planned if not runs.is_stored(run, folder / "parts")]
     if dry_run:
         print("\n".join(f"{run.label}, {run.n_steps:,} steps" for run in left))
+    else:
+        wiring.require_torch()
     print(
         f"{len(planned)} runs ({len(planned) - len(left)} already there); "
         f"results go to {folder / 'parts'}",
@@ -61,7 +63,6 @@ def train(
     )
     if dry_run:
         return 0
-    wiring.require_torch()
     failed = _run(planned, len(left), folder, workers or cores())
     print(text.table(runs.summary(runs.read(folder))))
     print(f"\nfigure: cumprop plot {folder}", file=sys.stderr)
