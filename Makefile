@@ -6,6 +6,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling depth_budget \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
+TRAINING := distill catastrophe two_causes
 
 # Tests of processes, files and words, where no processor's numbers matter.
 NO_NUMBERS := cli/test_cli cli/test_cli_inputs experiments/test_config faults/test_faults \
@@ -35,11 +36,12 @@ demo: install  ## Sweep at width 256, then Figure 1 in figures/ (≤ 5 minutes)
 	$(BIN)/cumprop sweep configs/relu_w256.yaml --scale $(SCALE)
 	$(BIN)/cumprop plot results/relu_w256
 
-reproduce-all: install  ## Every experiment, figure and table (laptop: ≤ 75 minutes on 2 cores)
+reproduce-all: install  ## Every experiment, figure and table (laptop: ≤ 90 minutes on 2 cores)
 	$(BIN)/cumprop sweep $(EXPERIMENTS:%=configs/%.yaml) --scale $(SCALE)
 	@if $(BIN)/python -c "import torch" 2> /dev/null; \
-		then $(BIN)/cumprop distill configs/distill.yaml --scale $(SCALE); \
-		else echo "distillation is left out: it needs PyTorch ($(BIN)/pip install torch)"; fi
+		then for name in $(TRAINING); do \
+			$(BIN)/cumprop train configs/$$name.yaml --scale $(SCALE) || exit $$?; done; \
+		else echo "training is left out: it needs PyTorch ($(BIN)/pip install torch)"; fi
 	$(BIN)/cumprop plot results
 	$(BIN)/cumprop report results
 
@@ -47,8 +49,9 @@ reference: install  ## Keep scores, figures and verdicts of results/ under versi
 	$(BIN)/cumprop score results > /dev/null
 	for name in $(EXPERIMENTS); do mkdir -p results/reference/$$name && \
 		cp results/$$name/scores.parquet results/$$name/plan.json results/reference/$$name/; done
-	$(BIN)/cumprop results compact results/distill && mkdir -p results/reference/distill && \
-		cp results/distill/parts.parquet results/distill/plan.json results/reference/distill/
+	for name in $(TRAINING); do $(BIN)/cumprop results compact results/$$name && \
+		mkdir -p results/reference/$$name && \
+		cp results/$$name/parts.parquet results/$$name/plan.json results/reference/$$name/; done
 	$(BIN)/cumprop plot results/reference --out figures/reference
 	$(BIN)/cumprop report results/reference --points results/reference --markdown docs/REPRODUCTION.md
 

@@ -29,7 +29,8 @@ class _Purpose(IntEnum):
     BATCHES = 5
     PICTURE = 6
     RARE = 7
-    OUTPUTS = 8
+    TRAINING = 8
+    OUTPUTS = 9
 
 
 def weights(seed: int, width: int, layer: int) -> np.random.Generator:
@@ -85,6 +86,11 @@ def batches(seed: int, width: int, student_width: int, order: int) -> np.random.
 def picture(seed: int, width: int) -> np.random.Generator:
     """The stream of inputs of the samples that a picture shows beside an estimate."""
     return _stream(seed, width, _Purpose.PICTURE, 0)
+
+
+def training(seed: int, width: int, teacher: int) -> np.random.Generator:
+    """The stream of inputs that train a student of one teacher, and of its search for events."""
+    return _stream(seed, width, _Purpose.TRAINING, teacher)
 
 
 def rare_event(seed: int, width: int) -> np.random.Generator:

@@ -23,6 +23,7 @@ from cumprop.cli.results import results
 from cumprop.cli.show import plot, report, score, status
 from cumprop.cli.sweep import sweep, validate
 from cumprop.cli.tools import doctor, list_
+from cumprop.cli.train import train
 from cumprop.cli.truth import truth
 from cumprop.errors import ConfigError, CumpropError
 from cumprop.memory import keep_freed_memory
@@ -48,7 +49,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 for command in (
-    sweep, score, plot, report, distill, estimate, bench, list_, validate, status, results,
+    sweep, score, plot, report, train, distill, estimate, bench, list_, validate, status, results,
     truth, doctor,
 ):  # fmt: skip
     cli.add_command(command)

@@ -1,26 +1,17 @@
-"""The command distill: train students by gradients of the estimated loss, and by SGD."""
+"""The command distill: `train` by the name that it had for one experiment."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from typing import Any
 
 import click
 
-from cumprop import text
-from cumprop.cli.options import FILE, results_option, scale_option, set_option, workers_option
+from cumprop.cli.train import train
 
 
-@click.command()
-@click.argument("config", type=FILE)
-@results_option
-@workers_option
-@scale_option
-@set_option
-def distill(
-    config: Path, results: Path, workers: int | None, scale: str | None, sets: tuple[str, ...]
-) -> int:
-    """Distil networks without samples.
+@click.command(params=train.params)
+def distill(**options: Any) -> int:
+    """Distil networks without samples: `cumprop train` by another name.
 
     The loss and its gradient are computed from the weights of teacher and student; SGD with the
     same FLOPs per step is run for comparison. Finished runs are not computed again. The command
@@ -30,30 +21,6 @@ def distill(
     Example:
       cumprop distill configs/distill.yaml --scale smoke
     """
-    from tqdm import tqdm
-
-    from cumprop.experiments import distillation_config
-    from cumprop.results.provenance import cores
-    from cumprop.training import distillation, runs
-
-    experiment = distillation_config.load(config, scale, sets)
-    distillation.require_torch()
-    folder = results / config.stem
-    planned = distillation_config.runs(experiment, config.stem)
-    kept = sum(runs.is_stored(run, folder / "parts") for run in planned)
-    print(
-        f"{len(planned)} runs ({kept} already there); results go to {folder / 'parts'}",
-        file=sys.stderr,
-    )
-    failed = []
-    with tqdm(total=len(planned) - kept, unit="run", disable=kept == len(planned)) as bar:
-        for run, reason in runs.run_all(planned, folder, workers or cores()):
-            bar.set_postfix_str(run.label, refresh=False)
-            bar.update()
-            if reason is not None:
-                failed.append(f"{run.label}: failed: {reason}")
-    for line in failed:
-        print(line, file=sys.stderr)
-    print(text.table(runs.summary(runs.read(folder))))
-    print(f"\nfigure: cumprop plot {folder}", file=sys.stderr)
-    return 3 if failed else 0
+    assert train.callback is not None
+    code: int = train.callback(**options)
+    return code

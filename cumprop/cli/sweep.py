@@ -124,13 +124,14 @@ def _problems(path: Path) -> Iterator[str]:
 
 def _check(path: Path, scale: str | None) -> None:
     """Raise ConfigError where a configuration, for whichever command, has problems."""
-    from cumprop.experiments import config, distillation_config
+    from cumprop.experiments import catastrophe_config, config, distillation_config
 
     command = config.read(path, scale).child("command")
-    if command and command.value == distillation_config.COMMAND:
-        distillation_config.load(path, scale)
-    else:
-        checked(path, scale, ())
+    for training in (catastrophe_config, distillation_config):
+        if command and command.value == training.COMMAND:
+            training.load(path, scale)
+            return
+    checked(path, scale, ())
 
 
 def _show_forecast(asked: Sequence[Plan], results: Path, workers: int) -> None:

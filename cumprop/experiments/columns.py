@@ -1,4 +1,4 @@
-"""The columns of stored tables: cells of a sweep, and runs of `cumprop distill`.
+"""The columns of stored tables: cells of a sweep, and runs of `cumprop train`.
 
 They are described in results/README.md, which a test compares with them.
 """
@@ -26,6 +26,16 @@ PARAMETERS = ("order", "kind", "algorithm", "metric", "truncation", "n_samples",
 
 USUAL = {"kind": "basic", "algorithm": "auto", "metric": "exact", "truncation": "corrected"}
 """Values of these columns where a row has none."""
+
+
+def interval_of(name: str) -> tuple[str, str, str]:
+    """The columns of a number with its 95% interval.
+
+    >>> interval_of("p")
+    ('p', 'p_low', 'p_high')
+    """
+    return name, f"{name}_low", f"{name}_high"
+
 
 SCHEMA = pa.schema(
     [
@@ -118,7 +128,63 @@ RUN_SCHEMA = pa.schema(
     metadata={KIND: b"runs"},
 )
 
-SCHEMAS = {schema.metadata[KIND]: schema for schema in (SCHEMA, RUN_SCHEMA)}
+TRAINING_SCHEMA = pa.schema(
+    [
+        ("schema_version", pa.int32()),
+        ("cell_key", pa.string()),
+        ("config", pa.string()),
+        ("task", pa.string()),
+        ("width", pa.int64()),
+        ("depth", pa.int64()),
+        ("activation", pa.string()),
+        ("dtype", pa.string()),
+        ("probability", pa.float64()),
+        ("teacher", pa.int64()),
+        ("seed", pa.int64()),
+        ("method", pa.string()),
+        ("way", pa.string()),
+        ("order", pa.int64()),
+        ("weight", pa.float64()),
+        ("directions", pa.int64()),
+        ("advice_steps", pa.int64()),
+        ("fresh", pa.int64()),
+        ("batch", pa.int64()),
+        ("lr", pa.float64()),
+        ("n_steps", pa.int64()),
+        ("n_scores", pa.int64()),
+        ("n_samples", pa.int64()),
+        ("tolerance", pa.float64()),
+        ("shift", pa.float64()),
+        ("run_version", pa.int64()),
+        ("threshold", pa.float64()),
+        ("cost", pa.float64()),
+        *((name, pa.float64()) for name in interval_of("teacher_probability")),
+        ("step", pa.list_(pa.int64())),
+        ("flops", pa.list_(pa.int64())),
+        ("events_seen", pa.list_(pa.int64())),
+        ("loss", pa.list_(pa.float64())),
+        ("penalty", pa.list_(pa.float64())),
+        ("true_loss", pa.list_(pa.float64())),
+        ("true_loss_se", pa.list_(pa.float64())),
+        *((name, pa.list_(pa.float64())) for name in interval_of("true_penalty")),
+        *((name, pa.list_(pa.float64())) for name in interval_of("true_probability")),
+        ("exploits", pa.list_(pa.bool_())),
+        ("shifted_loss", pa.float64()),
+        ("shifted_loss_se", pa.float64()),
+        *((name, pa.float64()) for name in interval_of("shifted_penalty")),
+        *((name, pa.float64()) for name in interval_of("shifted_probability")),
+        ("flops_convention", pa.string()),
+        ("seconds", pa.float64()),
+        ("outcome", pa.string()),
+        ("note", pa.string()),
+        ("status", pa.string()),
+        ("torch_version", pa.string()),
+        *((field.name, field.type) for field in _PROVENANCE),
+    ],
+    metadata={KIND: b"training"},
+)
+
+SCHEMAS = {schema.metadata[KIND]: schema for schema in (SCHEMA, RUN_SCHEMA, TRAINING_SCHEMA)}
 """The columns of each kind of table."""
 
 

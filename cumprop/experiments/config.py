@@ -109,6 +109,19 @@ def validated(root: Node, model: type[M]) -> tuple[M | None, list[Problem]]:
         return None, [_located(root, e, model) for e in error.errors(include_url=False)]
 
 
+def load_as(
+    model: type[M], path: str | Path, scale: str | None = None, sets: Sequence[str] = ()
+) -> M:
+    """The `model` in a YAML file, with `scale` and `sets` as in `load`.
+
+    Raises ConfigError with every problem.
+    """
+    found, problems = validated(read(path, scale, sets), model)
+    yaml_loader.refuse(problems)
+    assert found is not None
+    return found
+
+
 def _items(root: Node, key: str) -> list[Node]:
     node = root.child(key)
     return node.value if node and isinstance(node.value, list) else []

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from cumprop import files
-from cumprop.experiments import columns, config, yaml_loader
+from cumprop.experiments import config
 from cumprop.experiments.models import Model, Positive, Real, Seeds, known_activation
+from cumprop.experiments.training_run import TrainingRun
 from cumprop.parameters import whole
 
 COMMAND = "distill"
@@ -87,20 +85,18 @@ def load(path: str | Path, scale: str | None = None, sets: Sequence[str] = ()) -
 
     Raises ConfigError with every problem, as `experiments.config.load`.
     """
-    found, problems = config.validated(config.read(path, scale, sets), Distillation)
-    yaml_loader.refuse(problems)
-    assert found is not None
-    return found
+    return config.load_as(Distillation, path, scale, sets)
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(TrainingRun):
     """The determinants of one trajectory: the pair of networks, the method, the evaluation.
 
     `method` is "cumulant" or "sgd", whose batch matches the FLOPs of `order`.
     """
 
-    config: str
+    version: ClassVar[int] = VERSION
+
     width: int
     student_width: int
     depth: int
@@ -112,17 +108,6 @@ class Run:
     lr: float
     n_steps: int
     n_samples: int
-
-    @cached_property
-    def key(self) -> str:
-        """A hash of all that determines the numbers, 16 hex digits: the name of the run's file."""
-        return self.key_of(VERSION)
-
-    def key_of(self, version: int) -> str:
-        """The key of this run's numbers in a version of the program."""
-        content = {k: v for k, v in asdict(self).items() if k != "config"}
-        content |= {"version": version, "schema_version": columns.SCHEMA_VERSION}
-        return files.content_hash(json.dumps(content, sort_keys=True))
 
     @property
     def label(self) -> str:

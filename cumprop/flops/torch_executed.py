@@ -15,11 +15,14 @@ _REDUCTIONS = {"sum", "mean", "amax", "amin", "max", "min", "all", "any"}
 _COPIES = {
     "clone", "_to_copy", "copy", "copy_", "lift_fresh", "cat", "stack", "where", "masked_fill",
     "masked_fill_", "index", "select_backward", "slice_backward", "diagonal_backward", "squeeze_",
-    "_local_scalar_dense", "scalar_tensor", "fill", "fill_", "zero_", "zeros", "zeros_like", "ones",
+    "_local_scalar_dense", "_unsafe_view", "scalar_tensor", "fill", "fill_", "zero_", "zeros",
+    "zeros_like", "ones",
     "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided", "new_empty",
     "new_empty_strided", "new_zeros", "new_ones", "new_full", "arange", "detach", "diag_embed",
 }  # fmt: skip
 """Creation, copies, selection and indexing."""
+_FUSED = {"addcmul": 3, "addcdiv": 3, "lerp": 3}
+"""Operations per element of a product or quotient that is scaled and added, as optimisers do."""
 
 
 class TorchFlops(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -48,13 +51,13 @@ class TorchFlops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if not is_paused():
-            self.total += _cost(func, args, result)
+            self.total += _cost(func, args, kwargs or {}, result)
         return result
 
 
-def _cost(func: Any, args: tuple[Any, ...], result: Any) -> int:
+def _cost(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
     name = func._schema.name.removeprefix("aten::")
-    if func.is_view or name in _COPIES:
+    if func.is_view or name in _COPIES or func.namespace == "profiler":
         return 0
     if name in _PRODUCTS:
         return int(2 * result.numel() * args[0].shape[-1])
@@ -64,5 +67,6 @@ def _cost(func: Any, args: tuple[Any, ...], result: Any) -> int:
         accumulates = len(args) > 3 and args[3]
         return int(args[2].numel()) if accumulates else 0
     if torch.Tag.pointwise in func.tags:
-        return int(result.numel())
+        scaled = 2 if kwargs.get("alpha", 1) != 1 else 1
+        return int(result.numel()) * _FUSED.get(name.rstrip("_"), scaled)
     raise CumpropError(f"{func} has no FLOP count: add it to cumprop/flops/torch_executed.py")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.errors import CumpropError
-from cumprop.flops import counted, has_numbers, is_foreign
+from cumprop.flops import counted, has_numbers, is_foreign, not_counting
 from cumprop.memory import check_memory
 
 Array = NDArray[Any]
@@ -34,6 +34,8 @@ def numbers(values: Any, name: str) -> Array:
         raise CumpropError(f"{name} holds {array.dtype} entries; give real numbers")
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    if not np.isfinite(array).all():
+    with not_counting():
+        finite = np.isfinite(array).all()
+    if not finite:
         raise CumpropError(f"{name} contains NaN or infinite entries; replace them")
     return array

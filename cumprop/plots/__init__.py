@@ -72,12 +72,11 @@ def tables(results: Path, figures: list[str] | None = None) -> Iterator[tuple[st
         asked = figures or store.planned_figures(results, config) or available()
         return [name for name in asked if name in drawing]
 
-    distilled = runs.folders(results)
-    of_runs = {*runs.FIGURES}
-    for folder in distilled:
+    trained = runs.folders(results)
+    for folder in trained:
         name = folder.resolve().name
-        yield name, runs.read(folder), fitting(name, of_runs)
-    if scores.config_folders(results) or not distilled:
-        of_scores = {*available()} - of_runs
+        yield name, runs.read(folder), fitting(name, {*runs.kind_of(folder).figures})
+    if scores.config_folders(results) or not trained:
+        of_scores = {*available()}.difference(*(kind.figures for kind in runs.KINDS.values()))
         for config, rows in scores.score(results).groupby("config", sort=False):
             yield str(config), rows, fitting(str(config), of_scores)

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cumprop.plots import caption, style
-from cumprop.training.runs import RUNAWAY, Row, diverged, evaluated_steps, groups
+from cumprop.training.distillation_runs import RUNAWAY, Row, diverged, evaluated_steps, groups
 
 Array = NDArray[np.float64]
 

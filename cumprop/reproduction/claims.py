@@ -72,7 +72,7 @@ class Claim:
 
 def command(experiment: str) -> str:
     """The command that runs an experiment."""
-    verb = "distill" if experiment == DISTILLATION else "sweep"
+    verb = "train" if experiment == DISTILLATION else "sweep"
     return f"cumprop {verb} configs/{experiment}.yaml"
 
 

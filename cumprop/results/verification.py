@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from cumprop.errors import CumpropError
+from cumprop.experiments import catastrophe_config, distillation_config
 from cumprop.experiments.columns import failed
-from cumprop.experiments.distillation_config import Run
 from cumprop.experiments.grid import Cell
 from cumprop.networks import Shape
 from cumprop.results import part_files, store
@@ -120,8 +120,10 @@ def _init(text: str) -> Any:
 
 
 def _run_key(row: Row) -> str:
-    run = Run(**{f.name: row[f.name] for f in fields(Run)})
-    return run.key_of(row["run_version"])
+    made = catastrophe_config.Run if "task" in row else distillation_config.Run
+    run: Any = made(**{f.name: row[f.name] for f in fields(made)})
+    key: str = run.key_of(row["run_version"])
+    return key
 
 
 def _numbers(row: Row) -> Iterator[str]:

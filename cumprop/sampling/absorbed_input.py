@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.flops import Flops, component, counted, counting, plain
+from cumprop.flops import Flops, component, counted, counting, on_host, plain
 from cumprop.networks import MLP
 from cumprop.sampling.roots import input_root
 
@@ -31,7 +31,7 @@ def standardised(network: MLP) -> tuple[MLP, Flops]:
             bias = plain(shift if bias is None else shift + bias)
         root = input_root(network)
         if root is not None:
-            kept = _spread(root, network.widths[0])
+            kept = _spread(on_host(root), network.widths[0])
             if root.ndim == 2:
                 first = plain(counted(first) @ root[:, kept])
             else:

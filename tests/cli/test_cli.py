@@ -108,7 +108,7 @@ class TestHelp:
     def test_the_commands(self):
         assert sorted(cli.commands) == [
             "bench", "distill", "doctor", "estimate", "list", "plot", "report", "results", "score",
-            "status", "sweep", "truth", "validate",
+            "status", "sweep", "train", "truth", "validate",
         ]  # fmt: skip
 
     def test_cli_py_is_the_same_program(self, tmp_path):

@@ -293,7 +293,7 @@ def command_lines(draw, places):
             "--order",
             draw(st.sampled_from(["1", "2", "x"])),
         ]
-    if words[0] in ("sweep", "distill"):  # in this process
+    if words[0] in ("sweep", "train", "distill"):  # in this process
         words += ["--workers", "1"]
     for _ in range(draw(st.sampled_from([0, 0, 0, 1]))):
         words.insert(draw(st.integers(0, len(words))), draw(st.sampled_from(WORDS)))

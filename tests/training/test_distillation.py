@@ -17,8 +17,8 @@ from cumprop.training.distillation import (
     random_student,
     sampled_loss,
     sgd,
-    stacked,
 )
+from cumprop.training.wiring import stacked
 
 pytestmark = pytest.mark.slow
 

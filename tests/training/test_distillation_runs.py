@@ -18,7 +18,8 @@ from cumprop.experiments import distillation_config
 from cumprop.plots import loss_vs_flops
 from cumprop.reproduction.report import report
 from cumprop.results import store, verification
-from cumprop.training.distillation import random_student, require_torch, sampled_loss
+from cumprop.training.distillation import random_student, sampled_loss
+from cumprop.training.wiring import require_torch
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +134,7 @@ class TestRuns:
 
     def test_true_loss_is_unbiased(self, torch, path):
         """Held-out and fresh samples agree within 4 s.e. (one false alarm in 10⁴)."""
-        from cumprop.training.runs import true_loss
+        from cumprop.training.distillation import true_loss
 
         f = cumprop.random_mlp(6, 2, seed=0)
         g = random_student(f, 3, seed=0)
@@ -159,7 +160,7 @@ class TestRuns:
 
     def test_a_run_that_diverges_says_so(self, torch, path):
         assert self.run(path, "--set", "orders=[{order: 2, lr: 1e4}]") == 0
-        from cumprop.training.runs import diverged, summary
+        from cumprop.training.distillation_runs import diverged, summary
 
         line, sampled = summary(self.rows(path))
         assert (line["diverged"], sampled["diverged"], line["reduction"]) == (2, 0, 0)
