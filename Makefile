@@ -55,7 +55,8 @@ reference: install  ## Keep scores, figures and verdicts of results/ under versi
 	$(BIN)/cumprop plot results/reference --out figures/reference
 	$(BIN)/cumprop report results/reference --points results/reference --markdown docs/REPRODUCTION.md
 
-bench: install  ## Seconds of estimators and of sampling to the same error (about 4 minutes)
+bench: install  ## Seconds of estimators and of sampling to the same error (half an hour); writes docs/BENCHMARKS.md
+	$(BIN)/cumprop bench --markdown docs/BENCHMARKS.md
 	$(BIN)/cumprop bench
 
 examples: .venv/installed-dev  ## Every estimator on three trained networks (2 minutes; needs scikit-learn)

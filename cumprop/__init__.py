@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
+    from cumprop.functionals import Decision, Expectation, class_probabilities, expected
     from cumprop.functionals.rare import Probability, probability
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
@@ -30,14 +31,18 @@ __all__ = [
     "ConfigError",
     "Cost",
     "CumpropError",
+    "Decision",
     "Estimate",
     "Estimator",
+    "Expectation",
     "Flops",
     "Probability",
     "Shape",
     "available",
+    "class_probabilities",
     "estimate",
     "estimate_batch",
+    "expected",
     "load",
     "probability",
     "random_mlp",
@@ -56,6 +61,7 @@ _HOME = {
     ),
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
+    "functionals": ("Decision", "Expectation", "class_probabilities", "expected"),
     "functionals.rare": ("Probability", "probability"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),

@@ -34,8 +34,8 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     ...     print(error)
     window must be a whole number, 'auto' or null, got 'x'
     """
-    if type(value) is hint:
-        return value  # the usual case, made quick
+    if type(value) is hint or (type(hint) is UnionType and type(value) in get_args(hint)):
+        return value  # the usual cases, without waiting for pydantic
     from numpy import generic
     from pydantic import ValidationError
 

@@ -29,7 +29,8 @@ class _Purpose(IntEnum):
     BATCHES = 5
     PICTURE = 6
     RARE = 7
-    TRAINING = 8
+    OUTPUTS = 8
+    TRAINING = 9
 
 
 def weights(seed: int, width: int, layer: int) -> np.random.Generator:
@@ -95,6 +96,16 @@ def training(seed: int, width: int, teacher: int) -> np.random.Generator:
 def rare_event(seed: int, width: int) -> np.random.Generator:
     """The stream of all inputs that the probability of a rare event is measured with."""
     return _stream(seed, width, _Purpose.RARE, 0)
+
+
+def output_points(seed: int, width: int) -> np.random.Generator:
+    """The stream that scrambles the points which stand for the law of the outputs."""
+    return _stream(seed, width, _Purpose.OUTPUTS, 0)
+
+
+def output_samples(seed: int, width: int, part: int) -> np.random.Generator:
+    """The stream of inputs of a sampled decision: `part` 0 measures, 1 selects, 2 certifies."""
+    return _stream(seed, width, _Purpose.OUTPUTS, 1, part)
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

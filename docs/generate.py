@@ -10,6 +10,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,11 @@ def _described(name: str, item: Any) -> Iterator[str]:
 def _method(name: str, value: Any) -> str:
     """A list entry of a public method or property; empty for a field."""
     function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    function = value.func if isinstance(value, cached_property) else function
     if not inspect.isfunction(function) or not function.__doc__:
         return ""
-    called = "" if isinstance(value, property) else _signature(function, "self", "cls")
+    is_value = isinstance(value, property | cached_property)
+    called = "" if is_value else _signature(function, "self", "cls")
     return f"**`.{name}{called}`** {_page(inspect.getdoc(function) or '')}"
 
 

@@ -26,6 +26,7 @@ from cumprop.cli.tools import doctor, list_
 from cumprop.cli.train import train
 from cumprop.cli.truth import truth
 from cumprop.errors import ConfigError, CumpropError
+from cumprop.memory import keep_freed_memory
 
 RUNTIME, USAGE, FAILED_CELLS, INTERRUPTED = 1, 2, 3, 130
 
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams.prepare()
     if arguments is None:  # as a program, which draws files whatever its notebook draws on
         os.environ["MPLBACKEND"] = "agg"
+        keep_freed_memory()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         streams.flush(sys.stdout)

@@ -14,6 +14,8 @@ from cumprop.cli.options import DIRECTORY, FILE, load_plugins, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cumprop.contract import Estimator
     from cumprop.reproduction.reference_scores import KnownErrors
 
@@ -51,6 +53,10 @@ BUSY = 0.5
 @click.option(
     "--json", "path", type=FILE, default=Path("results/bench/bench.json"), show_default=True
 )
+@click.option(
+    "--markdown", type=FILE,
+    help="Write a page on orders 1 to 4 at widths 16 to 2048 there, and measure nothing else.",
+)  # fmt: skip
 @click.option("--figures", type=DIRECTORY, help="Draw flops_vs_width there; takes three widths.")
 @plugin_option
 def bench(
@@ -63,6 +69,7 @@ def bench(
     device: str | None,
     quick: bool,
     path: Path,
+    markdown: Path | None,
     figures: Path | None,
     plugins: tuple[Path, ...],
 ) -> None:
@@ -83,6 +90,12 @@ def bench(
     from cumprop.results.provenance import cores
     from cumprop.sweep.rates import Effort
 
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    if markdown is not None:
+        _write_page(markdown, quick, KnownErrors.find(scores), progress)
+        return
     if figures is not None and len({*widths}) < 3:
         raise ConfigError("--figures draws a law in the width: give --width three times")
     load_plugins(plugins)
@@ -93,12 +106,7 @@ def bench(
         _on_device(device, chosen, shapes, quick, KnownErrors.find(scores), path)
         return
     report = benchmark.run(
-        chosen,
-        shapes,
-        threads,
-        QUICK if quick else Effort(),
-        KnownErrors.find(scores),
-        lambda line: print(line, file=sys.stderr),
+        chosen, shapes, threads, QUICK if quick else Effort(), KnownErrors.find(scores), progress
     )
     if not words:
         print("overhead of a sweep", file=sys.stderr)
@@ -114,6 +122,16 @@ def bench(
             figure = flops_vs_width.draw(benchmark.rows(report))
             for picture in style.save(figure, figures / "bench_flops_vs_width"):
                 print(picture)
+
+
+def _write_page(
+    path: Path, quick: bool, errors: KnownErrors | None, progress: Callable[[str], None]
+) -> None:
+    from cumprop import files
+    from cumprop.reproduction import benchmark_page
+
+    files.write_text(path, benchmark_page.page(benchmark_page.measured(quick, errors, progress)))
+    print(path)
 
 
 def _on_device(

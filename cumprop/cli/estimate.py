@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cumprop.cli import report
+from cumprop.cli.decisions import Questions
 from cumprop.cli.inputs import InputOptions, input_options
 from cumprop.cli.options import FILE, format_option, load_plugins, out_option, plugin_option
 from cumprop.cli.tails import Quantiles, Rare, Tail
@@ -18,6 +19,7 @@ from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     from cumprop.contract import Estimate, Estimator
+    from cumprop.functionals import Decision, Expectation
     from cumprop.functionals.rare import Probability
     from cumprop.networks import MLP
 
@@ -60,6 +62,20 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     metavar="Q,…",
     help="Also what every output stays below with probability Q, as in 0.9,0.99.",
 )
+@click.option(
+    "--classes",
+    is_flag=True,
+    help="Also P(argmax y = c) of every class c, within --tolerance if given, and the softmax.",
+)
+@click.option(
+    "--certify", is_flag=True, help="Radius in which the class stays the likeliest under noise."
+)
+@click.option(
+    "--expect",
+    multiple=True,
+    metavar="WHAT",
+    help="Also E[WHAT]: max, min, squared:TARGET, cross-entropy:CLASS.",
+)
 @click.option("--cov", is_flag=True, help="Also the covariance of the outputs.")
 @click.option("--layers", is_flag=True, help="Also the means of every hidden layer.")
 @format_option
@@ -83,6 +99,9 @@ def estimate(
     tail: str | None,
     tail_tolerance: float | None,
     tail_quantiles: str | None,
+    classes: bool,
+    certify: bool,
+    expect: tuple[str, ...],
     cov: bool,
     layers: bool,
     form: str,
@@ -106,6 +125,8 @@ def estimate(
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
       cumprop estimate model.onnx --input-box 0:1 --tolerance 1e-3
       cumprop estimate model.onnx --input-data x.csv --components 5
+      cumprop estimate model.onnx --input-mean image.npy --input-cov 0.01 --classes --certify
+      cumprop estimate model.onnx --expect max --expect cross-entropy:3
     """
     from cumprop.contract import build, build_for, independent_samples
     from cumprop.experiments import yaml_loader
@@ -120,6 +141,7 @@ def estimate(
     if tail is None and tail_tolerance is not None:
         raise ConfigError("--tail-tolerance: name the event, as in --tail 'y0>3'")
     wanted_tail = None if tail is None or tail_tolerance is not None else Tail.parsed(tail)
+    questions = Questions.parsed(classes, certify, expect, tolerance)
     rare = None if tail is None or tail_tolerance is None else Rare(tail, tail_tolerance)
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
@@ -142,6 +164,8 @@ def estimate(
     for words in sets:
         key, node = yaml_loader.setting(words, f"--set {words}")
         parameters[key] = node.plain()
+    if questions:
+        tolerance = None  # it is that of the questions
     if estimator is None:
         searched = tolerance is not None or over_rows
         estimator = "adaptive" if searched and not parameters else "cumulant"
@@ -157,13 +181,14 @@ def estimate(
     result = _run(backend, network, seed, "cov" if cov else "std")
     mean_of = partial(_run, backend, seed=seed, wanted="mean")
     described: dict[str, Any] = {}
-    others: list[Estimate | Probability] = []
+    others: list[Estimate | Probability | Decision | Expectation] = []
     if wanted_tail is not None:
         independent = over_rows or getattr(backend, "design", None) == "iid"
         found, [tails] = wanted_tail.found(mean_of, network, independent)
         others = [tails]
         if backend.name == "adaptive" and not over_rows:
-            found, others = wanted_tail.refined(found, tails, network, seed)
+            found, refined = wanted_tail.refined(found, tails, network, seed)
+            others = [*refined]
         described |= found
     if rare is not None:
         found, events = rare.found(network, seed)
@@ -172,6 +197,8 @@ def estimate(
         n_samples = independent_samples(backend, network, result)
         found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
         described, others = described | found, [*others, *taken]
+    answered, results = questions.found(network, backend, seed)
+    described, others = described | answered, [*others, *results]
     seconds = time.perf_counter() - start
     described = report.of(backend.name, result, others) | described | {"seconds": seconds}
     described |= {"cov": report.numbers(result.cov)} if cov else {}

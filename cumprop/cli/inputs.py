@@ -121,7 +121,7 @@ def _optional(option: str, value: str | None) -> ArrayLike | None:
     if value is None:
         return None
     with naming(f"{option} {value}"):
-        return _vector(value)
+        return vector(value)
 
 
 def _named(words: str) -> Law:
@@ -133,7 +133,7 @@ def _named(words: str) -> Law:
     laws: dict[str, Callable[..., Law]] = {"uniform": Uniform, "normal": Gaussian}
     if name not in laws or len(values) != 2 or not all(values):
         raise CumpropError("write uniform:LOW,HIGH or normal:MEAN,COV, each a number or a file")
-    return laws[name](*map(_vector, values))
+    return laws[name](*map(vector, values))
 
 
 def _box(words: str) -> Law:
@@ -157,7 +157,7 @@ def _rows(path: str) -> Law:
     return Empirical(_table(Path(path)))
 
 
-def _vector(value: str) -> ArrayLike:
+def vector(value: str) -> ArrayLike:
     """The number, or the array in the file, that an option names; one row or column is a vector."""
     with suppress(ValueError):
         return float(value)

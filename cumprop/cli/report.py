@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cumprop.contract import Estimate
+    from cumprop.functionals import Decision, Expectation
     from cumprop.functionals.rare import Probability
 
 ROWS = 20
@@ -24,16 +25,19 @@ ROWS = 20
 
 COLUMNS = ("mean", "std", "stderr", "half_width", "above", "above_stderr", "below", "below_stderr")
 """Keys of a report whose values are lists with an entry for each output."""
-_SMALL = 1e-3  # numbers below are written with an exponent
 _PROBABILITIES = {"above": ">", "below": "<"}
+_OF_CLASSES = {"P(class)": "probabilities", "softmax": "softmax"}
 ERRORS = ("expected_error", "expected_std_error")
 """Keys of a report whose values are for all outputs together."""
 
 
-def of(name: str, result: Estimate, others: Sequence[Estimate | Probability]) -> dict[str, Any]:
+def of(
+    name: str, result: Estimate, others: Sequence[Estimate | Probability | Decision | Expectation]
+) -> dict[str, Any]:
     """The report of an estimate of outputs; FLOPs and status include the `others`.
 
-    A status "unreliable" comes first. Of the `others`, one that is not "ok" is told.
+    A status "unreliable" comes first. Of the `others`, one that is not "ok" is told; its remedy
+    stands where the reason is that of the estimate.
     """
     from cumprop.contract.printing import as_list, is_unreliable, per_output
     from cumprop.flops import added
@@ -42,7 +46,7 @@ def of(name: str, result: Estimate, others: Sequence[Estimate | Probability]) ->
     doubts = [r.status for r in others if r.status != "ok"]
     further = next(iter(sorted(doubts, key=lambda s: not is_unreliable(s))), "ok")
     notes = [result.status, further.removesuffix(f"; {result.status}")]
-    notes = [note for note in dict.fromkeys(notes) if note != "ok"]
+    notes = [*{note.rpartition("; ")[0] or note: note for note in notes if note != "ok"}.values()]
     return {
         "estimator": name,
         "mean": numbers(known["mean"]),
@@ -109,6 +113,13 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
             if q in intervals:
                 low, high = (end[unit] for end in intervals[q])
                 known |= {f"quantile_{q}_low": low, f"quantile_{q}_high": high}
+        for key in _OF_CLASSES.values():
+            if "classes" in report:
+                name = {"probabilities": "class_probability"}.get(key, key)
+                known |= _with_ends(name, *_of_class(report, key, unit))
+        for words, value in report.get("expected", {}).items():
+            known |= {f"expected_{words}": value["value"]}
+            known |= {f"expected_{words}_half_width": value["half_width"]}
         known |= {key: report[key] for key in (*ERRORS, "status") if report[key] is not None}
         known |= _of_one_event(report)
         cov = (
@@ -150,12 +161,14 @@ def _as_table(report: dict[str, Any]) -> str:
     ]
     means = [f"\nmeans of hidden units\n{text.table(layers)}"] if layers else []
     events = [f"\n{as_text(event)}" for event in report.get("events", [])[:ROWS]]
-    return "\n".join([text.table(rows), *more, *means, *events, "", *_notes(report)])
+    return "\n".join(
+        [text.table(rows), *more, *means, *events, "", *_answers(report), *_notes(report)]
+    )
 
 
 def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
     """A row per output, every number to two digits of its error where the error is known."""
-    from cumprop.contract.printing import NORMAL_QUANTILE, interval, std_words
+    from cumprop.contract.printing import NORMAL_QUANTILE, between, interval, std_words
 
     half_width = report["half_width"]
     if half_width is None and report["stderr"] is not None:
@@ -177,23 +190,47 @@ def _shown(report: dict[str, Any]) -> list[dict[str, Any]]:
         for q, thresholds in report.get("quantiles", {}).items():
             ends = report.get("quantile_intervals", {}).get(q)
             row[f"quantile_{q}"] = _between(thresholds[unit], ends, unit)
+        if "classes" in report:
+            for head, key in _OF_CLASSES.items():
+                row[head] = between(*_of_class(report, key, unit))
         if "cov" in report:
             row |= {f"cov_{j}": f"{entry:.3g}" for j, entry in enumerate(report["cov"][unit])}
         shown.append(row)
     return shown
 
 
+def _of_class(report: dict[str, Any], key: str, unit: int) -> tuple[float, Any, Any]:
+    """A number of a class and the ends of its interval, None where they are not known."""
+    found = report["classes"]
+    ends = found["interval" if key == "probabilities" else f"{key}_interval"]
+    low, high = (None, None) if ends is None else (end[unit] for end in ends)
+    return found[key][unit], low, high
+
+
+def _with_ends(name: str, value: float, low: Any, high: Any) -> dict[str, Any]:
+    known = {name: value}
+    return known if low is None else known | {f"{name}_low": low, f"{name}_high": high}
+
+
+def _answers(report: dict[str, Any]) -> list[str]:
+    """Lines with expected values and the certificate of a class."""
+    from cumprop.contract.printing import interval
+    from cumprop.functionals import Certificate
+
+    lines = [
+        f"E[{value['name']}] = {interval(value['value'], value['half_width'])}"
+        for value in report.get("expected", {}).values()
+    ]
+    certificate = report.get("classes", {}).get("certificate")
+    return lines if certificate is None else [*lines, str(Certificate(**certificate))]
+
+
 def _between(value: float, ends: list[list[float]] | None, unit: int) -> str:
     """A number and, where they are known, the ends of its 95% interval."""
-    from cumprop.contract.printing import to_error
+    from cumprop.contract.printing import between
 
-    if ends is None:
-        return to_error(value, None)
-    low, high = (end[unit] for end in ends)
-    if abs(high) < _SMALL:
-        return f"{value:.3g} ({low:.3g} to {high:.3g})"
-    middle, *two = (to_error(number, (high - low) / 2) for number in (value, low, high))
-    return f"{middle} ({' to '.join(two)})"
+    low, high = (None, None) if ends is None else (end[unit] for end in ends)
+    return between(value, low, high)
 
 
 def _notes(report: dict[str, Any]) -> list[str]:

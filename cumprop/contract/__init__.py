@@ -6,6 +6,7 @@ from cumprop.contract.cost import Cost, shape_only_network
 from cumprop.contract.estimator import Estimate, Estimator, estimate, estimate_batch, label
 from cumprop.contract.plugins import load_plugin
 from cumprop.contract.registry import available, build, build_for, get, register, unavailable
+from cumprop.contract.third import ThirdCumulants
 from cumprop.contract.trust import Signs, looks_random, trust
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Signs",
+    "ThirdCumulants",
     "available",
     "build",
     "build_for",

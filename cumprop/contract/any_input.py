@@ -168,6 +168,7 @@ def mixed(weights: Array, parts: Sequence[Estimate], sampled: Sequence[bool]) ->
         expected_std_error=max(stds) if (stds := known("expected_std_error")) else None,
         layer_variances=None if variances is None else _layer_variances(total, parts, layer_means),
         signs=None,
+        third=None,
     )
 
 

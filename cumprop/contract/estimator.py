@@ -15,6 +15,7 @@ from cumprop import streams
 from cumprop.contract import printing
 from cumprop.contract.cost import Cost
 from cumprop.contract.registry import build
+from cumprop.contract.third import ThirdCumulants
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, is_foreign
 from cumprop.parameters import typed
@@ -42,6 +43,7 @@ class Estimate:
     expected RMS error of `mean` in output standard deviations: √(Σ squared errors / Σ variances),
     both sums over the outputs. `expected_std_error` is the expected relative RMS error of the
     standard deviations that `cov` gives; `signs` are the observations that both were computed from.
+    `third` are the third cumulants of Y.
     A field that is not known is None. `flops` are counted by component; `status` is "ok" or names
     a reason to doubt the numbers and a remedy. `print` and notebooks show a few lines.
 
@@ -73,6 +75,7 @@ class Estimate:
     expected_std_error: float | None = None
     layer_variances: tuple[Array, ...] | None = None
     signs: Signs | None = None
+    third: ThirdCumulants | None = None
 
     def __repr__(self) -> str:
         return printing.as_text(self)
@@ -89,9 +92,10 @@ class Estimate:
         return printing.as_frame(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as lists, numbers and text that `json.dumps` takes; None where not known.
+        """The fields as lists, numbers and text that `json.dumps` takes; None where not known.
 
-        An entry of `std` is None where its variance came out negative.
+        `signs` and `third` are left out. An entry of `std` is None where its variance came out
+        negative.
         """
         return printing.as_dict(self)
 
@@ -116,6 +120,8 @@ class Estimator(ABC):
     """Former names of parameters, and the present ones; the error for a former name says both."""
     by_moments: ClassVar[bool] = False
     """Whether the backend takes independent coordinates as a Gaussian of the same two moments."""
+    gives_third: ClassVar[bool] = False
+    """Whether `estimate` takes `third=True` and then gives third cumulants, or None."""
 
     @property
     def label(self) -> str:
@@ -209,19 +215,19 @@ def _under_any_input(own: Callable[..., Estimate]) -> Callable[..., Estimate]:
 
     @wraps(own)
     def estimate(
-        self: Estimator, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
+        self: Estimator, network: MLP, *, rng: np.random.Generator | None = None, **wanted: bool
     ) -> Estimate:
         from cumprop.contract.any_input import under_any_input
         from cumprop.inputs import Gaussian
 
         if isinstance(network.input, Gaussian):
-            return own(self, network, cov=cov, rng=rng)
+            return own(self, network, rng=rng, **wanted)
         rng = rng or streams.sampling(0, network.shape.width)
 
         def run(estimator: Estimator, part: MLP) -> Estimate:
             if estimator is self:
-                return own(self, part, cov=cov, rng=rng)
-            return estimator.estimate(part, cov=cov, rng=rng)
+                return own(self, part, rng=rng, **wanted)
+            return estimator.estimate(part, rng=rng, **wanted)
 
         return under_any_input(self, network, run)
 
@@ -259,15 +265,17 @@ def estimate(
     estimator: str | Estimator = "cumulant",
     cov: bool = False,
     seed: int = 0,
+    third: bool = False,
     **parameters: Any,
 ) -> Estimate:
     """Estimate E[f(x)] of `network` under the law of its input from the weights.
 
     `estimator` is a backend name with its `parameters`, or an instance. A backend that samples uses
     the random stream of `seed`, as `cumprop estimate --seed` does. A probability (`MLP.above`) that
-    was not sampled has the status "unreliable". Raises CumpropError where the backend does not
-    support the network, or a parameter is wrong. Cost: `Estimate.flops`, and in advance
-    `Estimator.predict_cost`.
+    was not sampled has the status "unreliable". With `third`, `cumulant` of order 3 and up gives
+    the third cumulants of the outputs, too, except under a mixture. Raises CumpropError where the
+    backend does not support the network, or a parameter is wrong. Cost: `Estimate.flops`, and in
+    advance `Estimator.predict_cost`.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)
@@ -278,7 +286,8 @@ def estimate(
 
     estimator = _checked(network, estimator, parameters)
     cov, rng = typed(cov, bool, "cov"), streams.sampling(seed, network.shape.width)
-    found = estimator.estimate(network, cov=cov, rng=rng)
+    further = {"third": True} if typed(third, bool, "third") and estimator.gives_third else {}
+    found = estimator.estimate(network, cov=cov, rng=rng, **further)
     return judged(network, estimator, found) if is_probability(network) else found
 
 

@@ -23,6 +23,7 @@ UNRELIABLE = "unreliable"
 _MOST_DECIMALS = 12
 _SIXTH_DIGIT = 1e-5
 _NO_SCALE = 10.0
+_SMALL = 1e-3  # probabilities below are written with an exponent
 
 
 def as_text(estimate: Estimate) -> str:
@@ -170,6 +171,22 @@ def to_error(value: float, error: float | None) -> str:
     """
     decimals = None if error is None or not isfinite(value) else _decimals(error)
     return f"{value:.3g}" if decimals is None else f"{value:.{decimals}f}"
+
+
+def between(value: float, low: float | None, high: float | None) -> str:
+    """A value and the ends of its interval, to two digits of half the distance between them.
+
+    >>> between(0.123456, 0.121, 0.125), between(0.123456, None, None)
+    ('0.1235 (0.1210 to 0.1250)', '0.123')
+    >>> between(1.234e-7, 1.2e-7, 1.3e-7)
+    '1.23e-07 (1.2e-07 to 1.3e-07)'
+    """
+    if low is None or high is None:
+        return to_error(value, None)
+    if abs(high) < _SMALL:
+        return f"{value:.3g} ({low:.3g} to {high:.3g})"
+    middle, *two = (to_error(number, (high - low) / 2) for number in (value, low, high))
+    return f"{middle} ({' to '.join(two)})"
 
 
 def std_words(std: float, relative_error: float | None) -> str:

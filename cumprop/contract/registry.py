@@ -90,7 +90,7 @@ def get(name: str) -> type[Estimator]:
     'MonteCarlo'
     """
     if name not in _registry:
-        source = _sources().get(name)
+        source = _own().get(name) or _sources().get(name)
         if source is not None:
             _load(name, *source)
         elif name not in (known := available()):
@@ -113,10 +113,20 @@ def _load(name: str, where: str, load: Callable[[], object]) -> None:
         )
 
 
-def _sources() -> dict[str, tuple[str, Callable[[], object]]]:
-    """The place of each estimator of `estimators/` and of entry points, and how to import it."""
+Sources = dict[str, tuple[str, Callable[[], object]]]
+"""The place of each estimator, and how to import it."""
+
+
+def _sources() -> Sources:
+    """The files of `estimators/`, and entry points."""
+    points = importlib.metadata.entry_points(group="cumprop.estimators")
+    return _own() | {point.name: (f"entry point {point.value}", point.load) for point in points}
+
+
+def _own() -> Sources:
+    """The files of `estimators/` alone."""
     package = importlib.import_module("cumprop.estimators")
-    own = {
+    return {
         module.name: (
             f"estimators/{module.name}{'' if module.ispkg else '.py'}",
             partial(importlib.import_module, f"cumprop.estimators.{module.name}"),
@@ -124,8 +134,6 @@ def _sources() -> dict[str, tuple[str, Callable[[], object]]]:
         for module in pkgutil.iter_modules(package.__path__)
         if not module.name.startswith("_")
     }
-    points = importlib.metadata.entry_points(group="cumprop.estimators")
-    return own | {point.name: (f"entry point {point.value}", point.load) for point in points}
 
 
 def build(name: str, /, **parameters: Any) -> Estimator:

@@ -18,8 +18,8 @@ from cumprop.parameters import whole
 COMMAND = "train"
 """The value of `command:` in a configuration of such an experiment."""
 
-VERSION = 1
-"""The version of the numbers of a run."""
+VERSION = 2
+"""The version of the numbers of a run; version 1 drew its inputs from another stream."""
 
 Way = Literal["sampled", "adversarial", "importance", "cumulant", "conditional"]
 Task = Literal["imitation", "controller"]

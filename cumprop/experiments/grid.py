@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ class Cell:
     def key(self) -> str:
         """A hash of all that determines the numbers, 16 hex digits: the name of the cell's file."""
         without = {"config", "deepest", "shape", *self.truth_columns}
-        content = {k: v for k, v in asdict(self).items() if k not in without}
+        content = {k: v for k, v in self._fields().items() if k not in without}
         content["schema_version"] = columns.SCHEMA_VERSION
         text = json.dumps(content, sort_keys=True)
         return files.content_hash(text)
@@ -111,9 +111,13 @@ class Cell:
         t = threshold(self.readout)
         return network if t is None else tail_network(network, t)
 
+    def _fields(self) -> dict[str, Any]:
+        """The fields by name; `asdict` would copy each in depth."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def columns(self) -> dict[str, Any]:
         """The columns known before the cell has run."""
-        columns = asdict(self)
+        columns = self._fields()
         del columns["deepest"], columns["shape"]
         columns |= {k: self.parameters[k] for k in PARAMETERS if k in self.parameters}
         columns["init"] = self.init if isinstance(self.init, str) else json.dumps(self.init)

@@ -1,5 +1,6 @@
 """Arrays that count their arithmetic: NumPy, PyTorch, and shapes without numbers."""
 
+from cumprop.flops.known_counts import by_numbers, by_shape, decided
 from cumprop.flops.meter import (
     CONVENTION,
     Flops,
@@ -35,10 +36,13 @@ __all__ = [
     "added",
     "alike",
     "arena",
+    "by_numbers",
+    "by_shape",
     "component",
     "count",
     "counted",
     "counting",
+    "decided",
     "detached",
     "has_numbers",
     "is_foreign",

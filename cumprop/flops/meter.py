@@ -73,29 +73,54 @@ def counting() -> Iterator[Flops]:
     >>> inner.total, outer.total
     (3, 6)
     """
-    outer, flops = _meter.get(), Flops()
+    flops = Flops()
     try:
         with _meter_set(flops):
             yield flops
     finally:
-        if outer is not None:
-            for name, n in flops.items():
-                outer._add(n, None if name == "other" else name)
+        meter(flops)
 
 
 @contextmanager
-def not_counting() -> Iterator[None]:
+def apart(into: Flops) -> Iterator[None]:
+    """Add the FLOPs of the block, which nothing else counts, to `into` by the same components."""
+    outer = _meter.get()
+    if outer is None:
+        yield
+        return
+    flops = Flops()
+    flops._current = outer._current
+    try:
+        with _meter_set(flops):
+            yield
+    finally:
+        for name, n in flops.items():
+            into._add(n, name)
+
+
+def meter(flops: Flops) -> None:
+    """Add FLOPs of earlier work, by component, to the innermost `counting` block."""
+    outer = _meter.get()
+    if outer is not None:
+        for name, n in flops.items():
+            outer._add(n, None if name == "other" else name)
+
+
+class not_counting:
     """Leave the arithmetic inside the block out of the count.
 
     It is for predictions, and for the few operations per neuron that only some numbers need, so
     that the FLOPs of ReLU networks depend on their shape alone.
     """
-    token = _paused.set(True)
-    try:
-        with _meter_set(None):
-            yield
-    finally:
-        _paused.reset(token)
+
+    __slots__ = ("_meter", "_paused")
+
+    def __enter__(self) -> None:
+        self._paused, self._meter = _paused.set(True), _meter.set(None)
+
+    def __exit__(self, *error: object) -> None:
+        _meter.reset(self._meter)
+        _paused.reset(self._paused)
 
 
 def is_paused() -> bool:
@@ -112,18 +137,22 @@ def _meter_set(flops: Flops | None) -> Iterator[None]:
         _meter.reset(token)
 
 
-@contextmanager
-def component(name: str) -> Iterator[None]:
+class component:
     """Add the FLOPs counted inside the block to the component `name`."""
-    flops = _meter.get()
-    if flops is None:
-        yield
-        return
-    outer, flops._current = flops._current, name
-    try:
-        yield
-    finally:
-        flops._current = outer
+
+    __slots__ = ("_meter", "_name", "_outer")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._meter = meter = _meter.get()
+        if meter is not None:
+            self._outer, meter._current = meter._current, self._name
+
+    def __exit__(self, *error: object) -> None:
+        if self._meter is not None:
+            self._meter._current = self._outer
 
 
 @contextmanager

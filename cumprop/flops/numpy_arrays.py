@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cumprop.flops.known_counts import decided, on_plain_arrays
 from cumprop.flops.meter import count
 from cumprop.flops.zeros import WithZeros, holding, nonzeros
 
@@ -51,12 +52,18 @@ def has_numbers(array: Any) -> bool:
 
 
 def occurs(mask: Any) -> bool:
-    """Whether a mask of unusual cases has a True entry; False for arrays without numbers."""
-    return bool(mask.any()) and has_numbers(mask)
+    """Whether a mask of unusual cases has a True entry; False for arrays without numbers.
+
+    The answer is one of the choices that the FLOPs of a run depend on (`by_shape.decided`).
+    """
+    found: bool = decided(bool(mask.any()) and has_numbers(mask))
+    return found
 
 
 def is_foreign(x: object) -> bool:
     """Whether x is a ForeignArray or a PyTorch tensor; does not import PyTorch."""
+    if isinstance(x, np.ndarray):
+        return False
     torch = sys.modules.get("torch")
     return isinstance(x, ForeignArray) or (torch is not None and isinstance(x, torch.Tensor))
 
@@ -104,7 +111,13 @@ class Counted(np.ndarray[Any, np.dtype[Any]]):
 
 
 def counted(array: Any) -> Counted:
-    """A view of `array`, or of a PyTorch tensor, whose arithmetic is counted (no copy)."""
+    """A view of `array`, or of a PyTorch tensor, whose arithmetic is counted (no copy).
+
+    Where the count is known beforehand (`by_shape`), it is the plain array itself.
+    """
+    if on_plain_arrays():
+        found: Any = array if type(array) is np.ndarray else plain(np.asanyarray(array))
+        return found  # type: ignore[no-any-return]
     if isinstance(array, Counted):
         return array
     if isinstance(array, ForeignArray):
@@ -113,10 +126,10 @@ def counted(array: Any) -> Counted:
         from cumprop.flops.torch_arrays import TorchArray
 
         return cast(Counted, TorchArray(array))
-    found = np.asarray(array).view(Counted)
+    view = np.asarray(array).view(Counted)
     if isinstance(array, WithZeros):
-        found.csr = array.csr
-    return found
+        view.csr = array.csr
+    return view
 
 
 def plain(array: Any) -> Any:
@@ -131,6 +144,8 @@ def plain(array: Any) -> Any:
 
 def detached(array: Any) -> Any:
     """The counted array; of a PyTorch tensor, without the record of autograd (no copy)."""
+    if isinstance(array, np.ndarray):
+        return counted(array)
     return counted(plain(array).detach()) if is_foreign(array) else counted(array)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from cumprop.contract import Estimate
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, counting, plain
+from cumprop.flops import counting
+from cumprop.functionals.samples import sampled_outputs
 from cumprop.inputs import Empirical
 from cumprop.memory import free_memory
-from cumprop.networks import MLP, gaussian_parts
-from cumprop.sampling import Inputs
+from cumprop.networks import MLP
 
 Array = NDArray[Any]
 
@@ -89,7 +89,7 @@ def sampled_quantiles(
     with counting() as flops:
         first = np.empty((width, pilot), network.dtype)
         done = 0
-        for y in _outputs(network, pilot, deepcopy(rng)):
+        for y in sampled_outputs(network, pilot, deepcopy(rng)):
             first[:, done : done + len(y)] = y.T
             done += len(y)
         if pilot == n_samples:
@@ -101,7 +101,7 @@ def sampled_quantiles(
                 _Bracket(first, q, margin) for q, margin in zip(probabilities, margins, strict=True)
             ]
             del first
-            for y in _outputs(network, n_samples, rng):
+            for y in sampled_outputs(network, n_samples, rng):
                 for bracket in brackets:
                     bracket.add(y)
             found = [bracket.at(three) for bracket, three in zip(brackets, wanted, strict=True)]
@@ -147,20 +147,3 @@ class _Bracket:
             row[:] = np.where(rank < to_inside, values[place], self.high)
             row[rank < to_low] = self.low[rank < to_low]
         return found
-
-
-def _outputs(network: MLP, n_samples: int, rng: np.random.Generator) -> Iterator[Array]:
-    """The outputs of `n_samples` independent inputs; those of a component of a mixture in a row."""
-    weights, parts = zip(*gaussian_parts(network), strict=True)
-    numbers = rng.multinomial(n_samples, weights) if len(parts) > 1 else [n_samples]
-    for part, number in zip(parts, numbers, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            for batch in Inputs(part).batches(rng, number) if number else ():
-                with component("forward"):
-                    y = plain(part.forward(counted(batch.x)))
-                if not np.isfinite(y).all():
-                    raise CumpropError(
-                        f"forward passes overflow {network.dtype}; rescale the weights or use "
-                        "float64"
-                    )
-                yield y

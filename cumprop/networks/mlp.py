@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -186,7 +187,7 @@ class MLP:
         """The widths n_0..n_{L+1} of the input, the hidden layers and the output."""
         return (self.weights[0].shape[1], *(len(w) for w in self.weights))
 
-    @property
+    @cached_property
     def shape(self) -> Shape:
         """Widths, names of activations and dtype: all that the cost of an estimate depends on."""
         return Shape(

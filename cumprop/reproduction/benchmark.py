@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,14 @@ from cumprop.networks import MLP, random_mlp
 from cumprop.reproduction.reference_scores import KnownError, KnownErrors
 from cumprop.reproduction.throughput import check_threads, sampling_rate
 from cumprop.results.provenance import conditions, provenance
-from cumprop.sweep.rates import Effort, measured, repeated
+from cumprop.sweep.rates import Effort, Rates, by_turns, measured
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Entry = dict[str, Any]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version of the JSON file, raised when a key changes its meaning."""
 
 DESIGNS = ("iid", "orthogonal")
@@ -45,6 +46,7 @@ def run(
     effort: Effort,
     errors: KnownErrors | None,
     progress: Callable[[str], None] = lambda line: None,
+    limit: float = inf,
 ) -> dict[str, Any]:
     """Measure `estimators` on He-initialised float32 ReLU networks of (width, depth) `shapes`.
 
@@ -52,7 +54,9 @@ def run(
     thread each, because its entrywise half would otherwise use one core. `ratio_iid` is the time of
     iid sampling to the vn-MSE of an estimator over the estimator's own, `ratio_orthogonal` the same
     for the orthogonal design with its measured gain; both are None where `errors` has no vn-MSE.
-    The report can be stored as JSON. Raises CumpropError where BLAS does not take `threads`. Cost:
+    `ratio_iid_expected` takes the square of the expected error for the vn-MSE.
+    An estimate that would take more than `limit` seconds is left out. The report can be stored as
+    JSON. Raises CumpropError where BLAS does not take `threads`. Cost:
     about `effort.seconds` for each estimator and shape, and thrice for sampling.
     """
     from threadpoolctl import threadpool_limits
@@ -91,19 +95,25 @@ def run(
         for estimator in estimators:
             progress(f"{estimator.label}, width {width}, depth {depth}")
             with threadpool_limits(threads):
-                entry = problem | measure(estimator, network, effort)
+                entry = problem | measure(estimator, network, effort, rates, limit)
             seconds = entry["seconds"]
-            entry["matmul_share"] = seconds and entry["flops"] / seconds / rates.products
             known = errors.of(estimator, problem) if errors else None
-            report["estimators"].append(entry | compared(known, seconds, rivals))
+            error = entry["expected_error"]
+            expected = ratio(error**2, seconds, rivals[0]) if error and seconds else None
+            entry |= compared(known, seconds, rivals) | {"ratio_iid_expected": expected}
+            report["estimators"].append(entry)
     return report
 
 
-def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
+def measure(
+    estimator: Estimator, network: MLP, effort: Effort, rates: Rates, limit: float
+) -> Entry:
     """The median seconds, FLOPs and memory of one estimate, predicted and measured.
 
-    The first run traces the memory and warms up; later runs are timed. An estimator that cannot run
-    has the outcome "failed", the reason as `note`, and null numbers.
+    The first run traces the memory and warms up. Later runs are timed, by turns with matrix
+    products of 512 neurons: `matmul_share` is the share of their FLOP/s, `products_per_second`. An
+    estimator that cannot run, or would take more than `limit` seconds, has the outcome "failed",
+    the reason as `note`, and null numbers.
     """
     parameters = asdict(estimator)
     entry: Entry = {
@@ -114,24 +124,32 @@ def measure(estimator: Estimator, network: MLP, effort: Effort) -> Entry:
         "seed": NETWORK_SEED,
         **{name: parameters.get(name) for name in PARAMETERS},
         **dict.fromkeys(["seconds", "seconds_low", "seconds_high", "flops", "peak_bytes"]),
+        **dict.fromkeys(["products_per_second", "matmul_share", "expected_error"]),
         "repeats": 0,
         **dict.fromkeys(["outcome", "note", "status"]),
     }
     cost = estimator.predict_cost(network.shape)
     entry |= {"flops_predicted": cost.flops, "bytes_predicted": cost.bytes}
     reason = estimator.supports(network)
+    if reason is None and rates.seconds(cost) > limit:
+        reason = f"left out: it takes about {rates.seconds(cost):.2g} s"
     if reason is not None:
         return entry | failure(reason)
     estimates = []
     peak = traced_peak(lambda: estimates.append(estimator.estimate(network)))
-    times = repeated(lambda: estimator.estimate(network), effort)
+    matrix = np.ones((512, 512), np.float32)
+    times, products = by_turns(lambda: estimator.estimate(network), lambda: matrix @ matrix, effort)
+    flops, rate = estimates[0].flops.total, 2 * 512**3 / float(np.median(products))
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
     return entry | {
         "seconds": median,
         "seconds_low": low,
         "seconds_high": high,
         "repeats": len(times),
-        "flops": estimates[0].flops.total,
+        "flops": flops,
+        "products_per_second": rate,
+        "matmul_share": flops / median / rate,
+        "expected_error": estimates[0].expected_error,
         "peak_bytes": peak,
         "outcome": DONE,
         "status": estimates[0].status,

@@ -82,6 +82,33 @@ def repeated(work: Callable[[], object], effort: Effort) -> list[float]:
     return times
 
 
+def by_turns(
+    work: Callable[[], object], rival: Callable[[], object], effort: Effort
+) -> tuple[list[float], list[float]]:
+    """The seconds of a call of `work` and of `rival`, in rounds that the effort counts.
+
+    In a round the rival runs once, and then the work as often as takes as long.
+
+    >>> [len(times) for times in by_turns(lambda: None, lambda: None, Effort(0.0, 3))]
+    [3, 3]
+    """
+    times, rivals = list[float](), list[float]()
+
+    def both() -> None:
+        begin = time.perf_counter()
+        rival()
+        middle, calls = time.perf_counter(), 0
+        end = middle
+        while not calls or end - middle < middle - begin:
+            work()
+            end, calls = time.perf_counter(), calls + 1
+        times.append((end - middle) / calls)
+        rivals.append(middle - begin)
+
+    repeated(both, effort)
+    return times, rivals
+
+
 @cache
 def measured(dtype: str, workers: int = 1, threads: int = 1) -> Rates:
     """The rates of each of `workers` side by side now, with arrays of `dtype`.

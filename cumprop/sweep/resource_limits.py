@@ -15,7 +15,7 @@ from secrets import token_hex
 from typing import TextIO
 
 from cumprop.errors import CumpropError
-from cumprop.memory import free_memory, resident_memory
+from cumprop.memory import free_memory, recently_free_memory, resident_memory
 
 _NEGLIGIBLE = 1e-3  # of the free memory
 _POLL_SECONDS = 0.2
@@ -31,7 +31,7 @@ def memory(n_bytes: int) -> Iterator[None]:
     where it does not fit although no other task runs. Cost: some file operations, and none for less
     than a thousandth of the free memory.
     """
-    if n_bytes < _NEGLIGIBLE * free_memory():
+    if n_bytes < _NEGLIGIBLE * recently_free_memory():
         yield
         return
     folder = Path(tempfile.gettempdir()) / f"cumprop-{os.getuid()}"

@@ -26,7 +26,7 @@ from cumprop.inputs.covariances import Checked
 from cumprop.networks import Shape
 
 from . import directions as directions_of
-from .directions import has_slopes, orthonormal
+from .directions import has_slopes, orthonormal, root_of, times
 from .errors import with_errors
 from .rules import Rule, beyond, coarser, interval, whole
 
@@ -118,13 +118,13 @@ class Conditional(Estimator):
     def along(
         self, network: MLP, directions: ArrayLike, rule: Rule | None = None, cov: bool = False
     ) -> Estimate:
-        """The estimate for given directions, columns (r, k) of z, with the nodes of a `rule`.
+        """The estimate for given directions, columns (n_0, k) of z, with the nodes of a `rule`.
 
-        The columns are made orthonormal from the first on. r is the rank of the root S of Σ0, which
-        is diagonal where Σ0 is, Cholesky's where that exists, else made of eigenvectors. Without a
-        rule, the error of quadrature is estimated from fewer `nodes`, and weights sum to 1.
-        Gradients reach weights and biases, not the directions: the integral does not depend on
-        these. Cost: that of the order at every node.
+        The columns are made orthonormal from the first on. The root S of Σ0 is diagonal where Σ0
+        is, Cholesky's where that exists, else made of eigenvectors. Without a rule, the error of
+        quadrature is estimated from fewer `nodes`, and weights sum to 1. Gradients reach weights
+        and biases, not the directions: the integral does not depend on these. Cost: that of the
+        order at every node.
 
         >>> import cumprop
         >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])
@@ -156,11 +156,12 @@ class Conditional(Estimator):
         return [beyond(distance, k, m) for m in (self.nodes, self.nodes // 2)]
 
     def _along(self, network: MLP, columns: Array, rules: list[Rule], cov: bool) -> Estimate:
-        root = directions_of.root_of(network)
-        u = orthonormal(columns)
-        across = root @ u
-        given = root @ root.T
-        given = given - across @ across.T if u.shape[1] < len(u) else np.zeros_like(given)
+        root, u = root_of(network), orthonormal(columns)
+        across = times(root, u)
+        given = np.zeros((len(u), len(u)))
+        if u.shape[1] < len(u):
+            given = root @ root.T if root.ndim == 2 else np.diag(root * root)
+            given -= across @ across.T
         mean = 0.0 if network.input_mean is None else on_host(network.input_mean)
         means = np.concatenate([mean + rule.nodes @ across.T for rule in rules])
         return self._averaged(

@@ -31,19 +31,19 @@ AROUND = 64
 
 
 class Whitened:
-    """The network as a function of z ~ N(0, I_r): x = μ + S z, S a root (n_0, r) of Σ0."""
+    """The network as a function of z ~ N(0, I): x = μ + S z, S a root of Σ0."""
 
     def __init__(self, network: MLP) -> None:
         self.weights = [on_host(w).astype(np.float64) for w in network.weights]
         self._biases = [None if b is None else on_host(b) for b in network.biases]
         self._activations = network.activations
-        self.root = root_of(network)
+        self._root, self.n = root_of(network), network.widths[0]
         mean = network.input_mean
         self._mean = np.zeros(network.widths[0]) if mean is None else on_host(mean)
 
     def gradients(self, z: Array, outward: Array) -> tuple[Array, Array]:
-        """The sums g = Σ outward · Y, (N,), and their gradients (N, r) at z (N, r)."""
-        x, slopes = self._mean + z @ self.root.T, []
+        """The sums g = Σ outward · Y, (N,), and their gradients (N, n_0) at z (N, n_0)."""
+        x, slopes = self._mean + times(self._root, z.T).T, []
         for w, b, phi in zip(self.weights, self._biases, self._activations, strict=False):
             u = _affine(x, w, b)
             x = phi.forward(u)
@@ -53,7 +53,7 @@ class Whitened:
         for w, slope in zip(self.weights[-2::-1], reversed(slopes), strict=True):
             back = (back * slope) @ w
         count(6 * len(z) * sum(w.size for w in self.weights))
-        return np.vecdot(y, outward), back @ self.root
+        return np.vecdot(y, outward), times(self._root.T, back.T).T
 
 
 def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -62,11 +62,17 @@ def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def root_of(network: MLP) -> Array:
-    """A root S (n_0, r) of Σ0."""
+    """A root S of Σ0, (n_0, n_0), or its diagonal (n_0,) where Σ0 is diagonal."""
     root = input_root(network)
     if root is None or root.ndim < 2:
-        return np.eye(network.widths[0]) * (1.0 if root is None else root)
-    return root
+        return np.ones(network.widths[0]) * (1.0 if root is None else root)
+    return root.astype(np.float64)
+
+
+def times(root: Array, columns: Array) -> Array:
+    """The product of a root, or of a diagonal one, and columns (n_0, k)."""
+    product: Array = root @ columns if root.ndim == 2 else root[:, None] * columns
+    return product
 
 
 def has_slopes(activation: Activation) -> bool:
@@ -75,20 +81,20 @@ def has_slopes(activation: Activation) -> bool:
 
 
 def orthonormal(columns: Array) -> Array:
-    """The columns (r, k) made orthonormal from the first on, each on the side where it was."""
+    """The columns (n_0, k) made orthonormal from the first on, each on the side where it was."""
     u, sides = np.linalg.qr(columns)
     oriented: Array = u * np.where(sides.diagonal() < 0, -1.0, 1.0)
     return oriented
 
 
 def leading(network: MLP, k: int) -> Array:
-    """The k directions (r, k) with the largest variance of Z_1: right singular vectors of W_1 S."""
+    """The k directions (n_0, k) in which Z_1 varies most: right singular vectors of W_1 S."""
     w = on_host(network.weights[0]).astype(np.float64)
-    return _strongest(w @ root_of(network), k)
+    return _strongest(times(root_of(network).T, w.T).T, k)
 
 
 def gradient(network: MLP, k: int) -> Array:
-    """The k directions (r, k) along which gradients at random inputs are largest on average.
+    """The k directions (n_0, k) along which gradients at random inputs are largest on average.
 
     More than a few outputs are looked at in sums with random signs. A last layer of steps is left
     off.
@@ -97,7 +103,7 @@ def gradient(network: MLP, k: int) -> Array:
         network = network.prefix(network.depth - 1)
     at, outward = Whitened(network), plain(probes(network.widths[-1])[0]).T
     n_points = max(LEAST_POINTS, GRADIENTS // len(outward))
-    z = np.random.default_rng(0).standard_normal((n_points, at.root.shape[1]))
+    z = np.random.default_rng(0).standard_normal((n_points, at.n))
     gradients = at.gradients(np.repeat(z, len(outward), 0), np.tile(outward, (n_points, 1)))[1]
     return _strongest(gradients, k)
 
@@ -111,7 +117,7 @@ def _strongest(rows: Array, k: int) -> Array:
 
 
 def event(network: MLP, k: int) -> Array:
-    """The nearest inputs z (r, k) at which the one neuron of the last hidden layer crosses 0.
+    """The nearest inputs z (n_0, k) at which the one neuron of the last hidden layer crosses 0.
 
     Where fewer than k such points lie apart, the others are the directions of the gradients around
     the nearest one; where none is found, all are those of `gradient`.
@@ -129,13 +135,13 @@ def event(network: MLP, k: int) -> Array:
 
 
 def nearest_points(at: Whitened) -> Array:
-    """Points z (m, r) beyond g = 0, of the other sign than g(0), the nearest of their side first.
+    """Points z (m, n_0) beyond g = 0, of the other sign than g(0), the nearest of their side first.
 
     From many starts: uphill to g ≥ 0, and from there towards the nearest point of the tangent
     plane g = 0 (Hasofer and Lind 1974), by steps that become shorter and shorter.
     """
     rng = np.random.default_rng(0)
-    z = WIDE * rng.standard_normal((STARTS, at.root.shape[1]))
+    z = WIDE * rng.standard_normal((STARTS, at.n))
     z[::2] = REACH * _unit(z[::2])
     at_mean, _ = at.gradients(np.zeros((1, z.shape[1])), np.ones((1, 1)))
     outward = np.full((STARTS, 1), -1.0 if at_mean[0] > 0 else 1.0)

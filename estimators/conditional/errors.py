@@ -36,8 +36,11 @@ def with_errors(
     that is larger. To it adds the distance from `coarse`, the average over fewer nodes. Estimates
     without signs have no expected error.
     """
-    if plain is None or plain.signs is None or plain.expected_error is None:
-        return replace(found, status=parts[0].status)
+    everything = parts if plain is None else [plain, *parts]
+    unknown = [part for part in everything if part.signs is None or part.expected_error is None]
+    if plain is None or unknown:
+        return replace(found, status=(unknown or parts)[0].status)
+    assert plain.signs is not None and plain.expected_error is not None
     host = on_host(found.mean)
     mean = host.astype(np.float64)
     rounding = ROUNDING * float(np.finfo(host.dtype).eps) * np.abs(mean)
@@ -45,7 +48,7 @@ def with_errors(
     squares = np.square(np.where(np.abs(shifts) > rounding, shifts, 0)).sum(axis=1)
     units = np.array([part.signs.unit for part in parts if part.signs is not None])
     unit = float(weights @ (units + squares))
-    errors = np.array([part.expected_error or 0.0 for part in parts])
+    errors = np.array([part.expected_error for part in parts])
     alike = float(weights @ (errors * np.sqrt(units)))
     doubt = sqrt(max(1, plain.expected_error * sqrt(plain.signs.unit) / alike)) if alike else 1.0
     distance = np.zeros_like(mean) if coarse is None else np.abs(mean - on_host(coarse.mean))

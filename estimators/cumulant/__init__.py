@@ -12,10 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import TOLERANCE
-from cumprop.contract import Cost, Estimate, Estimator, Signs, register, shape_only_network, trust
+from cumprop.contract import (
+    Cost,
+    Estimate,
+    Estimator,
+    Signs,
+    ThirdCumulants,
+    register,
+    shape_only_network,
+    trust,
+)
 from cumprop.errors import CumpropError
-from cumprop.flops import Flops, arena, counting, plain, shared
-from cumprop.memory import free_memory
+from cumprop.flops import Flops, arena, by_shape, counting, has_numbers, is_foreign, plain, shared
+from cumprop.memory import recently_free_memory
 from cumprop.networks import Shape
 
 from . import augmented3, dense, order2, order3, order4, tree
@@ -70,6 +79,7 @@ class Cumulant(Estimator):
     """
 
     version: ClassVar[int] = 2
+    gives_third: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"engine": "algorithm"}
     order: int = 3
     kind: str = "basic"
@@ -108,7 +118,7 @@ class Cumulant(Estimator):
     def supports(self, network: MLP) -> str | None:
         if self.metric == "average" and network.init_scale is None:
             return "metric average needs the design variances: give MLP(init_scale=...)"
-        free = free_memory()
+        free = recently_free_memory()
         if max(network.widths) ** self.order * MANY_BYTES < free:
             return None
         needed = self.predict_cost(network.shape).bytes
@@ -120,16 +130,26 @@ class Cumulant(Estimator):
         )
 
     def estimate(
-        self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
+        self,
+        network: MLP,
+        *,
+        cov: bool = False,
+        rng: np.random.Generator | None = None,
+        third: bool = False,
     ) -> Estimate:
+        """The moments of the outputs; with `third`, also third cumulants, from order 3 on.
+
+        Raises CumpropError for the covariance of a closure that has none. Cost: third cumulants
+        take as much as one more layer.
+        """
         if cov and self.scheme.unit_variance:
             raise CumpropError(
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
         with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
-            found = self._propagate(network, cov)
-            notes = _notes(found)
-        return self._judged(found, notes, cov, flops)
+            [(found, notes)] = self._noted(network, cov, third)
+        estimate = self._judged(found, notes, cov, flops)
+        return replace(estimate, third=_third(network, found)) if third else estimate
 
     def estimate_batch(self, network: MLP, means: Array, *, cov: bool = False) -> list[Estimate]:
         at_once = max(1, AT_ONCE // max(network.widths[1:]) ** 2)
@@ -139,13 +159,11 @@ class Cumulant(Estimator):
         for start in range(0, len(means), at_once):
             batch = means[start : start + at_once]
             with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
-                found = order2.run(network, self.scheme, self.metric, cov, batch)
-                each = [found.of_node(b) for b in range(len(batch))]
-                notes = [_notes(one) for one in each]
+                each = self._noted(network, cov, means=batch)
             shares = shared(flops, len(batch))
             estimates += [
-                self._judged(one, doubts, cov, share)
-                for one, doubts, share in zip(each, notes, shares, strict=True)
+                self._judged(found, notes, cov, share)
+                for (found, notes), share in zip(each, shares, strict=True)
             ]
         return estimates
 
@@ -170,12 +188,33 @@ class Cumulant(Estimator):
             trusted = judged(notes=[*notes, imprecise])
         return replace(estimate, **vars(trusted))
 
-    def _propagate(self, network: MLP, cov: bool) -> Propagated:
+    def _noted(
+        self, network: MLP, cov: bool, third: bool = False, means: Array | None = None
+    ) -> list[tuple[Propagated, list[str]]]:
+        """The propagation of each input, on plain arrays where FLOPs are known, and its doubts."""
+
+        def run() -> list[tuple[Propagated, list[str]]]:
+            if means is None:
+                each = [self._propagate(network, cov, third)]
+            else:
+                found = order2.run(network, self.scheme, self.metric, cov, means=means)
+                each = [found.of_node(b) for b in range(len(means))]
+            return [(found, _notes(found)) for found in each]
+
+        if any(is_foreign(w) or not has_numbers(w) for w in network.weights):
+            return run()
+        biased = tuple(b is not None for b in network.biases)
+        designed = network.init_scale is not None
+        batch = None if means is None else len(means)
+        key = (self, cov, third, batch, network.shape, network.activations, biased, designed)
+        return by_shape(key, run)
+
+    def _propagate(self, network: MLP, cov: bool, third: bool) -> Propagated:
         if self.kind == "tree":
-            return tree.run(network, self.scheme, cov)
+            return tree.run(network, self.scheme, cov, third)
         if self.algorithm == "dense" or "structured" not in self._algorithms:
-            return dense.run(network, self.scheme, self.metric, cov)
-        return STRUCTURED[self.order, self.kind](network, self.scheme, self.metric, cov)
+            return dense.run(network, self.scheme, self.metric, cov, third)
+        return STRUCTURED[self.order, self.kind](network, self.scheme, self.metric, cov, third)
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
@@ -204,6 +243,11 @@ class Cumulant(Estimator):
             HIGHEST_ORDER_FROM_TOLERANCE,
         )
         return cls(order=order, **parameters)
+
+
+def _third(network: MLP, found: Propagated) -> ThirdCumulants | None:
+    third = ThirdCumulants.none(found.mean) if network.depth == 0 else found.third
+    return None if third is None else ThirdCumulants(*map(plain, vars(third).values()))
 
 
 def _notes(found: Propagated) -> list[str]:

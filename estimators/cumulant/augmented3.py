@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
@@ -85,11 +86,17 @@ class Tracked:
     legs: Legs | None = None
     A: Array | None = None
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        if self.legs is None:
+            return None
+        x = self.legs.scaled(weight)
+        return ThirdCumulants(*map(np.hstack, ((3 * x.P, x.D), (x.U, x.P), (x.Y, x.P))))
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
+
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Propagated:
     """Propagate κ_1, κ_2, the legs of κ_3 and the core of κ_4 through the layers."""
     scales = metric_scales(network, scheme.order, metric)
-    return propagate(network, Tracked, partial(_step, scheme=scheme), scales, cov)
+    return propagate(network, Tracked, partial(_step, scheme=scheme), scales, cov, third)
 
 
 def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:

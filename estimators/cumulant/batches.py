@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,24 @@ from cumprop.activations import HermiteTable
 from cumprop.contract import Signs
 
 from .evidence import Evidence
-from .standardised import Coefficients, Standardised, of_node
+from .standardised import Coefficients, Standardised
 
 Array = NDArray[Any]
+
+
+def of_node(array: Any, b: int, axes: int) -> Any:
+    """The part of one input of a batch; arrays of so many axes are the same for all inputs."""
+    return array if array is None or array.ndim == axes else array[b]
+
+
+def _of_layer(z: Standardised, b: int) -> Standardised:
+    return replace(
+        z,
+        mean=z.mean[b],
+        spread=z.spread[b],
+        covariance=of_node(z.covariance, b, 2),
+        constant=of_node(z.constant, b, 1),
+    )
 
 
 class OfNode(HermiteTable):
@@ -48,7 +64,7 @@ class BatchEvidence:
         """Add a layer, as `Evidence.add`."""
         for b, evidence in enumerate(self._each):
             evidence.add(
-                z.of_node(b),
+                _of_layer(z, b),
                 OfNode(table, b),
                 mean[b],
                 of_node(C, b, 2),

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
-from .diagrams import Block, Diagram, cumulant_diagrams, partitions, support
+from .diagrams import Block, Diagram, cumulant_diagrams, partitions
 from .evidence import Evidence
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales
@@ -41,6 +42,7 @@ from .symmetric_tensors import (
     radial_core,
     repeated_pairs,
     trace_slices,
+    transform_legs,
     zero_coincidences,
 )
 
@@ -72,9 +74,10 @@ class Layer:
         return None if second is None or second.r else second.core
 
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Propagated:
     """Propagate; of the last hidden layer, only the parts that the output reads are computed."""
-    last = {d: r for d, r in scheme.tracked.items() if d <= 1 + cov}
+    third = third and scheme.tracked.get(3) == 0
+    last = {d: r for d, r in scheme.tracked.items() if d <= (3 if third else 1 + cov)}
     scales = metric_scales(network, scheme.order, metric)
     maps = [
         AffineMap.in_range(counted(weight), bias, scale)
@@ -91,6 +94,10 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
         output = final.x[2].transform(affine.weight, affine.metric) if cov else None
         covariance = None if output is None else affine.in_units(_covariance(output), final.unit)
         mean = affine.mean(final.mean)
+        found = None
+        if third and network.depth:
+            tensor = transform_legs(final.x[3].core, affine.scaled(final.unit))
+            found = ThirdCumulants.of_tensor(tensor)
     signs = None if evidence is None else evidence.signs(mean, final.mean, final.unit)
     variances = None if evidence is None else tuple(evidence.variances)
     return Propagated(
@@ -101,6 +108,7 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
         negative=sum(layer.negative for layer in hidden),
         precision=max((layer.precision for layer in hidden), default=0.0),
         signs=signs,
+        third=found,
     )
 
 
@@ -223,8 +231,8 @@ def slice_of_x(power: PowerCumulants, u: Block) -> Array:
 
 def evaluate(diagram: Diagram, slice_of: Callable[[Block], Array], *factors: Any) -> Array:
     """weight · Π_u slice_u · Π factors, as an array over the diagram's neurons."""
-    blocks = [(support(u), slice_of(tuple(filter(None, u)))) for u in diagram.blocks]
-    return broadcast_product([*blocks, *factors], diagram.neurons, float(diagram.weight))
+    blocks = [(neurons, slice_of(u)) for neurons, u in diagram.slices]
+    return broadcast_product([*blocks, *factors], diagram.neurons, diagram.factor)
 
 
 class PowerCumulants(Slices):
@@ -254,7 +262,7 @@ class PowerCumulants(Slices):
         """Σ_ν weight · Π slices of κ(Z) · Π_a w(k_a, p_a), evaluated at all indices."""
         total: Any = 0
         for diagram in self._scheme.diagrams(p):
-            if all(sum(u) in self._z for u in diagram.blocks):
+            if diagram.orders <= self._z.keys():
                 wick = [((a,), self._table(k, p[a])) for a, k in enumerate(diagram.derivatives)]
                 total = total + evaluate(diagram, self._slice_of_z, *wick)
         return total if np.ndim(total) else np.zeros_like(self.like, shape=(self.width,) * len(p))

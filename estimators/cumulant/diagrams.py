@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations_with_replacement, product
 from math import comb, factorial, prod
 
@@ -26,10 +26,25 @@ class Diagram:
     blocks: tuple[Block, ...]
     neurons: int
 
-    @property
+    @cached_property
     def derivatives(self) -> Block:
         """k = Σ_u ν(u) u: how often each neuron's activation is differentiated."""
         return tuple(sum(u[a] for u in self.blocks) for a in range(self.neurons))
+
+    @cached_property
+    def factor(self) -> float:
+        """The weight as a number."""
+        return float(self.weight)
+
+    @cached_property
+    def orders(self) -> frozenset[int]:
+        """The orders of the blocks."""
+        return frozenset(map(sum, self.blocks))
+
+    @cached_property
+    def slices(self) -> tuple[tuple[tuple[int, ...], Block], ...]:
+        """The neurons of each block, and the block without zeros."""
+        return tuple((support(u), tuple(filter(None, u))) for u in self.blocks)
 
 
 def support(u: Block) -> tuple[int, ...]:

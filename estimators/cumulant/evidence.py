@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.contract import Signs
-from cumprop.flops import component, counted, detached, has_numbers, not_counting, on_host, plain
+from cumprop.flops import (
+    component,
+    counted,
+    decided,
+    detached,
+    has_numbers,
+    is_foreign,
+    not_counting,
+    on_host,
+    plain,
+)
 
 from .neglected import Detached, Layer, common_bends, like, probes, quotient, third_cumulants
 from .standardised import AffineMap, Coefficients, Standardised
@@ -158,9 +168,8 @@ class Evidence:
         fan_in = [affine.weight.shape[1] for affine in self._maps[:-1]]
         layer, random = len(self._nonlinearity), 1 / sum(1 / n for n in fan_in)
         here = 1 / sum(1 / n for n in fan_in[:layer])
-        return random < FEW_DIRECTIONS or (
-            known and directions < min(FEW_DIRECTIONS, TRAINED * here)
-        )
+        few = known and directions < min(FEW_DIRECTIONS, TRAINED * here)
+        return bool(decided(random < FEW_DIRECTIONS or few))
 
     def _missing(self) -> float:
         """The share of `common` that variances of the next layer lack.
@@ -233,7 +242,8 @@ class Evidence:
 
 def _zeros(weight: Array) -> float:
     """The share of zeros in the rows of a map (n, m) that have more than one entry beside 0."""
-    if not has_numbers(weight):
+    dense = not is_foreign(weight) and np.count_nonzero(plain(weight)) == weight.size
+    if dense or not has_numbers(weight):
         return 0.0
     with not_counting():  # where the weights are: they may be on another device
         entries = on_host((detached(weight) != 0).sum(axis=1))

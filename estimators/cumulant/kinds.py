@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from .diagrams import Block, Diagram, cost, diagrams, is_hypertree, published_cost, support
 
@@ -50,6 +51,7 @@ class Scheme:
         """Whether no variance is tracked and every pre-activation is given variance 1."""
         return 2 not in self.tracked
 
+    @cache  # noqa: B019  (schemes are few, small and equal by value)
     def diagrams(self, powers: Block) -> tuple[Diagram, ...]:
         """The diagrams of the power cumulant κ^P_p, p = `powers`."""
         rule = cost if self.truncation == "corrected" else published_cost

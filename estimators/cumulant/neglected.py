@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from math import factorial
 from typing import Any
 
@@ -30,14 +31,17 @@ class Detached:
 
     table: Coefficients
     dtype: Any
+    known: dict[tuple[int, int], Array] = field(default_factory=dict)
 
     @property
     def size(self) -> float:
         return self.table.size
 
     def __call__(self, k: int, p: int) -> Array:
-        w: Array = detached(self.table(k, p)).astype(self.dtype)
-        return w
+        if (k, p) not in self.known:
+            w = detached(self.table(k, p))
+            self.known[k, p] = w if w.dtype == self.dtype else w.astype(self.dtype)
+        return self.known[k, p]
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def common_bends(
     about 25 n² FLOPs.
     """
     n = len(independent)
-    signs = counted(np.random.default_rng(0).choice((-1.0, 1.0), (n, PAIR_PROBES)))
+    signs = counted(random_signs(n, PAIR_PROBES))
     rows = np.sqrt(quotient(np.ones_like(independent), independent))[:, None]
     v = outward.T @ (rows * like(outward, signs))
     total = 0.0
@@ -116,8 +120,15 @@ def probes(n: int) -> tuple[Array, float]:
     """
     if n <= PROBES:
         return counted(np.eye(n)), 1.0
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), (n, PROBES))
-    return counted(signs), 1 / PROBES
+    return counted(random_signs(n, PROBES)), 1 / PROBES
+
+
+@lru_cache(maxsize=32)
+def random_signs(n: int, m: int) -> Array:
+    """Random signs (n, m), always the same ones."""
+    signs: Array = np.random.default_rng(0).choice((-1.0, 1.0), (n, m))
+    signs.setflags(write=False)
+    return signs
 
 
 def quotient(a: Array, b: Array) -> Array:

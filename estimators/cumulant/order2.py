@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
@@ -27,16 +28,24 @@ class Tracked:
     mean: Array
     C: Array | None
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        return None
+
 
 def run(
-    network: MLP, scheme: Scheme, metric: str, cov: bool, means: Array | None = None
+    network: MLP,
+    scheme: Scheme,
+    metric: str,
+    cov: bool,
+    third: bool = False,
+    means: Array | None = None,
 ) -> Propagated:
     """Propagate κ_1 and κ_2, of a batch of inputs if `means` (B, n_0) are given.
 
     Nothing radial, so no `metric`, is tracked.
     """
     scales = metric_scales(network, scheme.order, "exact")
-    return propagate(network, Tracked, _step, scales, cov, leading=True, means=means)
+    return propagate(network, Tracked, _step, scales, cov, third, leading=True, means=means)
 
 
 def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Tracked:

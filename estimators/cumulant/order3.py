@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
@@ -40,7 +41,7 @@ class Sources:
 
     def transform(self, weight: Array) -> Sources:
         """The sources with W on every leg; the last still has P = I, which is not stored."""
-        P = np.hstack([weight @ self.P, weight])
+        P = np.concatenate([weight @ self.P, weight], axis=1)
         return Sources(P, weight @ self.U, weight @ self.D, self.w2)
 
     def slice_21(self) -> Array:
@@ -57,15 +58,15 @@ class Sources:
     def _halves(self) -> tuple[Array, Array]:
         P, U, D, w2 = self.P, self.U, self.D, self.w2
         left = [2 * (U * P) * w2, (U * U) * w2 + (D * P) * (2 / 3), (P * P) * (1 / 3)]
-        return np.hstack(left), np.hstack([U, P, D])
+        return np.concatenate(left, axis=1), np.concatenate([U, P, D], axis=1)
 
     def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
         """The sources with diag(w1) on every leg, and a new source with P = I."""
         w1 = w1[:, None]
         return Sources(
             w1 * self.P,
-            np.hstack([w1 * self.U, U]),
-            np.hstack([w1 * self.D, D]),
+            np.concatenate([w1 * self.U, U], axis=1),
+            np.concatenate([w1 * self.D, D], axis=1),
             np.concatenate([self.w2, w2]),
         )
 
@@ -96,11 +97,18 @@ class Hidden:
     sources: Sources | None = None
     A: Array | None = None
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        if self.sources is None:
+            return None
+        x = self.sources
+        P, U, D = np.hstack([weight @ x.P, weight]), weight @ x.U, weight @ x.D
+        return ThirdCumulants(*map(np.hstack, ((3 * x.w2 * P, D), (U, P), (U, P))))
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
+
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Propagated:
     """Propagate κ_1, κ_2, the sources of κ_3 and the trace of κ_4 through the layers."""
     scales = metric_scales(network, scheme.order, metric)
-    return propagate(network, Hidden, _step, scales, cov)
+    return propagate(network, Hidden, _step, scales, cov, third)
 
 
 def _step(x: Hidden, z: Standardised, w: Coefficients, wanted: Wanted) -> Hidden:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import alike, component
 from cumprop.networks import MLP
 
@@ -107,6 +108,11 @@ class Tracked:
     K3: Array | None = None
     sources: tuple[Source, ...] = ()
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        return (
+            None if self.K3 is None else ThirdCumulants.of_tensor(transform_legs(self.K3, weight))
+        )
+
 
 @dataclass(frozen=True)
 class PreActivation:
@@ -140,10 +146,10 @@ class _PairSlices:
         return diagonal(self._T, {(4,): (3,), (3, 1): (2, 1), (2, 2): (1, 2)}[u])
 
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool) -> Propagated:
+def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Propagated:
     """Propagate κ_1, κ_2, κ_3 and the sources of κ_4; no `metric`: nothing radial is tracked."""
     scales = metric_scales(network, scheme.order, "exact")
-    return propagate(network, Tracked, partial(_step, scheme=scheme), scales, cov)
+    return propagate(network, Tracked, partial(_step, scheme=scheme), scales, cov, third)
 
 
 def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted, scheme: Scheme) -> Tracked:

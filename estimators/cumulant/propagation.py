@@ -9,11 +9,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.contract import Signs
+from cumprop.contract import Signs, ThirdCumulants
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
-from .batches import BatchEvidence
+from .batches import BatchEvidence, of_node
 from .diagrams import Block
 from .evidence import Evidence
 from .standardised import (
@@ -22,7 +22,6 @@ from .standardised import (
     Standardised,
     Wanted,
     expected,
-    of_node,
     standard_input,
     standardised_map,
     wick_coefficients,
@@ -48,6 +47,7 @@ class Propagated:
     negative: Array | int
     precision: float
     signs: Signs | list[Signs] | None
+    third: ThirdCumulants | None = None
 
     def of_node(self, b: int) -> Propagated:
         """The result for one input of a batch."""
@@ -69,6 +69,8 @@ class Tracked(Protocol):
     def mean(self) -> Array: ...
     @property
     def C(self) -> Array | None: ...
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        """The third cumulants of `weight` X̂_l, None where they are not tracked."""
 
 
 X = TypeVar("X", bound=Tracked)
@@ -82,6 +84,7 @@ def propagate(
     step: Step[X],
     scales: list[float | None],
     cov: bool,
+    third: bool,
     leading: bool = False,
     means: Array | None = None,
 ) -> Propagated:
@@ -106,7 +109,8 @@ def propagate(
     layer_means, precision = [], 0.0
     negative: Array | int = 0
     for i, activation in enumerate(network.activations):
-        wanted: Wanted = "all" if i + 1 < network.depth else "covariance" if cov else "mean"
+        all_of_it = third or i + 1 < network.depth
+        wanted: Wanted = "all" if all_of_it else "covariance" if cov else "mean"
         with component("linear"):
             half = maps[i].half(x.C)
             z = standardised_map(maps[i], mean, x.C, half, wanted)
@@ -125,9 +129,10 @@ def propagate(
         if covariance is not None:
             covariance = last.in_units(covariance, unit)
         output = last.mean(mean)
+        found = x.third(last.scaled(unit)) if third else None
     signs = None if evidence is None else evidence.signs(output, mean, unit)
     variances = None if evidence is None else tuple(evidence.variances)
-    return Propagated(output, layer_means, variances, covariance, negative, precision, signs)
+    return Propagated(output, layer_means, variances, covariance, negative, precision, signs, found)
 
 
 class KnownSlices:

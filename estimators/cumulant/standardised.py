@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, sqrt
 from typing import Any, Literal
@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 
 from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
-from cumprop.flops import component, counted, not_counting, occurs, on_host
+from cumprop.flops import (
+    component,
+    counted,
+    decided,
+    has_numbers,
+    is_foreign,
+    not_counting,
+    occurs,
+    on_host,
+)
 from cumprop.networks import MLP
 
+from .coefficients import ByNumbers, coefficients
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 
 Array = NDArray[Any]
@@ -50,12 +60,15 @@ class AffineMap:
         limits = np.finfo(weight.dtype)
         least, most = float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
         with not_counting():
-            largest = np.abs(weight).max(axis=1)
+            sizes = np.abs(weight)
+            if decided(_all_within(sizes, least, most)):
+                return cls(weight, bias, scale)
+            largest = sizes.max(axis=1)
             beyond = np.logical_or(largest > most, largest < least)
             if not occurs(np.logical_and(beyond, largest > 0)):
                 return cls(weight, bias, scale)
-            sizes = [convenient_unit(float(size), weight.dtype) for size in largest]
-            rows = np.asarray(sizes, dtype=weight.dtype)
+            units = [convenient_unit(float(size), weight.dtype) for size in largest]
+            rows = np.asarray(units, dtype=weight.dtype)
             return cls(weight * (1 / rows)[:, None], bias, scale, counted(rows))
 
     def mean(self, mean: Array) -> Array:
@@ -77,11 +90,16 @@ class AffineMap:
 
     def in_units(self, covariance: Array, unit: float) -> Array:
         """The covariance of Z from that of W X̂, X̂ being X in a `unit`."""
-        if unit != 1:
+        if decided(unit != 1):
             covariance = covariance * unit * unit
         if self.rows is not None:
             covariance = self.rows[:, None] * covariance * self.rows
         return covariance
+
+    def scaled(self, unit: float) -> Array:
+        """The map from X̂, X in a `unit`, to W X."""
+        weight = self.weight if unit == 1 else self.weight * unit
+        return weight if self.rows is None else self.rows[:, None] * weight
 
     @property
     def metric(self) -> Metric | DiagonalMetric:
@@ -92,6 +110,12 @@ class AffineMap:
         return DiagonalMetric(
             diagonal if self.rows is None else diagonal * (1 / self.rows) * (1 / self.rows)
         )
+
+
+def _all_within(sizes: Array, least: float, most: float) -> bool:
+    """Whether no number on the host is out of range, which is quicker to see than for each row."""
+    known = not is_foreign(sizes) and has_numbers(sizes) and sizes.size > 0
+    return known and least <= float(sizes.min()) and float(sizes.max()) <= most
 
 
 @dataclass(frozen=True)
@@ -133,16 +157,6 @@ class Standardised:
         assert self.covariance is not None
         variance: Array = diagonal(self.covariance, (2,)) * self.inverse * self.inverse
         return variance
-
-    def of_node(self, b: int) -> Standardised:
-        """The pre-activations of one input of a batch."""
-        return replace(
-            self,
-            mean=self.mean[b],
-            spread=self.spread[b],
-            covariance=of_node(self.covariance, b, 2),
-            constant=of_node(self.constant, b, 1),
-        )
 
     @cached_property
     def metric(self) -> Metric | DiagonalMetric:
@@ -199,7 +213,7 @@ class WithConstants:
     """
 
     def __init__(
-        self, table: HermiteTable, activation: Activation, z: Standardised, sigma: Array
+        self, table: HermiteTable | ByNumbers, activation: Activation, z: Standardised, sigma: Array
     ) -> None:
         assert z.constant is not None
         self._table, self._constant = table, z.constant
@@ -226,7 +240,7 @@ class WithConstants:
             return np.where(self._constant, line, w)
 
 
-Coefficients = HermiteTable | WithConstants
+Coefficients = HermiteTable | ByNumbers | WithConstants
 """w(k,p) of X̂ = (φ(Z) - centre)/size, by derivatives in Ẑ."""
 
 
@@ -240,12 +254,12 @@ def wick_coefficients(
     with not_counting():
         check_range(float(sigma.max()), sigma.dtype)
     if z.constant is None:
-        return activation.coefficients(z.mean, sigma, trust)
+        return coefficients(activation, z.mean, sigma, trust)
     with not_counting():  # of constants the table reads φ next to μ, or next to 0
         near = 1e-8 * np.abs(z.mean)
         near = np.where(near > 0, near, 1e-8)
         seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
-    table = activation.coefficients(z.mean, seen, trust)
+    table = coefficients(activation, z.mean, seen, trust)
     return WithConstants(table, activation, z, sigma)
 
 
@@ -282,11 +296,6 @@ def variances(covariance: Array) -> Array:
     return view
 
 
-def of_node(array: Any, b: int, axes: int) -> Any:
-    """The part of one input of a batch; arrays of so many axes are the same for all inputs."""
-    return array if array is None or array.ndim == axes else array[b]
-
-
 def input_of(network: MLP) -> tuple[Array, Array | None]:
     """The mean and covariance of X_0; None for the identity."""
     n = network.widths[0]
@@ -297,7 +306,8 @@ def input_of(network: MLP) -> tuple[Array, Array | None]:
 def standard_input(network: MLP) -> tuple[Array, Array | None, float]:
     """The mean E[X_0], Cov[X̂_0] (None for the identity) and the unit of X̂_0."""
     mean, C = input_of(network)
-    if C is None:
+    if decided(C is None):
         return mean, None, 1.0
+    assert C is not None
     unit = convenient_unit(sqrt(float(diagonal(C, (2,)).max())), C.dtype)
-    return mean, C if unit == 1 else C * (1 / unit) * (1 / unit), unit
+    return mean, C * (1 / unit) * (1 / unit) if decided(unit != 1) else C, unit

@@ -34,8 +34,13 @@ def diagonal(tensor: Array, u: Block) -> Array:
     >>> diagonal(np.arange(9).reshape(3, 3), (2,)).tolist()
     [0, 4, 8]
     """
+    view: Array
     if isinstance(tensor, ForeignArray):
-        view: Array = tensor.repeated(u)
+        view = tensor.repeated(u)
+        return view
+    if u == (2,):  # the usual case, made quick
+        view = tensor.diagonal()
+        view.flags.writeable = tensor.flags.writeable
         return view
     ends = np.cumsum(u)
     strides = [sum(tensor.strides[end - count : end]) for count, end in zip(u, ends, strict=True)]
@@ -45,6 +50,9 @@ def diagonal(tensor: Array, u: Block) -> Array:
 
 def zero_coincidences(array: Array) -> Array:
     """Set entries at coinciding indices to zero, in place."""
+    if array.ndim == 2:  # the usual case, made quick
+        diagonal(array, (2,))[...] = 0
+        return array
     for a, b in combinations(range(array.ndim), 2):
         np.moveaxis(array, (a, b), (0, 1))[np.diag_indices(array.shape[0])] = 0
     return array
@@ -57,9 +65,17 @@ def off_diagonal(matrix: Array) -> Array:
 
 def lookup(slices: Slices, u: Block) -> Array:
     """The slice of any composition without zeros, by transposing the stored one."""
+    partition, axes = _arrangement(u)
+    stored = slices[partition]
+    return stored.transpose(axes) if axes else stored
+
+
+@cache
+def _arrangement(u: Block) -> tuple[Block, tuple[int, ...]]:
+    """The partition of a composition, and the axes of its slice in u's order, () for the same."""
     order = sorted(range(len(u)), key=lambda a: -u[a])
-    stored = slices[tuple(u[a] for a in order)]
-    return stored.transpose(np.argsort(order)) if stored.ndim else stored
+    axes = tuple(np.argsort(order).tolist())
+    return tuple(u[a] for a in order), () if axes == tuple(range(len(u))) else axes
 
 
 def assemble(slices: Slices, d: int, n: int, like: Array) -> Array:
@@ -249,6 +265,8 @@ def broadcast_product(factors: Sequence[Factor], m: int, weight: float = 1.0) ->
 
 
 def _on_axes(array: Array, axes: tuple[int, ...], m: int) -> Array:
+    if len(axes) == m:
+        return array
     lengths = dict(zip(axes, array.shape, strict=True))
     return array.reshape([lengths.get(axis, 1) for axis in range(m)])
 

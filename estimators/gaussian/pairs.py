@@ -15,7 +15,6 @@ from cumprop.activations import (
     Activation,
     Clip,
     HardSigmoid,
-    HermiteTable,
     LeakyReLU,
     Monomial,
     QuadratureTable,
@@ -23,7 +22,7 @@ from cumprop.activations import (
 )
 from cumprop.flops import counted
 
-from ..cumulant.standardised import WithConstants
+from ..cumulant.standardised import Coefficients
 
 Array = NDArray[Any]
 
@@ -44,7 +43,7 @@ class Pairs:
         activation: Activation,
         mean: Array,
         sigma: Array,
-        coefficients: HermiteTable | WithConstants,
+        coefficients: Coefficients,
         expected: Array,
     ) -> None:
         self._activation, self._mean, self._sigma = activation, mean, sigma

@@ -52,6 +52,19 @@ def test_a_batch_counts_the_first_layer_once_and_everything_else_for_each_input(
     assert b * one - batch == pytest.approx((b - 1) * first, rel=0.05)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_batch_on_plain_arrays_has_the_counts_and_numbers_of_the_first(activation):
+    network, means = (
+        network_of(activation, (5, 7, 6, 3)),
+        np.random.default_rng(1).normal(size=(3, 5)),
+    )
+    first, second = (cumprop.estimate_batch(network, means, order=2, cov=True) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.flops == other.flops and one.signs.neglected == other.signs.neglected
+        for a, b in zip(parts_of(one), parts_of(other), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_constant_neurons_of_a_batch_are_those_of_each_input():
     network = cumprop.MLP(
         [np.eye(3), np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0]]), np.ones((1, 3))],

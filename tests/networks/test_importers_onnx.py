@@ -80,7 +80,8 @@ def test_notes(tmp_path):
         "the first axis of the input 'x1', 2 long, is read as features; if it is a batch, export "
         "the network with a batch of 1",
         "the inputs are concatenated: 'x0' 0 to 2, 'x1' 3 to 8",
-        "the final Softmax is left off: the outputs are logits",
+        "the final Softmax is left off: the outputs are logits; --classes, or "
+        "cumprop.class_probabilities, gives the probabilities",
     ]
     assert loaded(made, tmp_path).widths == (9, 12)  # s and i are the same tensor now
     made = model("u = Gemm(x, W) v = Neg(x)", outputs=("u", "v"), x=ROWS, W=W.T)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,10 +15,11 @@ from cumprop.cli.bench import as_text
 from cumprop.contract import Cost, Estimator, build
 from cumprop.errors import CumpropError
 from cumprop.networks import MLP, random_mlp
-from cumprop.reproduction import benchmark, reference_scores, sweep_overhead
+from cumprop.reproduction import benchmark, benchmark_page, reference_scores, sweep_overhead
 from cumprop.reproduction.reference_scores import KnownError, KnownErrors
 from cumprop.reproduction.throughput import check_threads, joint_rate
 from cumprop.results.scores import GROUP
+from cumprop.sweep import rates
 from cumprop.sweep.rates import Effort
 
 pytestmark = pytest.mark.slow
@@ -202,7 +204,8 @@ class TestReport:
     def test_shares_and_predictions_belong_to_their_numbers(self, report):
         rate = report["rates"]["products"]
         for entry in report["estimators"]:
-            assert entry["matmul_share"] == pytest.approx(entry["flops"] / entry["seconds"] / rate)
+            speed = entry["flops"] / entry["seconds"]
+            assert entry["matmul_share"] == pytest.approx(speed / entry["products_per_second"])
             assert entry["seconds_low"] <= entry["seconds"] <= entry["seconds_high"]
             if entry["estimator"] == "cumulant":
                 assert entry["flops"] == entry["flops_predicted"]
@@ -253,6 +256,79 @@ class TestReport:
         lines = as_text(report | {"estimators": [entry]}).splitlines()
         line = next(line for line in lines if "<1e-06" in line)
         assert ">1,000" in line and "> 1,000" in line
+
+
+def test_expected_errors_stand_in_for_unmeasured_ones(report):
+    iid, _ = report["sampling"][:2]
+    entry = report["estimators"][1]
+    expected = 1 / (entry["expected_error"] ** 2 * iid["passes_per_second"] * entry["seconds"])
+    assert entry["ratio_iid"] is None
+    assert entry["ratio_iid_expected"] == pytest.approx(expected)
+
+
+def test_estimates_that_take_too_long_are_left_out():
+    report = benchmark.run([build("cumulant", order=1)], [(8, 1)], 1, BRIEF, None, limit=1e-9)
+    (entry,) = report["estimators"]
+    assert entry["seconds"] is None and entry["note"].startswith("left out: it takes about ")
+
+
+def test_sides_take_turns_for_as_long_as_each_other(monkeypatch):
+    """On a clock that work moves on by 2 seconds and its rival by 7."""
+    now, order = [0], []
+
+    def side(name, seconds):
+        order.append(name)
+        now[0] += seconds
+
+    monkeypatch.setattr(rates.time, "perf_counter", lambda: now[0])
+    work, rival = (partial(side, *side_) for side_ in (("work", 2), ("rival", 7)))
+    assert rates.by_turns(work, rival, Effort(20.0, 1)) == ([2, 2], [7, 7])
+    assert order == ["rival", *["work"] * 4] * 2
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """Those of one thread, twice, because a busy machine may not sample on two."""
+    estimators = [build("cumulant", order=1), Refusing()]
+    one = benchmark.run(estimators, [(8, 1), (8, 2), (16, 1)], 1, BRIEF, None)
+    return [one, one | {"provenance": one["provenance"] | {"threads": 2}}]
+
+
+class TestPage:
+    def test_every_shape_and_estimator_has_a_row(self, reports):
+        shown = benchmark_page.page(reports)
+        rows = [line for line in shown.splitlines() if line.startswith(("| 1 |", "| 2 |"))]
+        assert len(rows) == 6 and shown.count("## Width") == 2
+        assert [row.split(" | ")[1] for row in rows[:2]] == ["order=1", "refusing"]
+        assert rows[1].count(" - ") == 9 and "it needs 100 GB" in rows[1]
+
+    def test_numbers_are_those_of_the_reports(self, reports):
+        shown = benchmark_page.page(reports)
+        for entry in (report["estimators"][0] for report in reports):
+            assert f"| {1e3 * entry['seconds']:.3g} | {entry['matmul_share']:.0%} |" in shown
+            assert f"| {1e12 * entry['seconds'] / entry['flops']:.3g} | ~" in shown
+        known = reports[0]["estimators"][0] | {"ratio_iid": 1234.0}
+        assert "1.2e+03" in benchmark_page.page([reports[0] | {"estimators": [known]}])
+
+    def test_a_busy_machine_is_named(self, reports):
+        busy, idle = ([report | {"load_before": load} for report in reports] for load in (2.0, 0.1))
+        assert "Other work was running (load average 2.0)" in benchmark_page.page(busy)
+        assert "Other work" not in benchmark_page.page(idle)
+
+    def test_reports_of_other_shapes_are_refused(self, reports):
+        other = reports[1] | {"estimators": reports[1]["estimators"][1:]}
+        with pytest.raises(CumpropError, match="measure them together"):
+            benchmark_page.page([reports[0], other])
+
+    def test_the_command_writes_it(self, monkeypatch, tmp_path, capsys):
+        monkeypatch.setattr(benchmark_page, "WIDTHS", (4,))
+        monkeypatch.setattr(benchmark_page, "DEPTHS", (1, 2))
+        monkeypatch.setattr(benchmark_page, "THREADS", (1,))
+        monkeypatch.setattr(benchmark_page, "QUICK", BRIEF)
+        assert main(["bench", "--quick", "--markdown", str(tmp_path / "page.md")]) == 0
+        shown = (tmp_path / "page.md").read_text()
+        assert shown.startswith("# Benchmark") and "augmented_factorised" in shown
+        assert max(len(line) for line in shown.splitlines() if not line.startswith("|")) <= 100
 
 
 def test_several_cores_sample_in_as_many_processes():

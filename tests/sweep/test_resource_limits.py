@@ -19,7 +19,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from cumprop.sweep import resource_limits as limits
-limits.free_memory = lambda: 100_000_000
+limits.free_memory = limits.recently_free_memory = lambda: 100_000_000
 limits.tempfile.gettempdir = lambda: sys.argv[1]
 with limits.memory(60_000_000):
     Path(sys.argv[1], "held").touch()
@@ -30,7 +30,8 @@ with limits.memory(60_000_000):
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     """100 MB are free, and nobody else claims any."""
-    monkeypatch.setattr(resource_limits, "free_memory", lambda: 100 * MB)
+    for name in ("free_memory", "recently_free_memory"):
+        monkeypatch.setattr(resource_limits, name, lambda: 100 * MB)
     monkeypatch.setattr(resource_limits, "resident_memory", lambda pid: 0)
     monkeypatch.setattr(resource_limits.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(resource_limits, "_POLL_SECONDS", 0.01)

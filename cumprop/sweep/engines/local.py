@@ -18,7 +18,7 @@ from typing import Any
 
 from joblib.externals.loky import ProcessPoolExecutor
 
-from cumprop.memory import oom_kills
+from cumprop.memory import keep_freed_memory, oom_kills
 from cumprop.sweep.engines import Lost, Outcome, Place, Run, T
 
 _IDLE_SECONDS = 300
@@ -109,9 +109,13 @@ def deaf_children() -> Iterator[None]:
 
 
 def follow_parent() -> None:
-    """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed."""
+    """In a worker process: leave Ctrl-C to the parent, and end soon after it is killed.
+
+    Memory of freed arrays stays with the worker.
+    """
     parent = parent_process()
     if parent is not None and parent.pid is not None:
+        keep_freed_memory()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_with(parent.pid)
 

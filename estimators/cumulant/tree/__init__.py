@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import power
+from cumprop.contract import ThirdCumulants
 from cumprop.flops import component, not_counting
 from cumprop.networks import MLP
 
@@ -48,11 +49,17 @@ class Tracked:
     sources: tuple[Source, ...] = ()
     first_covariance: Array | None = None
 
+    def third(self, weight: Array) -> ThirdCumulants | None:
+        if not self.sources:
+            return None
+        legs = [source.transform(weight * self.units).third_legs() for source in self.sources]
+        return ThirdCumulants(*map(np.hstack, zip(*legs, strict=True)))
 
-def run(network: MLP, scheme: Scheme, cov: bool) -> Propagated:
+
+def run(network: MLP, scheme: Scheme, cov: bool, third: bool) -> Propagated:
     """Propagate κ_1, κ_2 and the sources of κ_3 and κ_4."""
     scales = metric_scales(network, scheme.order, "exact")
-    return propagate(network, Tracked, partial(step, scheme=scheme), scales, cov)
+    return propagate(network, Tracked, partial(step, scheme=scheme), scales, cov, third)
 
 
 def step(

@@ -120,6 +120,15 @@ class Source:
             S=None if self.S is None else from_left(weight, self.S),
         )
 
+    def third_legs(self) -> tuple[Array, Array, Array]:
+        """Three legs (n, R) whose products are κ_3(x,x,x) above."""
+        own, P, U = self.own, self.P, self.U
+        first = [3 * own.w2 * U + 6 * values(self.V), 3 * own.tau * U + own.d3 * P + self.D]
+        second, last = [P, P], [U, P]
+        if self.S is not None:
+            first, second, last = [*first, 3 * values(self.S)], [*second, U], [*last, U]
+        return np.hstack(first), np.hstack(second), np.hstack(last)
+
 
 class Reading:
     """A source in Z_t: products of its legs that slices and sweeps share.

@@ -132,6 +132,9 @@ class Walk:
         if before is not None and node.op not in ("Identity", "Cast", *ENDINGS):
             raise node.refused(f"follows {before}, which only the end can have; export logits")
         if node.op in ENDINGS:
-            self._notes.append(f"the final {node.name} is left off: the outputs are logits")
+            self._notes.append(
+                f"the final {node.name} is left off: the outputs are logits; --classes, or "
+                "cumprop.class_probabilities, gives the probabilities"
+            )
         if node.op in ENDINGS or before is not None:
             self._ended[proto.output[0]] = before or node.name
