@@ -123,7 +123,7 @@ def needle(inputs, place):
 
 @pytest.mark.parametrize("inputs", NEEDLES)
 def test_planted_needles(record, inputs):
-    """The needle has half of the probability; the documents say that it can be missed."""
+    """The needle has half of the probability. No method here finds it always."""
     place = float(norm.isf(norm.sf(4.5) ** (1 / inputs)))
     network = needle(inputs, place)
     found = [network.probability("y0 > 4.5", seed=seed) for seed in range(SEEDS)]
@@ -135,8 +135,8 @@ def test_planted_needles(record, inputs):
         f"a needle of {inputs} inputs at once that holds half of 7e-6, {SEEDS} seeds: missed "
         "by more than 3 half widths without a sign",
         f"{silent} of {SEEDS}",
-        "the docstring says so",
-        "needle" in (cumprop.Probability.__doc__ or ""),
+        "none",
+        silent == 0,
     )
 
 
@@ -189,12 +189,6 @@ def test_repeats(record):
         0.92 <= np.mean(covered) <= 0.99 and np.mean(refusals) <= 0.05,
     )
     record(
-        f"means over {REPEATS} seeds of the same pairs against the truths, in standard errors",
-        f"rms {np.sqrt(np.mean(np.square(z))):.2f}, largest {np.abs(z).max():.1f}",
-        "rms ≤ 1.5, largest ≤ 4",
-        np.sqrt(np.mean(np.square(z))) <= 1.5 and np.abs(z).max() <= 4,
-    )
-    record(
         "95% intervals of E[(u − t)₊] in the same repeats, against its mean over seeds",
         f"{np.mean(excess):.1%}",
         "90% to 99%: the rule of stopping looks at P alone",
@@ -205,4 +199,10 @@ def test_repeats(record):
         f"{len(silent)}{': ' if silent else ''}{'; '.join(silent)}",
         "none",
         not silent,
+    )
+    record(
+        f"means over {REPEATS} seeds of the same pairs against the truths, in standard errors",
+        f"rms {np.sqrt(np.mean(np.square(z))):.2f}, largest {np.abs(z).max():.1f}",
+        "rms ≤ 1.5, largest ≤ 4",
+        np.sqrt(np.mean(np.square(z))) <= 1.5 and np.abs(z).max() <= 4,
     )
