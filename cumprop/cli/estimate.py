@@ -128,11 +128,8 @@ def estimate(
       cumprop estimate model.onnx --input-mean image.npy --input-cov 0.01 --classes --certify
       cumprop estimate model.onnx --expect max --expect cross-entropy:3
     """
-    from cumprop.contract import build, build_for, independent_samples
-    from cumprop.experiments import yaml_loader
+    from cumprop.contract import independent_samples
     from cumprop.inputs import Empirical
-    from cumprop.networks import gaussian_parts
-    from cumprop.networks.importers import load
 
     if form == "parquet" and out is None:
         raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
@@ -145,38 +142,14 @@ def estimate(
     rare = None if tail is None or tail_tolerance is None else Rare(tail, tail_tolerance)
     wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
     load_plugins(plugins)
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always", UserWarning)
-        network = load(
-            model,
-            None if activations is None else _listed(activations),
-            inputs.mean,
-            inputs.cov,
-            None if prefix is None else _listed(prefix),
-        )
-    for note in notes:
-        click.echo(f"note: {note.message}", err=True)
-    network = inputs.given_to(network)
+    network = _loaded(model, activations, prefix, inputs)
     over_rows = isinstance(network.input, Empirical)
     if over_rows and picture is not None:
         raise ConfigError("--plot: rows of data leave no samples to check; give --components")
     parameters = {key: value for key, value in named.items() if value is not None}
-    for words in sets:
-        key, node = yaml_loader.setting(words, f"--set {words}")
-        parameters[key] = node.plain()
-    if questions:
-        tolerance = None  # it is that of the questions
-    if estimator is None:
-        searched = tolerance is not None or over_rows
-        estimator = "adaptive" if searched and not parameters else "cumulant"
-    try:
-        if tolerance is None:
-            backend = build(estimator, **parameters)
-        else:
-            shape = gaussian_parts(network)[0][1].shape
-            backend = build_for(estimator, tolerance, shape, **parameters)
-    except CumpropError as error:
-        raise ConfigError(str(error)) from None
+    parameters |= dict(_setting(words) for words in sets)
+    of_means = None if questions else tolerance  # else it is that of the questions
+    backend = _backend(network, estimator, of_means, parameters)
     start = time.perf_counter()
     result = _run(backend, network, seed, "cov" if cov else "std")
     mean_of = partial(_run, backend, seed=seed, wanted="mean")
@@ -206,6 +179,51 @@ def estimate(
     report.write(described, form, out)
     if picture is not None:
         _draw(picture, network, backend, result, seed)
+
+
+def _loaded(model: Path, activations: str | None, prefix: str | None, inputs: InputOptions) -> MLP:
+    """The network of the file under the law of the options; notes are printed."""
+    from cumprop.networks.importers import load
+
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        network = load(
+            model,
+            None if activations is None else _listed(activations),
+            inputs.mean,
+            inputs.cov,
+            None if prefix is None else _listed(prefix),
+        )
+    for note in notes:
+        click.echo(f"note: {note.message}", err=True)
+    return inputs.given_to(network)
+
+
+def _setting(words: str) -> tuple[str, Any]:
+    from cumprop.experiments import yaml_loader
+
+    key, node = yaml_loader.setting(words, f"--set {words}")
+    return key, node.plain()
+
+
+def _backend(
+    network: MLP, name: str | None, tolerance: float | None, parameters: dict[str, Any]
+) -> Estimator:
+    """The estimator of this name, or the usual one; raises ConfigError for wrong parameters."""
+    from cumprop.contract import build, build_for
+    from cumprop.inputs import Empirical
+    from cumprop.networks import gaussian_parts
+
+    if name is None:
+        searched = tolerance is not None or isinstance(network.input, Empirical)
+        name = "adaptive" if searched and not parameters else "cumulant"
+    try:
+        if tolerance is None:
+            return build(name, **parameters)
+        shape = gaussian_parts(network)[0][1].shape
+        return build_for(name, tolerance, shape, **parameters)
+    except CumpropError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _listed(activations: str) -> str | list[str]:
