@@ -52,7 +52,7 @@ class Estimate:
     >>> found.mean.shape, len(found.layer_means), found.cov.shape, found.stderr, found.status
     ((64,), 2, (64, 64), None, 'ok')
     >>> f"{found.expected_error:.1g}"                              # output standard deviations
-    '0.004'
+    '0.005'
     >>> cumprop.estimate(cumprop.MLP([[[3.0, 4.0]], [[1.0]]]), "gaussian", cov=True)
     ... # doctest: +ELLIPSIS
     Estimate of 1 output after 1 hidden layer

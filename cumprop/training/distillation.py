@@ -35,6 +35,7 @@ def mechanistic_loss(difference: MLP, order: int = 2) -> Any:
     CumpropError as `cumulant` does. Cost: that of `cumulant` with one more
     layer.
 
+    >>> from cumprop.training.wiring import stacked
     >>> f, g = (MLP([[[1.0]], [[w]]], activations="identity") for w in (2.0, 5.0))
     >>> float(mechanistic_loss(stacked(f, g)))               # E|2x - 5x|²
     9.0

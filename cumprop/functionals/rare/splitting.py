@@ -38,7 +38,7 @@ class Step(NamedTuple):
     sizes: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pilot:
     """The levels that one run of particles found on its way to the event.
 
