@@ -94,7 +94,7 @@ _LOOKS = {
     ("cumulant", "ablated"): Look("cumulants, ablated", "#E69F00", "X"),
     ("adaptive", None): Look("adaptive", "#882255", "H"),
     ("blend", None): Look("blend", "#332288", "8"),
-    ("conditional", None): Look("conditional", "#117733", "X"),
+    ("conditional", None): Look("conditional", "#117733", "1"),
 }
 _OTHER_COLOURS = ["#E69F00", "#56B4E9", "#009E73", "#D55E00"]
 _OTHER_MARKERS = [">", "d", "H", "8"]

@@ -13,14 +13,18 @@ by a long importance sampling with other seeds below. They are kept in `FOLDER`.
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import zoo
 
 import cumprop
 from cumprop.functionals.rare.event import Event
 from cumprop.functionals.rare.passes import parts
+
+sys.path.insert(0, str(Path(__file__).parent))
+import zoo
 
 FOLDER = zoo.FOLDER.parent / "rare"
 VERSION = 1
