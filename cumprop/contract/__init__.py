@@ -3,7 +3,8 @@
 from cumprop.contract.any_input import independent_samples, mixed
 from cumprop.contract.checks import check_estimator
 from cumprop.contract.cost import Cost, shape_only_network
-from cumprop.contract.estimator import Estimate, Estimator, estimate, estimate_batch, label
+from cumprop.contract.estimation import estimate, estimate_batch, instance
+from cumprop.contract.estimator import Estimate, Estimator, label
 from cumprop.contract.plugins import load_plugin
 from cumprop.contract.registry import available, build, build_for, get, register, unavailable
 from cumprop.contract.third import ThirdCumulants
@@ -23,6 +24,7 @@ __all__ = [
     "estimate_batch",
     "get",
     "independent_samples",
+    "instance",
     "label",
     "load_plugin",
     "looks_random",

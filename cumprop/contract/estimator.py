@@ -1,4 +1,4 @@
-"""The contract of an estimator backend, and `estimate`."""
+"""The contract of an estimator backend, and what it returns."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from cumprop import streams
 from cumprop.contract import printing
 from cumprop.contract.cost import Cost
-from cumprop.contract.registry import build
 from cumprop.contract.third import ThirdCumulants
 from cumprop.errors import CumpropError
 from cumprop.flops import Flops, is_foreign
@@ -108,6 +107,7 @@ class Estimator(ABC):
     `cumprop.contract.check_estimator` tests an instance against the whole contract.
 
     >>> import cumprop
+    >>> from cumprop.contract import build
     >>> one = build("cumulant", order=2)
     >>> network = cumprop.random_mlp(width=8, depth=3, seed=0)
     >>> one.supports(network), one.estimate(network).mean.shape
@@ -127,6 +127,7 @@ class Estimator(ABC):
     def label(self) -> str:
         """The estimator in words: its order or samples, and parameters that are not the usual ones.
 
+        >>> from cumprop.contract import build
         >>> build("cumulant", order=2, kind="augmented").label
         'cumulant order=2 kind=augmented'
         """
@@ -258,91 +259,3 @@ def _types(cls: type[Estimator]) -> dict[str, Any]:
             f"{cls.__name__}: the type of a field is not known ({error}); import it in its module"
         ) from None
     return {f.name: hints[f.name] for f in fields(cls) if f.init}
-
-
-def estimate(
-    network: MLP,
-    estimator: str | Estimator = "cumulant",
-    cov: bool = False,
-    seed: int = 0,
-    third: bool = False,
-    **parameters: Any,
-) -> Estimate:
-    """Estimate E[f(x)] of `network` under the law of its input from the weights.
-
-    `estimator` is a backend name with its `parameters`, or an instance. A backend that samples uses
-    the random stream of `seed`, as `cumprop estimate --seed` does. A probability (`MLP.above`) that
-    was not sampled has the status "unreliable". With `third`, `cumulant` of order 3 and up gives
-    the third cumulants of the outputs, too, except under a mixture. Raises CumpropError where the
-    backend does not support the network, or a parameter is wrong. Cost: `Estimate.flops`, and in
-    advance `Estimator.predict_cost`.
-
-    >>> import cumprop
-    >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)
-    >>> float(cumprop.estimate(network, "cumulant", order=2).mean[0].round(6))   # 5 / sqrt(2 pi)
-    1.994711
-    """
-    from cumprop.contract.probabilities import is_probability, judged
-
-    estimator = _checked(network, estimator, parameters)
-    cov, rng = typed(cov, bool, "cov"), streams.sampling(seed, network.shape.width)
-    further = {"third": True} if typed(third, bool, "third") and estimator.gives_third else {}
-    found = estimator.estimate(network, cov=cov, rng=rng, **further)
-    return judged(network, estimator, found) if is_probability(network) else found
-
-
-def estimate_batch(
-    network: MLP,
-    means: ArrayLike,
-    estimator: str | Estimator = "cumulant",
-    cov: bool = False,
-    **parameters: Any,
-) -> list[Estimate]:
-    """Estimates of `network` under B Gaussian inputs of different means, in one call.
-
-    `means` are (B, n_0), arrays or tensors; the covariance of all inputs is that of the network.
-    The numbers are those of `estimate` one by one; order 2 of `cumulant` computes narrow networks
-    side by side, and the shared first layer once. Raises CumpropError for means of another shape,
-    for networks whose input is not Gaussian, and as `estimate` does. Cost: the sum of the `flops`.
-
-    >>> import cumprop
-    >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)
-    >>> found = estimate_batch(network, [[0.0, 0.0], [9.0, 12.0]], order=2)
-    >>> [round(float(one.mean[0]), 3) for one in found]
-    [1.995, 75.0]
-    """
-    from cumprop.contract.probabilities import is_probability, judged
-    from cumprop.inputs import Gaussian
-    from cumprop.inputs.arrays import numbers
-
-    estimator = _checked(network, estimator, parameters)
-    if not isinstance(network.input, Gaussian):
-        raise CumpropError("a batch has Gaussian inputs: give MLP(input_cov=...) and the means")
-    if not is_foreign(means):
-        means = numbers(means, "means").astype(network.dtype)
-    shape = np.shape(means)
-    if len(shape) != 2 or shape[1] != network.widths[0]:
-        raise CumpropError(f"means have shape {tuple(shape)}; give (B, {network.widths[0]})")
-    found = estimator.estimate_batch(network, cast(Array, means), cov=typed(cov, bool, "cov"))
-    return [judged(network, estimator, one) for one in found] if is_probability(network) else found
-
-
-def _checked(network: MLP, estimator: str | Estimator, parameters: Mapping[str, Any]) -> Estimator:
-    """The estimator, if it takes this network; raises CumpropError where it does not."""
-    from cumprop.contract.any_input import unsupported
-    from cumprop.networks import MLP
-
-    if not isinstance(network, MLP):
-        raise CumpropError(
-            f"network is {type(network).__name__}; give a cumprop.MLP, or cumprop.load(network)"
-        )
-    if isinstance(estimator, str):
-        estimator = build(estimator, **parameters)
-    elif not isinstance(estimator, Estimator):
-        raise CumpropError(f"estimator is {estimator!r}; give the name or an instance of one")
-    elif parameters:
-        raise CumpropError("parameters go with an estimator's name, not with an instance")
-    reason = unsupported(estimator, network)
-    if reason is not None:
-        raise CumpropError(reason)
-    return estimator

@@ -11,8 +11,18 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from cumprop.experiments import config
-from cumprop.experiments.models import Grid, Model, Positive, Real, Seeds, known_activation, listed
-from cumprop.experiments.training_run import TrainingRun
+from cumprop.experiments.models import (
+    Grid,
+    Model,
+    Positive,
+    Rate,
+    Real,
+    Samples,
+    Seeds,
+    known_activation,
+    listed,
+)
+from cumprop.experiments.training_run import TrainingRun, once
 from cumprop.parameters import whole
 
 COMMAND = "train"
@@ -23,7 +33,6 @@ VERSION = 1
 
 Way = Literal["sampled", "adversarial", "importance", "cumulant", "conditional"]
 Task = Literal["imitation", "controller"]
-Rate = Annotated[Real, Field(gt=0)]
 Probability = Annotated[Real, Field(gt=0, lt=0.1)]
 Count = Annotated[int, Field(ge=0), BeforeValidator(whole)]
 
@@ -59,7 +68,7 @@ class Score(Model):
 
     times: Positive
     tolerance: Annotated[Real, Field(gt=0, lt=1)]
-    n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
+    n_samples: Samples
     shift: Rate
 
 
@@ -149,7 +158,7 @@ class Run(TrainingRun):
 def runs(experiment: Catastrophe, name: str) -> list[Run]:
     """All runs of an experiment called `name`, each once, seed by seed."""
     network, score = experiment.network, experiment.score
-    found = (
+    return once(
         Run(
             config=name,
             task=case.task,
@@ -185,4 +194,3 @@ def runs(experiment: Catastrophe, name: str) -> list[Run]:
         )
         for probability in case.probability
     )
-    return list({run.key: run for run in found}.values())

@@ -91,7 +91,15 @@ SCHEMA = pa.schema(
     metadata={KIND: b"cells"},
 )
 
-_PROVENANCE = [*SCHEMA][SCHEMA.get_field_index("cumprop_version") :]
+_END_OF_RUN = [
+    ("flops_convention", pa.string()),
+    ("seconds", pa.float64()),
+    ("outcome", pa.string()),
+    ("note", pa.string()),
+    ("status", pa.string()),
+    ("torch_version", pa.string()),
+    *((field.name, field.type) for field in [*SCHEMA][SCHEMA.get_field_index("cumprop_version") :]),
+]
 
 RUN_SCHEMA = pa.schema(
     [
@@ -117,13 +125,7 @@ RUN_SCHEMA = pa.schema(
         ("true_loss", pa.list_(pa.float64())),
         ("true_loss_se", pa.list_(pa.float64())),
         ("teacher_variance", pa.float64()),
-        ("flops_convention", pa.string()),
-        ("seconds", pa.float64()),
-        ("outcome", pa.string()),
-        ("note", pa.string()),
-        ("status", pa.string()),
-        ("torch_version", pa.string()),
-        *((field.name, field.type) for field in _PROVENANCE),
+        *_END_OF_RUN,
     ],
     metadata={KIND: b"runs"},
 )
@@ -173,13 +175,7 @@ TRAINING_SCHEMA = pa.schema(
         ("shifted_loss_se", pa.float64()),
         *((name, pa.float64()) for name in interval_of("shifted_penalty")),
         *((name, pa.float64()) for name in interval_of("shifted_probability")),
-        ("flops_convention", pa.string()),
-        ("seconds", pa.float64()),
-        ("outcome", pa.string()),
-        ("note", pa.string()),
-        ("status", pa.string()),
-        ("torch_version", pa.string()),
-        *((field.name, field.type) for field in _PROVENANCE),
+        *_END_OF_RUN,
     ],
     metadata={KIND: b"training"},
 )

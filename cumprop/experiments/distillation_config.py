@@ -8,21 +8,17 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from cumprop.experiments import config
-from cumprop.experiments.models import Model, Positive, Real, Seeds, known_activation
-from cumprop.experiments.training_run import TrainingRun
-from cumprop.parameters import whole
+from cumprop.experiments.models import Model, Positive, Rate, Samples, Seeds, known_activation
+from cumprop.experiments.training_run import TrainingRun, once
 
 COMMAND = "distill"
 """The value of `command:` in a configuration of a distillation."""
 
 VERSION = 2
 """The version of the numbers of a run; version 1 drew students of width 2 from another stream."""
-
-
-Rate = Annotated[Real, Field(gt=0)]
 
 
 class Networks(Model):
@@ -65,7 +61,7 @@ def _orders_once(orders: list[Mechanistic]) -> list[Mechanistic]:
 class HeldOut(Model):
     """The inputs that sample the true loss; no training uses them."""
 
-    n_samples: Annotated[int, Field(ge=2), BeforeValidator(whole)]
+    n_samples: Samples
 
 
 class Distillation(Model):
@@ -121,7 +117,7 @@ class Run(TrainingRun):
 def runs(experiment: Distillation, name: str) -> list[Run]:
     """All runs of an experiment called `name`, each once, seed by seed."""
     network = experiment.network
-    found = (
+    return once(
         Run(
             config=name,
             width=shape.width,
@@ -140,4 +136,3 @@ def runs(experiment: Distillation, name: str) -> list[Run]:
             network.seeds, experiment.shapes, experiment.orders, ("cumulant", "sgd")
         )
     )
-    return list({run.key: run for run in found}.values())

@@ -90,6 +90,8 @@ MOST = 10**18
 Positive = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(whole)]
 Size = Annotated[int, Field(ge=1, le=10**5), BeforeValidator(whole)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
+Rate = Annotated[Real, Field(gt=0)]
+Samples = Annotated[int, Field(ge=2), BeforeValidator(whole)]
 Grid = Annotated[
     list[Size],
     Field(min_length=1),

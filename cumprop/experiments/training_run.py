@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from cumprop import files
 from cumprop.experiments import columns
@@ -31,3 +32,11 @@ class TrainingRun:
         content = {k: v for k, v in asdict(self).items() if k != "config"}
         content |= {"version": version, "schema_version": columns.SCHEMA_VERSION}
         return files.content_hash(json.dumps(content, sort_keys=True))
+
+
+R = TypeVar("R", bound=TrainingRun)
+
+
+def once(runs: Iterable[R]) -> list[R]:
+    """The runs in their order, each key once; of equal keys the last run."""
+    return list({run.key: run for run in runs}.values())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cumprop.contract import Estimator, build
+from cumprop.contract import Estimator, instance
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, is_foreign, plain
 from cumprop.inputs import Empirical
@@ -65,14 +65,7 @@ def checked(
 
     Raises CumpropError where they are not, or `network` is none.
     """
-    if not isinstance(network, MLP):
-        raise CumpropError(
-            f"network is {type(network).__name__}; give a cumprop.MLP, or cumprop.load(network)"
-        )
-    if isinstance(estimator, str):
-        estimator = build(estimator, **parameters)
-    elif parameters:
-        raise CumpropError("parameters go with an estimator's name, not with an instance")
+    estimator = instance(network, estimator, parameters)
     tolerance = None if tolerance is None else typed(tolerance, float, "tolerance")
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise CumpropError(f"tolerance is {tolerance:g}; give a positive number")

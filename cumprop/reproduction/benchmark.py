@@ -79,10 +79,7 @@ def run(
     }
     for width, depth in shapes:
         network = random_mlp(width, depth, NETWORK_SEED)
-        problem: Entry = {
-            "width": width, "depth": depth, "readout": "output",
-            "activation": "relu", "init": "he", "dtype": "float32",
-        }  # fmt: skip
+        problem = problem_of(width, depth)
         rivals = []
         for design in DESIGNS:
             progress(f"sampling {design}, width {width}, depth {depth}")
@@ -103,6 +100,14 @@ def run(
             entry |= compared(known, seconds, rivals) | {"ratio_iid_expected": expected}
             report["estimators"].append(entry)
     return report
+
+
+def problem_of(width: int, depth: int) -> Entry:
+    """The columns that name the network of this shape, and what is estimated of it."""
+    return {
+        "width": width, "depth": depth, "readout": "output",
+        "activation": "relu", "init": "he", "dtype": "float32",
+    }  # fmt: skip
 
 
 def measure(

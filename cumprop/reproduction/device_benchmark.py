@@ -14,7 +14,7 @@ import torch
 
 from cumprop.contract import Estimator
 from cumprop.networks import MLP, random_mlp
-from cumprop.reproduction.benchmark import NETWORK_SEED, Entry, ratio
+from cumprop.reproduction.benchmark import NETWORK_SEED, Entry, problem_of, ratio
 from cumprop.reproduction.device import (
     PRODUCT,
     SHARE,
@@ -75,10 +75,7 @@ def run(
             report["products_tf32"] = product_rate(device, effort)
         for width, depth in shapes:
             network = random_mlp(width, depth, NETWORK_SEED)
-            problem: Entry = {
-                "width": width, "depth": depth, "readout": "output",
-                "activation": "relu", "init": "he", "dtype": "float32",
-            }  # fmt: skip
+            problem = problem_of(width, depth)
             progress(f"sampling, width {width}, depth {depth}")
             rival = sampling(device, network, effort)
             rival["matmul_share"] = (

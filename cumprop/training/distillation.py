@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import streams
-from cumprop.contract import estimator
+from cumprop.contract import estimate
 from cumprop.networks import MLP, he
 from cumprop.training.descent import State, Term, descend
 from cumprop.training.losses import Imitation, squared
@@ -40,7 +40,7 @@ def mechanistic_loss(difference: MLP, order: int = 2) -> Any:
     >>> float(mechanistic_loss(stacked(f, g)))               # E|2x - 5x|²
     9.0
     """
-    return estimator.estimate(squared(difference), "cumulant", order=order).mean[0]
+    return estimate(squared(difference), "cumulant", order=order).mean[0]
 
 
 def sampled_loss(f: MLP, g: MLP, x: Any) -> Any:

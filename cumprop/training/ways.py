@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cumprop.contract import estimator
+from cumprop.contract import estimate
 from cumprop.estimators.conditional import Conditional as Along
 from cumprop.estimators.conditional import Rule, interval
 from cumprop.networks import MLP
@@ -54,7 +54,7 @@ class Mechanistic(Way):
     order: int = 2
 
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
-        return estimator.estimate(loss.network(student), "cumulant", order=self.order).mean[0]
+        return estimate(loss.network(student), "cumulant", order=self.order).mean[0]
 
 
 @dataclass(frozen=True)

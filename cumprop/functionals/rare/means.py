@@ -17,6 +17,7 @@ from scipy.special import expit
 from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.splitting import LAST_MOVES, MOVES, OF_A_RUN, Pilot, runs
+from cumprop.functionals.samples import clopper_pearson
 
 Array = NDArray[Any]
 
@@ -71,11 +72,8 @@ class Plain(Mean):
     @property
     def interval(self) -> tuple[float, float]:
         """The 95% interval of the probability under N(0, I)."""
-        from scipy.stats import binomtest
-
-        hits = int(self.draws[:, 0].sum())
-        found = binomtest(hits, len(self.draws)).proportion_ci(0.95)
-        return float(found.low), float(found.high)
+        low, high = clopper_pearson(self.draws[:, 0].sum(), len(self.draws))
+        return float(low), float(high)
 
     def _drawn(self, number: int) -> Array:
         return _counted_hits(self.excess(self.excess.draw(number, self.rng)))
