@@ -16,7 +16,6 @@ from cumprop.contract import (
     Cost,
     Estimate,
     Estimator,
-    Signs,
     ThirdCumulants,
     register,
     shape_only_network,
@@ -27,7 +26,7 @@ from cumprop.flops import Flops, arena, by_shape, counting, has_numbers, is_fore
 from cumprop.memory import recently_free_memory
 from cumprop.networks import Shape
 
-from . import augmented3, dense, order2, order3, order4, tree
+from . import augmented3, dense, order1, order2, order3, order4, tree
 from .kinds import KINDS, TRUNCATIONS, Scheme
 from .propagation import Propagated
 
@@ -42,11 +41,14 @@ CHOICES = {"kind": KINDS, "metric": METRICS, "truncation": TRUNCATIONS, "algorit
 MANY_BYTES = 1000
 """The most bytes per n^order of any algorithm; where these are free, no memory is predicted."""
 STRUCTURED = {
+    (1, "basic"): order1.run,
     (2, "basic"): order2.run,
     (3, "basic"): order3.run,
     (3, "augmented_factorised"): augmented3.run,
     (4, "basic"): order4.run,
 }
+SIDE_BY_SIDE = {1: order1.run, 2: order2.run, 3: order3.run}
+"""The algorithms of kind basic that take a batch of inputs."""
 ABLATED = "unreliable: kind ablated shows what power cumulants are for; take kind basic"
 WHILE_TRAINING = "errors are not estimated while gradients are recorded"
 AT_ONCE = 2**18
@@ -63,7 +65,7 @@ class Cumulant(Estimator):
     `kind` names the closure: the cumulants that are tracked beside κ_1..κ_K. `truncation` chooses
     the diagrams that are kept, `metric` whether radial parts use W Wᵀ or its design value (which
     needs `MLP.init_scale`). `algorithm` does not change the numbers: `dense` exists for all kinds
-    but tree, `structured` for tree, orders 2 to 4 basic and order 3 augmented_factorised; `auto` is
+    but tree, `structured` for tree, orders 1 to 4 basic and order 3 augmented_factorised; `auto` is
     the cheaper one. Order 3, kind `tree` has 2.5 times the error of order 4 for O(n³) FLOPs
     (docs/tree.md). `edgeworth` adds terms of κ_3² (None: for trees only; order 4 may have them).
     Of an input that is not Gaussian, orders 1 and 2 take mean and covariance alone, order 3 the
@@ -153,7 +155,7 @@ class Cumulant(Estimator):
 
     def estimate_batch(self, network: MLP, means: Array, *, cov: bool = False) -> list[Estimate]:
         at_once = max(1, AT_ONCE // max(network.widths[1:]) ** 2)
-        if self.order != 2 or "structured" not in self._algorithms or at_once == 1:
+        if not self._side_by_side or at_once == 1:
             return super().estimate_batch(network, means, cov=cov)
         estimates = []
         for start in range(0, len(means), at_once):
@@ -178,10 +180,10 @@ class Cumulant(Estimator):
         )
         if self.kind == "ablated":
             return replace(estimate, status=ABLATED)
-        if not isinstance(found.signs, Signs):
+        if found.signs is None:
             return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        judged = partial(trust, law, found.signs, estimate.mean, cov, lost=bool(found.negative))
+        judged = partial(trust, law, found.signs[0], estimate.mean, cov, lost=bool(found.negative))
         trusted = judged(notes=notes)
         if found.precision > max(TOLERANCE, trusted.expected_error or 0.0):
             imprecise = f"Wick coefficients are good to {found.precision:.0e} of their scale"
@@ -197,7 +199,9 @@ class Cumulant(Estimator):
             if means is None:
                 each = [self._propagate(network, cov, third)]
             else:
-                found = order2.run(network, self.scheme, self.metric, cov, means=means)
+                found = SIDE_BY_SIDE[self.order](
+                    network, self.scheme, self.metric, cov, False, means
+                )
                 each = [found.of_node(b) for b in range(len(means))]
             return [(found, _notes(found)) for found in each]
 
@@ -215,6 +219,13 @@ class Cumulant(Estimator):
         if self.algorithm == "dense" or "structured" not in self._algorithms:
             return dense.run(network, self.scheme, self.metric, cov, third)
         return STRUCTURED[self.order, self.kind](network, self.scheme, self.metric, cov, third)
+
+    @property
+    def _side_by_side(self) -> bool:
+        """Whether a batch of inputs is computed with a leading axis."""
+        fast = self.algorithm != "dense" and "structured" in self._algorithms
+        exact = self.metric == "exact" or self.order < 3
+        return fast and exact and self.kind == "basic" and self.order in SIDE_BY_SIDE
 
     @property
     def _algorithms(self) -> tuple[str, ...]:

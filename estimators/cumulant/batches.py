@@ -1,21 +1,18 @@
-"""Signs of errors of a batch: one network under inputs of different means."""
+"""Arrays and numbers under a batch of inputs, which have one more axis, the first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import HermiteTable
-from cumprop.contract import Signs
-
-from .evidence import Evidence
-from .standardised import Coefficients, Standardised
+from cumprop.flops import on_host
 
 Array = NDArray[Any]
+Number = Any
+"""A float, or a float64 array (B,) of one for each input of a batch, on the host."""
 
 
 def of_node(array: Any, b: int, axes: int) -> Any:
@@ -23,62 +20,49 @@ def of_node(array: Any, b: int, axes: int) -> Any:
     return array if array is None or array.ndim == axes else array[b]
 
 
-def _of_layer(z: Standardised, b: int) -> Standardised:
-    return replace(
-        z,
-        mean=z.mean[b],
-        spread=z.spread[b],
-        covariance=of_node(z.covariance, b, 2),
-        constant=of_node(z.constant, b, 1),
-    )
+def applied(matrix: Array, vector: Array) -> Array:
+    """The product of a matrix and a vector, where either may be one for each input."""
+    if matrix.ndim == 2:
+        return vector @ matrix.T if vector.ndim > 1 else matrix @ vector
+    product: Array = (matrix @ vector[..., None])[..., 0]
+    return product
 
 
-class OfNode(HermiteTable):
-    """The coefficients of one input of a batch."""
-
-    def __init__(self, table: Coefficients, node: int) -> None:
-        super().__init__()
-        self._table, self._node = table, node
-        self.size, self.centre = table.size, of_node(table.centre, node, 1)
-
-    def _coefficient(self, k: int, p: int) -> Array:
-        w: Array = self._table(k, p)[self._node]
-        return w
+def transposed(matrix: Array) -> Array:
+    """The transpose of a matrix, or of one for each input."""
+    return matrix.T if matrix.ndim == 2 else np.moveaxis(matrix, -1, -2)
 
 
-class BatchEvidence:
-    """The evidence of each input of a batch, from arrays whose first axis is that of the inputs."""
+def number(x: Any) -> Number:
+    """The number, or those of all inputs, from arrays of any kind."""
+    return on_host(x).astype(np.float64) if x.ndim else float(x)
 
-    def __init__(self, each: Sequence[Evidence]) -> None:
-        self._each = each
 
-    def add(
-        self,
-        z: Standardised,
-        table: Coefficients,
-        mean: Array,
-        C: Array | None,
-        before: Array | None,
-        half: Array | None = None,
-    ) -> None:
-        """Add a layer, as `Evidence.add`."""
-        for b, evidence in enumerate(self._each):
-            evidence.add(
-                _of_layer(z, b),
-                OfNode(table, b),
-                mean[b],
-                of_node(C, b, 2),
-                of_node(before, b, 2),
-                of_node(half, b, 2),
-            )
+def positive(x: Any) -> Any:
+    """The number where it is positive, else 1."""
+    return np.where(x > 0, x, 1.0) if isinstance(x, np.ndarray) else x if x > 0 else 1.0
 
-    def signs(self, mean: Array, layer_mean: Array, unit: float) -> list[Signs]:
-        """The signs of each input, as `Evidence.signs`."""
-        return [
-            evidence.signs(mean[b], layer_mean[b], unit) for b, evidence in enumerate(self._each)
-        ]
 
-    @property
-    def variances(self) -> list[Array]:
-        """The variances of neurons, (B, n_l) for each layer."""
-        return [np.stack(layer) for layer in zip(*(e.variances for e in self._each), strict=True)]
+def ratio(a: Number, b: Number, otherwise: float = 0.0) -> Number:
+    """The quotient where b is positive, else another number."""
+    if isinstance(b, np.ndarray):
+        return np.where(b > 0, a / positive(b), otherwise)
+    return a / b if b > 0 else otherwise
+
+
+def column(x: Number, like: Array) -> Any:
+    """Numbers to multiply arrays (…, n) with, of the type of these."""
+    return x[:, None].astype(like.dtype) if isinstance(x, np.ndarray) else float(x)
+
+
+def each(x: Number) -> list[float]:
+    """The number of each input."""
+    return x.tolist() if isinstance(x, np.ndarray) else [x]
+
+
+def by_input(numbers: Iterable[Number], inputs: tuple[int, ...]) -> list[tuple[float, ...]]:
+    """The numbers of each input: `inputs` is (B,) for a batch, else ()."""
+    if not inputs:
+        return [tuple(map(float, numbers))]
+    columns = [np.broadcast_to(x, inputs).tolist() for x in numbers]
+    return list(zip(*columns, strict=True)) if columns else [()] * inputs[0]

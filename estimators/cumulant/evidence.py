@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.contract import Signs
-from cumprop.flops import (
-    component,
-    counted,
-    decided,
-    detached,
-    has_numbers,
-    is_foreign,
-    not_counting,
-    on_host,
-    plain,
-)
+from cumprop.flops import component, counted, decided, has_numbers, not_counting, on_host, plain
 
-from .neglected import Detached, Layer, common_bends, like, probes, quotient, third_cumulants
-from .standardised import AffineMap, Coefficients, Standardised
-from .symmetric_tensors import diagonal
+from .batches import Number, applied, by_input, column, each, number, of_node, positive, ratio
+from .neglected import Incoming, Unrecorded, common_bends, like, probes, unrecorded
+from .standardised import AffineMap, Coefficients, Standardised, variances
 
 Array = NDArray[Any]
 
@@ -31,6 +23,28 @@ FEW_DIRECTIONS = 10.0
 """With fewer directions, the common part of the bends of a layer's neurons is computed."""
 TRAINED = 0.6
 """The share of the directions of random weights that every random network exceeds."""
+
+
+@dataclass
+class Layer:
+    """A hidden layer X̂ = centre + slope Ẑ + rest, with `variance`; `bent` is that of the rest.
+
+    `squares` are the squares of the next map. `effect` is the shift of E[X̂] by cumulants beyond
+    the second, `scattered` its square if neurons are independent, and `rounded` the expected
+    squared error of arithmetic in E[X̂]. `before` is Cov[X̂_{l-1}], None for neurons that are
+    `independent` with these variances (None: 1).
+    """
+
+    w: Unrecorded
+    incoming: Incoming
+    variance: Array
+    bent: Array
+    effect: Array
+    scattered: Array
+    rounded: Array
+    squares: Array
+    before: Array | None
+    independent: Array | None
 
 
 class Evidence:
@@ -42,8 +56,9 @@ class Evidence:
 
         κ_iii ≈ Σ_r [W_ir³ κ_3(X_r) + 3 W_ir² τ_r A_ir + 3 W_ir w2_r A_ir²],  τ = w(1,2) - 2 w01 w1.
 
-    Otherwise the effect is their change of E[X]. Cost: about 25 n² FLOPs per layer and 50 n² at the
-    end; no product of two n×n matrices.
+    Otherwise the effect is their change of E[X]. Under a batch of inputs, arrays and numbers have
+    one more axis, the first. Cost: about 25 n² FLOPs per layer and 50 n² at the end; no product of
+    two n×n matrices.
     """
 
     def __init__(
@@ -56,10 +71,13 @@ class Evidence:
     ) -> None:
         self._maps, self._input, self._unit, self._leading = maps, input_cov, unit, leading
         self._diagonal = leading and not exact
+        fan_in = [1 / affine.weight.shape[1] for affine in maps[:-1]]
+        self._random = [1 / total for total in accumulate(fan_in)]
         self._last: Layer | None = None
-        self._participation, self._nonlinearity = list[float](), list[float]()
-        self._cancellation, self._correction = list[float](), 0.0
-        self._common, self._missed = list[float](), 0.0
+        self._participation, self._nonlinearity = list[Number](), list[Number]()
+        self._cancellation, self._common = list[Number](), list[Number]()
+        self._correction: Number = 0.0
+        self._missed: Number = 0.0
         self.variances = list[Array]()
         """The variance Var[X_l] of every neuron."""
 
@@ -80,149 +98,155 @@ class Evidence:
         with component("error"), np.errstate(over="ignore", invalid="ignore"):  # `trust` sees it
             if self._last is None and before is None:
                 before = self._input
-            weight = detached(z.weight)
-            w = Detached(table, weight.dtype)
+            incoming = Incoming.of(z)
+            w = Unrecorded(table, incoming.weight.dtype)
             centre, slope = w(0, 1), w(1, 1)
             variance = np.maximum(w(0, 2) - centre * centre, 0)
-            shift = detached(mean).astype(weight.dtype) - centre
-            if half is not None:
-                half = detached(half) * detached(z.inverse)[:, None]
-            inward = None if self._last is None else weight * weight
-            effect, scattered = self._neglected(weight, inward, slope, w, shift, before, half)
-            rounded = self._rounding(z, inward, slope)
-            following = self._maps[len(self._nonlinearity) + 1]
-            squares = detached(following.weight) * detached(following.weight)
             bent = np.maximum(variance - slope * slope, 0)
-            share = _influence(squares, following.rows) * variance
-            share = share * (1 / (float(share.max()) or 1.0))
-            total = float(share.sum())
-            self._nonlinearity.append(
-                _ratio(float((share * quotient(bent, variance)).sum()), total)
-            )
-            common = 0.0
+            shift = unrecorded(mean).astype(slope.dtype, copy=False) - centre
+            effect, scattered = self._neglected(incoming, w, shift, before, half)
+            rounded = self._rounding(z, incoming, slope)
+            following = self._maps[len(self._nonlinearity) + 1]
+            squares = unrecorded(following.weight) * unrecorded(following.weight)
+            influence = _influence(squares, following.rows)
+            total = number(variance @ influence)
+            self._nonlinearity.append(ratio(number(bent @ influence), total))
+            common: Number = 0.0
             if z.covariance is not None:
-                correlations = detached(z.C)
-                squares_of_C = correlations * correlations
-                directions = _ratio(total * total, float(share @ (squares_of_C @ share)), 1.0)
-                self._participation.append(directions)
-                if self._few(directions, has_numbers(correlations)):
-                    outward = detached(following.weight), squares @ variance
-                    common = common_bends(w, correlations, squares_of_C, *outward)
+                share = variance * influence * column(1 / positive(total), variance)
+                common = self._find_directions(unrecorded(z.C), w, share, variance, squares)
             self._common.append(common)
             own = variance
             if C is not None:
-                own = diagonal(detached(C), (2,)).copy()
-                changes = share * quotient(np.abs(own - variance), variance)
-                self._correction += _ratio(float(changes.sum()), total)
+                own = variances(unrecorded(C))
+                changes = number(np.abs(own - variance) @ influence)
+                self._correction = self._correction + ratio(changes, total)
             self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
             independent = None if self._last is None else self._last.variance
             self._last = Layer(
-                w, weight, slope, variance, bent, effect, scattered, rounded, squares, before,
+                w, incoming, variance, bent, effect, scattered, rounded, squares, before,
                 independent,
             )  # fmt: skip
 
-    def _rounding(self, z: Standardised, inward: Array | None, slope: Array) -> Array:
+    def _rounding(self, z: Standardised, incoming: Incoming, slope: Array) -> Array:
         """`rounded` of a layer: an ulp of each pre-activation, and errors of the layers before."""
-        unit = detached(z.spread) * (self._unit if self._last is None else self._last.w.size)
+        unit = unrecorded(z.spread) * (self._unit if self._last is None else self._last.w.size)
         if z.affine.rows is not None:
-            unit = unit * detached(z.affine.rows)
-        ulp = float(np.finfo(slope.dtype).eps) * (np.abs(detached(z.mean)) / unit + 1)
+            unit = unit * unrecorded(z.affine.rows)
+        ulp = float(np.finfo(slope.dtype).eps) * (np.abs(unrecorded(z.mean)) / unit + 1)
         squares = ulp * ulp
-        if self._last is not None and inward is not None:
-            squares = squares + inward @ self._last.rounded
+        if self._last is not None:
+            squares = squares + incoming.variances(self._last.rounded)
         rounded: Array = slope * slope * squares
         return rounded
 
     def _neglected(
         self,
-        weight: Array,
-        inward: Array | None,
-        slope: Array,
-        w: Detached,
+        incoming: Incoming,
+        w: Unrecorded,
         shift: Array,
         before: Array | None,
         half: Array | None,
     ) -> tuple[Array, Array]:
-        """`effect` and `scattered` of a layer, including those of the layers before it.
-
-        `inward` are the squares of the `weight`, None in the first layer.
-        """
-        last = self._last
-        if last is None or inward is None:
+        """`effect` and `scattered` of a layer, including those of the layers before it."""
+        last, slope = self._last, w(1, 1)
+        if last is None:
             return np.zeros_like(shift), np.zeros_like(shift)
-        self._cancellation.append(float((inward @ last.variance).sum()) / len(weight))
+        reached = incoming.variances(last.variance)
+        self._cancellation.append(number(reached.sum(axis=-1)) / reached.shape[-1])
         if self._leading:
-            third = third_cumulants(weight, inward, last, before, half)
+            third = incoming.third_cumulants(last.w, last.variance, before, half)
             shift = third * w(3, 1) * (1 / 6)
             if self._diagonal:
-                shift = shift + 0.5 * self._missing() * w(2, 1)
-        effect = shift + slope * (weight @ last.effect)
-        scattered = shift * shift + slope * slope * (inward @ last.scattered)
+                shift = shift + column(0.5 * self._missing(), shift) * w(2, 1)
+        effect = shift + slope * incoming.means(last.effect)
+        scattered = shift * shift + slope * slope * incoming.variances(last.scattered)
         return effect, scattered
 
-    def _few(self, directions: float, known: bool) -> bool:
+    def _find_directions(
+        self, C: Array, w: Unrecorded, share: Array, variance: Array, next_squares: Array
+    ) -> Number:
+        """Add the directions of a layer, and return the `common` part of its bends."""
+        squares = C * C
+        directions = ratio(1.0, number(np.vecdot(share, applied(squares, share))), 1.0)
+        self._participation.append(directions)
+        few = self._few(directions, has_numbers(C))
+        if not any(few):
+            return 0.0 * directions
+        outward = unrecorded(self._maps[len(self._nonlinearity)].weight)
+        w2, w3, independent = w(2, 1), w(3, 1), applied(next_squares, variance)
+        if w2.ndim == 1:
+            return common_bends(w2, w3, C, squares, outward, independent)
+        return np.array(
+            [
+                common_bends(
+                    w2[b], w3[b], of_node(C, b, 2), of_node(squares, b, 2), outward, independent[b]
+                )
+                if few_here
+                else 0.0
+                for b, few_here in enumerate(few)
+            ]
+        )
+
+    def _few(self, directions: Number, known: bool) -> Sequence[bool]:
         """Whether the layer has few directions: by the shape of the network, or fewer than random.
 
         FLOPs of random networks therefore depend on their shape alone.
         """
-        fan_in = [affine.weight.shape[1] for affine in self._maps[:-1]]
-        layer, random = len(self._nonlinearity), 1 / sum(1 / n for n in fan_in)
-        here = 1 / sum(1 / n for n in fan_in[:layer])
-        few = known and directions < min(FEW_DIRECTIONS, TRAINED * here)
-        return bool(decided(random < FEW_DIRECTIONS or few))
+        random = self._random[len(self._nonlinearity) - 1]
+        always, least = self._random[-1] < FEW_DIRECTIONS, min(FEW_DIRECTIONS, TRAINED * random)
+        few: Sequence[bool] = decided(
+            tuple(always or (known and found < least) for found in each(directions))
+        )
+        return few
 
-    def _missing(self) -> float:
+    def _missing(self) -> Number:
         """The share of `common` that variances of the next layer lack.
 
         Maps that reinforce the variance reinforce this share more; the root is a compromise.
         """
         cancellation = self._cancellation[-1]
-        if cancellation > 0:
-            self._missed = self._missed / sqrt(cancellation) + self._common[-1] * cancellation
+        grown = self._missed / positive(cancellation) ** 0.5
+        self._missed = grown + self._common[-1] * cancellation
         return self._missed
 
-    def signs(self, mean: Array, layer_mean: Array, unit: float) -> Signs:
-        """The signs of the whole propagation, given E[Y], E[X_L] and the unit of X̂_L."""
+    def signs(self, mean: Array, layer_mean: Array, unit: float) -> list[Signs]:
+        """The signs for each input, one unless for a batch, given E[Y], E[X_L], the unit of X̂_L."""
         with component("error"), np.errstate(invalid="ignore", over="ignore"):
             affine, last = self._maps[-1], self._last
-            weight = detached(affine.weight)
-            sizes = np.abs(weight) @ np.abs(detached(layer_mean))
+            weight = unrecorded(affine.weight)
+            sizes = on_host(applied(np.abs(weight), np.abs(unrecorded(layer_mean))))
             rows = counted(np.ones(len(weight)))  # in float64, which squares do not leave
             if affine.rows is not None:
                 rows = rows * on_host(affine.rows)
-            host, scale = on_host(detached(mean)).astype(np.float64), rows * unit
+            host, scale = on_host(unrecorded(mean)).astype(np.float64), rows * unit
             total = self._sum_of_variances(weight, scale)
-            sizes = np.abs(host) + on_host(sizes) * rows
-            ulps = float(np.finfo(weight.dtype).eps) * sizes
-            squares = ulps * ulps
+            ulps = float(np.finfo(weight.dtype).eps) * (np.abs(host) + sizes * rows)
+            squares, independent, neglected = ulps * ulps, rows, 0.0
             if last is not None:
-                squares = squares + on_host(last.squares @ last.rounded) * (scale * scale)
-            rounding = sqrt(float(squares.sum()))
-            if last is None:
-                return Signs((), (), (), (), 0.0, 0.0, rounding, total, _shares(rows))
-            independent = on_host(last.squares @ last.variance) * (scale * scale)
-            effect = on_host(weight @ last.effect) * scale
-            scattered = on_host(last.squares @ last.scattered) * (scale * scale)
-            neglected = float((effect * effect + scattered).sum())
-            cancellation = (*self._cancellation, _ratio(float(independent.sum()), total, 1.0))
-            common = [abs(s * c) for s, c in zip(self._common, cancellation, strict=True)]
-            self._cancellation.append(cancellation[-1])
-            if self._diagonal:
-                self._correction += abs(self._missing())
-            return Signs(
-                tuple(self._participation),
-                tuple(self._nonlinearity),
-                cancellation,
-                tuple(common),
-                sqrt(_ratio(neglected, total)),
-                sqrt(self._correction),
-                rounding,
-                total,
-                _shares(independent),
-                max((_zeros(affine.weight) for affine in self._maps[:-1]), default=0.0),
-            )
+                independent = on_host(applied(last.squares, last.variance)) * (scale * scale)
+                self._cancellation.append(ratio(number(independent.sum(axis=-1)), total, 1.0))
+                if self._diagonal:
+                    self._correction = self._correction + abs(self._missing())
+                effect = on_host(applied(weight, last.effect)) * scale
+                scattered = on_host(applied(last.squares, last.scattered)) * (scale * scale)
+                neglected = number((effect * effect + scattered).sum(axis=-1))
+                rounded = on_host(applied(last.squares, last.rounded))
+                squares = squares + rounded * (scale * scale)
+            off = ratio(neglected, total) ** 0.5
+            errors = (off, self._correction**0.5, number(squares.sum(axis=-1)) ** 0.5, total)
+            common = [abs(a * b) for a, b in zip(self._common, self._cancellation, strict=True)]
+            lists = (self._participation, self._nonlinearity, self._cancellation, common, errors)
+            layers = [by_input(numbers, host.shape[:-1]) for numbers in lists]
+            shares = np.broadcast_to(_shares(independent), (len(layers[0]), len(weight)))
+            maps = [affine for affine in self._maps[:-1] if not affine.dense]
+            zeros = max((_zeros(affine.weight) for affine in maps), default=0.0)
+            return [
+                Signs(p, nu, c, both, *error, share, zeros)  # type: ignore[call-arg]
+                for p, nu, c, both, error, share in zip(*layers, shares, strict=True)
+            ]
 
-    def _sum_of_variances(self, weight: Array, scale: Array) -> float:
+    def _sum_of_variances(self, weight: Array, scale: Array) -> Number:
         """The sum of the output variances, from Var[gᵀY] of order 2 for a few vectors g."""
         last, (g, share) = self._last, probes(len(weight))
         largest = float(scale.max()) or 1.0
@@ -230,23 +254,23 @@ class Evidence:
         v = weight.T @ like(weight, g)
         C, independent, own = self._input, None, 0.0
         if last is not None:
-            own = float((last.bent[:, None] * (v * v)).sum())
-            v = last.weight.T @ (last.slope[:, None] * v)
+            own = last.bent @ (v * v).sum(axis=1)
+            v = last.incoming.transposed(last.w(1, 1), v)
             C, independent = last.before, last.independent
         if C is not None:
-            spread = v * (detached(C) @ v)
+            spread = v * (unrecorded(C) @ v)
         else:
-            spread = v * v if independent is None else independent[:, None] * (v * v)
-        return max(float(spread.sum()) + own, 0.0) * share * largest * largest
+            spread = v * v if independent is None else independent[..., None] * (v * v)
+        total = number(spread.sum(axis=(-2, -1)) + own)
+        return np.maximum(total, 0.0) * (share * largest * largest)
 
 
 def _zeros(weight: Array) -> float:
     """The share of zeros in the rows of a map (n, m) that have more than one entry beside 0."""
-    dense = not is_foreign(weight) and np.count_nonzero(plain(weight)) == weight.size
-    if dense or not has_numbers(weight):
+    if not has_numbers(weight):
         return 0.0
     with not_counting():  # where the weights are: they may be on another device
-        entries = on_host((detached(weight) != 0).sum(axis=1))
+        entries = on_host((unrecorded(weight) != 0).sum(axis=1))
     several = entries[entries > 1]
     return 1 - float(several.mean()) / weight.shape[1] if len(several) else 0.0
 
@@ -257,18 +281,16 @@ def _influence(squares: Array, rows: Array | None) -> Array:
     if rows is None:
         return sums
     with not_counting():  # unusual: counts of FLOPs depend on shapes alone
-        relative = detached(rows) * (1 / float(detached(rows).max()))
+        relative = unrecorded(rows) * (1 / float(unrecorded(rows).max()))
         weighted: Array = (relative * relative) @ squares
         return weighted
 
 
-def _ratio(a: float, b: float, otherwise: float = 0.0) -> float:
-    return a / b if b > 0 else otherwise
-
-
-def _shares(variances: Array) -> NDArray[np.float64]:
-    """The shares of variances in their sum."""
-    host = plain(variances)
-    total = host.sum()
-    shares: NDArray[np.float64] = host / total if total > 0 else np.full(len(host), 1 / len(host))
-    return shares
+def _shares(variances: Array) -> Any:
+    """The shares of variances in their sum, all equal where it is 0."""
+    shares: Array = plain(variances)
+    totals = shares.sum(axis=-1, keepdims=True)
+    if not totals.all():
+        shares = np.where(totals > 0, shares, 1.0)
+        totals = np.where(totals > 0, totals, float(shares.shape[-1]))
+    return shares / totals

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import factorial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.activations import power
 from cumprop.flops import counted, detached, not_counting
 
-from .standardised import Coefficients
-from .symmetric_tensors import diagonal
+from .batches import applied
+from .standardised import Coefficients, Standardised, variances
 
 Array = NDArray[Any]
 
@@ -26,7 +27,7 @@ NO_SLOPE = 1e-6
 
 
 @dataclass(frozen=True)
-class Detached:
+class Unrecorded:
     """w(k,p) without gradients, in the type of the weights."""
 
     table: Coefficients
@@ -39,55 +40,87 @@ class Detached:
 
     def __call__(self, k: int, p: int) -> Array:
         if (k, p) not in self.known:
-            w = detached(self.table(k, p))
+            w = unrecorded(self.table(k, p))
             self.known[k, p] = w if w.dtype == self.dtype else w.astype(self.dtype)
         return self.known[k, p]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A hidden layer X̂ = centre + slope Ẑ + rest, with `variance`; `bent` is that of the rest.
+@dataclass
+class Incoming:
+    """The map X̂_{l-1} -> Ẑ_l of a layer: `inverse` times its `raw` map, or `scale` times `weight`.
 
-    `weight` is the map to Ẑ, `squares` the squares of the next map. `effect` is the shift of E[X̂]
-    by cumulants beyond the second, `scattered` its square if neurons are independent, and `rounded`
-    the expected squared error of arithmetic in E[X̂]. `before` is Cov[X̂_{l-1}], None for neurons
-    that are `independent` with these variances (None: 1).
+    Of a batch of inputs, `weight` is the map of each neuron where it varies most; a `scale` of None
+    is 1.
     """
 
-    w: Detached
+    raw: Array
+    inverse: Array
     weight: Array
-    slope: Array
-    variance: Array
-    bent: Array
-    effect: Array
-    scattered: Array
-    rounded: Array
-    squares: Array
-    before: Array | None
-    independent: Array | None
+    scale: Array | None = None
+
+    @classmethod
+    def of(cls, z: Standardised) -> Incoming:
+        """The map of a layer."""
+        raw, inverse = unrecorded(z.affine.weight), unrecorded(z.inverse)
+        if inverse.ndim == 1:
+            return cls(raw, inverse, unrecorded(z.weight))
+        least = inverse.min(axis=0)
+        return cls(raw, inverse, raw * least[:, None], inverse / least)
+
+    @cached_property
+    def squares(self) -> Array:
+        """The squares of `weight`."""
+        return self.weight * self.weight
+
+    def means(self, x: Array) -> Array:
+        """The means of Ẑ from those of X̂."""
+        return self._scaled(applied(self.weight, x), 1)
+
+    def variances(self, x: Array) -> Array:
+        """The variances of Ẑ from those of independent X̂."""
+        return self._scaled(applied(self.squares, x), 2)
+
+    def third_cumulants(
+        self, w: Unrecorded, variance: Array, before: Array | None, half: Array | None
+    ) -> Array:
+        """The slice κ_iii of Ẑ from the nonlinearity, with coefficients w, that made X̂.
+
+        `variance` is that of X̂, `before` its covariance and `half` = `raw` · `before`, where known.
+        """
+        first, second, slope = (w(k, p) for k, p in ((0, 1), (0, 2), (1, 1)))
+        own = w(0, 3) - 3 * second * first + 2 * first * first * first
+        cubes = self._scaled(applied(self.squares * self.weight, own), 3)
+        if before is None:
+            return cubes
+        before = unrecorded(before)
+        half = self.raw @ before if half is None else unrecorded(half)
+        with not_counting():
+            tiny = float(np.finfo(slope.dtype).tiny)
+            passed = slope / np.maximum(slope * slope, NO_SLOPE**2 * variance + tiny)
+        left = half - self.raw * variances(before)[..., None, :]
+        once = applied(self.squares * left, (w(1, 2) - 2 * first * slope) * passed)
+        twice = applied(self.weight * left * left, w(2, 1) * passed * passed)
+        pairs = self._scaled(once, 2) + self.inverse * self._scaled(twice, 1)
+        third: Array = cubes + 3 * self.inverse * pairs
+        return third
+
+    def transposed(self, slope: Array, v: Array) -> Array:
+        """The products of the transpose with diag(`slope`) v, v (n, m)."""
+        slope = slope if self.scale is None else slope * self.scale
+        product: Array = self.weight.T @ (slope[..., None] * v)
+        return product
+
+    def _scaled(self, x: Array, p: int) -> Array:
+        return x if self.scale is None else x * power(self.scale, p)
 
 
-def third_cumulants(
-    weight: Array, squares: Array, last: Layer, before: Array | None, half: Array | None
-) -> Array:
-    """The slice κ_iii of Ẑ from the nonlinearity that made X̂."""
-    first, second, third = (last.w(0, p) for p in (1, 2, 3))
-    cubes: Array = (squares * weight) @ (third - 3 * second * first + 2 * first**3)
-    if before is None:
-        return cubes
-    half = weight @ detached(before) if half is None else half
-    with not_counting():
-        linear = last.slope * last.slope > NO_SLOPE**2 * last.variance
-        inverse = np.where(linear, 1 / np.where(linear, last.slope, 1), 0)
-    A = (half - weight * diagonal(detached(before), (2,))) * inverse
-    tau = last.w(1, 2) - 2 * first * last.slope
-    pairs = (squares * tau + weight * (last.w(2, 1) * A)) * A
-    found: Array = cubes + 3 * pairs.sum(axis=1)
-    return found
+def unrecorded(array: Any) -> Any:
+    """The counted array, of a PyTorch tensor without the record of autograd."""
+    return array if isinstance(array, np.ndarray) else detached(array)
 
 
 def common_bends(
-    w: Detached, C: Array, squares: Array, outward: Array, independent: Array
+    second: Array, third: Array, C: Array, squares: Array, outward: Array, independent: Array
 ) -> float:
     """The common part of the bends of any two neurons, as a share of the next layer's variance.
 
@@ -101,14 +134,16 @@ def common_bends(
     rows = np.sqrt(quotient(np.ones_like(independent), independent))[:, None]
     v = outward.T @ (rows * like(outward, signs))
     total = 0.0
-    for k, powers in ((2, squares), (3, squares * C)):
-        bends = w(k, 1)[:, None] * v
+    for k, w, powers in ((2, second, squares), (3, third, squares * C)):
+        bends = w[:, None] * v
         total += float((bends * (powers @ bends) - bends * bends).sum()) / factorial(k)
     return total / (n * PAIR_PROBES)
 
 
 def like(array: Array, host: Array) -> Any:
     """The numbers of `host` as an array of the kind, type and place of another."""
+    if isinstance(array, np.ndarray):
+        return counted(host).astype(array.dtype)
     like = np.zeros_like(array, shape=host.shape)
     return like + host.astype(array.dtype)
 

@@ -54,6 +54,6 @@ def _step(x: Tracked, z: Standardised, w: Coefficients, wanted: Wanted) -> Track
         if z.covariance is None:
             return Tracked(mean, None)
         w1 = w(1, 1) * z.inverse
-        C = w1[..., None] * z.covariance * w1[..., None, :]
+        C = z.covariance * (w1[..., None] * w1[..., None, :])
         variances(C)[...] = w(0, 2) - mean * mean
         return Tracked(mean, C)

@@ -22,17 +22,17 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
+from .batches import applied, transposed
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales, propagate
-from .standardised import Coefficients, Standardised, Wanted
-from .symmetric_tensors import diagonal, zero_coincidences
+from .standardised import Coefficients, Standardised, Wanted, variances
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The legs P, U, D of κ_3, each (n, R), and its weights w2 (R,)."""
+    """The legs P, U, D of κ_3, each (…, n, R), and its weights w2 (…, R)."""
 
     P: Array
     U: Array
@@ -41,33 +41,33 @@ class Sources:
 
     def transform(self, weight: Array) -> Sources:
         """The sources with W on every leg; the last still has P = I, which is not stored."""
-        P = np.concatenate([weight @ self.P, weight], axis=1)
+        P = np.concatenate([weight @ self.P, weight], axis=-1)
         return Sources(P, weight @ self.U, weight @ self.D, self.w2)
 
     def slice_21(self) -> Array:
         """The slice κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
         left, right = self._halves()
-        return left @ right.T
+        return left @ transposed(right)
 
     def slice_3(self) -> Array:
         """The slice κ_iii alone, for n² FLOPs a source."""
         left, right = self._halves()
-        k3: Array = (left * right).sum(axis=1)
+        k3: Array = (left * right).sum(axis=-1)
         return k3
 
     def _halves(self) -> tuple[Array, Array]:
-        P, U, D, w2 = self.P, self.U, self.D, self.w2
+        P, U, D, w2 = self.P, self.U, self.D, self.w2[..., None, :]
         left = [2 * (U * P) * w2, (U * U) * w2 + (D * P) * (2 / 3), (P * P) * (1 / 3)]
-        return np.concatenate(left, axis=1), np.concatenate([U, P, D], axis=1)
+        return np.concatenate(left, axis=-1), np.concatenate([U, P, D], axis=-1)
 
     def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
         """The sources with diag(w1) on every leg, and a new source with P = I."""
-        w1 = w1[:, None]
+        w1 = w1[..., None]
         return Sources(
             w1 * self.P,
-            np.concatenate([w1 * self.U, U], axis=1),
-            np.concatenate([w1 * self.D, D], axis=1),
-            np.concatenate([self.w2, w2]),
+            np.concatenate([w1 * self.U, U], axis=-1),
+            np.concatenate([w1 * self.D, D], axis=-1),
+            np.concatenate([self.w2, w2], axis=-1),
         )
 
 
@@ -90,7 +90,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Hidden:
-    """The tracked parts of X̂_l: mean, C (None for I), sources, and A of κ_4 = Sym(A ⊗ I²)."""
+    """The tracked parts of X̂_l: mean, C (None: I), sources, and A (…, 1) of κ_4 = Sym(A ⊗ I²)."""
 
     mean: Array
     C: Array | None
@@ -105,10 +105,15 @@ class Hidden:
         return ThirdCumulants(*map(np.hstack, ((3 * x.w2 * P, D), (U, P), (U, P))))
 
 
-def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Propagated:
-    """Propagate κ_1, κ_2, the sources of κ_3 and the trace of κ_4 through the layers."""
+def run(
+    network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool, means: Array | None = None
+) -> Propagated:
+    """Propagate κ_1, κ_2, the sources of κ_3 and the trace of κ_4 through the layers.
+
+    Of a batch of inputs if `means` (B, n_0) are given: arrays then have one more axis, the first.
+    """
     scales = metric_scales(network, scheme.order, metric)
-    return propagate(network, Hidden, _step, scales, cov, third)
+    return propagate(network, Hidden, _step, scales, cov, third, means=means)
 
 
 def _step(x: Hidden, z: Standardised, w: Coefficients, wanted: Wanted) -> Hidden:
@@ -129,11 +134,14 @@ def linear(
         return Own(sources.slice_3() if sources else zero, k4), None
     C, M = z.C, z.metric
     k21 = sources.slice_21() if sources else np.zeros_like(C)
-    own = Own(k21.diagonal().copy(), k4)
+    own = Own(variances(k21).copy(), k4)
     k22 = np.zeros_like(C)
     if x.A is not None:
-        k22 = (M.diagonal[:, None] * M.diagonal + 2 * (M.matrix * M.matrix)) * (x.A / 3)
-    return own, Pairs(*map(zero_coincidences, (C, k21, k22)))
+        diagonals = M.diagonal[..., None] * M.diagonal[..., None, :]
+        k22 = (diagonals + 2 * (M.matrix * M.matrix)) * (x.A[..., None] / 3)
+    for pair in (C, k21, k22):
+        variances(pair)[...] = 0
+    return own, Pairs(C, k21, k22)
 
 
 def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coefficients) -> Hidden:
@@ -153,36 +161,39 @@ def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coeffic
     C = _pair(value, value, pairs.C, S, T)
     k21 = _pair(square, value, pairs.C, S, T)
     k22_sum = (
-        square[0] @ (pairs.C @ square[0])
-        + square[1] @ (S @ square[1])
-        + 2 * (square[1] @ (T @ square[0]))
-        - 2 * (C * C).sum()
+        _form(square[0], pairs.C, square[0])
+        + _form(square[1], S, square[1])
+        + 2 * _form(square[1], T, square[0])
+        - 2 * (C * C).sum(axis=(-2, -1))
     )
-    n = len(P1)
-    A = (k4.sum() + k22_sum) * (3 / (n * (n + 2)))
+    n = P1.shape[-1]
+    A = (k4.sum(axis=-1) + k22_sum)[..., None] * (3 / (n * (n + 2)))
 
     w1, w2 = value
-    U = w1[:, None] * pairs.C
+    U = w1[..., None] * pairs.C
     d3 = k3 - w1 * w1 * w1 * own.k3
-    d21 = k21 - (w1 * w1)[:, None] * pairs.k21 * w1 - U * U * w2
-    D = 3 * d21.T
-    _set_diagonal(D, d3)
-    _set_diagonal(C, k2)
+    d21 = k21 - (w1 * w1)[..., None] * pairs.k21 * w1[..., None, :] - U * U * w2[..., None, :]
+    D = 3 * transposed(d21)
+    variances(D)[...] = d3
+    variances(C)[...] = k2
     return Hidden(P1, C, _add_source(sources, w1, U, D, w2), A)
 
 
 def _pair(left: Sequence[Array], right: Sequence[Array], C: Array, S: Array, T: Array) -> Array:
     """The power cumulants κ^P_pq of §3.4, rows by the coefficients of p, columns by those of q."""
-    rows = (right[0] * C + right[1] * T.T), (right[0] * T + right[1] * S)
-    product: Array = left[0][:, None] * rows[0] + left[1][:, None] * rows[1]
+    first, second = (w[..., None, :] for w in right)
+    rows = (first * C + second * transposed(T)), (first * T + second * S)
+    product: Array = left[0][..., None] * rows[0] + left[1][..., None] * rows[1]
     return product
 
 
-def _set_diagonal(matrix: Array, values: Array) -> None:
-    diagonal(matrix, (2,))[...] = values
+def _form(left: Array, matrix: Array, right: Array) -> Array:
+    """The bilinear form leftᵀ matrix right."""
+    form: Array = np.vecdot(left, applied(matrix, right))
+    return form
 
 
 def _add_source(sources: Sources | None, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
     if sources is None:
-        return Sources(np.empty_like(U, shape=(len(U), 0)), U, D, w2)
+        return Sources(U[..., :0], U, D, w2)
     return sources.activate(w1, U, D, w2)

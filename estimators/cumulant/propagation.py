@@ -13,7 +13,7 @@ from cumprop.contract import Signs, ThirdCumulants
 from cumprop.flops import component, counted, records_gradients
 from cumprop.networks import MLP
 
-from .batches import BatchEvidence, of_node
+from .batches import of_node
 from .diagrams import Block
 from .evidence import Evidence
 from .standardised import (
@@ -37,7 +37,7 @@ class Propagated:
 
     `negative` counts pre-activations with a variance below 0; `signs` are signs of errors, None
     while autograd records, because a training step does not need them. Of a batch, arrays have one
-    more axis, the first, and `signs` are a list.
+    more axis, the first, and there are signs for each input.
     """
 
     mean: Array
@@ -46,7 +46,7 @@ class Propagated:
     cov: Array | None
     negative: Array | int
     precision: float
-    signs: Signs | list[Signs] | None
+    signs: list[Signs] | None
     third: ThirdCumulants | None = None
 
     def of_node(self, b: int) -> Propagated:
@@ -58,7 +58,7 @@ class Propagated:
             layer_variances=self.layer_variances and tuple(v[b] for v in self.layer_variances),
             cov=of_node(self.cov, b, 2),
             negative=int(np.broadcast_to(self.negative, len(self.mean))[b]),
-            signs=self.signs[b] if isinstance(self.signs, list) else None,
+            signs=self.signs and [self.signs[b]],
         )
 
 
@@ -99,13 +99,10 @@ def propagate(
     ]
     mean, C, unit = standard_input(network)
     x = first(np.zeros_like(mean), C)
-    evidence: Evidence | BatchEvidence | None = None
     if means is not None:
         mean = counted(means)
-    if not records_gradients(network.weights):
-        evidence = Evidence(maps, C, unit, leading)
-        if means is not None:
-            evidence = BatchEvidence([Evidence(maps, C, unit, leading) for _ in means])
+    recorded = records_gradients(network.weights)
+    evidence = None if recorded else Evidence(maps, C, unit, leading)
     layer_means, precision = [], 0.0
     negative: Array | int = 0
     for i, activation in enumerate(network.activations):

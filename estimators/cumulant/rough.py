@@ -58,7 +58,8 @@ def run(network: MLP, root: Array | None = None) -> tuple[Array, Signs]:
         _, variance = _through(maps[-1], tangent, share, bent)
         scale = unit if maps[-1].rows is None else maps[-1].rows.astype(np.float64) * unit
         total = float((variance.astype(np.float64) * scale * scale).sum())
-    return output, replace(evidence.signs(output, mean, unit), unit=total)
+    [found] = evidence.signs(output, mean, unit)
+    return output, replace(found, unit=total)
 
 
 def compared(network: MLP, mean: Array, unit: float, root: Array | None = None) -> Signs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import isfinite, sqrt
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from cumprop.flops import (
 )
 from cumprop.networks import MLP
 
+from .batches import of_node
 from .coefficients import ByNumbers, coefficients
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 
@@ -46,23 +47,24 @@ class AffineMap:
     """The map Z = rows · W X + b, applied to a mean, and without `rows` to a covariance.
 
     A covariance None is I. `scale` · I replaces (rows W) (rows W)ᵀ as the image of an identity
-    factor. The powers of two `rows`, None for 1, keep squares of W in range.
+    factor. The powers of two `rows`, None for 1, keep squares of W in range. A `dense` W is known
+    to have no zeros.
     """
 
     weight: Array
     bias: Array | None
     scale: float | None = None
     rows: Array | None = None
+    dense: bool = False
 
     @classmethod
     def in_range(cls, weight: Array, bias: Array | None, scale: float | None = None) -> AffineMap:
         """The map, with `rows` where the squares of some row would leave the range of its type."""
-        limits = np.finfo(weight.dtype)
-        least, most = float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
+        least, most = _range(weight.dtype)
         with not_counting():
             sizes = np.abs(weight)
             if decided(_all_within(sizes, least, most)):
-                return cls(weight, bias, scale)
+                return cls(weight, bias, scale, dense=True)
             largest = sizes.max(axis=1)
             beyond = np.logical_or(largest > most, largest < least)
             if not occurs(np.logical_and(beyond, largest > 0)):
@@ -112,6 +114,13 @@ class AffineMap:
         )
 
 
+@cache
+def _range(dtype: Any) -> tuple[float, float]:
+    """The sizes whose squares, and a few products of these, are in the range of the type."""
+    limits = np.finfo(dtype)
+    return float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
+
+
 def _all_within(sizes: Array, least: float, most: float) -> bool:
     """Whether no number on the host is out of range, which is quicker to see than for each row."""
     known = not is_foreign(sizes) and has_numbers(sizes) and sizes.size > 0
@@ -142,14 +151,16 @@ class Standardised:
     @cached_property
     def weight(self) -> Array:
         """The map X̂ -> Ẑ."""
-        weight: Array = self.affine.weight * self.inverse[:, None]
+        weight: Array = self.affine.weight * self.inverse[..., None]
         return weight
 
     @property
     def C(self) -> Array:
         """The covariance of Ẑ, the correlations, as a new array."""
         assert self.covariance is not None
-        return self.inverse[:, None] * self.covariance * self.inverse
+        inverse = of_node(self.inverse, 0, 1) if self.covariance.ndim == 2 else self.inverse
+        C: Array = self.covariance * (inverse[..., None] * inverse[..., None, :])
+        return C
 
     @property
     def variance(self) -> Array:
@@ -292,7 +303,9 @@ def standardised_map(
 
 def variances(covariance: Array) -> Array:
     """The diagonals of covariances (…, n, n), as a view (…, n)."""
-    view: Array = diagonal(covariance, (*(1,) * (covariance.ndim - 2), 2))
+    view: Array = covariance.diagonal(0, -2, -1)
+    if isinstance(view, np.ndarray):
+        view.flags.writeable = covariance.flags.writeable
     return view
 
 

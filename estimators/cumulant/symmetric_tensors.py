@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cumprop.flops import ForeignArray, counted
 
+from .batches import transposed
 from .diagrams import Block, dealings, partitions, support
 
 Array = NDArray[Any]
@@ -165,11 +166,11 @@ class Metric:
 
     @cached_property
     def matrix(self) -> Array:
-        return self._weight @ self._weight.T
+        return self._weight @ transposed(self._weight)
 
     @cached_property
     def diagonal(self) -> Array:
-        squares: Array = (self._weight * self._weight).sum(axis=1)
+        squares: Array = (self._weight * self._weight).sum(axis=-1)
         return squares
 
 

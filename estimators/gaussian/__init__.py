@@ -86,7 +86,7 @@ class Gaussian(Estimator):
                 if covariance is not None:
                     covariance = last.in_units(covariance, unit)
                 output = last.mean(mean)
-            signs = evidence.signs(output, mean, unit)
+            [signs] = evidence.signs(output, mean, unit)
         notes = []
         if negative:
             notes.append(f"the variances of {negative} neurons came out negative: taken as 0")
