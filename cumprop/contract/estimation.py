@@ -62,9 +62,10 @@ def estimate_batch(
     """Estimates of `network` under B Gaussian inputs of different means, in one call.
 
     `means` are (B, n_0), arrays or tensors; the covariance of all inputs is that of the network.
-    The numbers are those of `estimate` one by one; order 2 of `cumulant` computes narrow networks
-    side by side, and the shared first layer once. Raises CumpropError for means of another shape,
-    for networks whose input is not Gaussian, and as `estimate` does. Cost: the sum of the `flops`.
+    The numbers are those of `estimate` one by one; orders 1 to 3 of `cumulant`, kind basic, compute
+    narrow networks side by side, and what all inputs share once. Raises CumpropError for means of
+    another shape, for networks whose input is not Gaussian, and as `estimate` does. Cost: the sum
+    of the `flops`.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]])            # relu(3 x_1 + 4 x_2)

@@ -58,7 +58,7 @@ class Cell:
         text = json.dumps(content, sort_keys=True)
         return files.content_hash(text)
 
-    @property
+    @cached_property
     def backend(self) -> Estimator:
         """The estimator of this cell."""
         return build(self.estimator, **self.parameters)

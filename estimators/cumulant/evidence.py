@@ -123,6 +123,7 @@ class Evidence:
                 self._correction = self._correction + ratio(changes, total)
             self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
             independent = None if self._last is None else self._last.variance
+            incoming.forget_squares()
             self._last = Layer(
                 w, incoming, variance, bent, effect, scattered, rounded, squares, before,
                 independent,

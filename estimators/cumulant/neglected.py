@@ -72,6 +72,10 @@ class Incoming:
         """The squares of `weight`."""
         return self.weight * self.weight
 
+    def forget_squares(self) -> None:
+        """Free the memory of the squares."""
+        self.__dict__.pop("squares", None)
+
     def means(self, x: Array) -> Array:
         """The means of Ẑ from those of X̂."""
         return self._scaled(applied(self.weight, x), 1)

@@ -159,7 +159,7 @@ class Standardised:
         """The covariance of Ẑ, the correlations, as a new array."""
         assert self.covariance is not None
         inverse = of_node(self.inverse, 0, 1) if self.covariance.ndim == 2 else self.inverse
-        C: Array = self.covariance * (inverse[..., None] * inverse[..., None, :])
+        C: Array = inverse[..., None] * self.covariance * inverse[..., None, :]
         return C
 
     @property

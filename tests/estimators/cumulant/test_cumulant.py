@@ -343,7 +343,7 @@ def test_counts_depend_on_the_shape_alone(variant):
     estimator = Cumulant(*variant)
     network = cumprop.random_mlp(8, 8, 0)
     estimate = estimator.estimate(network)
-    assert variant[0] == 2 or "came out negative" in estimate.status
+    assert variant[0] <= 2 or "came out negative" in estimate.status
     assert estimate.flops.total == estimator.predict_cost(network.shape).flops
 
 
