@@ -58,6 +58,10 @@ class Cell:
         text = json.dumps(content, sort_keys=True)
         return files.content_hash(text)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields for a worker, without the backend, whose plugin it may still have to load."""
+        return {name: value for name, value in vars(self).items() if name != "backend"}
+
     @cached_property
     def backend(self) -> Estimator:
         """The estimator of this cell."""
