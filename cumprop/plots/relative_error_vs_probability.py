@@ -137,8 +137,8 @@ def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
 
 def _costs(scores: pd.DataFrame) -> Iterator[str]:
     """The FLOPs of every curve in words; extrapolations cost what their samples do."""
-    found = scores.groupby(GROUP, dropna=False, as_index=False)["flops"].median()
-    costs = {}
+    found = scores.groupby(GROUP, dropna=False)["flops"].median().reset_index()
+    costs = dict[str, float]()
     for row in records(found):
         words = {"monte_carlo": f"{row['n_samples']:,.0f} samples", "cumulant": label(row)}.get(
             row["estimator"], style.look(row).label
