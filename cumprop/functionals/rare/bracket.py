@@ -129,12 +129,12 @@ class _Search:
             v, fold, passes, lost = self._pilot()
         ends, doubts = (v, v), [lost] if lost else []
         if not lost:
-            v += fold * self._excess(self._measured(v))
+            v += fold * self._logarithm(self._measured(v).probability)
             apart = _APART * self.tolerance
             below, inner = self._cleared(v - apart * fold, fold, -1)
             above, outer = self._cleared(v + apart * fold, fold, 1)
             ends = below, above
-            a, b = self._excess(inner), self._excess(outer)
+            a, b = (self._logarithm(run.probability) for run in (inner, outer))
             v = below + (above - below) * min(max(a / (a - b), 0), 1) if a > b else v
             doubts = [end.status for end in (inner, outer) if end.status != "ok"]
             if not inner.interval[0] >= self.share >= outer.interval[1]:
@@ -178,15 +178,9 @@ class _Search:
         tail = np.sum([weight * _tail(levels, *of_one) for weight, *of_one in tails], axis=0)
         if len(levels) < 2 or not tail[-1] < self.share:
             v = float(levels[-1]) if len(levels) else 0.0
-            return (
-                v,
-                0.0,
-                passes,
-                (
-                    f"unreliable: the pilot ends at {self._threshold(v):.6g}, as where many "
-                    "inputs have the same output; take monte_carlo"
-                ),
-            )
+            lost = f"the pilot ends at {self._threshold(v):.6g}, short of the quantile"
+            remedy = "raise the budget, or take monte_carlo where many inputs have one output"
+            return v, 0.0, passes, f"unreliable: {lost}; {remedy}"
         last = max(int(np.argmax(tail < self.share)), 1)
         (near, far), (p, less) = levels[last - 1 : last + 1], tail[last - 1 : last + 1]
         fold = (far - near) / log(p / max(less, p / 4))
@@ -198,20 +192,19 @@ class _Search:
         self.runs.append(measured(self.network, plan, self.progress))
         return self.runs[-1]
 
-    def _excess(self, run: Probability) -> float:
-        """The logarithm of a measured tail over the wanted one, within e-folds of 3."""
-        return log(min(max(run.probability / self.share, exp(-3)), exp(3)))
+    def _logarithm(self, tail: float) -> float:
+        """The logarithm of a measured tail over the wanted one, from −3 to 3."""
+        return log(min(max(tail / self.share, exp(-3)), exp(3)))
 
     def _cleared(self, v: float, fold: float, outwards: int) -> tuple[float, Probability]:
         """A threshold on one side of the quantile whose interval does not reach the wanted tail."""
         while True:
             run = self._measured(v)
-            low, high = run.interval
-            clear = low >= self.share if outwards < 0 else high <= self.share
-            if clear or len(self.runs) >= _MOST_RUNS:
+            end = run.interval[0 if outwards < 0 else 1]
+            short = outwards * self._logarithm(end)
+            if short <= 0 or len(self.runs) >= _MOST_RUNS:
                 return v, run
-            missing = _APART * self.tolerance + outwards * self._excess(run)
-            v += outwards * fold * max(missing, self.tolerance)
+            v += outwards * fold * (short + self.tolerance)
 
 
 def _tail(at: Array, levels: Array, tail: Array) -> Array:
