@@ -27,7 +27,7 @@ LEVELS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 """Standard deviations of the noise; pixels are in [0, 1]."""
 IMAGES, TRUTH = 8, 200_000
 METHODS = (
-    ("order 1, independent outputs", {"order": 1}, "#E69F00", "o"),
+    ("order 1", {"order": 1}, "#E69F00", "o"),
     ("order 2, Gaussian outputs", {"order": 2}, "#CC79A7", "^"),
     ("order 3", {"order": 3}, "#0072B2", "s"),
     ("order 3, tree", {"order": 3, "kind": "tree"}, "#009E73", "v"),
@@ -77,16 +77,16 @@ def draw(errors: Array, stated: Array, scatter: Array, flops: Array) -> None:
         *(Line2D([], [], color=c, marker=m, label=name) for name, _, c, m in METHODS),
         Line2D([], [], color="#0072B2", linestyle=":", label="stated by order 3"),
         *(
-            Line2D([], [], color="0.5", linestyle=line, label=f"{n:,.0f} samples (FLOPs of {name})")
-            for (name, n), line in zip(costs.items(), EQUAL.values(), strict=True)
+            Line2D([], [], color="0.5", linestyle=line, label=f"{n:,.0f} samples")
+            for n, line in zip(costs.values(), EQUAL.values(), strict=True)
         ),
     ]
     text = (
         "RMS error of P(argmax y = c) over ten classes and eight images of the digits classifier "
         "of examples/trained.py (64-64-64-10, ReLU), under Gaussian noise of this s.d. on every "
         f"pixel; truth: {TRUTH:,} samples, whose noise is subtracted. Open: below that noise, "
-        "which is drawn instead. Dotted: the root mean square of the half widths of 95% intervals "
-        "over 1.96."
+        "which is drawn instead. Samples: as many as have the FLOPs of order 2 and of order 3. "
+        "Dotted: the root mean square of the half widths of 95% intervals over 1.96."
     )
     with style.context():
         figure, (ax,) = style.sheet(1, "s.d. of the noise", "RMS error of P(class)", legend, text)
