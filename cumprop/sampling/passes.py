@@ -25,7 +25,7 @@ Sums = TypeVar("Sums")
 
 
 def check_finite(values: Array, dtype: Any, name: str = "") -> None:
-    """Raise CumpropError where numbers made of forward passes are not finite."""
+    """Raise CumpropError where numbers of forward passes, of any shape, are not finite."""
     if not np.isfinite(values).all():
         raise CumpropError(
             f"{name}forward passes overflow {dtype}; rescale the weights or use float64"
