@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cumprop.errors import ConfigError, CumpropError
     from cumprop.flops import Flops
     from cumprop.functionals import Decision, Expectation, class_probabilities, expected
-    from cumprop.functionals.rare import Probability, probability
+    from cumprop.functionals.rare import Probability, Quantile, probability, quantile
     from cumprop.networks import MLP, Shape, random_mlp
     from cumprop.networks.importers import load
 
@@ -37,6 +37,7 @@ __all__ = [
     "Expectation",
     "Flops",
     "Probability",
+    "Quantile",
     "Shape",
     "available",
     "class_probabilities",
@@ -45,6 +46,7 @@ __all__ = [
     "expected",
     "load",
     "probability",
+    "quantile",
     "random_mlp",
     "register",
 ]
@@ -62,7 +64,7 @@ _HOME = {
     "errors": ("ConfigError", "CumpropError"),
     "flops": ("Flops",),
     "functionals": ("Decision", "Expectation", "class_probabilities", "expected"),
-    "functionals.rare": ("Probability", "probability"),
+    "functionals.rare": ("Probability", "Quantile", "probability", "quantile"),
     "networks": ("MLP", "Shape", "random_mlp"),
     "networks.importers": ("load",),
 }

@@ -93,9 +93,9 @@ def training(seed: int, width: int, teacher: int) -> np.random.Generator:
     return _stream(seed, width, _Purpose.TRAINING, teacher)
 
 
-def rare_event(seed: int, width: int) -> np.random.Generator:
-    """The stream of all inputs that the probability of a rare event is measured with."""
-    return _stream(seed, width, _Purpose.RARE, 0)
+def rare_event(seed: int, width: int, run: int = 0) -> np.random.Generator:
+    """The stream of all inputs of a rare event's probability, or of run 1, 2, … of a quantile."""
+    return _stream(seed, width, _Purpose.RARE, run)
 
 
 def output_points(seed: int, width: int) -> np.random.Generator:

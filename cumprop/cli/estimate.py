@@ -20,7 +20,7 @@ from cumprop.errors import ConfigError, CumpropError
 if TYPE_CHECKING:
     from cumprop.contract import Estimate, Estimator
     from cumprop.functionals import Decision, Expectation
-    from cumprop.functionals.rare import Probability
+    from cumprop.functionals.rare import Probability, Quantile
     from cumprop.networks import MLP
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -55,12 +55,14 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--tail-tolerance",
     type=POSITIVE,
-    help="Relative half width of the 95% interval of --tail, as in 0.1; down to 1e-9.",
+    help="Relative half width of the 95% interval of --tail, as in 0.1, down to 1e-9; with "
+    "--tail-quantiles, of the tails on both sides of a quantile.",
 )
 @click.option(
     "--tail-quantiles",
     metavar="Q,…",
-    help="Also what every output stays below with probability Q, as in 0.9,0.99.",
+    help="Also what every output stays below with probability Q, as in 0.9,0.99; with "
+    "--tail-tolerance 0.1 with an interval, down to 1e-9.",
 )
 @click.option(
     "--classes",
@@ -123,6 +125,7 @@ def estimate(
       cumprop estimate model.pt --activations relu --input-mean mean.npy --input-cov cov.csv
       cumprop estimate model.onnx --tail 'y0-y1>0' --tail-tolerance 0.1
       cumprop estimate model.npz --tail-quantiles 0.9,0.99 --plot check.png
+      cumprop estimate model.npz --tail-quantiles 0.999999 --tail-tolerance 0.1
       cumprop estimate model.onnx --input-box 0:1 --tolerance 1e-3
       cumprop estimate model.onnx --input-data x.csv --components 5
       cumprop estimate model.onnx --input-mean image.npy --input-cov 0.01 --classes --certify
@@ -135,12 +138,14 @@ def estimate(
         raise ConfigError("--format parquet: name a file, as in --out estimate.parquet")
     if picture is not None and picture.suffix not in PICTURES:
         raise ConfigError(f"--plot {picture}: give a file that ends with {', '.join(PICTURES)}")
-    if tail is None and tail_tolerance is not None:
+    if tail is None and tail_quantiles is None and tail_tolerance is not None:
         raise ConfigError("--tail-tolerance: name the event, as in --tail 'y0>3'")
     wanted_tail = None if tail is None or tail_tolerance is not None else Tail.parsed(tail)
     questions = Questions.parsed(classes, certify, expect, tolerance)
     rare = None if tail is None or tail_tolerance is None else Rare(tail, tail_tolerance)
-    wanted_quantiles = None if tail_quantiles is None else Quantiles.parsed(tail_quantiles)
+    wanted_quantiles = (
+        None if tail_quantiles is None else Quantiles.parsed(tail_quantiles, tail_tolerance)
+    )
     load_plugins(plugins)
     network = _loaded(model, activations, prefix, inputs)
     over_rows = isinstance(network.input, Empirical)
@@ -154,7 +159,7 @@ def estimate(
     result = _run(backend, network, seed, "cov" if cov else "std")
     mean_of = partial(_run, backend, seed=seed, wanted="mean")
     described: dict[str, Any] = {}
-    others: list[Estimate | Probability | Decision | Expectation] = []
+    others: list[Estimate | Probability | Quantile | Decision | Expectation] = []
     if wanted_tail is not None:
         independent = over_rows or getattr(backend, "design", None) == "iid"
         found, [tails] = wanted_tail.found(mean_of, network, independent)
@@ -168,7 +173,10 @@ def estimate(
         described, others = described | found, [*others, *events]
     if wanted_quantiles is not None:
         n_samples = independent_samples(backend, network, result)
-        found, taken = wanted_quantiles.found(mean_of, network, result, n_samples, seed)
+        is_adaptive = backend.name == "adaptive" and not over_rows
+        found, taken = wanted_quantiles.found(
+            mean_of, network, result, n_samples, seed, is_adaptive
+        )
         described, others = described | found, [*others, *taken]
     answered, results = questions.found(network, backend, seed)
     described, others = described | answered, [*others, *results]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cumprop.contract import Estimate
     from cumprop.functionals import Decision, Expectation
-    from cumprop.functionals.rare import Probability
+    from cumprop.functionals.rare import Probability, Quantile
 
 ROWS = 20
 """The number of outputs that a printed table shows; the other formats have them all."""
@@ -32,7 +32,9 @@ ERRORS = ("expected_error", "expected_std_error")
 
 
 def of(
-    name: str, result: Estimate, others: Sequence[Estimate | Probability | Decision | Expectation]
+    name: str,
+    result: Estimate,
+    others: Sequence[Estimate | Probability | Quantile | Decision | Expectation],
 ) -> dict[str, Any]:
     """The report of an estimate of outputs; FLOPs and status include the `others`.
 

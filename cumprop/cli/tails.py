@@ -14,7 +14,7 @@ from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
     from cumprop.contract import Estimate
-    from cumprop.functionals.rare import Probability
+    from cumprop.functionals.rare import Probability, Quantile
     from cumprop.networks import MLP
 
 Run = Callable[["MLP"], "Estimate"]
@@ -184,37 +184,89 @@ def _progress(n_events: int) -> Iterator[Callable[[int, float], None]]:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """A request for the thresholds below which each output lies with these probabilities."""
+    """A request for the thresholds below which each output lies with these probabilities.
+
+    With a `tolerance`, tails on both sides of the thresholds are measured as events.
+    """
 
     probabilities: tuple[float, ...]
+    tolerance: float | None
 
     @classmethod
-    def parsed(cls, words: str) -> Self:
+    def parsed(cls, words: str, tolerance: float | None) -> Self:
         """The request in words such as 0.9,0.99; raises ConfigError for other words."""
         numbers = tuple(map(_number, words.split(",")))
         if not all(0 < q < 1 for q in numbers):
             raise ConfigError(
                 f"--tail-quantiles {words!r}: give probabilities between 0 and 1, as in 0.9,0.99"
             )
-        return cls(numbers)
+        return cls(numbers, tolerance)
 
     def found(
-        self, run: Run, network: MLP, outputs: Estimate, n_samples: int | None, seed: int
-    ) -> tuple[dict[str, Any], list[Estimate]]:
-        """The part of the report, and the estimates that it is from."""
+        self,
+        run: Run,
+        network: MLP,
+        outputs: Estimate,
+        n_samples: int | None,
+        seed: int,
+        is_adaptive: bool,
+    ) -> tuple[dict[str, Any], list[Estimate | Quantile]]:
+        """The part of the report, and the estimates that it is from.
+
+        Up to ten thresholds of `adaptive` whose tails have no interval within ±10% are measured as
+        those of events are.
+        """
         from cumprop import streams
         from cumprop.functionals import quantiles
 
-        rng = streams.sampling(seed, network.shape.width)
-        found = quantiles(run, network, self.probabilities, outputs, n_samples, rng)
-        names = [f"{q:g}" for q in self.probabilities]
-        described = {
-            "quantiles": dict(zip(names, map(report.numbers, found.thresholds), strict=True))
-        }
-        if found.intervals is not None:
-            ends = map(report.numbers, found.intervals)
-            described["quantile_intervals"] = dict(zip(names, ends, strict=True))
-        return described, found.estimates
+        n_outputs = network.widths[-1]
+        far: tuple[float, ...] = ()
+        if self.tolerance is not None:
+            far = self.probabilities
+        elif is_adaptive:
+            far = tuple(q for q in self.probabilities if _is_wide(q, n_samples))
+            far = far if len(far) * n_outputs <= ADAPTIVE_MOST else ()
+        near = [q for q in self.probabilities if q not in far]
+        taken: list[Estimate | Quantile] = []
+        thresholds: dict[float, Any] = {}
+        intervals: dict[float, Any] = {}
+        if near:
+            rng = streams.sampling(seed, network.shape.width)
+            found = quantiles(run, network, near, outputs, n_samples, rng)
+            taken += found.estimates
+            thresholds |= zip(near, map(report.numbers, found.thresholds), strict=True)
+            if found.intervals is not None:
+                intervals |= zip(near, map(report.numbers, found.intervals), strict=True)
+        for q in far:
+            each = self._measured(network, q, seed)
+            taken += each
+            thresholds[q] = [one.value for one in each]
+            intervals[q] = [[one.interval[end] for one in each] for end in (0, 1)]
+        described = {"quantiles": {repr(q): thresholds[q] for q in self.probabilities}}
+        if intervals:
+            described["quantile_intervals"] = {repr(q): ends for q, ends in intervals.items()}
+        return described, taken
+
+    def _measured(self, network: MLP, q: float, seed: int) -> list[Quantile]:
+        """The quantile of every output."""
+        from cumprop.functionals.rare import quantile
+
+        tolerance, budget = self.tolerance or ADAPTIVE_TOLERANCE, BUDGET
+        if self.tolerance is None:
+            budget = ADAPTIVE_BUDGET
+        outputs = range(network.widths[-1])
+        with _progress(3 * len(outputs)) as progress:
+            return [
+                quantile(network, f"y{i}", q, tolerance, seed, budget, progress) for i in outputs
+            ]
+
+
+def _is_wide(q: float, n_samples: int | None) -> bool:
+    """Whether the tail beyond a quantile of so many samples is known less well than to ±10%."""
+    from cumprop.contract.printing import NORMAL_QUANTILE
+
+    hits = (NORMAL_QUANTILE / ADAPTIVE_TOLERANCE) ** 2
+    return n_samples is None or min(q, 1 - q) * n_samples < hits
 
 
 def _number(word: str) -> float:

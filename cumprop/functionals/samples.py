@@ -15,7 +15,7 @@ from cumprop.flops import component, counted, is_foreign, plain
 from cumprop.inputs import Empirical
 from cumprop.networks import MLP, gaussian_parts
 from cumprop.parameters import typed
-from cumprop.sampling import Inputs
+from cumprop.sampling import Inputs, check_finite
 
 Array = NDArray[Any]
 Function = Callable[[Array], Array]
@@ -33,11 +33,7 @@ def sampled_outputs(network: MLP, n_samples: int, rng: np.random.Generator) -> I
             for batch in Inputs(part).batches(rng, number) if number else ():
                 with component("forward"):
                     y = plain(part.forward(counted(batch.x)))
-                if not np.isfinite(y).all():
-                    raise CumpropError(
-                        f"forward passes overflow {network.dtype}; rescale the weights or use "
-                        "float64"
-                    )
+                check_finite(y, network.dtype)
                 yield y
 
 

@@ -37,7 +37,7 @@ from cumprop.networks.summaries import summary
 from cumprop.parameters import typed
 
 if TYPE_CHECKING:
-    from cumprop import Probability
+    from cumprop import Probability, Quantile
 
 Array = NDArray[Any]
 
@@ -304,6 +304,16 @@ class MLP:
         import cumprop
 
         return cumprop.probability(self, event, **options)
+
+    def quantile(self, output: str, probability: float, **options: Any) -> Quantile:
+        """The number that an output stays below with a probability: `cumprop.quantile`.
+
+        >>> MLP([[[3.0, 4.0]]]).quantile("y0", 0.999, tolerance=0.2).status
+        'ok'
+        """
+        import cumprop
+
+        return cumprop.quantile(self, output, probability, **options)
 
     def save(self, path: str | Path) -> None:
         """Write the network to an npz file that `load` reads.

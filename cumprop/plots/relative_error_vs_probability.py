@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,20 @@ def _caption(scores: pd.DataFrame, points: pd.DataFrame) -> str:
             "the tail are dropped, and buckets where these are most.",
             "Bars: 95% intervals, resampling networks; open with arrow: not resolved from zero.",
             "Dashed: 1/N.",
+            f"FLOPs of a network: {'; '.join(_costs(scores))}.",
             f"Run on {caption.conditions(scores)}.",
         ]
     )
+
+
+def _costs(scores: pd.DataFrame) -> Iterator[str]:
+    """The FLOPs of every curve in words; extrapolations cost what their samples do."""
+    found = scores.groupby(GROUP, dropna=False)["flops"].median().reset_index()
+    costs = dict[str, float]()
+    for row in records(found):
+        words = {"monte_carlo": f"{row['n_samples']:,.0f} samples", "cumulant": label(row)}.get(
+            row["estimator"], style.look(row).label
+        )
+        costs[words] = min(row["flops"], costs.get(words, row["flops"]))
+    for words, flops in costs.items():
+        yield f"{words} {caption.power_of_ten(flops)}"

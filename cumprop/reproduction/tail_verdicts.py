@@ -56,7 +56,8 @@ def best_when_rare(scores: pd.DataFrame) -> Measurement:
 
 
 def _rows(scores: pd.DataFrame) -> list[Point]:
-    """The buckets in which most neurons have scores."""
+    """The buckets in which most neurons have scores, of the paper's methods."""
+    scores = scores[scores["estimator"].isin(["cumulant", "monte_carlo"])]
     rows = records(relative_errors(scores, GROUP))
     return [row for row in rows if row["neurons"] > 0 and row["neurons"] >= row["dropped"]]
 

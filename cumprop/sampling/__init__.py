@@ -3,7 +3,15 @@
 from cumprop.sampling.absorbed_input import standardised
 from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size
 from cumprop.sampling.group_means import FEWEST, MOST_GROUPS, UNSEEN, Replicates, replicates
-from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
+from cumprop.sampling.passes import (
+    Around,
+    Base,
+    Centring,
+    Passes,
+    check_finite,
+    keeping_digits,
+    pulled_back,
+)
 from cumprop.sampling.roots import covariance_root, input_root
 from cumprop.sampling.tails import (
     BUCKET_COLUMNS,
@@ -48,6 +56,7 @@ __all__ = [
     "TruthBlock",
     "TruthSpec",
     "block_size",
+    "check_finite",
     "chunks_stored",
     "covariance_root",
     "gaps",
@@ -55,6 +64,7 @@ __all__ = [
     "keeping_digits",
     "load",
     "missing_chunks",
+    "pulled_back",
     "put_together",
     "replicates",
     "sample",

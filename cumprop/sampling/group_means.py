@@ -16,7 +16,7 @@ from cumprop.errors import CumpropError
 from cumprop.flops import Flops, added, component, counted, counting, plain
 from cumprop.networks import MLP
 from cumprop.sampling.designs import SCRAMBLINGS, Inputs, block_size, rounded
-from cumprop.sampling.passes import Base, Centring, Passes, keeping_digits
+from cumprop.sampling.passes import Base, Centring, Passes, check_finite, keeping_digits
 
 Array = NDArray[Any]
 
@@ -278,10 +278,7 @@ class _Sums:
             layer_means = [x + mean for x, mean in zip(hidden, layer_means, strict=True)]
         groups = self.sums / self.sizes[:, None] * unit + shift
         spread = spread * unit * unit
-        if not np.isfinite(spread).all():
-            raise CumpropError(
-                f"forward passes overflow {self.dtype}; rescale the weights or use float64"
-            )
+        check_finite(spread, self.dtype)
         variances = None
         if self.squares is not None:
             means = self.sums / self.sizes[:, None]

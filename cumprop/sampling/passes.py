@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import convenient_unit
+from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, plain
 from cumprop.inputs import Empirical
 from cumprop.networks import MLP
@@ -21,6 +22,26 @@ Passes = Callable[[Array], Iterator[tuple[Array, Array | None]]]
 Base = list[tuple[Array, Array | None]]
 """The pairs (Z_l, X_l) of vectors of each layer at one input; then (Y, None)."""
 Sums = TypeVar("Sums")
+
+
+def check_finite(values: Array, dtype: Any, name: str = "") -> None:
+    """Raise CumpropError where numbers of forward passes, of any shape, are not finite."""
+    if not np.isfinite(values).all():
+        raise CumpropError(
+            f"{name}forward passes overflow {dtype}; rescale the weights or use float64"
+        )
+
+
+def pulled_back(network: MLP, before: Sequence[Array], slopes: Array) -> Array:
+    """The gradients by the inputs, (N, n_0), of sums Σ slopes · Y of the outputs, slopes (N, n).
+
+    `before` are Z_1..Z_L at the inputs, (N, n_l) each, of a forward pass.
+    """
+    for z, w, activation in zip(
+        before[::-1], network.weights[:0:-1], network.activations[::-1], strict=True
+    ):
+        slopes = (slopes @ w) * activation.derivative(z)
+    return slopes @ network.weights[0]
 
 
 class Around:

@@ -226,10 +226,11 @@ class Tilt:
         precision = 1 - self.theta * self.curvature
         k = np.sum(self.theta**2 * self.slope**2 / precision - np.log(precision)) / 2
         s = y @ self.slope.astype(y.dtype) + (y * y) @ (self.curvature / 2).astype(y.dtype)
-        first, *others, last = network.weights
+        *others, last = network.weights
         *biases, last_bias = network.biases
+        first, *others = *others, last[i : i + 1]
         rotated = network.replace(
-            weights=(first @ self.basis, *others, last[i : i + 1]),
+            weights=(first @ self.basis, *others),
             biases=(*biases, None if last_bias is None else last_bias[i : i + 1]),
         )
         hit = rotated.forward(y)[:, 0] > t
@@ -242,15 +243,17 @@ class Surrogates:
     An output's g and H are the mean gradient and Hessian if all neurons are Gaussian and
     independent of each other: Σ_l J_lᵀ diag(b_l w(2,1)_l) J_l, J_l the mean Jacobian of Z_l and b_l
     the mean derivative of the output by X_l. They only choose the tilt, so that their errors do not
-    bias the truth.
+    bias the truth. `layer_means` are the averages of X_1..X_L over the samples.
     """
 
     def __init__(self, network: MLP, rng: np.random.Generator) -> None:
         self.network = network
         x = np.empty((PILOT, network.widths[0]), network.dtype)
         normals(rng, x)
-        moments = list[tuple[Array, Array]]()
-        for z, _ in network.layers(x):
+        moments, self.layer_means = list[tuple[Array, Array]](), list[Array]()
+        for z, activated in network.layers(x):
+            if activated is not None:
+                self.layer_means.append(activated.mean(axis=0))
             variance = z.var(axis=0, dtype=np.float64)
             moments.append((z.mean(axis=0), np.maximum(variance, _TINY * (variance.mean() or 1.0))))
         self.mean, self.variance = moments.pop()
@@ -266,7 +269,7 @@ class Surrogates:
         self.backward = [network.weights[-1]]
         for w, slope in zip(network.weights[-2:0:-1], slopes[:0:-1], strict=True):
             self.backward.append((self.backward[-1] * slope.astype(w.dtype)) @ w)
-        self.backward.reverse()
+        self.backward = self.backward[: network.depth][::-1]
 
     def tilt(self, i: int, t: float) -> Tilt:
         """The tilt of output i towards Y_i > t: the θ of mathematics §9.
@@ -275,8 +278,11 @@ class Surrogates:
         Cost: 2 L n³ FLOPs and the eigenvectors of an n × n matrix.
         """
         hessian = sum(
-            (j.T * (b[i] * bend).astype(j.dtype)) @ j
-            for j, b, bend in zip(self.jacobians[:-1], self.backward, self.bends, strict=True)
+            (
+                (j.T * (b[i] * bend).astype(j.dtype)) @ j
+                for j, b, bend in zip(self.jacobians[:-1], self.backward, self.bends, strict=True)
+            ),
+            np.zeros((self.network.widths[0],) * 2, self.network.dtype),
         )
         curvature, basis = np.linalg.eigh(hessian)
         slope = (self.jacobians[-1][i] @ basis).astype(np.float64)

@@ -55,7 +55,8 @@ class Conditional(Estimator):
     `nodes` values of s (docs/conditional.md). The k = `n_directions` columns come from the source
     `directions`: `gradient` takes the leading eigenvectors of E[∇g ∇gᵀ], `leading` those of
     Cov(Z_1), and `event` the nearest inputs at which the one neuron of the last hidden layer
-    crosses 0; `auto` is `event` for `MLP.above` of a network of one output, else `gradient`, or
+    crosses 0, or each of several steps there, which then have directions and an estimate of their
+    own; `auto` is `event` for `MLP.above` of a network of one output, else `gradient`, or
     `leading` where slopes do not exist. One and two directions have
     Gauss–Hermite nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its
     nearest input. `order` and `kind` are those of `cumulant`; the covariance follows from the law
@@ -63,7 +64,7 @@ class Conditional(Estimator):
     Raises CumpropError for an unknown source, too few nodes or directions, and parameters that
     `cumulant` refuses.
     Cost: that of the order at every node and, for the expected error, at half as many nodes more
-    and once without conditions.
+    and once without conditions; all of it for each of several steps.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]], activations="square")
@@ -96,10 +97,10 @@ class Conditional(Estimator):
 
     def supports(self, network: MLP) -> str | None:
         source = self._source(network.shape)
-        if source == "event" and (not network.depth or network.widths[-2] != 1):
+        if source == "event" and not (network.shape.activations and _has_events(network.shape)):
             return (
-                "directions event belong to a last hidden layer of one neuron, as "
-                "MLP.above(t) of a network of one output: take directions auto"
+                "directions event belong to a last hidden layer of one neuron, or of steps, as in "
+                "MLP.above(t): take directions auto"
             )
         if source != "leading" and not all(map(has_slopes, network.activations[:-1])):
             return f"directions {source} take slopes of activations: take leading"
@@ -108,12 +109,42 @@ class Conditional(Estimator):
     def estimate(
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
+        source = self._source(network.shape)
+        if source == "event" and network.depth and network.widths[-2] > 1:
+            return self._step_by_step(network, cov)
         with counting() as flops, component("directions"):
-            source = self._source(network.shape)
             columns = SOURCES[source](network, self._k(network.shape))
         distance = float(np.linalg.norm(columns[:, 0])) if source == "event" else None
         found = self._along(network, columns, self._rules(columns.shape[1], distance), cov)
         return replace(found, flops=added(flops, found.flops))
+
+    def _step_by_step(self, network: MLP, cov: bool) -> Estimate:
+        """The estimate whose last hidden means are each from directions of their own."""
+        if reason := self.supports(network):
+            raise CumpropError(reason)
+        if cov:
+            raise CumpropError(
+                "steps with directions of their own have no covariance: take leading"
+            )
+        *first, rows, last = network.weights
+        *biases, shifts, bias = network.biases
+        parts = [
+            self.estimate(
+                network.replace(
+                    weights=[*first, rows[i : i + 1], np.ones((1, 1), network.dtype)],
+                    biases=[*biases, None if shifts is None else shifts[i : i + 1], None],
+                )
+            )
+            for i in range(len(rows))
+        ]
+        p = np.concatenate([part.mean for part in parts])
+        doubtful = (part.status for part in parts if part.status != "ok")
+        return Estimate(
+            mean=last @ p if bias is None else last @ p + bias,
+            layer_means=(*parts[0].layer_means[:-1], p),
+            flops=added(*(part.flops for part in parts)),
+            status=next(doubtful, "ok"),
+        )
 
     def along(
         self, network: MLP, directions: ArrayLike, rule: Rule | None = None, cov: bool = False
@@ -189,6 +220,10 @@ class Conditional(Estimator):
         """The cost of the nodes, on arrays without numbers, and of the search for directions."""
         n, k = shape.widths[0], self._k(shape)
         source = self._source(shape)
+        if source == "event" and shape.widths[-2] > 1:
+            widths = (*shape.widths[:-2], 1, 1)
+            one = self.predict_cost(replace(shape, widths=widths, entries=None))
+            return Cost(shape.widths[-2] * one.flops, one.bytes)
         rules = self._rules(k, 1.0 if source == "event" else None)
         weights = [rule.weights for rule in rules]
         with arena() as memory, counting():
@@ -198,3 +233,8 @@ class Conditional(Estimator):
             flops = self._averaged(given, means, weights, plain, False).flops
         total = flops.total + directions_of.cost(source, shape)
         return Cost(total, memory.peak, memory.work(total))
+
+
+def _has_events(shape: Shape) -> bool:
+    """Whether the last hidden layer is one neuron, or steps."""
+    return shape.widths[-2] == 1 or shape.activations[-1] == "heaviside"

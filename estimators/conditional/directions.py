@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cumprop.activations import Activation, Step
 from cumprop.flops import count, on_host, plain
 from cumprop.networks import MLP, Shape
-from cumprop.sampling import input_root
+from cumprop.sampling import input_root, pulled_back
 
 from ..cumulant.neglected import PROBES, probes
 
@@ -34,31 +34,20 @@ class Whitened:
     """The network as a function of z ~ N(0, I): x = μ + S z, S a root of Σ0."""
 
     def __init__(self, network: MLP) -> None:
-        self.weights = [on_host(w).astype(np.float64) for w in network.weights]
-        self._biases = [None if b is None else on_host(b) for b in network.biases]
-        self._activations = network.activations
-        self._root, self.n = root_of(network), network.widths[0]
-        mean = network.input_mean
-        self._mean = np.zeros(network.widths[0]) if mean is None else on_host(mean)
+        first, *others = (on_host(w).astype(np.float64) for w in network.weights)
+        bias, *biases = (None if b is None else on_host(b) for b in network.biases)
+        if network.input_mean is not None:
+            shift = first @ on_host(network.input_mean)
+            bias = shift if bias is None else shift + bias
+        first = times(root_of(network).T, first.T).T
+        self._network = MLP([first, *others], [bias, *biases], network.activations)
+        self.n = network.widths[0]
 
     def gradients(self, z: Array, outward: Array) -> tuple[Array, Array]:
         """The sums g = Σ outward · Y, (N,), and their gradients (N, n_0) at z (N, n_0)."""
-        x, slopes = self._mean + times(self._root, z.T).T, []
-        for w, b, phi in zip(self.weights, self._biases, self._activations, strict=False):
-            u = _affine(x, w, b)
-            x = phi.forward(u)
-            slopes.append(phi.derivative(u))
-        y = _affine(x, self.weights[-1], self._biases[-1])
-        back = outward @ self.weights[-1]
-        for w, slope in zip(self.weights[-2::-1], reversed(slopes), strict=True):
-            back = (back * slope) @ w
-        count(6 * len(z) * sum(w.size for w in self.weights))
-        return np.vecdot(y, outward), times(self._root.T, back.T).T
-
-
-def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    y: Array = x @ weight.T
-    return y if bias is None else y + bias
+        *before, y = [before for before, _ in self._network.layers(z)]
+        count(6 * len(z) * sum(w.size for w in self._network.weights))
+        return np.vecdot(y, outward), pulled_back(self._network, before, outward)
 
 
 def root_of(network: MLP) -> Array:

@@ -17,7 +17,15 @@ from cumprop.contract import Cost, Estimate, Estimator, register
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, counting, plain
 from cumprop.networks import MLP, Shape
-from cumprop.sampling import SCRAMBLINGS, Base, Inputs, Passes, designs, keeping_digits
+from cumprop.sampling import (
+    SCRAMBLINGS,
+    Base,
+    Inputs,
+    Passes,
+    check_finite,
+    designs,
+    keeping_digits,
+)
 
 from .sums import Moments, Of, Outputs, Sums
 
@@ -211,11 +219,7 @@ def _with_interval(estimate: Estimate, blocks: int) -> Estimate:
 
 
 def _finite(estimate: Estimate, network: MLP) -> Estimate:
-    if not np.isfinite(estimate.mean).all():
-        raise CumpropError(
-            f"monte_carlo: forward passes overflow {network.dtype}; "
-            "rescale the weights or use float64"
-        )
+    check_finite(estimate.mean, network.dtype, "monte_carlo: ")
     return estimate
 
 

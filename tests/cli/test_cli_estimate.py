@@ -213,6 +213,33 @@ def test_quantiles_of_samples(as_json, net):
     np.testing.assert_allclose(found["quantiles"]["0.99"], y[-11], rtol=0, atol=3e-6 * sd.max())
 
 
+def test_far_quantiles_have_intervals(run, as_json, linear):
+    """Of Gaussian outputs, exact; ends are four standard errors away: a false alarm in 1,000."""
+    words = (linear, "--tail-quantiles", "0.9,0.999999999", "--tail-tolerance", 0.4)
+    found = as_json(*words)
+    sd = np.linalg.norm(W[0], axis=1)
+    for q in ("0.9", "0.999999999"):
+        low, high = np.array(found["quantile_intervals"][q])
+        exact = B[0] + sd * ndtri(float(q))
+        assert ((low < exact) & (exact < high) & (high - low < 2 * sd)).all()
+    same = cumprop.MLP(W[:1], B[:1]).quantile("y1", 0.9, tolerance=0.4)
+    assert found["quantiles"]["0.9"][1] == same.value and found["flops"] > same.flops.total
+    _, out, _ = run("estimate", *words, "--format", "csv")
+    frame = pd.read_csv(io.StringIO(out))
+    np.testing.assert_allclose(frame["quantile_0.999999999_low"], low, rtol=1e-14)
+
+
+def test_adaptive_measures_quantiles_that_are_too_far_for_its_samples(as_json, net):
+    """Tails that its samples know to 10% stay order statistics; more than ten are not measured."""
+    words = (net, "--estimator", "adaptive", "--set", "tolerance=0.02")
+    found = as_json(*words, "--tail-quantiles", "0.5,0.99999")
+    network = cumprop.MLP(W, B, ["tanh", "relu"])
+    far = network.quantile("y0", 0.99999, budget=500_000)
+    assert found["quantiles"]["0.99999"][0] == far.value
+    assert found["quantile_intervals"]["0.99999"][1][0] == far.interval[1]
+    assert list(found["quantiles"]) == ["0.5", "0.99999"]
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [("monte_carlo", {"n_samples": 300}), ("adaptive", {"tolerance": 0.3}), ("blend", {})],

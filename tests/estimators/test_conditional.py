@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtr
 
 import cumprop
-from cumprop.contract import check_estimator
+from cumprop.contract import build, check_estimator
 from cumprop.errors import CumpropError
 from cumprop.estimators.conditional import Conditional, interval, whole
 from cumprop.estimators.conditional.directions import Whitened, nearest_points, orthonormal
@@ -224,8 +224,24 @@ def test_an_event_that_never_happens_has_probability_0():
     assert cumprop.estimate(network, "conditional").mean[0] < 1e-3
 
 
-def test_an_event_needs_one_last_neuron():
-    network = cumprop.random_mlp(width=6, depth=2, seed=0).above(1.0)
+def test_each_of_several_steps_has_the_estimate_of_its_own_event():
+    network = cumprop.random_mlp(width=6, depth=2, seed=0)
+    found = cumprop.estimate(network.above(1.0), "conditional", directions="event")
+    assert len(found.layer_means) == 3 and found.status.startswith("unreliable: a tail prob")
+    for i, p in enumerate(found.layer_means[-1]):
+        one = network.replace(
+            weights=[*network.weights[:-1], network.weights[-1][i : i + 1]], init_scale=None
+        )
+        alone = cumprop.estimate(one.above(1.0), "conditional")
+        assert p == found.mean[i] == pytest.approx(alone.mean[0], rel=1e-6)
+    predicted = build("conditional", directions="event").predict_cost(network.above(1.0).shape)
+    assert predicted.flops == pytest.approx(found.flops.total, rel=0.02)
+    with pytest.raises(CumpropError, match="directions of their own have no covariance"):
+        cumprop.estimate(network.above(1.0), "conditional", directions="event", cov=True)
+
+
+def test_an_event_needs_one_last_neuron_or_steps():
+    network = cumprop.random_mlp(width=6, depth=2, seed=0)
     with pytest.raises(CumpropError, match="last hidden layer of one neuron"):
         cumprop.estimate(network, "conditional", directions="event")
 

@@ -13,6 +13,7 @@ from cumprop.errors import ConfigError
 from cumprop.experiments import config
 from cumprop.experiments.grid import cells
 from cumprop.plots import relative_error_vs_probability
+from cumprop.plots.caption import power_of_ten
 from cumprop.results import scores
 from cumprop.results.scores import GROUP
 from cumprop.results.tail_scores import relative_errors
@@ -23,7 +24,8 @@ CONFIG = Path(__file__).parents[2] / "configs" / "low_probability.yaml"
 SMALL = (
     "network.width=16", "network.depth=2", "network.seeds=3", "network.readout=tail(1.5)",
     "estimators=[{name: cumulant, order: [1, 2]},"
-    " {name: monte_carlo, n_samples: [100, 200], extrapolate: [none, gaussian, cumulant]}]",
+    " {name: monte_carlo, n_samples: [100, 200], extrapolate: [none, gaussian, cumulant]},"
+    " {name: conditional, directions: event, nodes: 4}, {name: importance, n_samples: 500}]",
 )  # fmt: skip
 
 
@@ -135,19 +137,25 @@ def swept(tmp_path_factory):
 
 
 def test_a_sweep_scores_and_draws_tails(swept):
-    """Every estimator has a point; sampling has vn-MSE 1/N within a factor 3 as ever."""
+    """Every estimator has a point; sampling has vn-MSE 1/N within a factor 3 as ever.
+
+    Importance sampling has less, and its cost does not choose the panels.
+    """
     plain = (swept["estimator"] == "monte_carlo") & ~swept["parameters"].str.contains("gaussian")
     plain &= ~swept["parameters"].str.contains('"cumulant"')
+    plain |= swept["estimator"] == "importance"
     assert (swept["status"].eq("ok") == plain).all() and swept["buckets"].notna().all()
     assert swept.loc[~plain, "status"].str.startswith("unreliable: a tail probability").all()
     found = relative_errors(swept, GROUP)
-    assert found.groupby(GROUP, dropna=False).ngroups == 8
+    assert found.groupby(GROUP, dropna=False).ngroups == 10
     counts = found.groupby("bucket")[["neurons", "dropped"]].nunique()
     assert (counts == 1).all(axis=None)  # the truth alone decides
     points = scores.summary(swept).set_index("parameters")
     for parameters, point in points.iterrows():
         if '"none"' in parameters:
             assert 1 / 3 < point["vn_mse"] * point["n_samples"] < 3
+        elif point["estimator"] == "importance":
+            assert point["vn_mse"] * point["n_samples"] < 1 / 2
     figure = drawn(relative_error_vs_probability, swept)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == [f"tail(1.5), width 16, depth 2, N = {n} samples" for n in (200, 100)]
@@ -157,6 +165,9 @@ def test_a_sweep_scores_and_draws_tails(swept):
         assert f"{n}" in text
     assert f"{kept['neurons'].sum()} of 48 in all" in text
     assert {"K=1", "K=2", "1/N"} <= set(text.split())
+    assert "conditional" in text and "sampling, importance" in text
+    costs = swept.groupby("estimator")["flops"].median()
+    assert f"conditional {power_of_ten(costs['conditional'])};" in text.replace("\n", " ")
 
 
 def test_equal_cost_is_what_the_config_says():
@@ -167,6 +178,9 @@ def test_equal_cost_is_what_the_config_says():
     costs = {cell.parameters["n_samples"]: cell.cost.flops for cell in sampled}
     paper, ours = costs
     assert paper == 5695 and costs[ours] == pytest.approx(order3.cost.flops, rel=0.01)
+    order4 = next(c for c in found if c.parameters.get("order") == 4)
+    importance = next(c for c in found if c.estimator == "importance")
+    assert importance.cost.flops == pytest.approx(order4.cost.flops, rel=0.01)
     assert json.loads(order3.columns()["parameters"])["kind"] == "basic"
 
 

@@ -57,6 +57,19 @@ def probability(
     tolerance, budget = typed(tolerance, float, "tolerance"), typed(budget, int, "budget")
     if not tolerance > 0:
         raise CumpropError(f"tolerance is {tolerance:g}; give a relative error above 0, as in 0.1")
+    check(network, budget)
+    plan = Plan(
+        Event.parsed(event, network.widths[-1]),
+        tolerance,
+        budget,
+        excess,
+        streams.rare_event(seed, network.shape.width),
+    )
+    return measured(network, plan, progress)
+
+
+def check(network: MLP, budget: int) -> None:
+    """Raise CumpropError for rows of data, a budget that is too small, and too little memory."""
     if budget < LEAST_BUDGET:
         raise CumpropError(f"budget is {budget:,} passes; give {LEAST_BUDGET:,} or more")
     if isinstance(network.input, Empirical):
@@ -64,12 +77,15 @@ def probability(
             "rows of data show no rarer event than one in their number: take monte_carlo, or fit a "
             "law to them (Empirical.smoothed)"
         )
-    asked = Event.parsed(event, network.widths[-1])
     n = max(network.widths[:-1])
     check_memory(8 * n * (_ALIVE + n) // COPIES)
-    rng = streams.rare_event(seed, network.shape.width)
+
+
+def measured(
+    network: MLP, plan: Plan, progress: Callable[[int, float], None] | None
+) -> Probability:
+    """The probability of the plan's event."""
     with counting() as flops:
-        plan = Plan(asked, tolerance, budget, excess, rng)
-        plan.look(parts(network, asked))
+        plan.look(parts(network, plan.event))
         plan.spend(progress)
     return plan.result(flops)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, not_counting, on_host, plain
 from cumprop.functionals.rare.event import Event
 from cumprop.networks import MLP, gaussian_parts
-from cumprop.sampling import standardised
+from cumprop.sampling import check_finite, pulled_back, standardised
 from cumprop.sampling.designs import BATCH_ELEMENTS, normals
 
 Array = NDArray[Any]
@@ -57,11 +56,8 @@ class Excess:
             values.append(self.event.excess(u))
             with component("backward"):
                 slope = counted(self.event.slope(u).astype(self.dtype))[:, None]
-                for layer in range(self._network.depth, 0, -1):
-                    slope = slope @ self._network.weights[layer]
-                    activation = self._network.activations[layer - 1]
-                    slope = slope * activation.derivative(counted(hidden[layer - 1]))
-                gradients.append(plain(slope @ self._network.weights[0]))
+                before = [counted(z) for z in hidden]
+                gradients.append(plain(pulled_back(self._network, before, slope)))
         return np.concatenate(values), np.concatenate(gradients).astype(np.float64)
 
     def inputs(self, z: Array) -> Array:
@@ -77,10 +73,7 @@ class Excess:
         """The arrays Z_l of every layer, then row · y in float64, (N,)."""
         with component("forward"), np.errstate(over="ignore", invalid="ignore"):
             *hidden, y = [plain(before) for before, _ in self._network.layers(counted(z))]
-        if not np.isfinite(y).all():
-            raise CumpropError(
-                f"forward passes overflow {self.dtype}; rescale the weights or use float64"
-            )
+        check_finite(y, self.dtype)
         return [*hidden, y[:, 0].astype(np.float64)]
 
 

@@ -32,10 +32,11 @@ _FIRST_SIZE, _LARGEST_SIZE, _ACCEPTED = 0.9, 0.99, 0.3
 
 
 class Step(NamedTuple):
-    """A level of g, and the sizes s of the moves above it."""
+    """A level of g, the sizes s of the moves above it, and the share of particles that passed."""
 
     level: float
     sizes: tuple[float, ...]
+    share: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +71,13 @@ class Runs(NamedTuple):
     values: Array
 
 
-def pilot(excess: Excess, rng: np.random.Generator, most_passes: int) -> Pilot:
+def pilot(
+    excess: Excess, rng: np.random.Generator, most_passes: int, top: float = 0.0, least: float = 0.0
+) -> Pilot:
     """One run of particles that sets each level at the median, and step sizes by acceptance.
 
-    Cost: 500 passes and 1,500 for each halving of the probability, 6,000 at the event.
+    It ends at the level `top`, the event if that is 0, and at a probability below `least`. Cost:
+    500 passes and 1,500 for each halving of the probability, 6,000 at the last level.
     """
     z = excess.draw(PARTICLES, rng)
     g = excess(z)
@@ -81,22 +85,23 @@ def pilot(excess: Excess, rng: np.random.Generator, most_passes: int) -> Pilot:
     kept = [(z, g)]
     until = excess.passes + most_passes
     while len(steps) < MOST_LEVELS and excess.passes < until:
-        level = min(float(np.median(g)), 0.0)
+        level = min(float(np.median(g)), top)
         alive = np.flatnonzero(g > level)
         if not len(alive):
             break
-        probability *= len(alive) / PARTICLES
+        share = len(alive) / PARTICLES
+        probability *= share
         chosen = alive[_copies(len(alive), PARTICLES, rng)]
         z, g = z[chosen], g[chosen]
         sizes, kept = list[float](), list[tuple[Array, Array]]()
-        for move in range(1, (MOVES if level < 0 else LAST_MOVES) + 1):
+        for move in range(1, (MOVES if level < top else LAST_MOVES) + 1):
             sizes.append(size)
             rate = moved(excess, z, g, level, size, rng)
             size = min(_LARGEST_SIZE, size * float(np.exp((rate - _ACCEPTED) / 2)))
             if move % MOVES == 0:
                 kept.append((z.copy(), g.copy()))
-        steps.append(Step(level, tuple(sizes)))
-        if level == 0:
+        steps.append(Step(level, tuple(sizes), share))
+        if level == top or probability < least:
             break
     particles, values = map(np.concatenate, zip(*kept, strict=True))
     return Pilot(steps, probability, particles, values)
@@ -110,7 +115,7 @@ def runs(excess: Excess, steps: list[Step], number: int, rng: np.random.Generato
     z = excess.draw(number * OF_A_RUN, rng)
     g = excess(z)
     probabilities = np.ones(number)
-    for level, sizes in steps:
+    for level, sizes, _ in steps:
         chosen = np.arange(len(z)).reshape(number, OF_A_RUN)
         for run, alive in enumerate((g > level).reshape(number, OF_A_RUN)):
             above = np.flatnonzero(alive)
