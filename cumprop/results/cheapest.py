@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cumprop.results.points import Point, flops_per_sample, label, points, seconds_per_sample
 from cumprop.results.scores import GROUP, PROBLEM
-from cumprop.sampling import block_size
+from cumprop.sampling import rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,8 +102,7 @@ class _Problem:
 
     def _sampling(self, target: float) -> Iterator[Way]:
         for design, (gain, each) in self.designs.items():
-            block = block_size(design, self.width)
-            yield Way(design, math.ceil(gain / target / block) * block * each)
+            yield Way(design, self._whole(design, gain / target) * each)
 
     def _orders(self, target: float) -> Iterator[Way]:
         for point in self.orders:
@@ -115,6 +114,9 @@ class _Problem:
         """The costs of orders that miss the target, averaged with samples by the best weight."""
         for point in self.orders:
             if point["noise_low"] > target:
-                for gain, each in self.designs.values():
+                for design, (gain, each) in self.designs.items():
                     n_samples = gain * (1 / target - 1 / point["vn_mse"])
-                    yield point[self.unit] + n_samples * each
+                    yield point[self.unit] + self._whole(design, n_samples) * each
+
+    def _whole(self, design: str, n_samples: float) -> int:
+        return rounded(design, self.width, math.ceil(n_samples))

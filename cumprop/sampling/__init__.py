@@ -1,7 +1,7 @@
 """Sets of inputs by design, group means of forward passes, and the stored truth."""
 
 from cumprop.sampling.absorbed_input import standardised
-from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size
+from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size, rounded
 from cumprop.sampling.group_means import FEWEST, MOST_GROUPS, UNSEEN, Replicates, replicates
 from cumprop.sampling.passes import Around, Base, Centring, Passes, keeping_digits
 from cumprop.sampling.roots import covariance_root, input_root
@@ -57,6 +57,7 @@ __all__ = [
     "missing_chunks",
     "put_together",
     "replicates",
+    "rounded",
     "sample",
     "samples_stored",
     "standardised",
