@@ -38,24 +38,25 @@ def draw(scores: pd.DataFrame) -> Figure:
     widths, depths = (sorted({*map(int, scores[name])}) for name in ("width", "depth"))
     if len(widths) < 2 or len(depths) < 2:
         raise CumpropError(f"a map needs 2 widths and depths, here are {widths} and {depths}")
-    panels = [(unit, target) for unit in _UNITS for target in TARGETS]
-    maps = [choices(scores, target, unit) for unit, target in panels]
-    if not maps[0]:
+    found = choices(scores)
+    if not found:
         raise CumpropError("a map compares with sampling, and no sampling was run")
-    named = {choice.name for found in maps for choice in found}
+    panels = [(unit, target) for unit in _UNITS for target in TARGETS]
+    named = {choice.name for choice in found}
     legend = [
         Line2D([], [], color=_colour(name), marker="s", ls="none", ms=7, label=_in_words(name))
         for name in sorted(named, key=lambda name: ([*COLOURS, name].index(name), name))
     ]
-    figure, axes = style.sheet(len(maps), "width n", "depth L", legend, _caption(scores))
-    for ax, (unit, target), found in zip(axes, panels, maps, strict=True):
+    figure, axes = style.sheet(len(panels), "width n", "depth L", legend, _caption(scores))
+    for ax, (unit, target) in zip(axes, panels, strict=True):
         ax.set(xlim=(-0.5, len(widths) - 0.5), ylim=(-0.5, len(depths) - 0.5))
         ax.set_xticks(range(len(widths)), list(map(str, widths)))
         ax.set_yticks(range(len(depths)), list(map(str, depths)))
         ax.set_title(f"vn-MSE {caption.power_of_ten(target).removeprefix('1·')}, {_UNITS[unit]}")
         ax.grid(visible=False)
         for choice in found:
-            _mark(ax, (widths.index(choice.width), depths.index(choice.depth)), choice)
+            if (choice.unit, choice.target) == (unit, target):
+                _mark(ax, (widths.index(choice.width), depths.index(choice.depth)), choice)
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,10 @@ WORTH = 1.1
 """The least factor by which a blend must be cheaper than all other ways to be named."""
 
 Unit = Literal["flops", "seconds"]
+PER_SAMPLE: dict[Unit, Callable[[list[Point], str], float | None]] = {
+    "flops": flops_per_sample,
+    "seconds": seconds_per_sample,
+}
 
 
 @dataclass(frozen=True)
@@ -42,81 +46,93 @@ class Choice:
 
     width: int
     depth: int
+    target: float
+    unit: Unit
     name: str
     saving: float
     undecided: tuple[str, ...]
 
 
-def choices(scores: pd.DataFrame, target: float, unit: Unit) -> list[Choice]:
-    """The cheapest way to a vn-MSE of `target`, for every problem with samples in `scores`.
+def choices(scores: pd.DataFrame, targets: Sequence[float] = TARGETS) -> list[Choice]:
+    """The cheapest ways to each vn-MSE of `targets`, for every problem with samples in `scores`.
 
-    `scores` is one configuration's part of `results.scores.score`. An order reaches the target
-    where the upper end of its 95% interval for the noise of the truths does: the answer is one
-    about the networks that were measured. Sampling takes g/target samples, in whole blocks, g its
-    variance per sample in units of the iid one: 1 for iid, the measured `truth_gain` for the design
-    of the truth, what the own standard errors say for other designs. The average of an order of
-    error B and samples takes g(1/target − 1/B) of them with the best weight, which an estimator has
-    to find out: this `BLEND` is named only where it is `WORTH` times cheaper than all other ways.
-    Seconds are those of the quickest run.
+    `scores` is one configuration's part of `results.scores.score`. An order reaches a target where
+    the upper end of its 95% interval for the noise of the truths does: the answer is one about the
+    networks that were measured. Sampling takes g/target samples, in whole blocks, g its variance
+    per sample in units of the iid one: 1 for iid, the measured `truth_gain` for the design of the
+    truth, for other designs that of their standard errors. The average of an order of error B and
+    samples takes g(1/target − 1/B) of them with the best weight, which an estimator has to find
+    out: this `BLEND` is named only where it is `WORTH` times cheaper than all other ways. Seconds
+    are those of the quickest run.
     """
-    problems = (_Problem.of(rows, unit) for _, rows in scores.groupby(PROBLEM, dropna=False))
-    return [problem.choice(target) for problem in problems if problem.designs]
+    problems = (_Problem.of(rows) for _, rows in scores.groupby(PROBLEM, dropna=False))
+    return [
+        problem.choice(target, unit)
+        for problem in problems
+        if problem.gains
+        for unit in PER_SAMPLE
+        for target in targets
+    ]
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """One problem: its orders, and the variance and the cost per sample of each design."""
+    """The points of one problem, and the variance per sample of each sampling design."""
 
-    width: int
-    depth: int
-    unit: Unit
-    orders: list[Point]
-    designs: dict[str, tuple[float, float]]
+    points: list[Point]
+    gains: dict[str, float]
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, unit: Unit) -> _Problem:
+    def of(cls, rows: pd.DataFrame) -> _Problem:
         quickest = rows.groupby(GROUP, dropna=False)["seconds"].transform("min")
         found = points(rows.assign(seconds=quickest))
-        each = flops_per_sample if unit == "flops" else seconds_per_sample
-        designs = {}
+        gains = {}
         for point in found:
             if point["estimator"] == "monte_carlo":
-                design = point["design"]
                 gain = point["expected_error"] ** 2 * point["n_samples"]
-                if design == point["truth_design"]:
+                if point["design"] == point["truth_design"]:
                     gain = float(rows["truth_gain"].mean())
-                designs[design] = (1.0 if design == "iid" else gain, each(found, design) or 0.0)
-        orders = [point for point in found if point["estimator"] == "cumulant"]
-        return cls(int(found[0]["width"]), int(found[0]["depth"]), unit, orders, designs)
+                gains[point["design"]] = 1.0 if point["design"] == "iid" else gain
+        return cls(found, gains)
 
-    def choice(self, target: float) -> Choice:
-        orders = list(self._orders(target))
-        sampled = list(self._sampling(target))
+    @property
+    def width(self) -> int:
+        return int(self.points[0]["width"])
+
+    @property
+    def orders(self) -> list[Point]:
+        return [point for point in self.points if point["estimator"] == "cumulant"]
+
+    def choice(self, target: float, unit: Unit) -> Choice:
+        orders = list(self._orders(target, unit))
+        sampled = list(self._sampling(target, unit))
         best = min((way for way in sampled + orders if way.reaches), key=lambda way: way.cost)
-        blended = min(self._blends(target), default=math.inf)
+        blended = min(self._blends(target, unit), default=math.inf)
         if WORTH * blended <= best.cost:
             best = Way(BLEND, blended)
         open_ = tuple(way.name for way in orders if way.reaches is None and way.cost < best.cost)
         saving = min(way.cost for way in sampled) / best.cost
-        return Choice(self.width, self.depth, best.name, saving, open_)
+        depth = int(self.points[0]["depth"])
+        return Choice(self.width, depth, target, unit, best.name, saving, open_)
 
-    def _sampling(self, target: float) -> Iterator[Way]:
-        for design, (gain, each) in self.designs.items():
-            yield Way(design, self._whole(design, gain / target) * each)
+    def _sampling(self, target: float, unit: Unit) -> Iterator[Way]:
+        for design, gain in self.gains.items():
+            yield Way(design, self._cost(design, gain / target, unit))
 
-    def _orders(self, target: float) -> Iterator[Way]:
+    def _orders(self, target: float, unit: Unit) -> Iterator[Way]:
         for point in self.orders:
             low, high = point["noise_low"], point["noise_high"]
             reaches = None if low <= target < high else high <= target
-            yield Way(label(point), point[self.unit], reaches and not point["n_failed"])
+            yield Way(label(point), point[unit], reaches and not point["n_failed"])
 
-    def _blends(self, target: float) -> Iterator[float]:
+    def _blends(self, target: float, unit: Unit) -> Iterator[float]:
         """The costs of orders that miss the target, averaged with samples by the best weight."""
         for point in self.orders:
             if point["noise_low"] > target:
-                for design, (gain, each) in self.designs.items():
+                for design, gain in self.gains.items():
                     n_samples = gain * (1 / target - 1 / point["vn_mse"])
-                    yield point[self.unit] + self._whole(design, n_samples) * each
+                    yield point[unit] + self._cost(design, n_samples, unit)
 
-    def _whole(self, design: str, n_samples: float) -> int:
-        return rounded(design, self.width, math.ceil(n_samples))
+    def _cost(self, design: str, n_samples: float, unit: Unit) -> float:
+        each = PER_SAMPLE[unit](self.points, design) or 0.0
+        return rounded(design, self.width, math.ceil(n_samples)) * each
