@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cumprop.results.points import Point, flops_per_sample, label, points, seconds_per_sample
+from cumprop.estimators.adaptive.error_laws import CANDIDATES
+from cumprop.results.points import Point, flops_per_sample, label, points, seconds_per_sample, shape
 from cumprop.results.scores import GROUP, PROBLEM
 from cumprop.sampling import rounded
 
@@ -41,7 +42,7 @@ class Choice:
     """The cheapest way to a target at one width and depth.
 
     `saving` is the cost of the cheapest sampling design over that of the way; `undecided` names
-    cheaper ways whose measured interval holds the target.
+    cheaper orders whose interval holds the target, or that were not run.
     """
 
     width: int
@@ -58,12 +59,13 @@ def choices(scores: pd.DataFrame, targets: Sequence[float] = TARGETS) -> list[Ch
 
     `scores` is one configuration's part of `results.scores.score`. An order reaches a target where
     the upper end of its 95% interval for the noise of the truths does: the answer is one about the
-    networks that were measured. Sampling takes g/target samples, in whole blocks, g its variance
-    per sample in units of the iid one: 1 for iid, the measured `truth_gain` for the design of the
-    truth, for other designs that of their standard errors. The average of an order of error B and
-    samples takes g(1/target − 1/B) of them with the best weight, which an estimator has to find
-    out: this `BLEND` is named only where it is `WORTH` times cheaper than all other ways. Seconds
-    are those of the quickest run.
+    networks that were measured. An order of `adaptive` that was not run has an unknown error and
+    about the FLOPs of its cost law, at the speed of sampling. Sampling takes g/target samples, in
+    whole blocks, g its variance per sample in units of the iid one: 1 for iid, the measured
+    `truth_gain` for the design of the truth, for other designs that of their standard errors. The
+    average of an order of error B and samples takes g(1/target − 1/B) of them with the best weight,
+    which an estimator has to find out: this `BLEND` is named only where it is `WORTH` times cheaper
+    than all other ways. Seconds are those of the quickest run.
     """
     problems = (_Problem.of(rows) for _, rows in scores.groupby(PROBLEM, dropna=False))
     return [
@@ -124,6 +126,16 @@ class _Problem:
             low, high = point["noise_low"], point["noise_high"]
             reaches = None if low <= target < high else high <= target
             yield Way(label(point), point[unit], reaches and not point["n_failed"])
+        run = {label(point) for point in self.orders}
+        for candidate in CANDIDATES:
+            if (name := label(candidate.parameters)) not in run:
+                yield Way(name, candidate.flops(shape(self.points[0])) * self._pace(unit), None)
+
+    def _pace(self, unit: Unit) -> float:
+        """The least cost of a FLOP of sampling: its seconds, or 1."""
+        each = [PER_SAMPLE[unit](self.points, design) or 0.0 for design in self.gains]
+        flops = [flops_per_sample(self.points, design) for design in self.gains]
+        return min(cost / one for cost, one in zip(each, flops, strict=True))
 
     def _blends(self, target: float, unit: Unit) -> Iterator[float]:
         """The costs of orders that miss the target, averaged with samples by the best weight."""
