@@ -93,14 +93,16 @@ def _short(saving: float) -> str:
 
 
 def _caption(scores: pd.DataFrame) -> str:
+    networks = scores.groupby(["width", "depth"])["seed"].nunique()
+    each = "–".join(dict.fromkeys([str(networks.min()), str(networks.max())]))
     return " ".join(
         [
             "Colour: the cheapest way to the vn-MSE in the title. Number: cost of the cheapest",
-            "sampling design over its cost. “?”: a cheaper order has an interval that holds the",
-            "target. Blank: not measured. An order counts where the upper end of its 95% interval",
-            "(noise of truths) is below the target. Order and samples averaged with the best",
-            "weight, a bound for what `blend` finds out, are named where they save a tenth.",
+            "sampling design over its cost. “?”: the 95% interval of a cheaper order holds the",
+            "target, or the order was not run. Blank: not measured. Yellow: an order and samples",
+            "averaged with the best weight, a bound for `blend`, named where it saves a tenth.",
             caption.common(scores).replace("Bars: 95% intervals, networks and truth noise. ", ""),
-            "Seconds are those of the quickest run.",
+            f"Networks of each width and depth: {each}; intervals: truth noise. Seconds: the",
+            "quickest run.",
         ]
     )
