@@ -8,23 +8,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon, Rectangle
 
 from cumprop.errors import CumpropError
 from cumprop.plots import caption, style
-from cumprop.results.cheapest import BLEND, TARGETS, Choice, Unit, choices
+from cumprop.results.cheapest import TARGETS, Choice, Unit, choices
 
 COLOURS = {
     "K=2": "#56B4E9",
     "K=3": "#0072B2",
     "K=3 tree": "#009E73",
     "K=4": "#D55E00",
-    BLEND: "#F0E442",
     "orthogonal": "#BBBBBB",
     "antithetic": "#DDDDDD",
     "iid": "#999999",
 }
 _OTHERS = ["#E69F00", "#CC79A7"]
+_BLEND = "#F0E442"
+_WORTH = 1.1
+"""The least saving of a blend that is marked."""
 _UNITS: dict[Unit, str] = {"flops": "FLOPs", "seconds": "seconds"}
 
 
@@ -47,6 +49,7 @@ def draw(scores: pd.DataFrame) -> Figure:
         Line2D([], [], color=_colour(name), marker="s", ls="none", ms=7, label=_in_words(name))
         for name in sorted(named, key=lambda name: ([*COLOURS, name].index(name), name))
     ]
+    legend.append(Line2D([], [], color=_BLEND, marker="^", ls="none", label="blend, at best"))
     figure, axes = style.sheet(len(panels), "width n", "depth L", legend, _caption(scores))
     for ax, (unit, target) in zip(axes, panels, strict=True):
         ax.set(xlim=(-0.5, len(widths) - 0.5), ylim=(-0.5, len(depths) - 0.5))
@@ -64,6 +67,9 @@ def _mark(ax: Axes, at: tuple[int, int], choice: Choice) -> None:
     x, y = at
     colour = _colour(choice.name)
     ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white"))
+    if choice.blended >= _WORTH:
+        corner = [(x + 0.48, y + 0.1), (x + 0.48, y + 0.46), (x + 0.18, y + 0.46)]
+        ax.add_patch(Polygon(corner, facecolor=_BLEND))
     text = (_short(choice.saving) if choice.saving > 1 else "") + "?" * bool(choice.undecided)
     dark = colour in ("#0072B2", "#009E73", "#D55E00")
     ax.text(x, y, text, color="white" if dark else "black", fontsize=7, ha="center", va="center")
@@ -75,8 +81,6 @@ def _colour(name: str) -> str:
 
 def _in_words(name: str) -> str:
     """The name of a way in the legend."""
-    if name == BLEND:
-        return "order and samples, best weight"
     return name if name.startswith("K=") else f"sampling, {name}"
 
 
@@ -99,8 +103,8 @@ def _caption(scores: pd.DataFrame) -> str:
         [
             "Colour: the cheapest way to the vn-MSE in the title. Number: cost of the cheapest",
             "sampling design over its cost. “?”: the 95% interval of a cheaper order holds the",
-            "target, or the order was not run. Blank: not measured. Yellow: an order and samples",
-            "averaged with the best weight, a bound for `blend`, named where it saves a tenth.",
+            "target, or the order was not run. Blank: not measured. Triangle: an order and samples",
+            "averaged with the best weight, a bound for `blend`, would save a tenth or more.",
             caption.common(scores).replace("Bars: 95% intervals, networks and truth noise. ", ""),
             f"Networks of each width and depth: {each}; intervals: truth noise. Seconds: the",
             "quickest run.",

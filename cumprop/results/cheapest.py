@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 TARGETS = (1e-3, 1e-5, 1e-7)
 """The vn-MSE of the figure `cheapest`."""
-BLEND = "blend"
-WORTH = 1.1
-"""The least factor by which a blend must be cheaper than all other ways to be named."""
-
 Unit = Literal["flops", "seconds"]
 PER_SAMPLE: dict[Unit, Callable[[list[Point], str], float | None]] = {
     "flops": flops_per_sample,
@@ -41,8 +37,10 @@ class Way:
 class Choice:
     """The cheapest way to a target at one width and depth.
 
-    `saving` is the cost of the cheapest sampling design over that of the way; `undecided` names
-    cheaper orders whose interval holds the target, or that were not run.
+    `saving` is the cost of the cheapest sampling design over that of the way. `blended` is the cost
+    of the way over that of an average of an order with samples under the best weight, a bound for
+    what `blend` can save. `undecided` names cheaper orders whose interval holds the target, or that
+    were not run.
     """
 
     width: int
@@ -51,6 +49,7 @@ class Choice:
     unit: Unit
     name: str
     saving: float
+    blended: float
     undecided: tuple[str, ...]
 
 
@@ -63,9 +62,8 @@ def choices(scores: pd.DataFrame, targets: Sequence[float] = TARGETS) -> list[Ch
     about the FLOPs of its cost law, at the speed of sampling. Sampling takes g/target samples, in
     whole blocks, g its variance per sample in units of the iid one: 1 for iid, the measured
     `truth_gain` for the design of the truth, for other designs that of their standard errors. The
-    average of an order of error B and samples takes g(1/target − 1/B) of them with the best weight,
-    which an estimator has to find out: this `BLEND` is named only where it is `WORTH` times cheaper
-    than all other ways. Seconds are those of the quickest run.
+    average of an order of error B and samples takes g(1/target − 1/B) of them with the best weight.
+    Seconds are those of the quickest run.
     """
     problems = (_Problem.of(rows) for _, rows in scores.groupby(PROBLEM, dropna=False))
     return [
@@ -109,13 +107,11 @@ class _Problem:
         orders = list(self._orders(target, unit))
         sampled = list(self._sampling(target, unit))
         best = min((way for way in sampled + orders if way.reaches), key=lambda way: way.cost)
-        blended = min(self._blends(target, unit), default=math.inf)
-        if WORTH * blended <= best.cost:
-            best = Way(BLEND, blended)
+        blended = best.cost / min(self._blends(target, unit), default=math.inf)
         open_ = tuple(way.name for way in orders if way.reaches is None and way.cost < best.cost)
         saving = min(way.cost for way in sampled) / best.cost
         depth = int(self.points[0]["depth"])
-        return Choice(self.width, depth, target, unit, best.name, saving, open_)
+        return Choice(self.width, depth, target, unit, best.name, saving, blended, open_)
 
     def _sampling(self, target: float, unit: Unit) -> Iterator[Way]:
         for design, gain in self.gains.items():

@@ -5,7 +5,7 @@ import math
 import pytest
 from helpers.made_up_scores import table
 
-from cumprop.results.cheapest import BLEND, choices
+from cumprop.results.cheapest import choices
 from cumprop.results.scores import noise_interval
 
 IID, ORTHOGONAL = 660_000, 860_000
@@ -55,8 +55,9 @@ def test_a_blend_saves_the_share_of_samples_that_the_best_weight_does():
     error, target = 2e-6, 1e-6
     found = choice((1e-2, error), target)
     with_order = 1e9 + blocks(0.2 * (1 / target - 1 / error)) * ORTHOGONAL
-    assert found.name == BLEND
-    assert found.saving == pytest.approx(blocks(0.2 / target) * ORTHOGONAL / with_order)
+    assert found.name == "orthogonal"
+    assert found.blended == pytest.approx(blocks(0.2 / target) * ORTHOGONAL / with_order)
+    assert choice((1e-2, error), target, flops=(2e8, 1e15)).blended < 1
 
 
 def test_the_best_weight_is_the_least_error_of_an_average():
@@ -64,10 +65,6 @@ def test_the_best_weight_is_the_least_error_of_an_average():
     bias, noise = 2e-6, 3e-6
     least = min((w / 1000) ** 2 * bias + (1 - w / 1000) ** 2 * noise for w in range(1001))
     assert least == pytest.approx(1 / (1 / bias + 1 / noise), rel=1e-5)
-
-
-def test_a_blend_that_saves_less_than_a_tenth_is_not_named():
-    assert choice((1e-2, 2e-5), target=1e-6).name == "orthogonal"
 
 
 def test_an_order_whose_interval_holds_the_target_is_undecided():
