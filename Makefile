@@ -4,7 +4,7 @@ SCALE ?= laptop
 BIN := .venv/bin
 export OPENBLAS_NUM_THREADS ?= 1
 
-EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling depth_budget \
+EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling depth_budget regimes \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
 TRAINING := distill catastrophe two_causes
 

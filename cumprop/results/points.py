@@ -66,22 +66,25 @@ def label(point: Mapping[str, Any], kind: bool = True) -> str:
     return " ".join([f"K={point['order']:.0f}", *unusual])
 
 
+def shape(point: Point) -> Shape:
+    """The shape of the networks of a point."""
+    hidden = int(point["depth"]) - (point["readout"] == "pre")
+    return Shape(
+        widths=(int(point["width"]),) * (hidden + 2),
+        activations=(point["activation"],) * hidden,
+        biased=point["init"] != "he",
+        dtype=point["dtype"],
+    )
+
+
 def flops_per_sample(points: list[Point], design: str) -> float:
     """FLOPs of a sample: measured at the most samples drawn by `design`, else predicted."""
     drawn = [p for p in points if p["estimator"] == "monte_carlo" and p["design"] == design]
     if drawn:
         most = max(drawn, key=lambda point: int(point["n_samples"]))
         return float(most["flops"] / most["n_samples"])
-    problem = points[0]
-    hidden = problem["depth"] - (problem["readout"] == "pre")
-    shape = Shape(
-        widths=(problem["width"],) * (hidden + 2),
-        activations=(problem["activation"],) * hidden,
-        biased=problem["init"] != "he",
-        dtype=problem["dtype"],
-    )
     sampling = build("monte_carlo", n_samples=_MANY_SAMPLES, design=design)
-    return sampling.predict_cost(shape).flops / _MANY_SAMPLES
+    return sampling.predict_cost(shape(points[0])).flops / _MANY_SAMPLES
 
 
 def seconds_per_sample(points: list[Point], design: str) -> float | None:

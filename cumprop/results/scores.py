@@ -252,6 +252,9 @@ def _score_row(row: dict[Any, Any], answer: _Answer | None) -> dict[str, Any]:
     n_groups = answer.groups.shape[1]
     low, high = noise_interval([mse], [mse_se], n_groups)
     scored |= answer.truth.buckets(row["mean"])
+    if row["stderr"] is not None and pd.isna(row["expected_error"]):
+        noise = np.mean(np.square(row["stderr"], dtype=np.float64))
+        scored["expected_error"] = float(np.sqrt(noise / answer.variance))
     return scored | {
         "truth_n_samples": answer.truth.n_samples,
         "n_groups": n_groups,

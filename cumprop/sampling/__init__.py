@@ -1,7 +1,7 @@
 """Sets of inputs by design, group means of forward passes, and the stored truth."""
 
 from cumprop.sampling.absorbed_input import standardised
-from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size
+from cumprop.sampling.designs import SCRAMBLINGS, Batch, Inputs, block_size, rounded
 from cumprop.sampling.group_means import FEWEST, MOST_GROUPS, UNSEEN, Replicates, replicates
 from cumprop.sampling.passes import (
     Around,
@@ -67,6 +67,7 @@ __all__ = [
     "pulled_back",
     "put_together",
     "replicates",
+    "rounded",
     "sample",
     "samples_stored",
     "standardised",

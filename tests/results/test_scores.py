@@ -176,6 +176,16 @@ def test_rows_and_truths_become_scores(tmp_path, truths):
     pd.testing.assert_frame_equal(score(tmp_path / "small"), table)
 
 
+def test_standard_errors_are_expected_errors_where_a_row_has_no_other(tmp_path, truths):
+    stderr = np.linspace(0.1, 0.2, N)
+    write(tmp_path / "small", stderr=stderr.tolist())
+    write(tmp_path / "small", stderr=stderr.tolist(), expected_error=0.3, repeat=1)
+    write(tmp_path / "small", repeat=2)
+    said, own, none = score(tmp_path).sort_values("repeat")["expected_error"]
+    assert said == pytest.approx(np.sqrt(np.mean(stderr**2) / 2.0)) and own == 0.3
+    assert np.isnan(none)
+
+
 def test_scores_follow_a_truth_that_grew(tmp_path, truths):
     write(tmp_path / "small", mean=0.002)
     before = score(tmp_path)
