@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from cumprop.plots import caption, style
-from cumprop.training.catastrophe_runs import ESTIMATES, EXCEEDED, Row, groups
+from cumprop.training.catastrophe_runs import EXCEEDED, Row, groups
 
 Array = NDArray[np.float64]
 
@@ -60,8 +60,12 @@ def draw(rows: Sequence[Row]) -> Figure:
             colour, line = looks[runs[0]["method"]]
             for ax, curve in ((total, _totals), (event, _events)):
                 _Band.of(runs, curve).draw(ax, colour, line)
-            if runs[0]["way"] in ESTIMATES:
+            if None not in runs[0]["penalty_error"]:
                 _Band.of(runs, _ratios).draw(ratio, colour, line)
+                for run in runs:
+                    outside = ~np.array(run["within"])
+                    flops = np.array(run["flops"])[outside]
+                    ratio.plot(flops, _ratios(run)[outside], "x", color=colour, markersize=3)
     return figure
 
 
@@ -131,6 +135,6 @@ def _caption(rows: Sequence[Row]) -> str:
         "by the unbiased rare-event estimator and "
         f"{caption.power_of_ten(first['n_samples'])} held-out inputs, apart from training. Lines: "
         "medians; bands: all runs. Grey: estimates within a factor of "
-        f"{EXCEEDED:g} of the truth. FLOPs of losses, advice, backward pass and update as executed "
+        f"{EXCEEDED:g} of the truth; crosses: those whose stated error does not reach it. FLOPs of losses, advice, backward pass and update as executed "
         f"({first['flops_convention']})."
     )
