@@ -131,10 +131,9 @@ def _caption(rows: Sequence[Row]) -> str:
         f"{activation} teachers ({len(teachers)}) and students of their shape "
         f"({len(seeds)} for each), {first['dtype']}, Adam at rate {first['lr']:g}, "
         f"{first['batch']} samples of the task a step. The penalty is C E[(y − t)₊]; the teacher "
-        "pays 1. True values "
-        "by the unbiased rare-event estimator and "
+        "pays 1. True values by the unbiased rare-event estimator and "
         f"{caption.power_of_ten(first['n_samples'])} held-out inputs, apart from training. Lines: "
         "medians; bands: all runs. Grey: estimates within a factor of "
-        f"{EXCEEDED:g} of the truth; crosses: those whose stated error does not reach it. FLOPs of losses, advice, backward pass and update as executed "
-        f"({first['flops_convention']})."
+        f"{EXCEEDED:g} of the truth; crosses: those whose stated error does not reach it. FLOPs of "
+        f"losses, advice, backward pass and update as executed ({first['flops_convention']})."
     )
