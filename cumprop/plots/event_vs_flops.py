@@ -39,10 +39,10 @@ def draw(rows: Sequence[Row]) -> Figure:
     cases: dict[tuple[Any, ...], list[list[Row]]] = {}
     for (*case, _), runs in groups(rows).items():
         cases.setdefault(tuple(case), []).append(runs)
-    looks = _looks([runs[0] for runs in groups(rows).values()])
+    methods_of = looks([runs[0] for runs in groups(rows).values()])
     legend = [
         Line2D([], [], color=colour, linestyle=line, label=name)
-        for name, (colour, line) in looks.items()
+        for name, (colour, line) in methods_of.items()
     ]
     figure, axes = style.sheet(3 * len(cases), "FLOPs", "", legend, _caption(rows))
     for place, (key, methods) in enumerate(sorted(cases.items())):
@@ -57,7 +57,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         ratio.set_title("penalty: estimate / truth\nas the optimiser sees it")
         ratio.axhspan(1 / EXCEEDED, EXCEEDED, color="0.93")
         for runs in methods:
-            colour, line = looks[runs[0]["method"]]
+            colour, line = methods_of[runs[0]["method"]]
             for ax, curve in ((total, _totals), (event, _events)):
                 _Band.of(runs, curve).draw(ax, colour, line)
             if None not in runs[0]["penalty_error"]:
@@ -69,21 +69,21 @@ def draw(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _looks(methods: Sequence[Row]) -> dict[str, tuple[str, style.Line]]:
+def looks(methods: Sequence[Row]) -> dict[str, tuple[str, style.Line]]:
     """The colour and line of each method by name, in the order of legends."""
     ways = list(_COLOURS)
-    looks: dict[str, tuple[str, style.Line]] = {}
+    found: dict[str, tuple[str, style.Line]] = {}
     seen = dict.fromkeys(ways, 0)
     variants = ("order", "weight", "n_steps", "directions", "advice_steps", "fresh")
     for row in sorted(
         methods, key=lambda row: (ways.index(row["way"]), *(row[name] for name in variants))
     ):
-        if row["method"] not in looks:
+        if row["method"] not in found:
             colours = _COLOURS[row["way"]]
             again, place = divmod(seen[row["way"]], len(colours))
-            looks[row["method"]] = (colours[place], "--" if again else "-")
+            found[row["method"]] = (colours[place], "--" if again else "-")
             seen[row["way"]] += 1
-    return looks
+    return found
 
 
 def _totals(run: Row) -> Array:

@@ -6,7 +6,7 @@ by the unbiased rare-event estimator and held-out inputs, and no training sees t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,19 @@ from cumprop.training.ways import Sampled
 
 Row = Mapping[str, Any]
 
-FIGURES = ("event_vs_flops",)
+FIGURES = ("event_vs_flops", "penalty_by_case")
 """The figures that draw such runs."""
 
 EXCEEDED = 3.0
 """An estimate is far below the truth where the interval of that lies above this multiple."""
 NEGLIGIBLE = 0.01
 """A penalty below this share of the teacher's is no catastrophe, whatever its estimate."""
+
+
+def figures(planned: Sequence[Run]) -> tuple[str, ...]:
+    """The figures of an experiment: trajectories of one case, else the ends of all."""
+    cases = {(run.task, run.probability, run.width, run.depth) for run in planned}
+    return FIGURES[:1] if len(cases) == 1 else FIGURES[1:]
 
 
 def trajectory(run: Run) -> dict[str, Any]:
