@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -84,9 +84,12 @@ class Advised(Way):
         """The distance from a sampled estimate at the same advice, and the noise of that.
 
         The error holds what the estimate misses of the causes that the advice knows. Other causes
-        count as far as samples around these show them. Cost: `CHECKED` forward passes.
+        count as far as samples around these show them. Samples that show no loss bound no error.
+        Cost: `CHECKED` forward passes.
         """
         values = self.weighted(loss, student, source, CHECKED).mean(1)
+        if not values.any():
+            return inf
         noise = float(values.std()) / sqrt(CHECKED)
         return abs(float(values.mean()) - found) + NORMAL_QUANTILE * noise
 

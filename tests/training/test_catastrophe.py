@@ -168,6 +168,14 @@ class TestRuns:
             assert row["shifted_penalty"] >= 0
         assert rows["SGD"]["true_loss"][0] != rows["SGD"]["true_loss"][1]
         assert rows["advised"]["events_seen"] == [0, 0]
+        assert rows["SGD"]["penalty_error"] == rows["SGD"]["within"] == [None, None]
+        advised = rows["advised"]
+        estimates, errors, lows, highs = (
+            np.array(advised[name])
+            for name in ("penalty", "penalty_error", "true_penalty_low", "true_penalty_high")
+        )
+        within = (estimates - errors <= highs) & (lows <= estimates + errors)
+        assert advised["within"] == within.tolist() and (errors > 0).all()
         count, problems = verification.verify(path.with_suffix(""))
         assert (count, problems) == (2, [])
 

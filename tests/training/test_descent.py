@@ -285,6 +285,13 @@ class TestWays:
         found = way.half_width(loss, in_torch(student), Source(student, None), whole.mean[0])
         assert found == pytest.approx(whole.half_width[0]) and found > 0
 
+    def test_samples_that_show_nothing_bound_no_error(self, torch):
+        student = line([1.0, 1.0])
+        source = Source(student, np.random.default_rng(0))
+        assert Conditional(Advice()).half_width(
+            TailExcess(20.0), in_torch(student), source, 0.0
+        ) == float("inf")
+
     def test_no_estimate_has_no_error(self, torch):
         student = line([3.0, 4.0])
         for way in (Sampled(8), Adversarial(Advice())):
