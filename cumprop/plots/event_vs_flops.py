@@ -60,7 +60,7 @@ def draw(rows: Sequence[Row]) -> Figure:
             colour, line = methods_of[runs[0]["method"]]
             for ax, curve in ((total, _totals), (event, _events)):
                 _Band.of(runs, curve).draw(ax, colour, line)
-            if None not in runs[0]["penalty_error"]:
+            if runs[0]["penalty_error"] is not None:
                 _Band.of(runs, _ratios).draw(ratio, colour, line)
                 for run in runs:
                     outside = ~np.array(run["within"])

@@ -66,8 +66,9 @@ def trajectory(run: Run) -> dict[str, Any]:
             about |= {"loss": loss, "penalty": penalty}
             source = Source(state.student, streams.checks(run.seed, run.width, step))
             stated = estimated.half_width(found.event, state.of_tensors, source, state.terms[1])
-            error = None if stated is None else _unit(run, found) * stated
-            rows.append(about | scores | checked(penalty, error, scores))
+            if stated is not None:
+                scores |= checked(penalty, _unit(run, found) * stated, scores)
+            rows.append(about | scores)
         if step == run.n_steps:
             break
         seen += run.way == "sampled" and penalty > 0
@@ -78,10 +79,10 @@ def trajectory(run: Run) -> dict[str, Any]:
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     shifted = _scores(run, found, state.student, run.shift)
     columns |= {name.replace("true_", "shifted_"): value for name, value in shifted.items()}
-    if status == "ok" and True in columns["exploits"]:
+    if status == "ok" and True in columns.get("exploits", ()):
         first = columns["step"][columns["exploits"].index(True)]
         status = f"exploits: the estimate is far below the true penalty at step {first}"
-    elif status == "ok" and False in columns["within"]:
+    elif status == "ok" and False in columns.get("within", ()):
         first = columns["step"][columns["within"].index(False)]
         status = (
             f"outside: the estimate misses the true penalty by more than it states, step {first}"
@@ -116,14 +117,11 @@ def _named(name: str, event: Probability) -> dict[str, float]:
     return dict(zip(interval_of(name), (event.probability, *event.interval), strict=True))
 
 
-def checked(
-    penalty: float, error: float | None, scores: Mapping[str, float]
-) -> dict[str, float | bool | None]:
+def checked(penalty: float, error: float, scores: Mapping[str, float]) -> dict[str, float | bool]:
     """The stated error of an estimate in units of the penalty, and what the truth makes of it.
 
     `within`: the intervals of the estimate and of the truth meet; `exploits`: the estimate is far
-    below a truth that is not negligible, whatever error it states. None is said of ways that state
-    no error.
+    below a truth that is not negligible, whatever error it states.
 
     >>> truth = {"true_penalty_low": 0.5, "true_penalty_high": 0.6}
     >>> found = [checked(penalty, 0.2, truth) for penalty in (0.01, 0.3)]
@@ -131,8 +129,6 @@ def checked(
     [(False, True), (True, False)]
     """
     low, high = scores["true_penalty_low"], scores["true_penalty_high"]
-    if error is None:
-        return {"penalty_error": None, "within": None, "exploits": None}
     return {
         "penalty_error": error,
         "within": penalty - error <= high and low <= penalty + error,
@@ -194,5 +190,5 @@ def _line(
 
 def _share_within(runs: list[Row]) -> float | None:
     """The share of scored steps whose truth lies within the stated error; None where none is."""
-    checks = [within for run in runs for within in run["within"] if within is not None]
+    checks = [within for run in runs for within in run["within"] or ()]
     return sum(checks) / len(checks) if checks else None
