@@ -205,6 +205,7 @@ class CrossEntropy(Loss):
     label: int
 
     def network(self, student: MLP) -> MLP:
+        """As `Loss.network`; raises CumpropError where the label is no output."""
         k = student.widths[-1]
         if not 0 <= self.label < k:
             raise CumpropError(f"there is no class {self.label}: they are 0 to {k - 1}")

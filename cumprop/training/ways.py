@@ -69,7 +69,7 @@ class Mechanistic(Way):
         return estimate(loss.network(student), "cumulant", order=self.order).mean[0]
 
     def half_width(self, loss: Loss, student: MLP, source: Source, found: float) -> float | None:
-        """That of the estimator, calibrated on networks of many kinds (docs/calibration.md)."""
+        """The half width of the estimator, which is calibrated (docs/calibration.md)."""
         whole = estimate(loss.network(on_host(student)), "cumulant", order=self.order)
         return None if whole.half_width is None else float(whole.half_width[0])
 
