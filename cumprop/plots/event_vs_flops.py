@@ -60,9 +60,9 @@ def draw(rows: Sequence[Row]) -> Figure:
             colour, line = methods_of[runs[0]["method"]]
             for ax, curve in ((total, _totals), (event, _events)):
                 _Band.of(runs, curve).draw(ax, colour, line)
-            if runs[0]["penalty_error"] is not None:
+            if runs[0]["exploits"] is not None:
                 _Band.of(runs, _ratios).draw(ratio, colour, line)
-                for run in runs:
+                for run in (run for run in runs if run["within"] is not None):
                     outside = ~np.array(run["within"])
                     flops = np.array(run["flops"])[outside]
                     ratio.plot(flops, _ratios(run)[outside], "x", color=colour, markersize=3)
