@@ -26,7 +26,7 @@ _COLOURS = {
     "conditional": ("#D55E00", "#009E73", "#882255"),
 }
 """The colours of the methods of each way, in their order; further ones start anew, dashed."""
-_LEAST = 1e-6
+_LEAST = 1e-3
 """The smallest ratio that is drawn; smaller ones lie on the edge."""
 
 
