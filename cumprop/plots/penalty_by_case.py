@@ -83,5 +83,5 @@ def _caption(rows: Sequence[Row]) -> str:
         f"shape ({len(seeds)} for each), {min(row['n_steps'] for row in rows):,} steps of Adam at "
         f"rate {first['lr']:g} with {first['batch']} samples of the task. The penalty is "
         "C E[(y − t)₊]; the teacher pays 1 (dotted). True values by the unbiased rare-event "
-        "estimator. Dots: runs; lines: medians."
+        f"estimator; those below {_LEAST:g} lie on the edge. Dots: runs; lines: medians."
     )
