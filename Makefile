@@ -6,7 +6,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 EXPERIMENTS := relu_w256 depths grid width_scaling ablation depth_scaling depth_budget regimes \
 	gelu tanh_critical sigmoid gelu_critical wall_clock flops low_probability
-TRAINING := distill catastrophe two_causes
+TRAINING := distill catastrophe catastrophe_shapes two_causes
 
 # Tests of processes, files and words, where no processor's numbers matter.
 NO_NUMBERS := cli/test_cli cli/test_cli_inputs experiments/test_config faults/test_faults \

@@ -31,6 +31,7 @@ class _Purpose(IntEnum):
     RARE = 7
     TRAINING = 8
     OUTPUTS = 9
+    CHECKS = 10
 
 
 def weights(seed: int, width: int, layer: int) -> np.random.Generator:
@@ -76,6 +77,11 @@ def student(seed: int, width: int, student_width: int) -> np.random.Generator:
 def held_out(seed: int, width: int, student_width: int) -> np.random.Generator:
     """The stream of inputs that measure the true loss of a student."""
     return _stream(seed, width, _Purpose.HELD_OUT, student_width)
+
+
+def checks(seed: int, width: int, step: int) -> np.random.Generator:
+    """The stream of inputs that measure the error of an estimate at a step of a training."""
+    return _stream(seed, width, _Purpose.CHECKS, step)
 
 
 def batches(seed: int, width: int, student_width: int, order: int) -> np.random.Generator:

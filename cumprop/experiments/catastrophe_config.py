@@ -28,7 +28,7 @@ from cumprop.parameters import whole
 COMMAND = "train"
 """The value of `command:` in a configuration of such an experiment."""
 
-VERSION = 1
+VERSION = 2
 """The version of the numbers of a run."""
 
 Way = Literal["sampled", "adversarial", "importance", "cumulant", "conditional"]
@@ -49,9 +49,11 @@ class Networks(Model):
 
 
 class Case(Model):
-    """A task, and the probabilities of its event under the teacher."""
+    """A task, the probabilities of its event under the teacher, and shapes if not the network's."""
 
     task: Task
+    width: Grid | None = None
+    depth: Grid | None = None
     probability: Annotated[
         list[Probability],
         Field(min_length=1),
@@ -184,13 +186,11 @@ def runs(experiment: Catastrophe, name: str) -> list[Run]:
             tolerance=score.tolerance,
             shift=score.shift,
         )
-        for seed, case, width, depth, teacher, method in product(
-            network.seeds,
-            experiment.cases,
-            network.width,
-            network.depth,
-            network.teachers,
+        for seed, teacher, case in product(network.seeds, network.teachers, experiment.cases)
+        for width, depth, probability, method in product(
+            case.width or network.width,
+            case.depth or network.depth,
+            case.probability,
             experiment.methods,
         )
-        for probability in case.probability
     )

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from cumprop.plots import caption, style
-from cumprop.training.catastrophe_runs import ESTIMATES, EXCEEDED, Row, groups
+from cumprop.training.catastrophe_runs import EXCEEDED, Row, groups
 
 Array = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ _COLOURS = {
     "conditional": ("#D55E00", "#009E73", "#882255"),
 }
 """The colours of the methods of each way, in their order; further ones start anew, dashed."""
-_LEAST = 1e-6
+_LEAST = 1e-3
 """The smallest ratio that is drawn; smaller ones lie on the edge."""
 
 
@@ -39,10 +39,10 @@ def draw(rows: Sequence[Row]) -> Figure:
     cases: dict[tuple[Any, ...], list[list[Row]]] = {}
     for (*case, _), runs in groups(rows).items():
         cases.setdefault(tuple(case), []).append(runs)
-    looks = _looks([runs[0] for runs in groups(rows).values()])
+    methods_of = looks([runs[0] for runs in groups(rows).values()])
     legend = [
         Line2D([], [], color=colour, linestyle=line, label=name)
-        for name, (colour, line) in looks.items()
+        for name, (colour, line) in methods_of.items()
     ]
     figure, axes = style.sheet(3 * len(cases), "FLOPs", "", legend, _caption(rows))
     for place, (key, methods) in enumerate(sorted(cases.items())):
@@ -57,29 +57,33 @@ def draw(rows: Sequence[Row]) -> Figure:
         ratio.set_title("penalty: estimate / truth\nas the optimiser sees it")
         ratio.axhspan(1 / EXCEEDED, EXCEEDED, color="0.93")
         for runs in methods:
-            colour, line = looks[runs[0]["method"]]
+            colour, line = methods_of[runs[0]["method"]]
             for ax, curve in ((total, _totals), (event, _events)):
                 _Band.of(runs, curve).draw(ax, colour, line)
-            if runs[0]["way"] in ESTIMATES:
+            if runs[0]["exploits"] is not None:
                 _Band.of(runs, _ratios).draw(ratio, colour, line)
+                for run in (run for run in runs if run["within"] is not None):
+                    outside = ~np.array(run["within"])
+                    flops = np.array(run["flops"])[outside]
+                    ratio.plot(flops, _ratios(run)[outside], "x", color=colour, markersize=3)
     return figure
 
 
-def _looks(methods: Sequence[Row]) -> dict[str, tuple[str, style.Line]]:
+def looks(methods: Sequence[Row]) -> dict[str, tuple[str, style.Line]]:
     """The colour and line of each method by name, in the order of legends."""
     ways = list(_COLOURS)
-    looks: dict[str, tuple[str, style.Line]] = {}
+    found: dict[str, tuple[str, style.Line]] = {}
     seen = dict.fromkeys(ways, 0)
     variants = ("order", "weight", "n_steps", "directions", "advice_steps", "fresh")
     for row in sorted(
         methods, key=lambda row: (ways.index(row["way"]), *(row[name] for name in variants))
     ):
-        if row["method"] not in looks:
+        if row["method"] not in found:
             colours = _COLOURS[row["way"]]
             again, place = divmod(seen[row["way"]], len(colours))
-            looks[row["method"]] = (colours[place], "--" if again else "-")
+            found[row["method"]] = (colours[place], "--" if again else "-")
             seen[row["way"]] += 1
-    return looks
+    return found
 
 
 def _totals(run: Row) -> Array:
@@ -127,10 +131,9 @@ def _caption(rows: Sequence[Row]) -> str:
         f"{activation} teachers ({len(teachers)}) and students of their shape "
         f"({len(seeds)} for each), {first['dtype']}, Adam at rate {first['lr']:g}, "
         f"{first['batch']} samples of the task a step. The penalty is C E[(y − t)₊]; the teacher "
-        "pays 1. True values "
-        "by the unbiased rare-event estimator and "
+        "pays 1. True values by the unbiased rare-event estimator and "
         f"{caption.power_of_ten(first['n_samples'])} held-out inputs, apart from training. Lines: "
         "medians; bands: all runs. Grey: estimates within a factor of "
-        f"{EXCEEDED:g} of the truth. FLOPs of losses, advice, backward pass and update as executed "
-        f"({first['flops_convention']})."
+        f"{EXCEEDED:g} of the truth; crosses: those whose stated error does not reach it. FLOPs of "
+        f"losses, advice, backward pass and update as executed ({first['flops_convention']})."
     )

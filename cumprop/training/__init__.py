@@ -2,7 +2,16 @@
 
 from cumprop.training.advice import Advice
 from cumprop.training.descent import State, Term, descend
-from cumprop.training.losses import Event, Imitation, Loss, Regression, TailExcess, TailProbability
+from cumprop.training.losses import (
+    CrossEntropy,
+    Event,
+    ExpectedMaximum,
+    Imitation,
+    Loss,
+    Regression,
+    TailExcess,
+    TailProbability,
+)
 from cumprop.training.ways import (
     Adversarial,
     Conditional,
@@ -16,7 +25,9 @@ __all__ = [
     "Adversarial",
     "Advice",
     "Conditional",
+    "CrossEntropy",
     "Event",
+    "ExpectedMaximum",
     "Imitation",
     "ImportanceSampled",
     "Loss",

@@ -28,6 +28,7 @@ from cumprop.training.ways import (
     Sampled,
     Way,
 )
+from cumprop.training.wiring import chained, tournament
 
 _PRECISE = 0.05
 _ROUGH = 0.3
@@ -82,9 +83,9 @@ def case(
 
 
 def _largest(first: float, second: float, dtype: str) -> MLP:
-    """The network max(y_0/first, y_1/second) = y_1/second + relu(y_0/first - y_1/second)."""
-    inner = np.array([[1 / first, -1 / second], [0, 1 / second]], dtype)
-    return MLP([inner, np.ones((1, 2), dtype)], None, [["relu", "identity"]])
+    """The network max(y_0/first, y_1/second)."""
+    shares = MLP([np.diag([1 / first, 1 / second]).astype(dtype)])
+    return chained(shares, tournament(2, "relu", dtype))
 
 
 def _threshold(teacher: MLP, output: int, target: float, level: float) -> float:

@@ -6,7 +6,7 @@ by the unbiased rare-event estimator and held-out inputs, and no training sees t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,24 @@ from cumprop.training.catastrophe import Case, case, measured, way
 from cumprop.training.descent import Term, descend
 from cumprop.training.distillation import random_student, true_loss
 from cumprop.training.losses import Imitation
+from cumprop.training.source import Source
 from cumprop.training.ways import Sampled
 
 Row = Mapping[str, Any]
 
-FIGURES = ("event_vs_flops",)
+FIGURES = ("event_vs_flops", "penalty_by_case")
 """The figures that draw such runs."""
 
 EXCEEDED = 3.0
 """An estimate is far below the truth where the interval of that lies above this multiple."""
 NEGLIGIBLE = 0.01
 """A penalty below this share of the teacher's is no catastrophe, whatever its estimate."""
-ESTIMATES = ("importance", "cumulant", "conditional")
-"""Ways whose penalty is an estimate in every step: samples of a rare event are 0 as a rule."""
+
+
+def figures(planned: Sequence[Run]) -> tuple[str, ...]:
+    """The figures of an experiment: trajectories of one case, else the ends of all."""
+    cases = {(run.task, run.probability, run.width, run.depth) for run in planned}
+    return FIGURES[:1] if len(cases) == 1 else FIGURES[1:]
 
 
 def trajectory(run: Run) -> dict[str, Any]:
@@ -59,7 +64,11 @@ def trajectory(run: Run) -> dict[str, Any]:
             scores = _scores(run, found, state.student)
             about: dict[str, Any] = {"step": step, "flops": state.flops, "events_seen": seen}
             about |= {"loss": loss, "penalty": penalty}
-            rows.append(about | scores | {"exploits": exploits(run.way, penalty, scores)})
+            source = Source(state.student, streams.checks(run.seed, run.width, step))
+            stated = estimated.half_width(found.event, state.of_tensors, source, state.terms[1])
+            if stated is not None:
+                scores |= checked(penalty, _unit(run, found) * stated, scores)
+            rows.append(about | scores)
         if step == run.n_steps:
             break
         seen += run.way == "sampled" and penalty > 0
@@ -70,9 +79,14 @@ def trajectory(run: Run) -> dict[str, Any]:
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     shifted = _scores(run, found, state.student, run.shift)
     columns |= {name.replace("true_", "shifted_"): value for name, value in shifted.items()}
-    if status == "ok" and any(columns["exploits"]):
+    if status == "ok" and True in columns.get("exploits", ()):
         first = columns["step"][columns["exploits"].index(True)]
         status = f"exploits: the estimate is far below the true penalty at step {first}"
+    elif status == "ok" and False in columns.get("within", ()):
+        first = columns["step"][columns["within"].index(False)]
+        status = (
+            f"outside: the estimate misses the true penalty by more than it states, step {first}"
+        )
     return columns | {
         "threshold": found.event.threshold,
         "cost": found.cost,
@@ -103,14 +117,23 @@ def _named(name: str, event: Probability) -> dict[str, float]:
     return dict(zip(interval_of(name), (event.probability, *event.interval), strict=True))
 
 
-def exploits(way: str, penalty: float, scores: Mapping[str, float]) -> bool:
-    """Whether an optimiser has driven an estimate far below the truth that it stands for.
+def checked(penalty: float, error: float, scores: Mapping[str, float]) -> dict[str, float | bool]:
+    """The stated error of an estimate in units of the penalty, and what the truth makes of it.
 
-    >>> [exploits("conditional", p, {"true_penalty_low": 0.5}) for p in (0.01, 0.3)]
-    [True, False]
+    `within`: the intervals of the estimate and of the truth meet; `exploits`: the estimate is far
+    below a truth that is not negligible, whatever error it states.
+
+    >>> truth = {"true_penalty_low": 0.5, "true_penalty_high": 0.6}
+    >>> found = [checked(penalty, 0.2, truth) for penalty in (0.01, 0.3)]
+    >>> [(check["within"], check["exploits"]) for check in found]
+    [(False, True), (True, False)]
     """
-    low = scores["true_penalty_low"]
-    return way in ESTIMATES and low > max(EXCEEDED * penalty, NEGLIGIBLE)
+    low, high = scores["true_penalty_low"], scores["true_penalty_high"]
+    return {
+        "penalty_error": error,
+        "within": penalty - error <= high and low <= penalty + error,
+        "exploits": low > max(EXCEEDED * penalty, NEGLIGIBLE),
+    }
 
 
 Group = tuple[str, float, int, int, str]
@@ -159,6 +182,13 @@ def _line(
         "worst": max(penalties),
         "total": float(np.median([run["true_loss"][-1] + run["true_penalty"][-1] for run in runs])),
         "event": median("true_probability"),
+        "within": _share_within(runs),
         "flagged": sum(run["status"] != "ok" for run in runs),
         "shifted_penalty": float(np.median([run["shifted_penalty"] for run in runs])),
     }
+
+
+def _share_within(runs: list[Row]) -> float | None:
+    """The share of scored steps whose truth lies within the stated error; None where none is."""
+    checks = [within for run in runs for within in run["within"] or ()]
+    return sum(checks) / len(checks) if checks else None

@@ -5,7 +5,7 @@ The row of a run holds its whole trajectory as lists, one entry per evaluated st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf, isfinite
 from typing import Any
 
@@ -25,6 +25,11 @@ RUNAWAY = 100
 
 FIGURES = ("loss_vs_flops",)
 """The figures that draw such runs."""
+
+
+def figures(planned: Sequence[Run]) -> tuple[str, ...]:
+    """The figures of an experiment."""
+    return FIGURES
 
 
 def trajectory(run: Run) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cumprop.errors import CumpropError
 from cumprop.flops import counted, is_foreign, plain, records_gradients
 from cumprop.inputs import Empirical
 from cumprop.networks import MLP
-from cumprop.training.wiring import chained, in_torch, stacked, with_layer
+from cumprop.training.wiring import chained, in_torch, stacked, tournament, with_layer
 
 Array = NDArray[Any]
 
@@ -177,6 +177,41 @@ class TailProbability(Event):
                 "samples of 1{y > t} have no gradient; train on TailExcess, or mechanistically"
             )
         return super().values(student, x)
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedMaximum(Loss):
+    """The expected largest output E[max_i y_i].
+
+    >>> pair = MLP([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> ExpectedMaximum().network(pair).forward([[3.0, 5.0], [2.0, -1.0]]).tolist()
+    [[5.0], [2.0]]
+    """
+
+    def network(self, student: MLP) -> MLP:
+        knockout = tournament(student.widths[-1], "relu", student.dtype)
+        return chained(student, _beside(knockout, student))
+
+
+@dataclass(frozen=True, eq=False)
+class CrossEntropy(Loss):
+    """The expected cross-entropy E[log Σ_i exp(y_i) − y_label] of outputs as logits.
+
+    >>> loss = CrossEntropy(label=0)
+    >>> loss.network(MLP([[[1.0], [1.0]]])).forward([[2.0]]).round(4).tolist()      # log 2
+    [[0.6931]]
+    """
+
+    label: int
+
+    def network(self, student: MLP) -> MLP:
+        """As `Loss.network`; raises CumpropError where the label is no output."""
+        k = student.widths[-1]
+        if not 0 <= self.label < k:
+            raise CumpropError(f"there is no class {self.label}: they are 0 to {k - 1}")
+        against = np.eye(k, dtype=student.dtype) - np.eye(k, dtype=student.dtype)[self.label]
+        logits = chained(student, _beside(MLP([against]), student))
+        return chained(logits, _beside(tournament(k, "softplus", student.dtype), student))
 
 
 def squared(network: MLP) -> MLP:

@@ -69,7 +69,7 @@ def run_all(
     parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(parts)
-    store.write_plan(folder, (run.key for run in planned), _kind(planned[0]).figures)
+    store.write_plan(folder, (run.key for run in planned), _kind(planned[0]).runs.figures(planned))
     left = [run for run in planned if not is_stored(run, parts)]
     pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
     yield from pool(delayed(_run)(run, parts, workers) for run in left)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 
 from cumprop.contract import estimate
+from cumprop.contract.printing import NORMAL_QUANTILE
 from cumprop.estimators.conditional import Conditional as Along
 from cumprop.estimators.conditional import Rule, interval
 from cumprop.networks import MLP
@@ -18,6 +20,9 @@ from cumprop.training.losses import Loss
 from cumprop.training.source import Source
 from cumprop.training.wiring import on_host
 
+CHECKED = 4096
+"""Samples at the advice that measure the error of an estimate."""
+
 
 class Way(ABC):
     """A way to estimate a loss of a student whose weights are tensors."""
@@ -25,6 +30,13 @@ class Way(ABC):
     @abstractmethod
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
         """The estimate, a tensor of shape () with a gradient."""
+
+    def half_width(self, loss: Loss, student: MLP, source: Source, found: float) -> float | None:
+        """The error that the way states of its estimate `found`: half of a 95% interval.
+
+        None where the number is no estimate, or a single one says nothing of its error.
+        """
+        return None
 
     def prepare(self, loss: Loss, student: MLP, source: Source) -> int:
         """Bring up to date what the way knows, before every step; returns the FLOPs of that."""
@@ -56,12 +68,43 @@ class Mechanistic(Way):
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
         return estimate(loss.network(student), "cumulant", order=self.order).mean[0]
 
+    def half_width(self, loss: Loss, student: MLP, source: Source, found: float) -> float | None:
+        """The half width of the estimator, which is calibrated (docs/calibration.md)."""
+        whole = estimate(loss.network(on_host(student)), "cumulant", order=self.order)
+        return None if whole.half_width is None else float(whole.half_width[0])
+
 
 @dataclass(frozen=True)
 class Advised(Way):
     """A way that uses the nearest dangerous inputs; no gradient goes through them."""
 
     advice: Advice
+
+    def half_width(self, loss: Loss, student: MLP, source: Source, found: float) -> float | None:
+        """The distance from a sampled estimate at the same advice, and the noise of that.
+
+        The error holds what the estimate misses of the causes that the advice knows. Other causes
+        count as far as samples around these show them. Samples that show no loss bound no error.
+        Cost: `CHECKED` forward passes.
+        """
+        values = self.weighted(loss, student, source, CHECKED).mean(1)
+        if not values.any():
+            return inf
+        noise = float(values.std()) / sqrt(CHECKED)
+        return abs(float(values.mean()) - found) + NORMAL_QUANTILE * noise
+
+    def weighted(self, loss: Loss, student: MLP, source: Source, number: int) -> Any:
+        """Values of the loss with weights, (number, k), whose mean over all entries is unbiased.
+
+        The inputs come in equal shares from N(m, I) around each point m (around 0 where none is
+        known), and have the weight φ(z) over the density of this mixture.
+        """
+        points = self.advice.points if len(self.advice.points) else np.zeros((1, source.n))
+        centres = source.tensor(points)
+        chosen = source.rng.integers(len(points), size=number)
+        z = source.normal(number) + centres[chosen]
+        ratios = (z @ centres.T - (centres * centres).sum(1) / 2).exp()
+        return loss.values(student, source.placed(z)) / ratios.mean(1)[:, None]
 
     def prepare(self, loss: Loss, student: MLP, source: Source) -> int:
         return self.advice.update(loss.margin(on_host(student)), source.rng)
@@ -73,22 +116,12 @@ class Advised(Way):
 
 @dataclass(frozen=True)
 class ImportanceSampled(Advised):
-    """The weighted mean over `batch` inputs around the points of the advice: unbiased.
-
-    The inputs come in equal shares from N(m, I) around each point m (around 0 where none is known),
-    and have the weight φ(z) over the density of this mixture.
-    """
+    """The mean over `batch` weighted inputs around the points of the advice: unbiased."""
 
     batch: int = 64
 
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
-        points = self.advice.points if len(self.advice.points) else np.zeros((1, source.n))
-        centres = source.tensor(points)
-        chosen = source.rng.integers(len(points), size=self.batch)
-        z = source.normal(self.batch) + centres[chosen]
-        ratios = (z @ centres.T - (centres * centres).sum(1) / 2).exp()
-        values = loss.values(student, source.placed(z))
-        weighted = values / ratios.mean(1)[:, None]
+        weighted = self.weighted(loss, student, source, self.batch)
         return weighted.sum() / weighted.numel()
 
 
@@ -141,6 +174,9 @@ class Adversarial(Advised):
 
     The value is no estimate of the loss: it knows nothing of how likely these inputs are.
     """
+
+    def half_width(self, loss: Loss, student: MLP, source: Source, found: float) -> float | None:
+        return None
 
     def __call__(self, loss: Loss, student: MLP, source: Source) -> Any:
         points = self.advice.points

@@ -89,6 +89,29 @@ def chained(first: MLP, then: MLP) -> MLP:
     )
 
 
+def tournament(k: int, activation: str, dtype: Any = np.float64) -> MLP:
+    """The network that joins k inputs in pairs, a and b to b + φ(a − b), until one is left.
+
+    It computes the maximum where φ is relu, and log Σ exp where φ is softplus, in ⌈log2 k⌉ layers.
+
+    >>> tournament(3, "relu").forward([[1.0, 7.0, 5.0]]).tolist()
+    [[7.0]]
+    >>> bool(np.isclose(tournament(3, "softplus").forward([[0.0, 0.0, 0.0]]), np.log(3)))
+    True
+    """
+    weights, activations = [], []
+    left = np.eye(k, dtype=dtype)
+    while len(left) > 1:
+        pairs = len(left) // 2
+        first, second, alone = left[:pairs], left[pairs : 2 * pairs], left[2 * pairs :]
+        weights.append(np.concatenate([first - second, second, alone]))
+        activations.append([activation] * pairs + ["identity"] * (pairs + len(alone)))
+        joined, kept = np.split(np.eye(len(weights[-1]), dtype=dtype), [pairs])
+        left = kept
+        left[:pairs] += joined
+    return MLP([*weights, left], None, activations)
+
+
 def with_layer(network: MLP, activation: str, readout: Array) -> MLP:
     """The network x -> readout · φ(f(x)), of one more layer, whose activation φ is given.
 

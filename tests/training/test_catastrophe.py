@@ -11,11 +11,11 @@ from cumprop import plots
 from cumprop.cli import main
 from cumprop.errors import ConfigError, CumpropError
 from cumprop.experiments import catastrophe_config
-from cumprop.plots import event_vs_flops
+from cumprop.plots import event_vs_flops, penalty_by_case
 from cumprop.reproduction.report import report
 from cumprop.results import verification
 from cumprop.training.catastrophe import _threshold, case
-from cumprop.training.catastrophe_runs import summary, trajectory
+from cumprop.training.catastrophe_runs import figures, summary, trajectory
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +69,15 @@ class TestConfig:
         assert len(runs) == len({run.key for run in runs})
         assert len(runs) == len(experiment.methods) * len(network.teachers) * len(network.seeds)
 
+    def test_cases_have_shapes_of_their_own(self, path):
+        cases = "cases=[{task: imitation, probability: [1e-2, 1e-3]}, "
+        cases += "{task: imitation, probability: 1e-2, width: [8, 16], depth: 2}]"
+        runs = planned(path, cases, "methods=[{name: SGD, way: sampled}]")
+        found = [(run.probability, run.width, run.depth) for run in runs]
+        assert found == [(1e-2, 8, 1), (1e-3, 8, 1), (1e-2, 8, 2), (1e-2, 16, 2)]
+        assert figures(runs) == ("penalty_by_case",)
+        assert figures(runs[:1]) == ("event_vs_flops",)
+
     def test_other_commands_say_where_it_belongs(self, path, tmp_path, run):
         code, _, err = run("sweep", path)
         assert code == 2 and f"not a sweep; run `cumprop train {path}`" in err
@@ -100,6 +109,40 @@ class TestCases:
             _threshold(flat, 0, 1e-2, 0.0)
 
 
+class TestPenaltyByCase:
+    """The figure of what is left over rarities and shapes."""
+
+    @staticmethod
+    def row(probability, width, depth, teacher, penalty):
+        return {
+            "task": "imitation", "probability": probability, "width": width, "depth": depth,
+            "method": "SGD", "way": "sampled", "order": 2, "weight": 1.0, "directions": 2,
+            "advice_steps": 5, "fresh": 50, "teacher": teacher, "seed": 0, "activation": "relu",
+            "n_steps": 10, "lr": 0.1, "batch": 64, "true_penalty": [1.0, penalty],
+        }  # fmt: skip
+
+    def test_medians_over_rarities_and_widths(self):
+        cases = ((1e-3, 8, 1), (1e-4, 8, 1), (1e-3, 16, 1))
+        rows = [
+            self.row(*case, teacher, 10.0**-k * (1 + 2 * teacher))
+            for k, case in enumerate(cases)
+            for teacher in (0, 1)
+        ]
+        figure = drawn(penalty_by_case, rows)
+        titles = [axes.get_title() for axes in figure.axes]
+        assert titles == ["imitation, 1 hidden layer, P = 0.001", "imitation, 8×1"]
+        for axes, places, medians in zip(
+            figure.axes, ([8, 16], [1e-4, 1e-3]), ([2, 0.02], [0.2, 2]), strict=True
+        ):
+            line = axes.get_lines()[1]  # the first is what the teacher pays
+            np.testing.assert_allclose(line.get_xdata(), places)
+            np.testing.assert_allclose(line.get_ydata(), medians)
+
+    def test_one_case_is_no_comparison(self):
+        with pytest.raises(CumpropError, match="all runs are of one rarity and width"):
+            penalty_by_case.draw([self.row(1e-3, 8, 1, 0, 0.5)])
+
+
 @pytest.mark.torch
 class TestRuns:
     def run(self, path, *options):
@@ -125,6 +168,14 @@ class TestRuns:
             assert row["shifted_penalty"] >= 0
         assert rows["SGD"]["true_loss"][0] != rows["SGD"]["true_loss"][1]
         assert rows["advised"]["events_seen"] == [0, 0]
+        assert {rows["SGD"][name] for name in ("penalty_error", "within", "exploits")} == {None}
+        advised = rows["advised"]
+        estimates, errors, lows, highs = (
+            np.array(advised[name])
+            for name in ("penalty", "penalty_error", "true_penalty_low", "true_penalty_high")
+        )
+        within = (estimates - errors <= highs) & (lows <= estimates + errors)
+        assert advised["within"] == within.tolist() and (errors > 0).all()
         count, problems = verification.verify(path.with_suffix(""))
         assert (count, problems) == (2, [])
 
