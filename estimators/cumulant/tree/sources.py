@@ -169,10 +169,8 @@ class Reading:
     def at_birth(self) -> Array:
         """κ(Z_i, Z_i, X_r) of this source, but for what comes through its leg U."""
         edges = self.own.edges
-        if edges is None:
-            return self.SP
-        at_birth: Array = self.SP + times_transpose(self.P2 * (1 / 3), edges.D)
-        return at_birth
+        SP: Array = self.SP
+        return SP if edges is None else SP + times_transpose(self.P2 * (1 / 3), edges.D)
 
     @property
     def is_new(self) -> bool:

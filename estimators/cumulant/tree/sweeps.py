@@ -18,15 +18,7 @@ from numpy.typing import NDArray
 
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import ThroughProfile, through_profiles
-from .sources import (
-    Leg,
-    Own,
-    Reading,
-    from_left,
-    row_products,
-    times_transpose,
-    values,
-)  # fmt: skip
+from .sources import Leg, Own, Reading, from_left, row_products, times_transpose, values
 
 Array = NDArray[Any]
 

@@ -15,7 +15,6 @@ from cumprop.estimators.cumulant.kinds import EDGES
 from cumprop.estimators.cumulant.propagation import KnownSlices
 from cumprop.estimators.cumulant.symmetric_tensors import TracePart, diagonal
 from cumprop.estimators.cumulant.tree import activated as tree_activated
-from cumprop.estimators.cumulant.tree import i
 from cumprop.estimators.cumulant.tree.pair_slices import slices_of_x
 from cumprop.estimators.cumulant.tree.profiles import ThroughProfile, profile, through_profiles
 from cumprop.estimators.cumulant.tree.sources import (
@@ -198,7 +197,7 @@ def test_legs_answer_to_fourth_cumulants(network, edges):
     changed = 0
     for layer, form in readings(network, edges):
         w1, w2 = (plain(layer.w(k, 1)) for k in (1, 2))
-        n = len(w1)
+        n, rows = len(w1), w1[:, None]
         eye, x = np.eye(n), np.random.default_rng(0).normal(size=n)
         at_x = form.squares(x, x)
         expected = ours = 0.0
@@ -219,7 +218,7 @@ def test_legs_answer_to_fourth_cumulants(network, edges):
         for (qx, _, p, u), swept, source in zip(at_x, layer.sources, older, strict=True):
             before, own = swept.reading.source, plain_fields(swept.reading.own)
             dp, du, dv, dd, ds = (
-                (plain(values(new)) - (0 if old is None else i(w1) * plain(values(old)))).T @ x
+                (plain(values(new)) - (0 if old is None else rows * plain(values(old)))).T @ x
                 for new, old in zip(
                     (source.P, source.U, source.V, source.D, source.S),
                     (before.P, before.U, before.V, before.D, before.S), strict=True,
