@@ -17,7 +17,7 @@ CUMULANTS = [
         (1, "basic"), (2, "basic"), (3, "basic"), (3, "tree"), (4, "basic"), (2, "augmented"),
         (3, "augmented"), (3, "augmented_factorised"), (2, "ablated"), (3, "ablated"),
     ]
-]  # fmt: skip
+] + [("cumulant", {"order": 3, "kind": "tree", "edges": "full"})]  # fmt: skip
 OTHERS = [
     ("gaussian", {}),
     ("conditional", {}),

@@ -27,7 +27,7 @@ from cumprop.memory import recently_free_memory
 from cumprop.networks import Shape
 
 from . import augmented3, dense, order1, order2, order3, order4, tree
-from .kinds import KINDS, TRUNCATIONS, Scheme
+from .kinds import EDGES, KINDS, TRUNCATIONS, Scheme
 from .propagation import Propagated
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class Cumulant(Estimator):
     needs `MLP.init_scale`). `algorithm` does not change the numbers: `dense` exists for all kinds
     but tree, `structured` for tree, orders 1 to 4 basic and order 3 augmented_factorised; `auto` is
     the cheaper one. Order 3, kind `tree` has 2.5 times the error of order 4 for O(n³) FLOPs
-    (docs/tree.md). `edgeworth` adds terms of κ_3² (None: for trees only; order 4 may have them).
+    (docs/tree.md); its `edges` inside κ_4 are kept to leading order or in `full`, which wide
+    networks need (None: as the widths say). `edgeworth` adds terms of κ_3² (None: for trees only;
+    order 4 may have them).
     Of an input that is not Gaussian, orders 1 and 2 take mean and covariance alone, order 3 the
     third cumulants and order 4 the fourth, too (mathematics §1, §11).
     Raises CumpropError for a combination of parameters that does not exist.
@@ -89,6 +91,7 @@ class Cumulant(Estimator):
     truncation: str = "corrected"
     algorithm: str = "auto"
     edgeworth: bool | None = None
+    edges: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= HIGHEST_ORDER:
@@ -110,12 +113,16 @@ class Cumulant(Estimator):
             )
         if self.edgeworth and self.kind != "tree" and self.order != 4:
             raise CumpropError("edgeworth belongs to kind tree and to order 4")
+        if self.edges is not None and self.kind != "tree":
+            raise CumpropError("edges belong to kind tree")
+        if self.edges not in (None, *EDGES):
+            raise CumpropError(f"edges {self.edges!r}: choose one of {', '.join(EDGES)}")
 
     @property
     def scheme(self) -> Scheme:
         """The closure of this order and kind."""
         edgeworth = self.kind == "tree" if self.edgeworth is None else self.edgeworth
-        return Scheme(self.order, self.kind, self.truncation, edgeworth)
+        return Scheme(self.order, self.kind, self.truncation, edgeworth, self.edges)
 
     def supports(self, network: MLP) -> str | None:
         if self.metric == "average" and network.init_scale is None:

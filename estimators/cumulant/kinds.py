@@ -9,6 +9,7 @@ from .diagrams import Block, Diagram, cost, diagrams, is_hypertree, published_co
 
 KINDS = ("basic", "augmented", "augmented_factorised", "base", "ablated", "tree")
 TRUNCATIONS = ("corrected", "published")
+EDGES = ("leading", "full")
 THIRD = frozenset({3})
 
 
@@ -16,7 +17,8 @@ THIRD = frozenset({3})
 class Scheme:
     """Order K and kind: the cumulants tracked and the truncation of the expansion.
 
-    `edgeworth` adds the diagrams of two κ_3 blocks: of one neuron, and for trees of two.
+    `edgeworth` adds the diagrams of two κ_3 blocks: of one neuron, and for trees of two. `edges`
+    names what edges of a tree's κ_4 carry; None leaves it to the widths.
 
     >>> Scheme(3, "basic").tracked, Scheme(4, "augmented").tracked
     ({1: 0, 2: 0, 3: 0, 4: 2}, {1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 6: 3})
@@ -26,6 +28,7 @@ class Scheme:
     kind: str = "basic"
     truncation: str = "corrected"
     edgeworth: bool = False
+    edges: str | None = None
 
     @property
     def tracked(self) -> dict[int, int]:

@@ -15,6 +15,7 @@ VARIANTS = [
     Cumulant(3, metric="average"),
     Cumulant(3, "augmented_factorised", algorithm="dense"),
     Cumulant(4, edgeworth=True),
+    Cumulant(3, "tree", edges="full"),
 ]
 WIDTHS = (4, 3, 5, 2)
 

@@ -1,5 +1,6 @@
 """The layers of order 3, kind tree, in the network's own units, as its tests read them."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from cumprop.estimators.cumulant.standardised import AffineMap, Standardised, in
 from cumprop.estimators.cumulant.tree import sweeps
 from cumprop.flops import counted
 
-SCHEME = Scheme(3, "tree", edgeworth=True)
+SCHEME = Scheme(3, "tree", edgeworth=True, edges="leading")
 
 
 class Layer(NamedTuple):
@@ -32,9 +33,9 @@ def as_it_is(affine, x, wanted="all"):
     return Standardised(affine, mean, np.ones_like(mean), known), variance
 
 
-def layers(network, rank_one=tree.RANK_ONE):
+def layers(network, rank_one=tree.RANK_ONE, edges="leading"):
     """Z_l and X_l, l = 1..L, all slices of pairs included; the last layer is one of the others."""
-    x = tree.Tracked(*input_of(network))
+    x, scheme = tree.Tracked(*input_of(network)), replace(SCHEME, edges=edges)
     for weight, bias, phi in zip(
         network.weights, network.biases, network.activations, strict=False
     ):
@@ -43,7 +44,7 @@ def layers(network, rank_one=tree.RANK_ONE):
         slices, sources = tree.linear(x, standard, weight, "all")
         w = tree.InUnits.of(standard, phi.wick_table(standard.mean, variance))
         older = tree.activated(sources, w, rank_one)
-        x = tree.nonlinear(x, standard, weight, w, "all", slices, older, SCHEME)
+        x = tree.nonlinear(x, standard, weight, w, "all", slices, older, scheme)
         yield Layer(variance, w, slices, sources, x)
 
 

@@ -8,7 +8,7 @@ changes the legs. Cost: 59 products of n×n at L=4, growing as L².
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,13 +25,15 @@ from ..propagation import Propagated, metric_scales, propagate
 from ..standardised import Coefficients, Standardised, Wanted
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .pair_slices import slices_of_x
-from .sources import Own, Reading, Source
+from .sources import FullEdges, Own, Reading, Source
 from .sweeps import Swept, fourth_slices, sweep, third_slices
 
 Array = NDArray[Any]
 
 RANK_ONE = frozenset({"S"})
 """The legs of rank one from a source's second reading on."""
+FULL_FROM, FULL_PER_LAYER = 512, 64
+"""Edges are full by default where every hidden layer has so many neurons, and so many a layer."""
 SMALLEST_UNIT = 1e-6
 """The least unit of a neuron relative to the largest of its layer, for fourth powers in range."""
 
@@ -58,6 +60,7 @@ class Tracked:
 
 def run(network: MLP, scheme: Scheme, cov: bool, third: bool) -> Propagated:
     """Propagate κ_1, κ_2 and the sources of κ_3 and κ_4."""
+    scheme = replace(scheme, edges=scheme.edges or edges_of(network.widths[1:-1]))
     scales = metric_scales(network, scheme.order, "exact")
     return propagate(network, Tracked, partial(step, scheme=scheme), scales, cov, third)
 
@@ -79,6 +82,12 @@ def step(
         older = activated(sources, in_units, rank_one) if wanted == "all" else ()
         del sources  # the expansion below is large
         return nonlinear(x, z, weight, in_units, wanted, slices, older, scheme)
+
+
+def edges_of(hidden: Sequence[int]) -> str:
+    """The better of leading and full edges for these widths, as measured (docs/tree.md §7)."""
+    wide = min(hidden, default=0) >= max(FULL_FROM, FULL_PER_LAYER * len(hidden))
+    return "full" if wide else "leading"
 
 
 @dataclass(frozen=True)
@@ -162,12 +171,12 @@ def nonlinear(
     if wanted == "covariance":
         return Tracked(mean, C)
     first = z.C if x.first_covariance is None else x.first_covariance
-    new = source_of(exact, slices, w, z.variance, weight)
+    new = source_of(exact, slices, w, z.variance, weight, scheme.edges == "full")
     return Tracked(mean, C, units, (*older, new), first)
 
 
 def source_of(
-    x: Slices, known: Slices, w: InUnits, variance_z: Array, weight: Array | None
+    x: Slices, known: Slices, w: InUnits, variance_z: Array, weight: Array | None, full_edges: bool
 ) -> Source:
     """The new source, of slices of X and `known` ones of Z; what it has of repeated neurons are
     exact slices less what sources carry there. Rows are neurons i, columns j; i(v) stands for v_i.
@@ -192,8 +201,10 @@ def source_of(
     ends = (i(0.5 * tau) * C + i(w1 * w1) * z[2, 1]) * tau + edge * edge * rho
     d22 = x[2, 2] - i(w1 * w1) * (z[2, 2] * (w1 * w1)) - (ends + ends.T)
     d22 = zero_coincidences(d22)
-    own = Own(weight, w1, w2, w3, tau, rho, delta, d3, d4, d22, variance_z, variance)
-    return Source(own, None, U, V, zero_coincidences(3 * d21.T))
+    D = zero_coincidences(3 * d21.T)
+    edges = FullEdges.of(x[1, 1] - edge * w1, D) if full_edges else None
+    own = Own(weight, w1, w2, w3, tau, rho, delta, d3, d4, d22, variance_z, variance, edges)
+    return Source(own, None, U, V, D)
 
 
 def i(vector: Array) -> Array:

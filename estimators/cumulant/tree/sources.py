@@ -75,13 +75,32 @@ def plus(leg: Any, change: Array) -> Any:
 
 
 @dataclass(frozen=True)
+class FullEdges:
+    """Of edges of κ_4 that end in X_m, what w1 C° w1 and independent noise leave out (§6).
+
+    δC = C(X_m) − w1 C° w1 between different neurons, and the leg D at birth, each through a vector
+    that holds most of it: δC through `y`, with `dC_y` = δC y.
+    """
+
+    y: Array
+    dC_y: Array
+    D: RankOne
+
+    @classmethod
+    def of(cls, dC: Array, D: Array) -> FullEdges:
+        y = RankOne.along(dC, dC * dC).row
+        return cls(y, dC @ y, RankOne.along(D, D * D))
+
+
+@dataclass(frozen=True)
 class Own:
     """The fixed numbers of a source's layer m, per neuron r: nonlinearity and exact slices.
 
     `tau`, `rho`, `delta` are the responses of Var X_r, to first and second order, and of κ_rrr(X)
     to the mean of Z_r; `variance_z` and `variance_x` those of Z_r and X_r; `d3`, `d4`, `d22` are
     the exact slices of κ(X) less those that all sources carry there. `weight` is the map to Z_m
-    from the layer before, None in the first, before which there is no source.
+    from the layer before, None in the first, before which there is no source. `edges` is None where
+    edges are kept to leading order.
     """
 
     weight: Any
@@ -96,6 +115,7 @@ class Own:
     d22: Array
     variance_z: Array
     variance_x: Array
+    edges: FullEdges | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +165,13 @@ class Reading:
         self.SP = self.U2 * own.w2 + self.G * (2 * own.tau) + self.P2 * own.d3
         self.SP += 2 * (self.U * values(source.V)) + (2 / 3) * (self.P * source.D)
 
+    @cached_property
+    def at_birth(self) -> Array:
+        """κ(Z_i, Z_i, X_r) of this source, but for what comes through its leg U."""
+        edges = self.own.edges
+        SP: Array = self.SP
+        return SP if edges is None else SP + times_transpose(self.P2 * (1 / 3), edges.D)
+
     @property
     def is_new(self) -> bool:
         """Whether its layer is the one before: age 1."""
@@ -178,6 +205,8 @@ class Reading:
             S = RankOne.along(S, self.P2)
         if source.S is None and "V" in rank_one:
             V = RankOne.along(V, self.U2)
+        if A is not None and own.edges is not None:
+            in_D = in_D + values(from_left(A, own.edges.D)) * (1 / 3)
         return Source(
             own,
             P=P if A is None else P + half * A,

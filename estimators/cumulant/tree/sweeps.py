@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
-from .profiles import through_profiles
-from .sources import Leg, Own, Reading, row_products, times_transpose
+from .profiles import ThroughProfile, through_profiles
+from .sources import Leg, Own, Reading, from_left, row_products, times_transpose, values
 
 Array = NDArray[Any]
 
@@ -63,13 +63,16 @@ def _down(readings: Sequence[Reading]) -> Sequence[Swept]:
 def _up(older: Swept, source: Swept) -> Any:
     """K^m = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ − a^m σ²."""
     before, own = older.reading.own, source.reading.own
-    K = older.K * before.w1 + older.reading.SP + by_fresh_noise(older.A, before)
+    K = older.K * before.w1 + older.reading.at_birth + by_fresh_noise(older.A, before)
     return K @ own.weight.T - source.a * own.variance_z
 
 
 def by_fresh_noise(A: Array, own: Own) -> Array:
-    """A diag(v): edges through what of X_m no Z_m explains, taken as independent neurons."""
+    """A diag(v): edges through what of X_m no Z_m explains, taken as independent neurons; with
+    full edges, A (diag(v) + δC)."""
     edges: Array = A * own.variance_x
+    if own.edges is not None:
+        edges += ThroughProfile(A, own.edges.y, own.edges.dC_y).matrix()
     return edges
 
 
@@ -114,7 +117,7 @@ def _fourth_alone(source: Swept) -> Array:
     k4 += np.vecdot(U2 * (4 * own.w3), G) + 3 * np.vecdot(reading.R22.matrix(), P2)
     k4 -= 3 * np.vecdot(a * own.variance_z, a)
     if A is not None:
-        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * reading.SP, A)
+        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * reading.at_birth, A)
     return k4
 
 
@@ -123,7 +126,7 @@ def _half_of_two_and_two(source: Swept) -> Any:
     half = _stars(source.reading)
     if source.A is not None:
         own, A = source.reading.own, source.A
-        ends = 0.5 * by_fresh_noise(A, own) + source.reading.SP
+        ends = 0.5 * by_fresh_noise(A, own) + source.reading.at_birth
         ends -= (source.reading.Q + A * (0.5 * own.w1)) * (own.w1 * own.variance_z)
         half += ends @ A.T
     return half
@@ -158,6 +161,8 @@ def _three_and_one(source: Swept) -> Array:
     if A is not None:
         in_p += 3 * (A * (U * own.tau + P * own.d3))
         in_u += 3 * (A * half_q)
+        if own.edges is not None:
+            in_p += P * values(from_left(A, own.edges.D))
     k31: Array = in_p @ P.T
     k31 += in_u @ U.T
     return k31

@@ -10,12 +10,14 @@ from scipy.special import ndtr
 import cumprop
 from cumprop.activations import Custom
 from cumprop.errors import CumpropError
+from cumprop.estimators.cumulant.kinds import EDGES
 from cumprop.flops import counted, counting, numpy_arrays, plain
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 WIDTHS = (4, 6, 5, 6, 3)
+TREE = {"order": 3, "kind": "tree"}
 ALGORITHMS = [(1, "dense"), (2, "dense"), (3, "dense"), (3, "structured"), (4, "structured")]
 DIFFERENTIABLE = [variant for variant in ALGORITHMS if variant[0] < 4]
 ACTIVATIONS = ["relu", "gelu", "tanh", "square"]
@@ -83,8 +85,9 @@ def test_other_kinds_too(full_products, kind):
     assert dict(found.flops) == dict(wanted.flops)
 
 
-def test_trees_too(full_products):
-    parameters = {"order": 3, "kind": "tree", "cov": True}
+@pytest.mark.parametrize("edges", EDGES)
+def test_trees_too(full_products, edges):
+    parameters = TREE | {"edges": edges, "cov": True}
     one, other = networks("gelu")
     wanted, found = (cumprop.estimate(mlp, "cumulant", **parameters) for mlp in (one, other))
     for a, b in zip(outputs(wanted), outputs(found), strict=True):
@@ -312,7 +315,9 @@ def test_torch_is_imported_only_when_used():
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("parameters", [{"order": 2}, {"order": 3, "kind": "tree"}, {"order": 4}])
+@pytest.mark.parametrize(
+    "parameters", [{"order": 2}, TREE, TREE | {"edges": "full"}, {"order": 4}], ids=str
+)
 def test_small_inputs_and_dead_neurons_have_gradients(activation, parameters):
     """σ → 0 and rows of zeros: NumPy's numbers, and no gradient that is not finite."""
     weights, biases, mean, _ = parameters_of()

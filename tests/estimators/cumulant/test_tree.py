@@ -11,7 +11,8 @@ from helpers.trees import exact_edges, layers
 import cumprop
 from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import Cumulant
-from cumprop.estimators.cumulant.kinds import Scheme
+from cumprop.estimators.cumulant.kinds import EDGES, Scheme
+from cumprop.estimators.cumulant.tree import edges_of
 from cumprop.flops import plain
 from cumprop.networks import Shape
 
@@ -73,7 +74,8 @@ def test_exact_covariances_in_the_edges_of_fourth_cumulants(path, monkeypatch):
     assert not close(golden["mean_exactC"], golden["mean_matrix"], scale)
 
 
-def test_neurons_may_be_permuted_and_relu_layers_rescaled():
+@pytest.mark.parametrize("edges", EDGES)
+def test_neurons_may_be_permuted_and_relu_layers_rescaled(edges):
     """P f(x) = f after permuting hidden neurons; weights a and 1/a around a ReLU cancel."""
     network = cumprop.random_mlp(10, 5, 3, dtype="float64")
     rng = np.random.default_rng(0)
@@ -82,7 +84,8 @@ def test_neurons_may_be_permuted_and_relu_layers_rescaled():
         order, scale = rng.permutation(10), rng.uniform(0.5, 2, size=(10, 1))
         weights[layer] = (weights[layer] * scale)[order]
         weights[layer + 1] = (weights[layer + 1] / scale.T)[:, order]
-    one, other = (Cumulant(3, "tree").estimate(mlp).mean for mlp in (network, cumprop.MLP(weights)))
+    tree = Cumulant(3, "tree", edges=edges)
+    one, other = (tree.estimate(mlp).mean for mlp in (network, cumprop.MLP(weights)))
     assert np.allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
@@ -98,6 +101,15 @@ def test_a_gaussian_input_is_another_first_map():
     one, other = (Cumulant(3, "tree").estimate(mlp, cov=True) for mlp in (given, absorbed))
     assert np.allclose(one.mean, other.mean, rtol=1e-10)
     assert np.allclose(one.cov, other.cov, rtol=1e-9, atol=1e-12)
+
+
+def test_edges_are_full_where_all_layers_are_wide():
+    assert edges_of([512] * 8) == edges_of([2048, 1024]) == "full"
+    assert {edges_of(hidden) for hidden in ([], [256] * 4, [512] * 9, [2048, 511])} == {"leading"}
+    network = cumprop.random_mlp(6, 4, 0, dtype="float64")
+    means = {e: Cumulant(3, "tree", edges=e).estimate(network).mean for e in (None, *EDGES)}
+    assert (means[None] == means["leading"]).all()
+    assert np.abs(means["full"] - means["leading"]).max() > 1e-6
 
 
 class TestEdgeworth:
@@ -129,23 +141,24 @@ class TestEdgeworth:
         assert np.allclose(one.cov, other.cov, rtol=1e-9, atol=1e-12)
 
 
-def products(depth):
+def products(depth, edges):
     """The n³ coefficient of the FLOPs, an exact cubic in n (W_1 W_1ᵀ is half a product)."""
     widths = np.array([320, 384, 448, 512])
     shapes = (Shape((int(n),) * (depth + 2), ("relu",) * depth) for n in widths)
-    flops = [Cumulant(3, "tree").predict_cost(shape).flops for shape in shapes]
+    flops = [Cumulant(3, "tree", edges=edges).predict_cost(shape).flops for shape in shapes]
     return np.polynomial.Polynomial.fit(widths, flops, 3).convert().coef[3] / 2
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize(("depth", "known"), [(2, 6), (4, 59), (8, 321), (16, 1469)])
-def test_products_are_those_of_the_sweeps(depth, known):
+def test_products_are_those_of_the_sweeps(depth, known, edges):
     """A layer with M sources takes 11 M + 4, the last one 4 M + 1; V is a matrix, which takes two
     more for every source read a second time, one in the last layer: a square in the depth."""
     sources, last = np.arange(1, depth - 1), depth - 1
     by_hand = 1 + (11 * sources + 4 + 2 * (sources - 1)).sum() + (4 * last + 1) + (last - 1)
     assert by_hand == known
-    assert products(depth) == pytest.approx(by_hand - 0.5, rel=1e-7)
+    assert products(depth, edges) == pytest.approx(by_hand - 0.5, rel=1e-7)
 
 
 def test_what_trees_are_for_is_checked():
@@ -154,6 +167,8 @@ def test_what_trees_are_for_is_checked():
         ({"kind": "tree", "metric": "average"}, "metric exact"),
         ({"kind": "tree", "algorithm": "dense"}, "algorithm dense has no order 3 tree"),
         ({"edgeworth": True}, "kind tree and to order 4"),
+        ({"edges": "full"}, "belong to kind tree"),
+        ({"kind": "tree", "edges": "all"}, "choose one of leading, full"),
     ]:
         with pytest.raises(CumpropError, match=message):
             Cumulant(**parameters)

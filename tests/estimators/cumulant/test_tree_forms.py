@@ -1,7 +1,7 @@
 """Order 3, kind tree: sources, sweeps and slices against tensors and forms from definitions."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 import cumprop
 from cumprop.estimators.cumulant.dense import PowerCumulants, slice_of_x
+from cumprop.estimators.cumulant.kinds import EDGES
 from cumprop.estimators.cumulant.propagation import KnownSlices
 from cumprop.estimators.cumulant.symmetric_tensors import TracePart, diagonal
+from cumprop.estimators.cumulant.tree import activated as tree_activated
 from cumprop.estimators.cumulant.tree.pair_slices import slices_of_x
 from cumprop.estimators.cumulant.tree.profiles import ThroughProfile, profile, through_profiles
 from cumprop.estimators.cumulant.tree.sources import (
@@ -47,12 +49,15 @@ class Form:
         weight = None
         for swept in sources:
             source, own = swept.reading.source, swept.reading.own
-            own = type(own)(*(None if a is None else plain(a) for a in vars(own).values()))
+            own = plain_fields(own)
             if self.sources:
                 weight = own.weight
                 before = self.sources[-1][1]
                 w1 = before.w1
                 through = w1[:, None] * self.sources[-1][2] * w1 + np.diag(before.variance_x)
+                if before.edges is not None:
+                    y, dC_y = before.edges.y, before.edges.dC_y
+                    through += np.outer(y, dC_y) + np.outer(dC_y, y) - (y @ dC_y) * np.outer(y, y)
                 covariance = weight @ through @ weight.T
             edges = covariance - np.diag(own.variance_z)
             legs = [plain(values(leg)) for leg in (source.P, source.U, source.V, source.D)]
@@ -85,6 +90,8 @@ class Form:
             found.append((q, nu, p, u))
             direct = own.w2 * u**2 + 2 * own.tau * p * u + own.d3 * p**2
             direct = direct + 2 * u0 * v0 + 2 / 3 * p0 * d0
+            if own.edges is not None:
+                direct = direct + values(own.edges.D) @ p**2 / 3
             carried = own.w1 * (nu + edges @ q) + direct
         return found
 
@@ -114,6 +121,13 @@ class Form:
         return total
 
 
+def plain_fields(item):
+    """A dataclass of plain arrays, nested ones included."""
+    if is_dataclass(item):
+        return type(item)(*map(plain_fields, vars(item).values()))
+    return None if item is None else plain(item)
+
+
 def by_profile(P2, d):
     """d between profiles: what the method keeps of it."""
     c = P2.mean(axis=0)
@@ -121,19 +135,20 @@ def by_profile(P2, d):
     return c @ d + d @ c - c @ d @ c
 
 
-def readings(network):
+def readings(network, edges="leading"):
     """(slices, sources in Z_l, form) of the layers that have sources."""
     first = None
-    for layer in layers(network, frozenset()):
+    for layer in layers(network, frozenset(), edges):
         if layer.sources:
             yield layer, Form(layer.sources, first)
         first = layer.x.first_covariance
 
 
-def test_slices_are_derivatives_of_the_forms(network):
+@pytest.mark.parametrize("edges", EDGES)
+def test_slices_are_derivatives_of_the_forms(network, edges):
     """κ_iii, κ_iij, κ_iiii, κ_iiij in every layer; κ_iiij but for what V and D add."""
     seen = 0
-    for layer, form in readings(network):
+    for layer, form in readings(network, edges):
         n = len(layer.variance)
         eye, off = np.eye(n), 1 - np.eye(n)
         third = np.array([form.third(eye[i]) for i in range(n)])
@@ -151,9 +166,10 @@ def test_slices_are_derivatives_of_the_forms(network):
     assert seen == 3
 
 
-def test_pairs_of_pairs_are_polar_forms(network):
+@pytest.mark.parametrize("edges", EDGES)
+def test_pairs_of_pairs_are_polar_forms(network, edges):
     """κ_iijj: paths from the pair at i to that at j, and stars; through profiles when old."""
-    for layer, form in readings(network):
+    for layer, form in readings(network, edges):
         n = len(layer.variance)
         k22 = np.zeros((n, n))
         for i, j in itertools.permutations(range(n), 2):
@@ -171,6 +187,49 @@ def test_pairs_of_pairs_are_polar_forms(network):
                 stars += product(U2, own.rho, P2) + product(P2, own.rho, U2)
             k22 += stars * (1 - np.eye(n))
         assert np.abs(layer.slices[2, 2] - k22).max() <= 1e-12 * np.abs(k22).max()
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_legs_answer_to_fourth_cumulants(network, edges):
+    """What an activation adds to the legs of older sources is, in κ_3(x,x,x) and to first order,
+    3/2 Σ_a w2_a x_a κ_4(a,a,x,x): paths and stars. V and S beside changed legs are one order more.
+    """
+    changed = 0
+    for layer, form in readings(network, edges):
+        w1, w2 = (plain(layer.w(k, 1)) for k in (1, 2))
+        n, rows = len(w1), w1[:, None]
+        eye, x = np.eye(n), np.random.default_rng(0).normal(size=n)
+        at_x = form.squares(x, x)
+        expected = ours = 0.0
+        for a in range(n):
+            at_a = form.squares(eye[a], eye[a])
+            k22 = 0.0
+            for (q, nu, p, u), (qx, nux, px, ux), (legs, own, pairs, _) in zip(
+                at_a, at_x, form.sources, strict=True
+            ):
+                k22 += q @ pairs @ qx + q @ nux + nu @ qx
+                k22 += own.rho @ (p**2 * ux**2 + u**2 * px**2 + 4 * p * u * px * ux)
+                k22 += 2 * own.w3 @ (p * u * ux**2 + u**2 * px * ux)
+                k22 += 2 * own.delta @ (p**2 * px * ux + p * u * px**2)
+                k22 += own.d4 @ (p**2 * px**2)
+                k22 += p**2 @ by_profile(legs[0] ** 2, own.d22) @ px**2
+            expected += 1.5 * w2[a] * x[a] * k22
+        older = tree_activated(layer.sources, layer.w, frozenset())
+        for (qx, _, p, u), swept, source in zip(at_x, layer.sources, older, strict=True):
+            before, own = swept.reading.source, plain_fields(swept.reading.own)
+            dp, du, dv, dd, ds = (
+                (plain(values(new)) - (0 if old is None else rows * plain(values(old)))).T @ x
+                for new, old in zip(
+                    (source.P, source.U, source.V, source.D, source.S),
+                    (before.P, before.U, before.V, before.D, before.S), strict=True,
+                )
+            )  # fmt: skip
+            v, d = (plain(values(leg)).T @ x for leg in (before.V, before.D))
+            direct = own.w2 * u**2 + 2 * own.tau * p * u + own.d3 * p**2 + 2 * u * v + p * d * 2 / 3
+            ours += 3 * (direct @ dp + qx @ du + 2 * (p * u) @ dv + p**2 @ dd / 3 + u**2 @ ds)
+        assert ours == pytest.approx(expected, rel=1e-10)
+        changed += 1
+    assert changed == 3
 
 
 def product(X, a, Y):
