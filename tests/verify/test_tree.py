@@ -25,7 +25,7 @@ OTHERS = [
     ("critical tanh", "tanh", "critical", 4.9e-8, 1.4),
 ]
 """Networks, the vn-MSE of version 1 (sums over pairs of sources) on the same truths, and the factor
-that is allowed: at critical tanh version 1 was better (docs/tree.md §7)."""
+that is allowed: at critical tanh version 1 was better (docs/tree.md §8)."""
 
 
 def network(seed):

@@ -85,7 +85,7 @@ def step(
 
 
 def edges_of(hidden: Sequence[int]) -> str:
-    """The better of leading and full edges for these widths, as measured (docs/tree.md §7)."""
+    """The better of leading and full edges for these widths, as measured (docs/tree.md §8)."""
     wide = min(hidden, default=0) >= max(FULL_FROM, FULL_PER_LAYER * len(hidden))
     return "full" if wide else "leading"
 
