@@ -39,10 +39,13 @@ def draw(scores: pd.DataFrame) -> Figure:
     """
     widths, depths = (sorted({*map(int, scores[name])}) for name in ("width", "depth"))
     if len(widths) < 2 or len(depths) < 2:
-        raise CumpropError(f"a map needs 2 widths and depths, here are {widths} and {depths}")
+        raise CumpropError(
+            f"a map needs 2 widths and depths, here are {widths} and {depths}: "
+            "add values of network.width or network.depth"
+        )
     found = choices(scores)
     if not found:
-        raise CumpropError("a map compares with sampling, and no sampling was run")
+        raise CumpropError("no sampling was run to compare with: add monte_carlo to estimators")
     panels = [(unit, target) for unit in _UNITS for target in TARGETS]
     named = {choice.name for choice in found}
     legend = [

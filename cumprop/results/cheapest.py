@@ -38,9 +38,9 @@ class Choice:
     """The cheapest way to a target at one width and depth.
 
     `saving` is the cost of the cheapest sampling design over that of the way. `blended` is the cost
-    of the way over that of an average of an order with samples under the best weight, a bound for
-    what `blend` can save. `undecided` names cheaper orders whose interval holds the target, or that
-    were not run.
+    of the way over that of an average of samples with an order that misses the target for certain,
+    under the best weight, which bounds what `blend` can save there. `undecided` names cheaper
+    orders whose interval holds the target, or that were not run.
     """
 
     width: int
@@ -136,7 +136,7 @@ class _Problem:
     def _blends(self, target: float, unit: Unit) -> Iterator[float]:
         """The costs of orders that miss the target, averaged with samples by the best weight."""
         for point in self.orders:
-            if point["noise_low"] > target:
+            if point["noise_low"] > target and not point["n_failed"]:
                 for design, gain in self.gains.items():
                     n_samples = gain * (1 / target - 1 / point["vn_mse"])
                     yield point[unit] + self._cost(design, n_samples, unit)

@@ -186,7 +186,7 @@ class TailTruth(Truth):
             rng = streams.tail_truth(spec.seed, spec.width, half, self.start)
             for i, tilt in enumerate(spec.tilts):
                 samples = tilt.sample(rng, GROUPS * spec.group_samples, spec.network.dtype)
-                weights = tilt.weights(samples, spec.network, i, spec.threshold)
+                weights = tilt.weights(samples, tilt.rotated(spec.network, i), spec.threshold)
                 sums[half, :, 0, i] = weights.reshape(GROUPS, -1).sum(axis=1)
                 squares[half, i] = weights @ weights
 
@@ -221,18 +221,21 @@ class Tilt:
         y += (self.theta * self.slope / precision).astype(dtype)
         return y
 
-    def weights(self, y: Array, network: MLP, i: int, t: float) -> Array:
+    def rotated(self, network: MLP, i: int) -> MLP:
+        """The network of output i alone, as a function of y. Cost: 2 n³ FLOPs."""
+        *others, last = network.weights
+        *biases, last_bias = network.biases
+        first, *others = *others, last[i : i + 1]
+        return network.replace(
+            weights=(first @ self.basis, *others),
+            biases=(*biases, None if last_bias is None else last_bias[i : i + 1]),
+        )
+
+    def weights(self, y: Array, rotated: MLP, t: float) -> Array:
         """Weights 1[Y_i > t] · N(0, I) / (this density) at y, shape (n_samples,)."""
         precision = 1 - self.theta * self.curvature
         k = np.sum(self.theta**2 * self.slope**2 / precision - np.log(precision)) / 2
         s = y @ self.slope.astype(y.dtype) + (y * y) @ (self.curvature / 2).astype(y.dtype)
-        *others, last = network.weights
-        *biases, last_bias = network.biases
-        first, *others = *others, last[i : i + 1]
-        rotated = network.replace(
-            weights=(first @ self.basis, *others),
-            biases=(*biases, None if last_bias is None else last_bias[i : i + 1]),
-        )
         hit = rotated.forward(y)[:, 0] > t
         return np.exp(np.where(hit, k - self.theta * s.astype(np.float64), -np.inf))
 

@@ -6,7 +6,9 @@ by the unbiased rare-event estimator and held-out inputs, and no training sees t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -36,9 +38,14 @@ NEGLIGIBLE = 0.01
 
 
 def figures(planned: Sequence[Run]) -> tuple[str, ...]:
-    """The figures of an experiment: trajectories of one case, else the ends of all."""
-    cases = {(run.task, run.probability, run.width, run.depth) for run in planned}
-    return FIGURES[:1] if len(cases) == 1 else FIGURES[1:]
+    """The figures of an experiment: the ends of all runs where rarities of one shape differ or
+    widths of one rarity, else trajectories."""
+    shapes = defaultdict[Any, set[Any]](set)
+    for run in planned:
+        shapes[run.task, run.width, run.depth].add(run.probability)
+        shapes[run.task, run.probability, run.depth].add(run.width)
+    several = any(len(places) > 1 for places in shapes.values())
+    return FIGURES[1:] if several else FIGURES[:1]
 
 
 def trajectory(run: Run) -> dict[str, Any]:
@@ -189,6 +196,12 @@ def _line(
 
 
 def _share_within(runs: list[Row]) -> float | None:
-    """The share of scored steps whose truth lies within the stated error; None where none is."""
-    checks = [within for run in runs for within in run["within"] or ()]
+    """The share of scored steps with a stated error that is finite whose truth lies within it; None
+    where no step has one."""
+    checks = [
+        within
+        for run in runs
+        for within, error in zip(run["within"] or (), run["penalty_error"] or (), strict=True)
+        if isfinite(error)
+    ]
     return sum(checks) / len(checks) if checks else None

@@ -208,7 +208,7 @@ class CrossEntropy(Loss):
         """As `Loss.network`; raises CumpropError where the label is no output."""
         k = student.widths[-1]
         if not 0 <= self.label < k:
-            raise CumpropError(f"there is no class {self.label}: they are 0 to {k - 1}")
+            raise CumpropError(f"there is no class {self.label}: give one from 0 to {k - 1}")
         against = np.eye(k, dtype=student.dtype) - np.eye(k, dtype=student.dtype)[self.label]
         logits = chained(student, _beside(MLP([against]), student))
         return chained(logits, _beside(tournament(k, "softplus", student.dtype), student))

@@ -84,7 +84,9 @@ class Advised(Way):
         """The distance from a sampled estimate at the same advice, and the noise of that.
 
         The error holds what the estimate misses of the causes that the advice knows. Other causes
-        count as far as samples around these show them. Samples that show no loss bound no error.
+        count as far as samples around these show them, so that intervals with this half width hold
+        less often than 95% where causes are unknown (docs/training.md). Samples that show no loss
+        bound no error.
         Cost: `CHECKED` forward passes.
         """
         values = self.weighted(loss, student, source, CHECKED).mean(1)

@@ -139,11 +139,16 @@ class Conditional(Estimator):
         ]
         p = np.concatenate([part.mean for part in parts])
         doubtful = (part.status for part in parts if part.status != "ok")
+        halves = [part.half_width for part in parts if part.half_width is not None]
+        expected = [part.expected_error for part in parts if part.expected_error is not None]
+        known = len(halves) == len(expected) == len(parts)
         return Estimate(
             mean=last @ p if bias is None else last @ p + bias,
             layer_means=(*parts[0].layer_means[:-1], p),
             flops=added(*(part.flops for part in parts)),
             status=next(doubtful, "ok"),
+            half_width=np.abs(last) @ np.concatenate(halves) if known else None,
+            expected_error=max(expected) if known else None,
         )
 
     def along(

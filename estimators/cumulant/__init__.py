@@ -82,7 +82,7 @@ class Cumulant(Estimator):
     (16,)
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     gives_third: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"engine": "algorithm"}
     order: int = 3
@@ -114,7 +114,7 @@ class Cumulant(Estimator):
         if self.edgeworth and self.kind != "tree" and self.order != 4:
             raise CumpropError("edgeworth belongs to kind tree and to order 4")
         if self.edges is not None and self.kind != "tree":
-            raise CumpropError("edges belong to kind tree")
+            raise CumpropError("edges belong to kind tree: take it, or leave edges out")
         if self.edges not in (None, *EDGES):
             raise CumpropError(f"edges {self.edges!r}: choose one of {', '.join(EDGES)}")
 

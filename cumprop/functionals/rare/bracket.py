@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import Any
 
@@ -86,8 +86,8 @@ def quantile(
     passes, as `cumprop.probability` does, and again further out where an interval does not clear
     the wanted one. `progress` is called with the passes of a threshold so far and the relative half
     width. Raises CumpropError for probabilities outside (0, 1), tolerances outside (0, 0.5], and
-    what `cumprop.probability` refuses. The interval covers the modes that were found, like that of
-    a probability.
+    what `cumprop.probability` refuses. Levels beyond 2^-100 are unreliable. The interval covers the
+    modes that were found, like that of a probability.
     Cost: usually three probabilities and the passes of one pilot.
 
     >>> import cumprop
@@ -139,8 +139,8 @@ class _Search:
             doubts = [end.status for end in (inner, outer) if end.status != "ok"]
             if not inner.interval[0] >= self.share >= outer.interval[1]:
                 doubts.append(
-                    f"unreliable: no thresholds with clear probabilities in {len(self.runs)} runs; "
-                    "raise the budget, or take monte_carlo"
+                    f"unreliable: {len(self.runs)} thresholds do not surely enclose the quantile; "
+                    "raise the budget or the tolerance, or take monte_carlo"
                 )
         doubts.sort(key=lambda status: not is_unreliable(status))
         low, high = sorted(self._threshold(end) for end in ends)
@@ -199,6 +199,9 @@ class _Search:
     def _cleared(self, v: float, fold: float, outwards: int) -> tuple[float, Probability]:
         """A threshold on one side of the quantile whose interval does not reach the wanted tail."""
         while True:
+            if v >= 0 and self.side < 0 and "|" in self.output:  # P(|y| < 0) = 0
+                nothing = replace(self.runs[0], probability=0.0, interval=(0.0, 0.0), status="ok")
+                return 0.0, replace(nothing, passes=0, flops=Flops())
             run = self._measured(v)
             end = run.interval[0 if outwards < 0 else 1]
             short = outwards * self._logarithm(end)

@@ -77,7 +77,7 @@ def pilot(
     """One run of particles that sets each level at the median, and step sizes by acceptance.
 
     It ends at the level `top`, the event if that is 0, and at a probability below `least`. Cost:
-    500 passes and 1,500 for each halving of the probability, 6,000 at the last level.
+    500 passes and 1,500 for each halving of the probability, 6,000 at a level `top`.
     """
     z = excess.draw(PARTICLES, rng)
     g = excess(z)

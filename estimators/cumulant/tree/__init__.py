@@ -202,7 +202,7 @@ def source_of(
     d22 = x[2, 2] - i(w1 * w1) * (z[2, 2] * (w1 * w1)) - (ends + ends.T)
     d22 = zero_coincidences(d22)
     D = zero_coincidences(3 * d21.T)
-    edges = FullEdges.of(x[1, 1] - edge * w1, D) if full_edges else None
+    edges = FullEdges.of(x[1, 1] - edge * w1, V, D) if full_edges else None
     own = Own(weight, w1, w2, w3, tau, rho, delta, d3, d4, d22, variance_z, variance, edges)
     return Source(own, None, U, V, D)
 

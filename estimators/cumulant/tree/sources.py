@@ -78,18 +78,19 @@ def plus(leg: Any, change: Array) -> Any:
 class FullEdges:
     """Of edges of κ_4 that end in X_m, what w1 C° w1 and independent noise leave out (§6).
 
-    δC = C(X_m) − w1 C° w1 between different neurons, and the leg D at birth, each through a vector
-    that holds most of it: δC through `y`, with `dC_y` = δC y.
+    δC = C(X_m) − w1 C° w1 between different neurons, and the legs V and D at birth, each through a
+    vector that holds most of it: δC through `y`, with `dC_y` = δC y.
     """
 
     y: Array
     dC_y: Array
+    V: RankOne
     D: RankOne
 
     @classmethod
-    def of(cls, dC: Array, D: Array) -> FullEdges:
+    def of(cls, dC: Array, V: Array, D: Array) -> FullEdges:
         y = RankOne.along(dC, dC * dC).row
-        return cls(y, dC @ y, RankOne.along(D, D * D))
+        return cls(y, dC @ y, RankOne.along(V, V * V), RankOne.along(D, D * D))
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,12 @@ class Reading:
     @cached_property
     def at_birth(self) -> Array:
         """κ(Z_i, Z_i, X_r) of this source, but for what comes through its leg U."""
-        edges = self.own.edges
-        SP: Array = self.SP
-        return SP if edges is None else SP + times_transpose(self.P2 * (1 / 3), edges.D)
+        SP, edges = self.SP, self.own.edges
+        if edges is not None:
+            SP = SP + times_transpose(2 * self.G, edges.V)
+            SP += times_transpose(self.P2 * (1 / 3), edges.D)
+        at_birth: Array = SP
+        return at_birth
 
     @property
     def is_new(self) -> bool:
@@ -206,6 +210,7 @@ class Reading:
         if source.S is None and "V" in rank_one:
             V = RankOne.along(V, self.U2)
         if A is not None and own.edges is not None:
+            V = plus(V, half * values(from_left(A, own.edges.V)))
             in_D = in_D + values(from_left(A, own.edges.D)) * (1 / 3)
         return Source(
             own,

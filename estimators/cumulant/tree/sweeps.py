@@ -162,7 +162,9 @@ def _three_and_one(source: Swept) -> Array:
         in_p += 3 * (A * (U * own.tau + P * own.d3))
         in_u += 3 * (A * half_q)
         if own.edges is not None:
-            in_p += P * values(from_left(A, own.edges.D))
+            through_V = 3 * values(from_left(A, own.edges.V))
+            in_p += U * through_V + P * values(from_left(A, own.edges.D))
+            in_u += P * through_V
     k31: Array = in_p @ P.T
     k31 += in_u @ U.T
     return k31

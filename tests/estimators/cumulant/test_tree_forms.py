@@ -91,7 +91,7 @@ class Form:
             direct = own.w2 * u**2 + 2 * own.tau * p * u + own.d3 * p**2
             direct = direct + 2 * u0 * v0 + 2 / 3 * p0 * d0
             if own.edges is not None:
-                direct = direct + values(own.edges.D) @ p**2 / 3
+                direct = direct + 2 * values(own.edges.V) @ (p * u) + values(own.edges.D) @ p**2 / 3
             carried = own.w1 * (nu + edges @ q) + direct
         return found
 
