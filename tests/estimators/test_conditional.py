@@ -234,6 +234,8 @@ def test_each_of_several_steps_has_the_estimate_of_its_own_event():
         )
         alone = cumprop.estimate(one.above(1.0), "conditional")
         assert p == found.mean[i] == pytest.approx(alone.mean[0], rel=1e-6)
+        assert found.half_width[i] == pytest.approx(alone.half_width[0], rel=1e-3)
+        assert found.expected_error >= 0.999 * alone.expected_error
     predicted = build("conditional", directions="event").predict_cost(network.above(1.0).shape)
     assert predicted.flops == pytest.approx(found.flops.total, rel=0.02)
     with pytest.raises(CumpropError, match="directions of their own have no covariance"):

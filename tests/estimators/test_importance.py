@@ -45,6 +45,13 @@ def test_tails_agree_with_plain_samples(depth):
     assert build("importance", n_samples=2000).predict_cost(tails.shape).flops == found.flops.total
 
 
+def test_a_step_that_no_input_reached_is_said():
+    """|tanh| stays below 1, and 1.5 is reached by none."""
+    bounded = cumprop.MLP([np.eye(3), np.eye(3)], activations="tanh").above([0.1, 1.5, 0.2])
+    found = cumprop.estimate(bounded, "importance")
+    assert found.mean[1] == 0 and "neuron 1; raise n_samples" in found.status
+
+
 def test_networks_without_steps_and_covariances_are_refused():
     network = cumprop.random_mlp(width=4, depth=1, seed=0)
     for wanted, words in (

@@ -51,6 +51,14 @@ def test_one_hidden_layer_of_one_input(activation, q):
     assert holds(found, truth, 0.5) and found.status == "ok"
 
 
+@pytest.mark.parametrize("tolerance", [0.1, 0.5])
+def test_magnitudes_near_0(tolerance):
+    """P(|Y| < 0) = 0, so that 0 is the lower end where a tolerance reaches that far."""
+    found = LINE.quantile("|y0|", 1e-3, tolerance=tolerance)
+    assert holds(found, 5 * norm.ppf(0.5005), 0.02) and found.status == "ok"
+    assert (found.interval[0] == 0) == (tolerance == 0.5)
+
+
 def test_combinations_and_other_laws():
     assert holds(LINE.quantile("|y0|", 1 - 1e-4), 5 * norm.isf(5e-5), 1)
     sd = np.hypot(2, 4)

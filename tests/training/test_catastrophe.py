@@ -15,7 +15,7 @@ from cumprop.plots import event_vs_flops, penalty_by_case
 from cumprop.reproduction.report import report
 from cumprop.results import verification
 from cumprop.training.catastrophe import _threshold, case
-from cumprop.training.catastrophe_runs import figures, summary, trajectory
+from cumprop.training.catastrophe_runs import _share_within, figures, summary, trajectory
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +44,15 @@ def path(tmp_path):
 
 def planned(path, *sets):
     return catastrophe_config.runs(catastrophe_config.load(path, sets=sets), "event")
+
+
+def test_a_stated_error_without_end_holds_nothing():
+    runs = [
+        {"within": [True, True, False], "penalty_error": [np.inf, 0.1, 0.1]},
+        {"within": None, "penalty_error": None},
+        {"within": [True], "penalty_error": [np.inf]},
+    ]
+    assert _share_within(runs) == 0.5 and _share_within(runs[1:]) is None
 
 
 class TestConfig:
@@ -76,7 +85,7 @@ class TestConfig:
         found = [(run.probability, run.width, run.depth) for run in runs]
         assert found == [(1e-2, 8, 1), (1e-3, 8, 1), (1e-2, 8, 2), (1e-2, 16, 2)]
         assert figures(runs) == ("penalty_by_case",)
-        assert figures(runs[:1]) == ("event_vs_flops",)
+        assert figures(runs[:1]) == figures([runs[0], runs[3]]) == ("event_vs_flops",)
 
     def test_other_commands_say_where_it_belongs(self, path, tmp_path, run):
         code, _, err = run("sweep", path)
