@@ -31,7 +31,8 @@ def test_deep_and_wide(record):
     noise = np.sqrt(np.sum([se**2 for _, se in mse])) / 2
     n_samples = sum(truth.facts["n_samples"] for truth in truths)
     record(f"raw MSE of order 3 tree, n=1024, L=16, post-ReLU, 2 networks, {n_samples:,} samples",
-           f"{value:.3g} ± {1.96 * noise:.1g} (truth noise)", "≤ 1.2e-8", value <= 1.2e-8)  # fmt: skip
+           f"{value:.3g} ± {1.96 * noise:.1g} (truth noise)", "≤ 1.2e-8",
+           value <= 1.2e-8)  # fmt: skip
     record("truth noise of this row", f"{noise:.1g}", "≤ 1.5e-9", noise <= 1.5e-9)
     predicted = TREE.predict_cost(network.shape).bytes / 1e9
     record("one such run", f"{flops:.3g} FLOPs, {max(times):.0f} s, {predicted:.1f} GB",
