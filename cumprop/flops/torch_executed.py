@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cumprop.errors import CumpropError
 from cumprop.flops.meter import is_paused
 
-_PRODUCTS = {"mm", "bmm", "mv", "dot"}
+_PRODUCTS = {"mm", "bmm", "mv", "dot", "vdot"}
 _REDUCTIONS = {"sum", "mean", "amax", "amin", "max", "min", "all", "any"}
 _COPIES = {
     "clone", "_to_copy", "copy", "copy_", "lift_fresh", "cat", "stack", "where", "masked_fill",

@@ -83,7 +83,7 @@ _LOOKS = {
     ("monte_carlo", "sobol"): Look("sampling, Sobol", "#777777", "*", ":"),
     ("monte_carlo", "gaussian"): Look("sampling, Gaussian tail", "#CC79A7", "x", "-"),
     ("monte_carlo", "cumulant"): Look("sampling, third-cumulant tail", "#E69F00", "+", "-"),
-    ("importance", None): Look("sampling, importance", "#777777", "X", "-"),
+    ("importance", None): Look("sampling, importance", "#777777", "2", "-"),
     ("linearized", None): Look("linearized", "#E69F00", ">"),
     ("unscented", None): Look("unscented", "#56B4E9", "d"),
     ("gaussian", None): Look("Gaussian", "#CC79A7", "^"),

@@ -149,7 +149,8 @@ def like(array: Array, host: Array) -> Any:
     if isinstance(array, np.ndarray):
         return counted(host).astype(array.dtype)
     like = np.zeros_like(array, shape=host.shape)
-    return like + host.astype(array.dtype)
+    with not_counting():  # a copy
+        return like + host.astype(array.dtype)
 
 
 def probes(n: int) -> tuple[Array, float]:

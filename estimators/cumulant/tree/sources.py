@@ -76,7 +76,7 @@ def plus(leg: Any, change: Array) -> Any:
 
 @dataclass(frozen=True)
 class FullEdges:
-    """Of edges of κ_4 that end in X_m, what w1 C° w1 and independent noise leave out (§6).
+    """Ends of edges of κ_4 in X_m that w1 C° w1 and independent noise leave out (§6).
 
     δC = C(X_m) − w1 C° w1 between different neurons, and the legs V and D at birth, each through a
     vector that holds most of it: δC through `y`, with `dC_y` = δC y.
