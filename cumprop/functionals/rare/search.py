@@ -60,14 +60,16 @@ def _settled(excess: Excess, z: Array, g: Array, size: float, rng: np.random.Gen
 
 
 def nearest_points(excess: Excess, z: Array) -> Array:
-    """Points in the event as near to 0 as steps from starts z, (m, n), lead; by distance, (≤ m, n).
+    """Points in the event as near to 0 as steps from starts z, (m, n), lead; by distance.
 
     A step goes half way to the nearest point of the tangent plane of g = 0 (Hasofer and Lind,
     Rackwitz and Fiessler); the last steps go straight to g = 0, a thousandth beyond. Of the points
-    in the event that a start came through, the nearest is drawn towards 0 as far as the event goes.
-    Cost: 72 passes per start.
+    in the event that a start came through, the nearest is drawn towards 0 as far as the event goes,
+    and so is a start in the event: steps may lead from a small mode to a nearer one. Cost: 72
+    passes per start, 12 more in the event.
     """
     z = z.astype(np.float64)
+    given = z[excess(z) > 0]
     best, distances = z.copy(), np.full(len(z), np.inf)
     for iteration in range(_ITERATIONS + _LAST_ITERATIONS):
         g, slope = excess.slopes(z)
@@ -82,7 +84,7 @@ def nearest_points(excess: Excess, z: Array) -> Array:
             z = np.where(size[:, None] > 0, (z + along[:, None] * normal) / 2, z)
         else:
             z = z + (_INSIDE - beyond)[:, None] * normal
-    inside = best[np.isfinite(distances)]
+    inside = np.concatenate([given, best[np.isfinite(distances)]])
     shorter, longer = np.zeros((len(inside), 1)), np.ones((len(inside), 1))
     for _ in range(_HALVINGS):
         middle = (shorter + longer) / 2
