@@ -16,7 +16,7 @@ from cumprop.functionals.rare.means import Importance, Mean, Plain, Splitting
 from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.result import Point, Probability
-from cumprop.functionals.rare.search import distinct, nearest_points, starts, with_modes
+from cumprop.functionals.rare.search import distinct, modes, starts, with_modes
 from cumprop.functionals.rare.splitting import PARTICLES, Pilot, pilot
 
 Array = NDArray[Any]
@@ -123,7 +123,7 @@ class Plan:
         if not gradients.any():
             return None, TRUST * p
         proposal = Proposal.fitted(found.particles, gradients, self.rng)
-        points = nearest_points(excess, starts(excess, found, self.rng))
+        points = modes(excess, starts(excess, found, self.rng))
         near = distinct(points, _POINTS)
         values = self.event.value(excess(near))
         self.points += [
