@@ -143,8 +143,9 @@ def test_a_sweep_scores_and_draws_tails(swept):
     """
     plain = (swept["estimator"] == "monte_carlo") & ~swept["parameters"].str.contains("gaussian")
     plain &= ~swept["parameters"].str.contains('"cumulant"')
-    plain |= swept["estimator"] == "importance"
-    assert (swept["status"].eq("ok") == plain).all() and swept["buckets"].notna().all()
+    weighted = swept["estimator"] == "importance"
+    assert swept["status"][weighted].str.match("ok|warning: no input reached").all()
+    assert (swept["status"].eq("ok") == plain)[~weighted].all() and swept["buckets"].notna().all()
     assert swept.loc[~plain, "status"].str.startswith("unreliable: a tail probability").all()
     found = relative_errors(swept, GROUP)
     assert found.groupby(GROUP, dropna=False).ngroups == 10

@@ -98,7 +98,7 @@ class TestLosses:
             np.testing.assert_allclose(found, wanted, atol=1e-13)
 
     def test_there_are_as_many_classes_as_outputs(self):
-        with pytest.raises(CumpropError, match="there is no class 3: they are 0 to 2"):
+        with pytest.raises(CumpropError, match="there is no class 3: give one from 0 to 2"):
             CrossEntropy(3).network(network((4, 6, 3)))
 
     def test_chained_networks(self):

@@ -16,7 +16,7 @@ from cumprop.functionals.rare.means import Importance, Mean, Plain, Splitting
 from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.result import Point, Probability
-from cumprop.functionals.rare.search import distinct, modes, starts, with_modes
+from cumprop.functionals.rare.search import distinct, modes, share_of_mode, starts, with_modes
 from cumprop.functionals.rare.splitting import PARTICLES, Pilot, pilot
 
 Array = NDArray[Any]
@@ -24,8 +24,9 @@ Array = NDArray[Any]
 TRUST = 300.0
 """c over the probability: the weights of importance sampling stay below c."""
 OFF_THE_WAY = 100.0
-"""The factor of c where modes are known off the pilot's way: runs along its levels pass them by, so
-that importance sampling is to carry them."""
+"""The factor of c where the pilot passed known modes by: runs along its levels do so, too, so that
+importance sampling is to carry them."""
+_FEW = 0.25  # of a pilot's particles
 SAMPLES = 20_000
 """The first samples of q."""
 FEWEST_RUNS, RUNS, MORE_RUNS, MUCH = 2, 4, 8, 0.1
@@ -42,7 +43,10 @@ _SMALL = 0.01  # of the tolerance: the share of a component that is negligible
 
 @dataclass
 class Plan:
-    """The means of all components of the input's law, and the rule that adds draws to them."""
+    """The means of all components of the input's law, and the rule that adds draws to them.
+
+    `passed_by` says that a known mode has few particles of a pilot or none.
+    """
 
     event: Event
     tolerance: float
@@ -51,6 +55,7 @@ class Plan:
     rng: np.random.Generator
     means: list[Mean] = field(default_factory=list)
     lost: float = 0.0
+    passed_by: bool = False
     points: list[Point] = field(default_factory=list)
     excesses: list[Excess] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -126,6 +131,8 @@ class Plan:
         points = modes(excess, starts(excess, found, self.rng))
         near = distinct(points, _POINTS)
         values = self.event.value(excess(near))
+        few = share_of_mode(excess, near, found.particles) < _FEW
+        self.passed_by |= bool(few.any())
         self.points += [
             Point(x, float(np.linalg.norm(z)), float(value))
             for x, z, value in zip(excess.inputs(near), near, values, strict=True)
@@ -134,7 +141,7 @@ class Plan:
         if len(proposal.modes):
             z, log_ratio = proposal.of_modes(excess.draw(_TRIAL, self.rng), self.rng)
             p = max(p, float(np.mean((excess(z) > 0) * np.exp(-log_ratio))))
-        return proposal, TRUST * p * (OFF_THE_WAY if len(proposal.modes) else 1)
+        return proposal, TRUST * p * (OFF_THE_WAY if self.passed_by else 1)
 
     def estimate(self) -> tuple[Array, Array]:
         """P(g > 0) and E[g₊], (2,), and the half widths of their intervals."""
@@ -209,9 +216,14 @@ class Plan:
         return sum(mean.weight * mean.interval[1] for mean in plain if not mean.value[0])
 
     def _disagreement(self, half_widths: float) -> str:
-        """The two unbiased estimates where they differ by more half widths, else ""."""
+        """The two unbiased estimates where they differ by more half widths, else "".
+
+        Runs alone are expected to be too low where they passed by known modes.
+        """
         value, half_width = (both[0] for both in self.estimate())
         alone, its_half_width = self._alone()
+        if alone < value and self.passed_by:
+            return ""
         if abs(alone - value) <= half_widths * np.hypot(its_half_width, half_width):
             return ""
         return (
