@@ -146,7 +146,11 @@ def test_a_sweep_scores_and_draws_tails(swept):
     weighted = swept["estimator"] == "importance"
     assert swept["status"][weighted].str.match("ok|warning: no input reached").all()
     assert (swept["status"].eq("ok") == plain)[~weighted].all() and swept["buckets"].notna().all()
-    assert swept.loc[~plain & ~weighted, "status"].str.startswith("unreliable: a tail probability").all()
+    assert (
+        swept.loc[~plain & ~weighted, "status"]
+        .str.startswith("unreliable: a tail probability")
+        .all()
+    )
     found = relative_errors(swept, GROUP)
     assert found.groupby(GROUP, dropna=False).ngroups == 10
     counts = found.groupby("bucket")[["neurons", "dropped"]].nunique()
