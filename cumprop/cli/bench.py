@@ -104,9 +104,14 @@ def bench(
     effort = QUICK if quick else Effort()
     shapes = [(width, depth) for width in widths for depth in depths]
     if peer is not None:
-        if estimators or max(orders, default=1) > 4:
-            raise ConfigError("--peer compares orders 1 to 4: choose them with --order")
-        _beside(peer, orders or (1, 2, 3, 4), shapes, effort, path)
+        if estimators or device or threads > 1 or max(orders, default=1) > 4:
+            raise ConfigError("--peer compares orders 1 to 4 on one thread: give it --order alone")
+        _require_torch("--peer")
+        from cumprop.cli import peer_table
+        from cumprop.reproduction.peer import compare
+
+        report = compare(peer, orders or (1, 2, 3, 4), shapes, effort, _progress)
+        _show(report, peer_table.as_text(report), path)
         return
     words = [*(f"cumulant:order={order}" for order in orders), *estimators]
     chosen = [_estimator(word) for word in words or DEFAULT]
@@ -117,7 +122,7 @@ def bench(
     errors = KnownErrors.find(scores)
     report = benchmark.run(chosen, shapes, threads, effort, errors, _progress)
     if not words:
-        print("overhead of a sweep", file=sys.stderr)
+        _progress("overhead of a sweep")
         n_cells = sweep_overhead.QUICK if quick else sweep_overhead.N_CELLS
         report["overhead"] = sweep_overhead.measure(n_cells, cores(), path.parent)
     _show(report, as_text(report), path)
@@ -156,17 +161,6 @@ def _on_device(
     from cumprop.reproduction.device import Device
 
     report = device_benchmark.run(Device(name), estimators, shapes, effort, errors, _progress)
-    _show(report, as_text(report), path)
-
-
-def _beside(
-    peer: Path, orders: tuple[int, ...], shapes: list[tuple[int, int]], effort: Effort, path: Path
-) -> None:
-    _require_torch("--peer")
-    from cumprop.cli.peer_table import as_text
-    from cumprop.reproduction.peer import compare
-
-    report = compare(peer, orders, shapes, effort, _progress)
     _show(report, as_text(report), path)
 
 

@@ -81,7 +81,7 @@ def test_both_sides_take_turns(checkout, tmp_path, capsys):
     assert (sys.path, torch.get_num_threads()) == (before, threads)
     (entry,) = json.loads(stored.read_text())["orders"]
     calls = sys.modules["mlp_kprop.kprop_harmonic"].calls
-    assert set(calls) == {(1, False)} and len(calls) == entry["rounds"] + 1
+    assert set(calls) == {(1, False)} and len(calls) == entry["rounds"] + 2
     assert entry["difference"] < 1e-5
     assert entry["ratio_low"] <= entry["ratio"] <= entry["ratio_high"]
     assert f"{entry['ratio']:.3g}" in capsys.readouterr().out
@@ -96,8 +96,10 @@ def test_the_twin_has_the_weights_of_the_network(checkout):
 
 
 def test_other_means_are_refused(checkout):
-    with pytest.raises(CumpropError, match=r"differs by 0\.002 of its scale: check out revision"):
-        compared(checkout(scale=1 + 1e-3))
+    with pytest.raises(
+        CumpropError, match=r"are off by 0\.00\d of their scale: check out revision"
+    ):
+        compared(checkout(scale=1.002))
 
 
 def compared(path):
@@ -111,7 +113,16 @@ def test_what_is_no_checkout_is_refused(checkout, tmp_path):
         compared(checkout(networks="import missing_package"))
 
 
-@pytest.mark.parametrize("words", [["--order", "5"], ["--estimator", "gaussian"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--order", "5"], ["--estimator", "gaussian"], ["--threads", "2"], ["--device", "cpu"]],
+)
 def test_only_orders_are_compared(tmp_path, words, capsys):
     assert main(["bench", "--peer", str(tmp_path), *words]) == 2
     assert "--peer compares orders 1 to 4" in capsys.readouterr().err
+
+
+def test_pytorch_is_needed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["bench", "--peer", str(tmp_path)]) == 1
+    assert "--peer needs PyTorch: pip install" in capsys.readouterr().err
