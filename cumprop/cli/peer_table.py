@@ -15,7 +15,7 @@ def as_text(report: dict[str, Any]) -> str:
         f"PyTorch {report['torch']}, cumprop {origin['cumprop_version']} "
         f"({(origin['git_revision'] or 'installed')[:8]}), "
         f"peer {(report['peer_revision'] or 'of no known revision')[:20]}",
-        "Both sides take turns, float32, each with its defaults; seconds are medians of n rounds.",
+        "Both sides take turns, float32, metric average; seconds are medians of n rounds.",
         f"Load average before: {report['load_before']:.1f}."
         if report["load_before"] is not None
         else "Load average before: unknown.",
