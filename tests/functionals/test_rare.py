@@ -313,6 +313,22 @@ def test_a_late_mode_with_most_of_the_probability_is_found():
     assert directions == {0, 1}
 
 
+def test_a_needle_beside_a_plain_tail_is_found():
+    """x_0 above 4.5, or x_1 and x_2 both above 2.9, which without the corner change nothing.
+
+    Steps lead from the corner, where only x_0 has a slope, to the tail of x_0, which is nearer.
+    """
+    corner = 2.9
+    first = np.zeros((4, 4))
+    first[0, 0], first[1, 0], first[2, 1], first[3, 2] = 1, -1, -1, -1
+    second = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, -1]]
+    biases = [[0, 0, corner, corner], [0, 0, 0.002], None]
+    network = cumprop.MLP([first, second, [[1.0, -1.0, 5000.0]]], biases)
+    truth = norm.sf(4.5) + norm.sf(corner) ** 2
+    found = network.probability("y0 > 4.5")
+    assert abs(found.probability - truth) < 2 * 0.1 * truth and norm.sf(4.5) < 0.5 * truth
+
+
 def test_an_event_that_never_happens_has_an_upper_bound():
     network = cumprop.MLP([[[1.0, 0.0]], [[1.0]]], activations="tanh")
     found = network.probability("y0 > 2", budget=100_000)

@@ -16,13 +16,16 @@ from cumprop.functionals.rare.means import Importance, Mean, Plain, Splitting
 from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.result import Point, Probability
-from cumprop.functionals.rare.search import distinct, nearest_points, starts, with_modes
+from cumprop.functionals.rare.search import distinct, modes, starts, with_modes
 from cumprop.functionals.rare.splitting import PARTICLES, Pilot, pilot
 
 Array = NDArray[Any]
 
 TRUST = 300.0
 """c over the probability: the weights of importance sampling stay below c."""
+OFF_THE_WAY = 100.0
+"""The factor of c where modes are known off the pilot's way: runs along its levels pass them by, so
+that importance sampling is to carry them."""
 SAMPLES = 20_000
 """The first samples of q."""
 FEWEST_RUNS, RUNS, MORE_RUNS, MUCH = 2, 4, 8, 0.1
@@ -120,7 +123,7 @@ class Plan:
         if not gradients.any():
             return None, TRUST * p
         proposal = Proposal.fitted(found.particles, gradients, self.rng)
-        points = nearest_points(excess, starts(excess, found, self.rng))
+        points = modes(excess, starts(excess, found, self.rng))
         near = distinct(points, _POINTS)
         values = self.event.value(excess(near))
         self.points += [
@@ -131,7 +134,7 @@ class Plan:
         if len(proposal.modes):
             z, log_ratio = proposal.of_modes(excess.draw(_TRIAL, self.rng), self.rng)
             p = max(p, float(np.mean((excess(z) > 0) * np.exp(-log_ratio))))
-        return proposal, TRUST * p
+        return proposal, TRUST * p * (OFF_THE_WAY if len(proposal.modes) else 1)
 
     def estimate(self) -> tuple[Array, Array]:
         """P(g > 0) and E[g₊], (2,), and the half widths of their intervals."""
