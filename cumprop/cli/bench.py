@@ -14,10 +14,9 @@ from cumprop.cli.options import DIRECTORY, FILE, load_plugins, plugin_option
 from cumprop.errors import ConfigError, CumpropError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cumprop.contract import Estimator
     from cumprop.reproduction.reference_scores import KnownErrors
+    from cumprop.sweep.rates import Effort
 
 SIZE = click.IntRange(min=1)
 
@@ -49,6 +48,10 @@ BUSY = 0.5
     "--device", metavar="NAME",
     help="PyTorch's name of a device, such as cuda, where estimators and sampling run.",
 )  # fmt: skip
+@click.option(
+    "--peer", type=DIRECTORY,
+    help="A checkout of the paper's own implementation; compare orders 1 to 4 with it, only.",
+)  # fmt: skip
 @click.option("--quick", is_flag=True, help="Half a second a measurement, not five.")
 @click.option(
     "--json", "path", type=FILE, default=Path("results/bench/bench.json"), show_default=True
@@ -67,6 +70,7 @@ def bench(
     threads: int,
     scores: Path | None,
     device: str | None,
+    peer: Path | None,
     quick: bool,
     path: Path,
     markdown: Path | None,
@@ -79,6 +83,7 @@ def bench(
     10,000 trivial cells (200 if --quick) is measured last.
 
     With --device, times are those of PyTorch there, a second a measurement.
+    With --peer, `cumulant` and the checkout take turns on one thread, and their means must agree.
 
     \b
     Example:
@@ -90,31 +95,37 @@ def bench(
     from cumprop.results.provenance import cores
     from cumprop.sweep.rates import Effort
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr)
-
     if markdown is not None:
-        _write_page(markdown, quick, KnownErrors.find(scores), progress)
+        _write_page(markdown, quick, KnownErrors.find(scores))
         return
     if figures is not None and len({*widths}) < 3:
         raise ConfigError("--figures draws a law in the width: give --width three times")
     load_plugins(plugins)
+    effort = QUICK if quick else Effort()
+    shapes = [(width, depth) for width in widths for depth in depths]
+    if peer is not None:
+        if estimators or device or threads > 1 or max(orders, default=1) > 4:
+            raise ConfigError("--peer compares orders 1 to 4 on one thread: give it --order alone")
+        _require_torch("--peer")
+        from cumprop.cli import peer_table
+        from cumprop.reproduction.peer import compare
+
+        report = compare(peer, orders or (1, 2, 3, 4), shapes, effort, _progress)
+        _show(report, peer_table.as_text(report), path)
+        return
     words = [*(f"cumulant:order={order}" for order in orders), *estimators]
     chosen = [_estimator(word) for word in words or DEFAULT]
-    shapes = [(width, depth) for width in widths for depth in depths]
     if device is not None:
-        _on_device(device, chosen, shapes, quick, KnownErrors.find(scores), path)
+        effort = QUICK if quick else Effort(1.0)
+        _on_device(device, chosen, shapes, effort, KnownErrors.find(scores), path)
         return
-    report = benchmark.run(
-        chosen, shapes, threads, QUICK if quick else Effort(), KnownErrors.find(scores), progress
-    )
+    errors = KnownErrors.find(scores)
+    report = benchmark.run(chosen, shapes, threads, effort, errors, _progress)
     if not words:
-        print("overhead of a sweep", file=sys.stderr)
+        _progress("overhead of a sweep")
         n_cells = sweep_overhead.QUICK if quick else sweep_overhead.N_CELLS
         report["overhead"] = sweep_overhead.measure(n_cells, cores(), path.parent)
-    benchmark.write(report, path)
-    print(as_text(report))
-    print(f"\n{path}", file=sys.stderr)
+    _show(report, as_text(report), path)
     if figures is not None:
         from cumprop.plots import flops_vs_width, style
 
@@ -124,13 +135,15 @@ def bench(
                 print(picture)
 
 
-def _write_page(
-    path: Path, quick: bool, errors: KnownErrors | None, progress: Callable[[str], None]
-) -> None:
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _write_page(path: Path, quick: bool, errors: KnownErrors | None) -> None:
     from cumprop import files
     from cumprop.reproduction import benchmark_page
 
-    files.write_text(path, benchmark_page.page(benchmark_page.measured(quick, errors, progress)))
+    files.write_text(path, benchmark_page.page(benchmark_page.measured(quick, errors, _progress)))
     print(path)
 
 
@@ -138,27 +151,32 @@ def _on_device(
     name: str,
     estimators: list[Estimator],
     shapes: list[tuple[int, int]],
-    quick: bool,
+    effort: Effort,
     errors: KnownErrors | None,
     path: Path,
 ) -> None:
+    _require_torch("--device")
+    from cumprop.cli.device_table import as_text
+    from cumprop.reproduction import device_benchmark
+    from cumprop.reproduction.device import Device
+
+    report = device_benchmark.run(Device(name), estimators, shapes, effort, errors, _progress)
+    _show(report, as_text(report), path)
+
+
+def _show(report: dict[str, Any], lines: str, path: Path) -> None:
+    from cumprop.reproduction import benchmark
+
+    benchmark.write(report, path)
+    print(lines)
+    print(f"\n{path}", file=sys.stderr)
+
+
+def _require_torch(option: str) -> None:
     try:
         import torch  # noqa: F401
     except ImportError:
-        raise CumpropError("--device needs PyTorch: pip install 'cumprop[torch]'") from None
-    from cumprop.cli.device_table import as_text
-    from cumprop.reproduction import benchmark, device_benchmark
-    from cumprop.reproduction.device import Device
-    from cumprop.reproduction.throughput import QUICK
-    from cumprop.sweep.rates import Effort
-
-    effort = QUICK if quick else Effort(1.0)
-    report = device_benchmark.run(
-        Device(name), estimators, shapes, effort, errors, lambda line: print(line, file=sys.stderr)
-    )
-    benchmark.write(report, path)
-    print(as_text(report))
-    print(f"\n{path}", file=sys.stderr)
+        raise CumpropError(f"{option} needs PyTorch: pip install 'cumprop[torch]'") from None
 
 
 def _estimator(word: str) -> Estimator:

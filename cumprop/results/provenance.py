@@ -14,6 +14,7 @@ from typing import Any
 
 CONDITIONS = ("cpu", "blas", "threads", "workers")
 """Columns that seconds depend on; times under different conditions are not compared."""
+SOURCE = Path(__file__).resolve().parents[2]
 
 
 def provenance(threads: int, workers: int) -> dict[str, Any]:
@@ -68,9 +69,8 @@ def blas() -> str:
 
 
 @cache
-def git_revision() -> str | None:
-    """The commit of the source checkout, "+" added where it has changes; None if installed."""
-    root = Path(__file__).resolve().parents[2]
+def git_revision(root: Path = SOURCE) -> str | None:
+    """The commit of a checkout, "+" added where it has changes; None where there is none."""
     if not (root / ".git").exists():
         return None
     try:
