@@ -45,7 +45,7 @@ class Quantile:
     >>> import cumprop
     >>> cumprop.quantile(cumprop.MLP([[[3.0, 4.0]]]), "y0", 1 - 1e-6)    # doctest: +ELLIPSIS
     1 - 1e-06 quantile of y0 = 23.7... (23... to 24...)
-    4... passes, ... FLOPs
+    5... passes, ... FLOPs
     status: ok
     """
 

@@ -45,7 +45,7 @@ def probability(
     splitting runs measure what that covers badly, and both are unbiased whatever the pilot found.
     The interval covers the modes that were found. It is no proof of absence: a needle, a small set
     of inputs far from all others that make the event happen, can be missed without a sign.
-    Cost: at 1e-6 about 130,000 passes for an easy network, up to the budget for a hard one.
+    Cost: at 1e-6 about 160,000 passes for an easy network, up to the budget for a hard one.
 
     >>> import cumprop
     >>> line = cumprop.MLP([[[3.0, 4.0]]])                                   # Y ~ N(0, 25)
