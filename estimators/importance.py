@@ -37,10 +37,10 @@ class Importance(Estimator):
     The inputs of a neuron come from its own exponential tilt towards the step (mathematics §9), so
     that 4,000 of them give its probability to 5% to 30%, down to 1e-8. A neuron whose step no input
     reached has the probability 0 and a warning. This is how `readout: tail(t)` has its truth
-    sampled. Tilts are chosen by 16,384 plain samples, whose averages are the
-    means of the other hidden layers. Supports networks whose last activations are steps, as
-    `MLP.above` makes them, and gives no covariance: neurons do not share inputs. Raises
-    CumpropError for fewer than two samples.
+    sampled. Tilts are chosen by 16,384 plain samples, whose averages are the means of the other
+    hidden layers. Supports networks whose last activations are steps, as `MLP.above` makes them,
+    and gives no covariance: neurons do not share inputs. Raises CumpropError for fewer than two
+    samples.
     Cost: 16,384 forward passes, and of every neuron n_samples, 2 L n³ FLOPs, L without the layer of
     steps, and the eigenvectors of an n × n matrix.
 

@@ -21,7 +21,7 @@ from cumprop.networks import MLP
 from .diagrams import Block, Diagram, cumulant_diagrams, partitions
 from .evidence import Evidence
 from .kinds import Scheme
-from .propagation import Propagated, metric_scales
+from .propagation import Propagated, affine_maps, metric_scales
 from .standardised import (
     AffineMap,
     Coefficients,
@@ -79,10 +79,7 @@ def run(network: MLP, scheme: Scheme, metric: str, cov: bool, third: bool) -> Pr
     third = third and scheme.tracked.get(3) == 0
     last = {d: r for d, r in scheme.tracked.items() if d <= (3 if third else 1 + cov)}
     scales = metric_scales(network, scheme.order, metric)
-    maps = [
-        AffineMap.in_range(counted(weight), bias, scale)
-        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
-    ]
+    maps = affine_maps(network, scales)
     evidence = None
     if not records_gradients(network.weights):
         _, C, unit = standard_input(network)

@@ -17,15 +17,8 @@ from cumprop.networks import MLP
 
 from .evidence import Evidence
 from .kinds import Scheme
-from .propagation import Propagated, metric_scales
-from .standardised import (
-    AffineMap,
-    expected,
-    standard_input,
-    standardised,
-    variances,
-    wick_coefficients,
-)
+from .propagation import Propagated, affine_maps, metric_scales
+from .standardised import expected, standard_input, standardised, variances, wick_coefficients
 
 Array = NDArray[Any]
 
@@ -40,10 +33,7 @@ def run(
 ) -> Propagated:
     """Propagate κ_1 and the trace of κ_2, of a batch of inputs if `means` (B, n_0) are given."""
     scales = metric_scales(network, scheme.order, metric)
-    maps = [
-        AffineMap.in_range(counted(weight), bias, scale)
-        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
-    ]
+    maps = affine_maps(network, scales)
     mean, C, unit = standard_input(network)
     A: Any = 1.0 if C is None else _mean(variances(C))
     if means is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -93,10 +93,7 @@ def propagate(
     `first` makes X̂_0 of mean and covariance; `leading` says that no cumulant beyond the second is
     tracked. `means` (B, n_0) are those of a batch of inputs, in place of the network's own.
     """
-    maps = [
-        AffineMap.in_range(counted(weight), bias, scale)
-        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
-    ]
+    maps = affine_maps(network, scales)
     mean, C, unit = standard_input(network)
     x = first(np.zeros_like(mean), C)
     if means is not None:
@@ -150,3 +147,11 @@ def metric_scales(network: MLP, order: int, metric: str) -> list[float | None]:
     if order > 1:
         scales[0] = None  # κ_2 in full starts as W_1 W_1ᵀ whatever the metric
     return scales
+
+
+def affine_maps(network: MLP, scales: Sequence[float | None]) -> list[AffineMap]:
+    """The maps of the network in range, with the metrics of `metric_scales`."""
+    return [
+        AffineMap.in_range(counted(weight), bias, scale)
+        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
+    ]
