@@ -38,6 +38,8 @@ Source = Callable[["MLP", int], Array]
 
 __all__ = ["Conditional", "Rule", "beyond", "interval", "whole"]
 
+ONE, SEVERAL = 16, 256
+"""The numbers of nodes of one direction and of several."""
 SOURCES: dict[str, Source] = {
     "gradient": directions_of.gradient,
     "leading": directions_of.leading,
@@ -52,15 +54,14 @@ class Conditional(Estimator):
 
     With z ~ N(0, I), x = μ + S z and k orthonormal columns U, E[g] = ∫ φ(s) E[g | Uᵀz = s] ds, and
     x given s is N(μ + S U s, S (I − U Uᵀ) Sᵀ): along U the estimate is exact but for quadrature at
-    `nodes` values of s (docs/conditional.md). The k = `n_directions` columns come from the source
-    `directions`: `gradient` takes the leading eigenvectors of E[∇g ∇gᵀ], `leading` those of
-    Cov(Z_1), and `event` the nearest inputs at which the one neuron of the last hidden layer
-    crosses 0, or each of several steps there, which then have directions and an estimate of their
-    own; `auto` is `event` for `MLP.above` of a network of one output, else `gradient`, or
-    `leading` where slopes do not exist. One and two directions have
-    Gauss–Hermite nodes, more have Sobol's; an event has Gauss–Legendre nodes on either side of its
-    nearest input. `order` and `kind` are those of `cumulant`; the covariance follows from the law
-    of total covariance.
+    `nodes` values of s (docs/conditional.md). One direction has 16 Gauss–Hermite nodes by default,
+    several have 256 of Sobol's; an event has Gauss–Legendre nodes on either side of its nearest
+    input. The k = `n_directions` columns come from the source `directions`: `gradient` takes the
+    leading eigenvectors of E[∇g ∇gᵀ], `leading` those of Cov(Z_1), and `event` the nearest inputs
+    at which the one neuron of the last hidden layer crosses 0, or each of several steps there,
+    which then have directions and an estimate of their own; `auto` is `event` for `MLP.above` of a
+    network of one output, else `gradient`, or `leading` where slopes do not exist. `order` and
+    `kind` are those of `cumulant`; the covariance follows from the law of total covariance.
     Raises CumpropError for an unknown source, too few nodes or directions, and parameters that
     `cumulant` refuses.
     Cost: that of the order at every node and, for the expected error, at half as many nodes more
@@ -73,12 +74,12 @@ class Conditional(Estimator):
     ([25.0], [[1250.0]])
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     order: int = 2
     kind: str = "basic"
     directions: str = "auto"
     n_directions: int = 1
-    nodes: int = 16
+    nodes: int | None = None
 
     def __post_init__(self) -> None:
         self.base  # noqa: B018  (its errors are ours)
@@ -86,9 +87,11 @@ class Conditional(Estimator):
             raise CumpropError(
                 f"directions {self.directions!r}: choose one of auto, {', '.join(SOURCES)}"
             )
-        for name, least in (("n_directions", 1), ("nodes", 2)):
-            if getattr(self, name) < least:
-                raise CumpropError(f"{name} is {getattr(self, name)}; give a number ≥ {least}")
+        least = {"n_directions": 1, "nodes": 2 if self.n_directions == 1 else 4 * self.n_directions}
+        for name, number in least.items():
+            value = getattr(self, name)
+            if value is not None and value < number:
+                raise CumpropError(f"{name} is {value}; give a number ≥ {number}")
 
     @property
     def base(self) -> Estimator:
@@ -187,9 +190,10 @@ class Conditional(Estimator):
 
     def _rules(self, k: int, distance: float | None = None) -> list[Rule]:
         """The rule, and one of about half as many nodes that shows its error."""
+        nodes = self.nodes or (ONE if k == 1 else SEVERAL)
         if distance is None:
-            return [whole(k, self.nodes), coarser(k, self.nodes)]
-        return [beyond(distance, k, m) for m in (self.nodes, self.nodes // 2)]
+            return [whole(k, nodes), coarser(k, nodes)]
+        return [beyond(distance, k, m) for m in (nodes, nodes // 2)]
 
     def _along(self, network: MLP, columns: Array, rules: list[Rule], cov: bool) -> Estimate:
         root, u = root_of(network), orthonormal(columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2, pi, sqrt
+from math import ceil, log2, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -73,49 +73,45 @@ def _product(a: Rule, b: Rule) -> Rule:
 def whole(k: int, m: int) -> Rule:
     """A rule of about m nodes for all of k dimensions, with weights that sum to 1.
 
-    One dimension has Gauss–Hermite nodes, two a grid of these and more Sobol's points.
+    One dimension has Gauss–Hermite nodes, more have Sobol's points: networks bend at kinks, where
+    grids are no better in two dimensions, and worse in more.
 
     >>> whole(1, 8).size, whole(2, 16).size, whole(3, 16).size
     (8, 16, 16)
     """
-    return _sobol(k, m) if k > 2 else _grid(k, _per_axis(k, m))
+    return _sobol(k, m) if k > 1 else _hermite(m)
 
 
 def coarser(k: int, m: int) -> Rule:
-    """A rule of about half as many nodes along each axis of `whole`, that shows its error.
+    """A rule of about half as many nodes as `whole`, that shows its error.
 
-    Numbers along an axis are even in one and odd in the other: two grids with a node at 0 may agree
-    about a function that neither resolves.
+    In one dimension, one of the two numbers is even and the other odd: rules with a node at 0 may
+    agree about a function that neither resolves.
 
-    >>> coarser(1, 16).size, coarser(2, 49).size, coarser(3, 16).size
-    (9, 16, 8)
+    >>> coarser(1, 16).size, coarser(2, 64).size, coarser(3, 16).size
+    (9, 32, 8)
     """
-    if k > 2:
+    if k > 1:
         return _sobol(k, m // 2)
-    fine = _per_axis(k, m)
-    half = fine // 2
-    return _grid(k, half if (fine - half) % 2 else half + 1)
+    half = m // 2
+    return _hermite(half if (m - half) % 2 else half + 1)
 
 
-def _per_axis(k: int, m: int) -> int:
-    per_axis: int = max(2, round(m ** (1 / k)))
-    return per_axis
-
-
-def _grid(k: int, per_axis: int) -> Rule:
+def _hermite(m: int) -> Rule:
     from scipy.special import roots_hermitenorm
 
-    s, weights = roots_hermitenorm(per_axis)
-    axis = Rule(s[:, None], weights / weights.sum())
-    return axis if k == 1 else _product(axis, axis)
+    s, weights = roots_hermitenorm(m)
+    return Rule(s[:, None], weights / weights.sum())
 
 
 def _sobol(k: int, m: int) -> Rule:
-    """Scrambled Sobol's points, and their mirror images: odd functions have the integral 0."""
+    """Scrambled Sobol's points and their mirror images, made to have the covariance I: polynomials
+    of degree 3 have their integrals, which makes linear networks exact."""
     from scipy.special import ndtri
     from scipy.stats.qmc import Sobol
 
-    half = Sobol(k, rng=FIRST_DRAW).random(2 ** max(0, round(log2(m / 2))))
+    half = Sobol(k, rng=FIRST_DRAW).random(2 ** ceil(log2(max(m / 2, k))))
     s = ndtri(np.clip(half, 1e-12, 1 - 1e-12))
+    s = np.linalg.solve(np.linalg.cholesky(s.T @ s / len(s)), s.T).T
     s = np.concatenate([s, -s])
     return Rule(s, np.full(len(s), 1 / len(s)))
