@@ -13,6 +13,7 @@ from cumprop.functionals.rare.means import Importance, Plain, Splitting
 from cumprop.functionals.rare.passes import Excess, parts
 from cumprop.functionals.rare.plan import Plan
 from cumprop.functionals.rare.proposal import Proposal
+from cumprop.functionals.rare.search import matter, with_modes
 from cumprop.functionals.rare.splitting import Step, pilot
 from cumprop.inputs import Empirical, Gaussian, Mixture, Uniform
 
@@ -327,6 +328,21 @@ def test_a_needle_beside_a_plain_tail_is_found():
     truth = norm.sf(4.5) + norm.sf(corner) ** 2
     found = network.probability("y0 > 4.5")
     assert abs(found.probability - truth) < 2 * 0.1 * truth and norm.sf(4.5) < 0.5 * truth
+
+
+def test_copies_of_one_mode_leave_room_for_others():
+    """Twelve points of one mode, of which a share each is too little to cover, and a farther mode;
+    a point 30 standard deviations away does not matter."""
+    rng, p = np.random.default_rng(0), 1e-8
+    near = np.array([5.0, 0.0, 0.0]) + 0.01 * rng.standard_normal((12, 3))
+    far, unlikely = np.array([0.0, 5.5, 0.0]), np.array([0.0, 0.0, 30.0])
+    points = np.vstack([near, far, unlikely])
+    assert matter(points, p).tolist() == [True] * 13 + [False]
+    elsewhere = Proposal(
+        np.eye(3)[:, :1], np.ones(1), np.array([[-5.0]]), np.ones((1, 1, 1)), np.empty((0, 3))
+    )
+    joined = with_modes(elsewhere, points, p, trust=300).modes
+    np.testing.assert_array_equal(joined, [near[0], far])
 
 
 def test_an_event_that_never_happens_has_an_upper_bound():

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import zoo
 
 FOLDER = zoo.FOLDER.parent / "rare"
-VERSION = 1
+VERSION = 2
 """Raised when events or truths change."""
 RANDOM = (
     ("relu", 16, 1), ("relu", 32, 2), ("relu", 32, 4), ("relu", 64, 3), ("relu", 128, 4),

@@ -16,7 +16,14 @@ from cumprop.functionals.rare.means import Importance, Mean, Plain, Splitting
 from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.result import Point, Probability
-from cumprop.functionals.rare.search import distinct, modes, share_of_mode, starts, with_modes
+from cumprop.functionals.rare.search import (
+    distinct,
+    matter,
+    modes,
+    share_of_mode,
+    starts,
+    with_modes,
+)
 from cumprop.functionals.rare.splitting import PARTICLES, Pilot, pilot
 
 Array = NDArray[Any]
@@ -129,7 +136,7 @@ class Plan:
             return None, TRUST * p
         proposal = Proposal.fitted(found.particles, gradients, self.rng)
         points = modes(excess, starts(excess, found, self.rng))
-        near = distinct(points, _POINTS)
+        near = distinct(points[matter(points, p)], _POINTS)
         values = self.event.value(excess(near))
         few = share_of_mode(excess, near, found.particles) < _FEW
         self.passed_by |= bool(few.any())

@@ -26,7 +26,7 @@ _ITERATIONS, _LAST_ITERATIONS = 16, 4
 _HALVINGS = 12
 _INSIDE = 1e-3  # standard deviations that the last steps go beyond g = 0
 _MATTERS = 0.01
-"""A mode is looked at where Φ(−|m|) is above this share of the pilot's probability."""
+"""The share of the pilot's probability of a mode that is looked at."""
 _MOST_MODES = 12
 _COMPARED = 100
 
@@ -141,22 +141,34 @@ def _by_distance(points: Array) -> Array:
 def with_modes(proposal: Proposal, points: Array, probability: float, trust: float) -> Proposal:
     """The proposal, joined by the points (m, n) that matter and that it does not cover.
 
-    A point matters where Φ(−|m|) is above 1% of `probability`, and is covered where the proposal's
-    density times `trust` · `probability` is above that of N(0, I).
+    A point is covered where the proposal's density times `trust` · `probability` is above that of
+    N(0, I), or where a point has joined from which it is not apart: copies of one mode would dilute
+    all others.
     """
-    for mode in points:
-        matters = ndtr(-np.sqrt(mode @ mode)) > _MATTERS * probability
+    for mode in points[matter(points, probability)]:
         weight = proposal.log_ratio(mode[None])[0] + np.log(trust * probability)
-        if matters and weight < 0 and len(proposal.modes) < _MOST_MODES:
+        covered = weight > 0 or not _is_apart(mode, proposal.modes)
+        if not covered and len(proposal.modes) < _MOST_MODES:
             proposal = proposal.joined(mode)
     return proposal
 
 
+def matter(points: Array, probability: float) -> Array:
+    """Whether points, (m, n), may hold 1% of a probability: Φ(−|m|) is above that, (m,)."""
+    likely: Array = ndtr(-np.sqrt((points * points).sum(axis=1))) > _MATTERS * probability
+    return likely
+
+
 def distinct(points: Array, number: int) -> Array:
-    """The nearest of points (m, n), sorted by distance, that are apart by half their distance."""
-    chosen = list[Array]()
+    """The nearest of points (m, n), sorted by distance, that are apart from one another."""
+    chosen = points[:0]
     for point in points:
-        apart = all(np.linalg.norm(point - other) > np.linalg.norm(point) / 2 for other in chosen)
-        if apart and len(chosen) < number:
-            chosen.append(point)
-    return np.array(chosen).reshape(-1, points.shape[1])
+        if len(chosen) < number and _is_apart(point, chosen):
+            chosen = np.concatenate([chosen, point[None]])
+    return chosen
+
+
+def _is_apart(point: Array, others: Array) -> bool:
+    """Whether a point is farther from all others, (m, n), than half its distance from 0."""
+    distances = np.linalg.norm(others - point, axis=1)
+    return bool((distances > np.linalg.norm(point) / 2).all())
