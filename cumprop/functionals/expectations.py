@@ -24,6 +24,8 @@ Array = NDArray[Any]
 
 LARGEST_HALF_WIDTH = 0.2
 """Expected values with wider intervals, in standard deviations, are unreliable without samples."""
+RARE_SHARE = 0.2
+"""Functions that owe more of their deviations to the rarest 1% of the outputs are unreliable."""
 SQUARED = "|y - t|²"
 
 
@@ -187,6 +189,9 @@ def _from_moments(
         share = half_width / deviation
         status = f"unreliable: it is known to {share:.1g} standard deviations only"
         status += f"; {REMEDY}"
+    if not status and mean.rare[0] > RARE_SHARE and mean.unseen[0] > 0:
+        status = f"unreliable: {mean.rare[0]:.0%} of its deviations are those of the rarest 1% of "
+        status += f"the outputs, which moments do not show; {REMEDY}"
     value = float(mean.value[0])
     return Expectation(name, value, half_width, deviation, None, found.flops, status or "ok")
 

@@ -91,6 +91,25 @@ def test_tolerance_falls_to_samples():
     assert flat.half_width is None and flat.status.startswith("unreliable: outputs are taken")
 
 
+def test_the_loss_of_a_nearly_certain_class_is_unreliable():
+    """A few outputs in a thousand make the loss, whose law is not Gaussian out there; those of a
+    linear network are Gaussian everywhere."""
+    network = bent()
+    *biases, _ = network.biases
+    spread = np.sqrt(np.diag(cumprop.estimate(network, cov=True).cov).max())
+    sharp = [*network.weights[:-1], 8 / spread * network.weights[-1]]
+    certain = network.replace(weights=sharp, biases=[*biases, np.array([40.0, 0.0, 0.0])])
+    found = cumprop.expected(certain, "cross-entropy", target=0)
+    assert found.status.startswith("unreliable") and "rarest 1%" in found.status
+    asked = cumprop.expected(certain, "cross-entropy", target=0, tolerance=0.05)
+    assert asked.n_samples is not None and asked.status == "ok"
+    line = cumprop.MLP([[[4.0], [0.0]]], [[14.0, 0.0]])
+    exact = cumprop.expected(line, "cross-entropy", target=0)
+    s = np.linspace(-9, 9, 4001)
+    truth = np.trapezoid(np.log1p(np.exp(-14 - 4 * s)) * np.exp(-s * s / 2), s) / np.sqrt(2 * np.pi)
+    assert exact.status == "ok" and abs(exact.value - truth) < exact.half_width < 0.5 * truth
+
+
 def test_mixtures_and_rows():
     parts = [Gaussian(-1.0, 0.5), Gaussian(2.0, 0.5)]
     whole = cumprop.expected(bent().replace(input=Mixture([0.25, 0.75], parts)), "max")
