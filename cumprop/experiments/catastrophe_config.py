@@ -28,11 +28,11 @@ from cumprop.parameters import whole
 COMMAND = "train"
 """The value of `command:` in a configuration of such an experiment."""
 
-VERSION = 2
+VERSION = 3
 """The version of the numbers of a run."""
 
 Way = Literal["sampled", "adversarial", "importance", "cumulant", "conditional"]
-Task = Literal["imitation", "controller"]
+Task = Literal["imitation", "repair", "controller"]
 Probability = Annotated[Real, Field(gt=0, lt=0.1)]
 Count = Annotated[int, Field(ge=0), BeforeValidator(whole)]
 

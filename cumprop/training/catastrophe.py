@@ -19,6 +19,7 @@ from cumprop.experiments.catastrophe_config import Run
 from cumprop.functionals.rare import Probability, probability
 from cumprop.networks import MLP, random_mlp
 from cumprop.training.advice import Advice
+from cumprop.training.distillation import random_student
 from cumprop.training.losses import TailExcess
 from cumprop.training.ways import (
     Adversarial,
@@ -58,13 +59,14 @@ def case(
 ) -> Case:
     """The case of a task whose event has about the `target` probability under the teacher.
 
-    The task `imitation` has one output of standard deviation 1. The task `controller` has two,
-    which go into a known network max(y_0/t_0, y_1/t_1); the event is that it is above 1, and each
-    output has half of the probability. Raises CumpropError where no threshold is found.
+    The tasks `imitation` and `repair` have one output of standard deviation 1. The task
+    `controller` has two, which go into a known network max(y_0/t_0, y_1/t_1); the event is that it
+    is above 1, and each output has half of the probability. Raises CumpropError where no threshold
+    is found.
     """
     whole = random_mlp(width, depth, seed, activation, dtype=dtype)
     x = streams.held_out(seed, width, 0).standard_normal((2**16, width)).astype(dtype)
-    outputs = 1 if task == "imitation" else 2
+    outputs = 2 if task == "controller" else 1
     readout = whole.weights[-1][:outputs]
     spread = whole.forward(x)[:, :outputs].std(axis=0)
     teacher = whole.replace(
@@ -80,6 +82,13 @@ def case(
         event = TailExcess(1.0, downstream=_largest(thresholds[0], thresholds[1], dtype))
     found = measured(teacher, event, _PRECISE)
     return Case(teacher, event, 1 / found.excess, found)
+
+
+def first_student(run: Run, case: Case) -> MLP:
+    """The student before the first step: of the task `repair` the teacher, else a random one."""
+    if run.task == "repair":
+        return case.teacher
+    return random_student(case.teacher, run.width, run.seed)
 
 
 def _largest(first: float, second: float, dtype: str) -> MLP:

@@ -19,9 +19,9 @@ from cumprop.experiments.catastrophe_config import Run
 from cumprop.experiments.columns import interval_of
 from cumprop.functionals.rare import Probability
 from cumprop.networks import MLP
-from cumprop.training.catastrophe import Case, case, measured, way
+from cumprop.training.catastrophe import Case, case, first_student, measured, way
 from cumprop.training.descent import Term, descend
-from cumprop.training.distillation import random_student, true_loss
+from cumprop.training.distillation import true_loss
 from cumprop.training.losses import Imitation
 from cumprop.training.source import Source
 from cumprop.training.ways import Sampled
@@ -57,7 +57,7 @@ def trajectory(run: Run) -> dict[str, Any]:
         run.task, run.width, run.depth, run.activation, run.dtype, run.teacher, run.probability
     )
     rng = streams.training(run.seed, run.width, run.teacher)
-    student = random_student(found.teacher, run.width, run.seed)
+    student = first_student(run, found)
     estimated = way(run, found, rng)
     terms = [
         Term(Imitation(found.teacher), Sampled(run.batch)),

@@ -234,23 +234,18 @@ class TestRuns:
         (section,) = report(tmp_path).sections
         assert len(section.points) == 2
 
-    def test_exploitation_is_noticed(self, torch, path, monkeypatch):
+    def test_exploitation_is_noticed(self, torch, path):
         """An optimiser that sees an estimate of nothing leaves the true penalty as it is.
 
         Order 1 of a rare excess is far below the truth; the student starts as the teacher, which
         pays 1.
         """
-        from cumprop.training import catastrophe_runs
-
-        monkeypatch.setattr(
-            catastrophe_runs, "random_student", lambda teacher, width, seed: teacher
-        )
         honest, blind = (
             trajectory(run)
             for run in planned(
                 path,
                 "network={width: 16, depth: 2, teachers: [1], seeds: [0]}",
-                "cases=[{task: imitation, probability: 1e-3}]",
+                "cases=[{task: repair, probability: 1e-3}]",
                 "steps=1",
                 "score.times=1",
                 "lr=1e-9",

@@ -17,8 +17,8 @@ from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.result import Point, Probability
 from cumprop.functionals.rare.search import (
-    distinct,
-    matter,
+    are_likely,
+    candidates,
     modes,
     share_of_mode,
     starts,
@@ -136,15 +136,16 @@ class Plan:
             return None, TRUST * p
         proposal = Proposal.fitted(found.particles, gradients, self.rng)
         points = modes(excess, starts(excess, found, self.rng))
-        near = distinct(points[matter(points, p)], _POINTS)
+        near = candidates(points, p)
         values = self.event.value(excess(near))
-        few = share_of_mode(excess, near, found.particles) < _FEW
+        likely = near[are_likely(excess, near, p, self.rng)]
+        few = share_of_mode(excess, likely, found.particles) < _FEW
         self.passed_by |= bool(few.any())
         self.points += [
             Point(x, float(np.linalg.norm(z)), float(value))
             for x, z, value in zip(excess.inputs(near), near, values, strict=True)
         ]
-        proposal = with_modes(proposal, points, p, TRUST)
+        proposal = with_modes(proposal, likely, p, TRUST)
         if len(proposal.modes):
             z, log_ratio = proposal.of_modes(excess.draw(_TRIAL, self.rng), self.rng)
             p = max(p, float(np.mean((excess(z) > 0) * np.exp(-log_ratio))))
