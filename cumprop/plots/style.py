@@ -231,7 +231,7 @@ def label_points(axes: Axes, labels: list[tuple[float, float, str, Look]]) -> No
 
 
 _AROUND = [(1, 0), (-1, 0), (0, 1), (0, -1), (0.9, 0.9), (-0.9, 0.9), (0.9, -0.9), (-0.9, -0.9)]
-_SIDES = [(away * across, away * up) for away in (1, 1.5) for across, up in _AROUND]
+_SIDES = [(away * across, away * up) for away in (1, 1.5, 2.2, 3) for across, up in _AROUND]
 
 
 def _trace(line: Line2D, pixels: float) -> Array:
