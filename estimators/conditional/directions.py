@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations import Activation, Step
+from cumprop.errors import CumpropError
 from cumprop.flops import count, on_host, plain
 from cumprop.networks import MLP, Shape
 from cumprop.sampling import input_root, pulled_back
@@ -45,9 +46,10 @@ class Whitened:
 
     def gradients(self, z: Array, outward: Array) -> tuple[Array, Array]:
         """The sums g = Σ outward · Y, (N,), and their gradients (N, n_0) at z (N, n_0)."""
-        *before, y = [before for before, _ in self._network.layers(z)]
-        count(6 * len(z) * sum(w.size for w in self._network.weights))
-        return np.vecdot(y, outward), pulled_back(self._network, before, outward)
+        with np.errstate(over="ignore", invalid="ignore"):
+            *before, y = [before for before, _ in self._network.layers(z)]
+            count(6 * len(z) * sum(w.size for w in self._network.weights))
+            return np.vecdot(y, outward), pulled_back(self._network, before, outward)
 
 
 def root_of(network: MLP) -> Array:
@@ -99,6 +101,8 @@ def gradient(network: MLP, k: int) -> Array:
 
 def _strongest(rows: Array, k: int) -> Array:
     """The k right singular vectors with the largest singular values, as columns."""
+    if not np.isfinite(rows).all():
+        raise CumpropError("gradients of the network are not finite: take monte_carlo")
     m, n = rows.shape
     count(_flops_of_vectors(m, n))
     vectors: Array = np.linalg.svd(rows, full_matrices=False)[2][:k].T

@@ -260,6 +260,12 @@ def test_unknown_parameters_are_refused(parameters):
         Conditional(**parameters)
 
 
+def test_weights_beyond_float64_are_refused():
+    w = 1e160 * np.ones((3, 3))
+    with pytest.raises(CumpropError, match="gradients of the network are not finite"):
+        cumprop.estimate(cumprop.MLP([w, w, w]), "conditional")
+
+
 def test_columns_become_orthonormal_on_their_side():
     columns = np.random.default_rng(0).normal(size=(5, 3))
     u = orthonormal(columns)
