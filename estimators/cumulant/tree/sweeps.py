@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches import turned
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import ThroughProfile, through_profiles
 from .sources import Leg, Own, Reading, from_left, row_products, times_transpose, values
@@ -106,7 +107,11 @@ def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     half = (0.5 * K) @ oldest.a.T
     half += _sum(map(_half_of_two_and_two, sources))
     k31 = _sum(map(_three_and_one, sources))
-    return {(4,): k4, (3, 1): zero_coincidences(k31), (2, 2): zero_coincidences(half + half.T)}
+    return {
+        (4,): k4,
+        (3, 1): zero_coincidences(k31),
+        (2, 2): zero_coincidences(half + turned(half)),
+    }
 
 
 def _fourth_alone(source: Swept) -> Array:
