@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-PAYS_FROM = 512
+PAYS_FROM = 256
 """The neurons of a layer from which a second thread pays (docs/costs.md)."""
 
 
