@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    "errors", "memory", "parameters", "text", "files", "streams", "flops", "activations",
-    "inputs", "networks", "contract", "sampling", "functionals", "estimators", "experiments",
-    "results", "sweep", "training", "plots", "reproduction", "cli",
+    "errors", "memory", "threads", "parameters", "text", "files", "streams", "flops",
+    "activations", "inputs", "networks", "contract", "sampling", "functionals", "estimators",
+    "experiments", "results", "sweep", "training", "plots", "reproduction", "cli",
 )  # fmt: skip
 
 

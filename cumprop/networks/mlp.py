@@ -17,6 +17,7 @@ from cumprop.flops import (
     counted,
     has_numbers,
     is_foreign,
+    not_counting,
     on_host,
     plain,
     skipping_zeros,
@@ -199,6 +200,18 @@ class MLP:
             entries=entries_of(self.weights),
         )
 
+    @cached_property
+    def sizes(self) -> tuple[tuple[float, float] | None, ...]:
+        """The least and the largest size of an entry of each map, None where these are not known.
+
+        They are not known of PyTorch tensors, which training changes, and of maps without entries.
+        Cost: n_l n_{l-1} FLOPs for each map, the first time.
+
+        >>> MLP([[[3.0, -4.0]], [[0.5]]]).sizes
+        ((3.0, 4.0), (0.5, 0.5))
+        """
+        return tuple(map(_least_and_largest, self.weights))
+
     @property
     def homogeneous(self) -> bool:
         """Whether f(cx) = c f(x) for c > 0: no biases, every activation positively homogeneous."""
@@ -324,3 +337,11 @@ class MLP:
         arrays = arrays_of(self)
         with Path(path).open("wb") as file:
             np.savez(file, **arrays)
+
+
+def _least_and_largest(weight: Array) -> tuple[float, float] | None:
+    if is_foreign(weight) or not has_numbers(weight) or not weight.size:
+        return None
+    with not_counting():
+        sizes = np.abs(plain(weight))
+    return float(sizes.min()), float(sizes.max())

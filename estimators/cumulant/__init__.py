@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import log
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop import threads
 from cumprop.activations import TOLERANCE
 from cumprop.contract import (
     Cost,
@@ -155,7 +157,7 @@ class Cumulant(Estimator):
             raise CumpropError(
                 f"order 1, kind {self.kind} tracks no covariance: take kind basic or order 2"
             )
-        with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # see `trust`
+        with counting() as flops, _arithmetic(network):
             [(found, notes)] = self._noted(network, cov, third)
         estimate = self._judged(found, notes, cov, flops)
         return replace(estimate, third=_third(network, found)) if third else estimate
@@ -167,7 +169,7 @@ class Cumulant(Estimator):
         estimates = []
         for start in range(0, len(means), at_once):
             batch = means[start : start + at_once]
-            with counting() as flops, np.errstate(over="ignore", invalid="ignore"):
+            with counting() as flops, _arithmetic(network):
                 each = self._noted(network, cov, means=batch)
             shares = shared(flops, len(batch))
             estimates += [
@@ -261,6 +263,13 @@ class Cumulant(Estimator):
             HIGHEST_ORDER_FROM_TOLERANCE,
         )
         return cls(order=order, **parameters)
+
+
+@contextmanager
+def _arithmetic(network: MLP) -> Iterator[None]:
+    """Threads that pay at this width; `trust` sees numbers that are not finite."""
+    with threads.of_width(max(network.widths)), np.errstate(over="ignore", invalid="ignore"):
+        yield
 
 
 def _third(network: MLP, found: Propagated) -> ThirdCumulants | None:

@@ -22,6 +22,7 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
+from .batches import turned
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .edges import Edges
 from .kinds import Scheme
@@ -74,7 +75,7 @@ class Legs:
         P, U, Y, D = self.P, self.U, self.Y, self.D
         half: Array = (U * v.P + P * v.U) @ Y.T
         half += P @ (U * v.Y + P * (v.D * (1 / 3)) + D * (v.P * (2 / 3))).T
-        return (half + half.T) * 0.5
+        return (half + turned(half)) * 0.5
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,12 @@ def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme)
     edges = Edges(pairs[1, 1], pairs[2, 1], pairs[2, 2], w)
 
     w1, w2 = w(1, 1), w(2, 1)
-    U, Y = edges.first.T, edges.chains(w2, w(3, 1)).T
+    U, Y = turned(edges.first), turned(edges.chains(w2, w(3, 1)))
     # new slices less those that older legs and the new ones have at repeated indices already
     d3 = k3 - w1 * w1 * (w1 * own[3,] + w2 * own[4,] * 1.5)
     d21 = slice_of_x(power, (2, 1)) - (w1 * w1)[:, None] * (pairs[2, 1] * w1) - U * Y
     d21 -= (w1 * w1)[:, None] * pairs[2, 2] * (0.5 * w2) + (w1 * w2)[:, None] * pairs[3, 1] * w1
-    D = 3 * d21.T
+    D = 3 * turned(d21)
     diagonal(D, (2,))[...] = d3
     legs = Legs(np.eye(len(mean), dtype=C.dtype) + zero, U, Y, D)
     if z.A is not None:
@@ -175,7 +176,7 @@ def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme)
         legs = legs.joined(z.legs.scaled(w1))
     trace = _trace(z, w, mean, edges, pairs, C)
     k31, k22 = slice_of_x(power, (3, 1)), slice_of_x(power, (2, 2))
-    trace += k31 + k31.T
+    trace += k31 + turned(k31)
     diagonal(trace, (2,))[...] = k4 + k22.sum(axis=1)
     return Tracked(mean, C, legs, radial_core(trace, 4, 1, len(mean)))
 
@@ -210,7 +211,7 @@ def _trace(
     b1, b2, b3 = (w(k, 1)[:, None] for k in (1, 2, 3))
     C, k21 = edges.C, edges.k21
     half = edges.chains(a2, a3).T @ edges.first * 0.5  # centre k
-    end, end2 = C * a1, k21.T * (0.5 * a2)  # [i, k]: centre i, ends k and j
+    end, end2 = C * a1, turned(k21) * (0.5 * a2)  # [i, k]: centre i, ends k and j
     end3 = edges.pair * a2 + k21 * (0.5 * a1)
     half += _others(b2 * (end + end2) + b3 * end3) * edges.first
     half += _others(b2 * end) * edges.second + _others(b3 * end) * edges.third

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.flops import on_host
+from cumprop.flops import is_foreign, on_host
 
 Array = NDArray[Any]
 Number = Any
 """A float, or a float64 array (B,) of one for each input of a batch, on the host."""
+WIDE, PADDING = 128, 16
+"""The rows from which a copy pays before a transpose is read, and the entries it adds to each."""
 
 
 def of_node(array: Any, b: int, axes: int) -> Any:
@@ -31,6 +33,22 @@ def applied(matrix: Array, vector: Array) -> Array:
 def transposed(matrix: Array) -> Array:
     """The transpose of a matrix, or of one for each input."""
     return matrix.T if matrix.ndim == 2 else np.moveaxis(matrix, -1, -2)
+
+
+def turned(matrix: Array) -> Array:
+    """The transpose for entrywise work with other matrices: in the order of its rows if it is wide.
+
+    Entries of a column are as far apart as rows are long. At lengths like 1,024 all of them fall
+    into few places of the cache, so that the transpose of a copy with longer rows is read.
+    """
+    n, m = matrix.shape[-2:]
+    if is_foreign(matrix) or n < WIDE:
+        return transposed(matrix)
+    longer = np.empty_like(matrix, shape=(*matrix.shape[:-1], m + PADDING), order="C")[..., :m]
+    longer[...] = matrix
+    rows = np.empty_like(matrix, shape=(*matrix.shape[:-2], m, n), order="C")
+    rows[...] = transposed(longer)
+    return rows
 
 
 def number(x: Any) -> Number:

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .batches import turned
 from .standardised import Coefficients
 
 Array = NDArray[Any]
@@ -22,7 +23,7 @@ class Edges:
         self.C, self.k21 = C, k21
         self.pair = C * C * 0.5 + k22 * 0.25
         self.first = C * w(1, 1)
-        self.second = k21.T * (0.5 * w(2, 1))
+        self.second = turned(k21) * (0.5 * w(2, 1))
         self.third = self.pair * w(2, 1) + k21 * (0.5 * w(1, 1))
 
     def chains(self, a2: Array, a3: Array) -> Array:

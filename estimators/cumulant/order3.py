@@ -11,8 +11,10 @@ L=4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import iadd
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .batches import applied, transposed
+from .batches import applied, transposed, turned
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted, variances
@@ -46,19 +48,20 @@ class Sources:
 
     def slice_21(self) -> Array:
         """The slice κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
-        left, right = self._halves()
-        return left @ transposed(right)
+        k21: Array = reduce(iadd, (left @ transposed(leg) for left, leg in self._derivatives()))
+        return k21
 
     def slice_3(self) -> Array:
         """The slice κ_iii alone, for n² FLOPs a source."""
-        left, right = self._halves()
-        k3: Array = (left * right).sum(axis=-1)
+        k3: Array = reduce(iadd, ((left * leg).sum(axis=-1) for left, leg in self._derivatives()))
         return k3
 
-    def _halves(self) -> tuple[Array, Array]:
+    def _derivatives(self) -> Iterator[tuple[Array, Array]]:
+        """A third of the derivatives of κ_iii in the legs U, P and D, with these legs."""
         P, U, D, w2 = self.P, self.U, self.D, self.w2[..., None, :]
-        left = [2 * (U * P) * w2, (U * U) * w2 + (D * P) * (2 / 3), (P * P) * (1 / 3)]
-        return np.concatenate(left, axis=-1), np.concatenate([U, P, D], axis=-1)
+        yield 2 * (U * P) * w2, U
+        yield (U * U) * w2 + (D * P) * (2 / 3), P
+        yield (P * P) * (1 / 3), D
 
     def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
         """The sources with diag(w1) on every leg, and a new source with P = I."""
@@ -158,8 +161,8 @@ def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coeffic
     value = w(1, 1), w(2, 1)  # the coefficients of X and, less 2 E[X] times those, of X²
     square = tuple(w(k, 2) - 2 * P1 * value[k - 1] for k in (1, 2))
     S, T = (pairs.C * pairs.C + pairs.k22 * 0.5) * 0.5, pairs.k21 * 0.5
-    C = _pair(value, value, pairs.C, S, T)
-    k21 = _pair(square, value, pairs.C, S, T)
+    rows = _rows(value, pairs.C, S, T)
+    C, k21 = _pair(value, rows), _pair(square, rows)
     k22_sum = (
         _form(square[0], pairs.C, square[0])
         + _form(square[1], S, square[1])
@@ -173,18 +176,22 @@ def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coeffic
     U = w1[..., None] * pairs.C
     d3 = k3 - w1 * w1 * w1 * own.k3
     d21 = k21 - (w1 * w1)[..., None] * pairs.k21 * w1[..., None, :] - U * U * w2[..., None, :]
-    D = 3 * transposed(d21)
+    D = 3 * turned(d21)
     variances(D)[...] = d3
     variances(C)[...] = k2
     return Hidden(P1, C, _add_source(sources, w1, U, D, w2), A)
 
 
-def _pair(left: Sequence[Array], right: Sequence[Array], C: Array, S: Array, T: Array) -> Array:
-    """The power cumulants κ^P_pq of §3.4, rows by the coefficients of p, columns by those of q."""
-    first, second = (w[..., None, :] for w in right)
-    rows = (first * C + second * transposed(T)), (first * T + second * S)
+def _pair(left: Sequence[Array], rows: Sequence[Array]) -> Array:
+    """The power cumulants κ^P_pq of §3.4, of the coefficients of p and the rows of q."""
     product: Array = left[0][..., None] * rows[0] + left[1][..., None] * rows[1]
     return product
+
+
+def _rows(right: Sequence[Array], C: Array, S: Array, T: Array) -> Sequence[Array]:
+    """Matrices (i, j) with the coefficients of q on j, for both derivatives at i."""
+    first, second = (w[..., None, :] for w in right)
+    return (first * C + second * turned(T)), (first * T + second * S)
 
 
 def _form(left: Array, matrix: Array, right: Array) -> Array:

@@ -25,6 +25,7 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import alike, component
 from cumprop.networks import MLP
 
+from .batches import turned
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .diagrams import Block
 from .edges import Edges
@@ -72,14 +73,14 @@ class Source:
         flat = T.reshape(n, n * n)
         flat += (P * U * (1 / 6)) @ B1.reshape(R, n * n)
         flat += (P * P * (1 / 6)) @ B2.reshape(R, n * n)
-        left = np.hstack([P, U])
+        left, P_r, U_r = np.hstack([P, U]), turned(P), turned(U)
         for i in alike(n):
             P_i, U_i = P[i, :, None] * (1 / 6), U[i, :, None] * (1 / 6)
             B1_i, B2_i = B1[:, i, :], B2[:, i, :]
             with_P = U_i * B1_i + (2 * P_i) * B2_i
-            with_P += (B1_i[:, i, None] * (1 / 12)) * U.T + (B2_i[:, i, None] * (1 / 12)) * P.T
+            with_P += (B1_i[:, i, None] * (1 / 12)) * U_r + (B2_i[:, i, None] * (1 / 12)) * P_r
             half = left @ np.concatenate([with_P, P_i * B1_i])
-            T[i] += half + half.T
+            T[i] += half + turned(half)
 
     def activate(self, w1: Array) -> Source:
         """The source with diag(w1) on the legs and on both legs of the matrices."""
@@ -263,10 +264,10 @@ class Triples:
         triangle = (c[:, None] * (c * a2)) * self.C
         if self.T is not None:  # κ_ijjk
             half += (self.b21 * a1) * self.T[:, i, :]
-        slab: Array = half + half.T + triangle
+        slab: Array = half + turned(half) + triangle
         if self.K3 is not None:  # κ_ijk, alone and with an edge
             edge = ((0.5 * a1) * b1 + a2 * c)[:, None] * b1
-            slab += (edge + edge.T + self.b22C * a1) * self.K3[i]
+            slab += (edge + turned(edge) + self.b22C * a1) * self.K3[i]
         if self.T is not None:  # κ_iijk
             slab += (self.b11 * (0.5 * a2)) * self.T[i]
         return slab
@@ -284,19 +285,20 @@ def new_source(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array)
     for r in alike(n):
         leaf = C[r] * w1
         paths = (C[r] * w2 * (6 * w2[r]))[:, None] * (C * w1)
-        slab = paths + paths.T + leaf[:, None] * (leaf * (4 * w3[r]))
+        slab = paths + turned(paths) + leaf[:, None] * (leaf * (4 * w3[r]))
         if z.K3 is not None:
             k3 = off_diagonal(z.K3[r])
             k3[r] = k3[:, r] = 0
             slab += (triples.b11 * (12 * w2[r])) * k3
         B1[r] = slab
+    U_r = turned(U)
     for r in alike(n):
         # less the same slice of the source without B2, and of the older sources after diag(w1)
         B1_r = B1[:, r, :]
         half = U[:, r, None] * (B1[r, r] * (1 / 6)) + (U[r, :, None] * (1 / 6)) * B1_r
-        half += (B1_r[:, r, None] * (1 / 12)) * U.T
+        half += (B1_r[:, r, None] * (1 / 12)) * U_r
         correction = E[r]
-        correction -= half + half.T
+        correction -= half + turned(half)
         if z.T is not None:
             correction -= (triples.b11 * (w1[r] * w1[r])) * z.T[r]
         row, diag, corner = correction[r] * 2, diagonal(correction, (2,)) * 3, correction[r, r] * 1

@@ -152,6 +152,8 @@ def metric_scales(network: MLP, order: int, metric: str) -> list[float | None]:
 def affine_maps(network: MLP, scales: Sequence[float | None]) -> list[AffineMap]:
     """The maps of the network in range, with the metrics of `metric_scales`."""
     return [
-        AffineMap.in_range(counted(weight), bias, scale)
-        for weight, bias, scale in zip(network.weights, network.biases, scales, strict=True)
+        AffineMap.in_range(counted(weight), bias, scale, sizes)
+        for weight, bias, scale, sizes in zip(
+            network.weights, network.biases, scales, network.sizes, strict=True
+        )
     ]

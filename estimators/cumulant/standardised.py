@@ -13,16 +13,7 @@ from numpy.typing import NDArray
 
 from cumprop.activations import Activation, HermiteTable, convenient_unit
 from cumprop.errors import CumpropError
-from cumprop.flops import (
-    component,
-    counted,
-    decided,
-    has_numbers,
-    is_foreign,
-    not_counting,
-    occurs,
-    on_host,
-)
+from cumprop.flops import component, counted, decided, not_counting, occurs, on_host
 from cumprop.networks import MLP
 
 from .batches import of_node
@@ -58,14 +49,22 @@ class AffineMap:
     dense: bool = False
 
     @classmethod
-    def in_range(cls, weight: Array, bias: Array | None, scale: float | None = None) -> AffineMap:
-        """The map, with `rows` where the squares of some row would leave the range of its type."""
+    def in_range(
+        cls,
+        weight: Array,
+        bias: Array | None,
+        scale: float | None = None,
+        sizes: tuple[float, float] | None = None,
+    ) -> AffineMap:
+        """The map, with `rows` where the squares of some row would leave the range of its type.
+
+        `sizes` are the least and the largest of its entries, where known (`MLP.sizes`).
+        """
         least, most = _range(weight.dtype)
+        if decided(sizes is not None and least <= sizes[0] and sizes[1] <= most):
+            return cls(weight, bias, scale, dense=True)
         with not_counting():
-            sizes = np.abs(weight)
-            if decided(_all_within(sizes, least, most)):
-                return cls(weight, bias, scale, dense=True)
-            largest = sizes.max(axis=1)
+            largest = np.abs(weight).max(axis=1)
             beyond = np.logical_or(largest > most, largest < least)
             if not occurs(np.logical_and(beyond, largest > 0)):
                 return cls(weight, bias, scale)
@@ -119,12 +118,6 @@ def _range(dtype: Any) -> tuple[float, float]:
     """The sizes whose squares, and a few products of these, are in the range of the type."""
     limits = np.finfo(dtype)
     return float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
-
-
-def _all_within(sizes: Array, least: float, most: float) -> bool:
-    """Whether no number on the host is out of range, which is quicker to see than for each row."""
-    known = not is_foreign(sizes) and has_numbers(sizes) and sizes.size > 0
-    return known and least <= float(sizes.min()) and float(sizes.max()) <= most
 
 
 @dataclass(frozen=True)

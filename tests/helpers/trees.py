@@ -60,4 +60,5 @@ def exact_edges(monkeypatch):
         return new
 
     monkeypatch.setattr(tree, "nonlinear", remembering)
-    monkeypatch.setattr(sweeps, "by_fresh_noise", lambda A, own: A @ covariances[id(own)])
+    noise = property(lambda source: source.A @ covariances[id(source.reading.own)])
+    monkeypatch.setattr(sweeps.Swept, "by_fresh_noise", noise)

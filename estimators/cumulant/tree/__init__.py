@@ -20,6 +20,7 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import component, not_counting
 from cumprop.networks import MLP
 
+from ..batches import turned
 from ..kinds import Scheme
 from ..propagation import Propagated, metric_scales, propagate
 from ..standardised import Coefficients, Standardised, Wanted
@@ -193,15 +194,15 @@ def source_of(
 
     edge = i(w1) * C
     U = edge + i(0.5 * w2) * z[2, 1]
-    V = (C * C * 0.5 + z[2, 2] * 0.25) * i(w2) * w3 + i(0.5 * w1) * z[2, 1].T * w3
+    V = (C * C * 0.5 + z[2, 2] * 0.25) * i(w2) * w3 + i(0.5 * w1) * turned(z[2, 1]) * w3
     d3 = x[3,] - w1 * w1 * (w1 * z[3,] + 1.5 * w2 * z[4,])
     d21 = x[2, 1] - i(w1 * w1) * (z[2, 1] * w1 + z[2, 2] * (0.5 * w2))
-    d21 -= i(tau) * U.T + U * (U * w2 + 2 * V) + i(w1 * w2) * (z[3, 1] * w1)
+    d21 -= i(tau) * turned(U) + U * (U * w2 + 2 * V) + i(w1 * w2) * (z[3, 1] * w1)
     d4 = x[4,] - w1 * w1 * (w1 * w1 * z[4,] + 6 * tau * z[3,])
     ends = (i(0.5 * tau) * C + i(w1 * w1) * z[2, 1]) * tau + edge * edge * rho
-    d22 = x[2, 2] - i(w1 * w1) * (z[2, 2] * (w1 * w1)) - (ends + ends.T)
+    d22 = x[2, 2] - i(w1 * w1) * (z[2, 2] * (w1 * w1)) - (ends + turned(ends))
     d22 = zero_coincidences(d22)
-    D = zero_coincidences(3 * d21.T)
+    D = zero_coincidences(3 * turned(d21))
     edges = FullEdges.of(x[1, 1] - edge * w1, V, D) if full_edges else None
     own = Own(weight, w1, w2, w3, tau, rho, delta, d3, d4, d22, variance_z, variance, edges)
     return Source(own, None, U, V, D)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from ..batches import turned
 from ..dense import PowerCumulants, evaluate, slice_of_x
 from ..diagrams import Block
 from ..kinds import Scheme
@@ -79,7 +80,7 @@ class Expansion:
 def covariance(f: Polynomial, g: Polynomial) -> Array:
     """Cov[f(X_i), g(X_j)] over i ≠ j; the diagonal is zero."""
     half = _half(f, g)
-    return zero_coincidences(half + (half if f is g else _half(g, f)).T)
+    return zero_coincidences(half + turned(half if f is g else _half(g, f)))
 
 
 def _half(f: Polynomial, g: Polynomial) -> Array:
