@@ -119,7 +119,8 @@ def _rare(values: Array) -> Array:
     away = np.sort(np.abs(values - np.median(values, axis=0)), axis=0)
     total = away.sum(axis=0)
     largest = away[-int(RARE * len(away)) :].sum(axis=0)
-    return np.divide(largest, total, out=np.zeros_like(total), where=total > 0)
+    share: Array = np.divide(largest, total, out=np.zeros_like(total), where=total > 0)
+    return share
 
 
 def mixed(weights: Sequence[float], parts: Sequence[Integrals]) -> Integrals:

@@ -64,8 +64,8 @@ class Conditional(Estimator):
     `kind` are those of `cumulant`; the covariance follows from the law of total covariance.
     Raises CumpropError for an unknown source, too few nodes or directions, and parameters that
     `cumulant` refuses.
-    Cost: that of the order at every node and, for the expected error, at half as many nodes more
-    and once without conditions; all of it for each of several steps.
+    Cost: that of the order at every node and, for the expected error, once without conditions and,
+    of one direction or an event, at half as many nodes more; all of it for each of several steps.
 
     >>> import cumprop
     >>> network = cumprop.MLP([[[3.0, 4.0]], [[1.0]]], activations="square")
@@ -161,7 +161,7 @@ class Conditional(Estimator):
 
         The columns are made orthonormal from the first on. The root S of Σ0 is diagonal where Σ0
         is, Cholesky's where that exists, else made of eigenvectors. Without a rule, the error of
-        quadrature is estimated from fewer `nodes`, and weights sum to 1. Gradients reach weights
+        quadrature is estimated, and weights sum to 1. Gradients reach weights
         and biases, not the directions: the integral does not depend on these. Cost: that of the
         order at every node.
 
@@ -189,11 +189,11 @@ class Conditional(Estimator):
         return min(self.n_directions, shape.widths[0])
 
     def _rules(self, k: int, distance: float | None = None) -> list[Rule]:
-        """The rule, and one of about half as many nodes that shows its error."""
+        """The rule, and one of about half as many nodes that shows its error if no blocks do."""
         nodes = self.nodes or (ONE if k == 1 else SEVERAL)
-        if distance is None:
-            return [whole(k, nodes), coarser(k, nodes)]
-        return [beyond(distance, k, m) for m in (nodes, nodes // 2)]
+        if distance is not None:
+            return [beyond(distance, k, m) for m in (nodes, nodes // 2)]
+        return [whole(k, nodes)] if k > 1 else [whole(k, nodes), coarser(nodes)]
 
     def _along(self, network: MLP, columns: Array, rules: list[Rule], cov: bool) -> Estimate:
         root, u = root_of(network), orthonormal(columns)
@@ -207,20 +207,27 @@ class Conditional(Estimator):
         return self._averaged(
             network.replace(input_mean=None, input_cov=Checked(given)),
             means.astype(network.dtype),
-            [rule.weights for rule in rules],
+            rules,
             None if records_gradients(network.weights) else self.base.estimate(network),
             cov,
         )
 
     def _averaged(
-        self, given: MLP, means: Array, weights: list[Array], plain: Estimate | None, cov: bool
+        self, given: MLP, means: Array, rules: list[Rule], plain: Estimate | None, cov: bool
     ) -> Estimate:
-        """The average by the first weights; others, of the nodes behind, show its own error."""
+        """The average by the first rule; that by another, or those of blocks, show its error."""
         parts = self.base.estimate_batch(given, means, cov=cov)
-        fine, others = parts[: len(weights[0])], parts[len(weights[0]) :]
-        found = mixed(weights[0], fine, [False] * len(fine))
-        coarse = mixed(weights[1], others, [False] * len(others)) if others else None
-        found = with_errors(found, weights[0], fine, plain, coarse)
+        weights, blocks = rules[0].weights, rules[0].blocks
+        fine, others = parts[: len(weights)], parts[len(weights) :]
+        found = _mean(weights, fine)
+        if others:
+            trials = [_mean(rules[1].weights, others)]
+        else:
+            size = len(fine) // blocks
+            equal = np.full(size, 1 / size)
+            starts = range(0, len(fine), size) if blocks > 1 else ()
+            trials = [_mean(equal, fine[start : start + size]) for start in starts]
+        found = with_errors(found, weights, fine, plain, trials)
         runs = parts if plain is None else [plain, *parts]
         return replace(found, flops=added(*(run.flops for run in runs)))
 
@@ -234,14 +241,18 @@ class Conditional(Estimator):
             one = self.predict_cost(replace(shape, widths=widths, entries=None))
             return Cost(shape.widths[-2] * one.flops, one.bytes)
         rules = self._rules(k, 1.0 if source == "event" else None)
-        weights = [rule.weights for rule in rules]
         with arena() as memory, counting():
             plain = self.base.estimate(shape_only_network(shape))
             given = shape_only_network(replace(shape, gaussian_input=True))
-            means = without_numbers((sum(map(len, weights)), n), np.ones((), shape.dtype))
-            flops = self._averaged(given, means, weights, plain, False).flops
+            means = without_numbers((sum(rule.size for rule in rules), n), np.ones((), shape.dtype))
+            flops = self._averaged(given, means, rules, plain, False).flops
         total = flops.total + directions_of.cost(source, shape)
         return Cost(total, memory.peak, memory.work(total))
+
+
+def _mean(weights: Array, parts: list[Estimate]) -> Estimate:
+    """The average of estimates."""
+    return mixed(weights, parts, [False] * len(parts))
 
 
 def _has_events(shape: Shape) -> bool:

@@ -27,13 +27,14 @@ def with_errors(
     weights: Array,
     parts: Sequence[Estimate],
     plain: Estimate | None,
-    coarse: Estimate | None,
+    trials: Sequence[Estimate],
 ) -> Estimate:
     """The average `found` of the parts with its expected errors and a status.
 
     Errors of nodes may be alike, so that they add up. Their sum is believed by half: the expected
     error is its geometric mean with the error of `plain`, the estimate without conditions, where
-    that is larger. To it adds the distance from `coarse`, the average over fewer nodes. Estimates
+    that is larger. To it adds the error of the nodes, which `trials` show: the distance from one
+    average over fewer nodes, or the standard error of averages over blocks of the nodes. Estimates
     without signs have no expected error.
     """
     everything = parts if plain is None else [plain, *parts]
@@ -51,7 +52,7 @@ def with_errors(
     errors = np.array([part.expected_error for part in parts])
     alike = float(weights @ (errors * np.sqrt(units)))
     doubt = sqrt(max(1, plain.expected_error * sqrt(plain.signs.unit) / alike)) if alike else 1.0
-    distance = np.zeros_like(mean) if coarse is None else np.abs(mean - on_host(coarse.mean))
+    distance = _scatter([on_host(trial.mean) for trial in trials], mean)
     distance = np.where(distance > rounding, distance, 0)
     error = doubt * alike + float(np.linalg.norm(distance))
     std_error = None
@@ -60,9 +61,9 @@ def with_errors(
         changes = doubt * float(weights @ (stds * units)) + sqrt(weights @ squares) * error
         std_error = changes / unit if unit > 0 else 0.0
         sizes = _stds(found)
-        if coarse is not None and (sizes > rounding).any():
-            change = np.linalg.norm(sizes - _stds(coarse)) / np.linalg.norm(sizes)
-            std_error += float(change)
+        if (sizes > rounding).any():
+            change = _scatter([_stds(trial) for trial in trials], sizes)
+            std_error += float(np.linalg.norm(change) / np.linalg.norm(sizes))
     half_width = None
     if found.half_width is not None:
         half_width = doubt * found.half_width + QUANTILE * distance
@@ -74,6 +75,13 @@ def with_errors(
             expected_std_error=std_error,
         )
     )
+
+
+def _scatter(trials: Sequence[Array], mean: Array) -> Array:
+    """The distance of one trial from the mean, or the standard error of the mean of several."""
+    squares = sum((np.square(trial - mean) for trial in trials), np.zeros_like(mean))
+    distance: Array = np.sqrt(squares / max(1, len(trials) * (len(trials) - 1)))
+    return distance
 
 
 def _stds(found: Estimate) -> Array:

@@ -13,16 +13,22 @@ Array = NDArray[Any]
 
 SIDE, ALONG = 5.0, 16
 """The reach of nodes on either side of an event, in s.d., and their number where k > 1."""
+BLOCKS = 8
+"""The most blocks of Sobol's points."""
 FIRST_DRAW = 0
 """The seed of the scrambling of Sobol's points: every estimate has the same nodes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """Nodes (m, k) with `weights` (m,): Σ_j weights_j g(nodes_j) ≈ E[g(s)], s ~ N(0, I_k)."""
+    """Nodes (m, k) with `weights` (m,): Σ_j weights_j g(nodes_j) ≈ E[g(s)], s ~ N(0, I_k).
+
+    The nodes are those of `blocks` rules of one size, one after the other.
+    """
 
     nodes: Array
     weights: Array
+    blocks: int = 1
 
     @property
     def size(self) -> int:
@@ -73,26 +79,24 @@ def _product(a: Rule, b: Rule) -> Rule:
 def whole(k: int, m: int) -> Rule:
     """A rule of about m nodes for all of k dimensions, with weights that sum to 1.
 
-    One dimension has Gauss–Hermite nodes, more have Sobol's points: networks bend at kinks, where
-    grids are no better in two dimensions, and worse in more.
+    One dimension has Gauss–Hermite nodes, more have Sobol's points, in blocks that show the error:
+    networks bend at kinks, where grids are no better in two dimensions, and worse in more.
 
-    >>> whole(1, 8).size, whole(2, 16).size, whole(3, 16).size
-    (8, 16, 16)
+    >>> whole(1, 8).size, whole(2, 64).size, whole(2, 64).blocks
+    (8, 64, 8)
     """
     return _sobol(k, m) if k > 1 else _hermite(m)
 
 
-def coarser(k: int, m: int) -> Rule:
-    """A rule of about half as many nodes as `whole`, that shows its error.
+def coarser(m: int) -> Rule:
+    """A rule of one dimension and about half as many nodes as `whole`, that shows its error.
 
-    In one dimension, one of the two numbers is even and the other odd: rules with a node at 0 may
-    agree about a function that neither resolves.
+    One of the two numbers is even and the other odd: rules with a node at 0 may agree about a
+    function that neither resolves.
 
-    >>> coarser(1, 16).size, coarser(2, 64).size, coarser(3, 16).size
-    (9, 32, 8)
+    >>> coarser(16).size
+    9
     """
-    if k > 1:
-        return _sobol(k, m // 2)
     half = m // 2
     return _hermite(half if (m - half) % 2 else half + 1)
 
@@ -105,13 +109,19 @@ def _hermite(m: int) -> Rule:
 
 
 def _sobol(k: int, m: int) -> Rule:
-    """Scrambled Sobol's points and their mirror images, made to have the covariance I: polynomials
-    of degree 3 have their integrals, which makes linear networks exact."""
+    """Scrambled Sobol's points and their mirror images, in up to 8 blocks of the covariance I.
+
+    Each block integrates polynomials of degree 3: linear networks are exact, and blocks differ by
+    what the nodes do not resolve.
+    """
     from scipy.special import ndtri
     from scipy.stats.qmc import Sobol
 
-    half = Sobol(k, rng=FIRST_DRAW).random(2 ** ceil(log2(max(m / 2, k))))
-    s = ndtri(np.clip(half, 1e-12, 1 - 1e-12))
-    s = np.linalg.solve(np.linalg.cholesky(s.T @ s / len(s)), s.T).T
-    s = np.concatenate([s, -s])
-    return Rule(s, np.full(len(s), 1 / len(s)))
+    half = 2 ** ceil(log2(max(m / 2, k)))
+    blocks = max(1, min(BLOCKS, half // 2 ** ceil(log2(2 * k))))
+    points = Sobol(k, rng=FIRST_DRAW).random(half)
+    s = ndtri(np.clip(points, 1e-12, 1 - 1e-12)).reshape(blocks, -1, k)
+    moments = s.mT @ s / s.shape[1]
+    s = np.linalg.solve(np.linalg.cholesky(moments), s.mT).mT
+    nodes = np.concatenate([s, -s], axis=1).reshape(-1, k)
+    return Rule(nodes, np.full(len(nodes), 1 / len(nodes)), blocks)

@@ -11,7 +11,6 @@ from cumprop.contract import build, check_estimator
 from cumprop.errors import CumpropError
 from cumprop.estimators.conditional import Conditional, Rule, interval, whole
 from cumprop.estimators.conditional.directions import Whitened, nearest_points, orthonormal
-from cumprop.estimators.conditional.rules import coarser
 
 ACTIVATIONS = ["relu", "tanh", "gelu", "heaviside", "square", "relu[4]+identity[2]"]
 
@@ -273,15 +272,17 @@ def test_columns_become_orthonormal_on_their_side():
     assert (np.vecdot(u.T, columns.T) > 0).all()
 
 
-@pytest.mark.parametrize(("k", "m"), [(1, 8), (2, 64), (3, 256), (5, 512)])
-@pytest.mark.parametrize("made", [whole, coarser])
-def test_rules_integrate_polynomials_of_degree_3(made, k, m):
-    rule = made(k, m)
-    s, weights = rule.nodes, rule.weights
-    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-12)
-    np.testing.assert_allclose(weights @ s, 0, atol=1e-12)
-    np.testing.assert_allclose((s.T * weights) @ s, np.eye(k), atol=1e-12)
-    np.testing.assert_allclose(np.einsum("i,ij,ik,il", weights, s, s, s), 0, atol=1e-12)
+@pytest.mark.parametrize(("k", "m"), [(1, 8), (2, 64), (3, 256), (5, 512), (20, 64)])
+def test_rules_integrate_polynomials_of_degree_3(k, m):
+    """The whole rule does so, and every block of its nodes."""
+    rule = whole(k, m)
+    assert rule.blocks == {1: 1, 2: 8, 3: 8, 5: 8, 20: 1}[k]
+    for block in np.split(np.arange(rule.size), rule.blocks):
+        s, weights = rule.nodes[block], rule.blocks * rule.weights[block]
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-12)
+        np.testing.assert_allclose(weights @ s, 0, atol=1e-12)
+        np.testing.assert_allclose((s.T * weights) @ s, np.eye(k), atol=1e-12)
+        np.testing.assert_allclose(np.einsum("i,ij,ik,il", weights, s, s, s), 0, atol=1e-12)
 
 
 def test_an_interval_has_the_probabilities_of_the_normal_law():
