@@ -55,9 +55,13 @@ reference: install  ## Keep scores, figures and verdicts of results/ (but the ma
 	$(BIN)/cumprop plot results/reference --out figures/reference
 	$(BIN)/cumprop report results/reference --points results/reference --markdown docs/REPRODUCTION.md
 
-bench: install  ## Seconds of estimators and of sampling to the same error (half an hour); writes docs/BENCHMARKS.md
+bench: install  ## Seconds of estimators and of sampling to the same error (half an hour), beside PEER=PATH if given; writes docs/BENCHMARKS.md
 	$(BIN)/cumprop bench --markdown docs/BENCHMARKS.md
 	$(BIN)/cumprop bench
+ifdef PEER
+	$(BIN)/cumprop bench --peer $(PEER)
+	$(BIN)/cumprop bench --peer $(PEER) --width 1024 --order 1 --order 2 --order 3
+endif
 
 examples: .venv/installed-dev  ## Every estimator on three trained networks (2 minutes; needs scikit-learn)
 	$(BIN)/python examples/compare.py
