@@ -60,5 +60,4 @@ def exact_edges(monkeypatch):
         return new
 
     monkeypatch.setattr(tree, "nonlinear", remembering)
-    noise = property(lambda source: source.A @ covariances[id(source.reading.own)])
-    monkeypatch.setattr(sweeps.Swept, "by_fresh_noise", noise)
+    monkeypatch.setattr(sweeps, "by_fresh_noise", lambda A, own: A @ covariances[id(own)])

@@ -8,7 +8,6 @@ through a profile on either side; only the product of both fluctuations is left 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,6 @@ class ThroughProfile:
         c = profile(P2)
         return cls(P2, c, d @ c)
 
-    @cached_property
     def matrix(self) -> Array:
         """(n, R), at n² numbers."""
         shared, rest = self._columns
@@ -71,7 +69,7 @@ class ThroughProfile:
         matrix: Array = outer(shared, self.P2 @ self.dc) + outer(rest, shared)
         return matrix
 
-    @cached_property
+    @property
     def _columns(self) -> tuple[Array, Array]:
         shared = self.P2 @ self.c
         return shared, self.P2 @ self.dc - (self.c @ self.dc) * shared

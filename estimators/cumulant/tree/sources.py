@@ -200,7 +200,7 @@ class Reading:
         own, source = self.own, self.source
         once, half = w2[:, None], (0.5 * w2)[:, None]
         in_V = self.G * own.rho + self.U2 * (0.5 * own.w3) + self.P2 * (0.5 * own.delta)
-        in_D = self.U2 * own.rho + self.P2 * own.d4 + self.G * (2 * own.delta) + self.R22.matrix
+        in_D = self.U2 * own.rho + self.P2 * own.d4 + self.G * (2 * own.delta) + self.R22.matrix()
         in_S = self.P2 * (0.5 * own.rho) + self.G * own.w3
         P, V, S = from_left(w1, self.P), plus(from_left(w1, source.V), once * in_V), once * in_S
         if source.S is not None:

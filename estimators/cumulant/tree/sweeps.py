@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import reduce
 from operator import iadd
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..batches import turned
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import ThroughProfile, through_profiles
-from .sources import Leg, Reading, from_left, row_products, times_transpose, values
+from .sources import Leg, Own, Reading, from_left, row_products, times_transpose, values
 
 Array = NDArray[Any]
 
@@ -37,16 +37,6 @@ class Swept:
     A: Any
     a: Array
     K: Any = None
-
-    @cached_property
-    def by_fresh_noise(self) -> Array:
-        """A diag(v): edges through what of X_m no Z_m explains, taken as independent neurons; with
-        full edges, A (diag(v) + δC)."""
-        own = self.reading.own
-        edges: Array = self.A * own.variance_x
-        if own.edges is not None:
-            edges += ThroughProfile(self.A, own.edges.y, own.edges.dC_y).matrix
-        return edges
 
 
 def sweep(readings: Sequence[Reading], first_covariance: Array, pairs: bool) -> Sequence[Swept]:
@@ -74,8 +64,17 @@ def _down(readings: Sequence[Reading]) -> Sequence[Swept]:
 def _up(older: Swept, source: Swept) -> Any:
     """K^m = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ − a^m σ²."""
     before, own = older.reading.own, source.reading.own
-    K = older.K * before.w1 + older.reading.at_birth + older.by_fresh_noise
+    K = older.K * before.w1 + older.reading.at_birth + by_fresh_noise(older.A, before)
     return K @ own.weight.T - source.a * own.variance_z
+
+
+def by_fresh_noise(A: Array, own: Own) -> Array:
+    """A diag(v): edges through what of X_m no Z_m explains, taken as independent neurons; with
+    full edges, A (diag(v) + δC)."""
+    edges: Array = A * own.variance_x
+    if own.edges is not None:
+        edges += ThroughProfile(A, own.edges.y, own.edges.dC_y).matrix()
+    return edges
 
 
 def third_slices(readings: Sequence[Reading], pairs: bool) -> Slices:
@@ -120,10 +119,10 @@ def _fourth_alone(source: Swept) -> Array:
     reading, A, a = source.reading, source.A, source.a
     own, G, P2, U2 = reading.own, reading.G, reading.P2, reading.U2
     k4: Array = np.vecdot(U2 * (6 * own.rho) + G * (4 * own.delta) + P2 * own.d4, P2)
-    k4 += np.vecdot(U2 * (4 * own.w3), G) + 3 * np.vecdot(reading.R22.matrix, P2)
+    k4 += np.vecdot(U2 * (4 * own.w3), G) + 3 * np.vecdot(reading.R22.matrix(), P2)
     k4 -= 3 * np.vecdot(a * own.variance_z, a)
     if A is not None:
-        k4 += 3 * np.vecdot(source.by_fresh_noise + 2 * reading.at_birth, A)
+        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * reading.at_birth, A)
     return k4
 
 
@@ -132,7 +131,7 @@ def _half_of_two_and_two(source: Swept) -> Any:
     half = _stars(source.reading)
     if source.A is not None:
         own, A = source.reading.own, source.A
-        ends = 0.5 * source.by_fresh_noise + source.reading.at_birth
+        ends = 0.5 * by_fresh_noise(A, own) + source.reading.at_birth
         ends -= (source.reading.Q + A * (0.5 * own.w1)) * (own.w1 * own.variance_z)
         half += ends @ A.T
     return half
@@ -145,7 +144,7 @@ def _stars(reading: Reading) -> Any:
         repeated = reading.Q * own.variance_z
         stars = (G * (2 * own.rho) + U2 * (2 * own.w3) - repeated * own.w2) @ G.T
         squares = U2 * own.rho + P2 * (0.5 * own.d4) + G * (2 * own.delta)
-        squares += 0.5 * (reading.R22.matrix - repeated * own.tau)
+        squares += 0.5 * (reading.R22.matrix() - repeated * own.tau)
         stars += squares @ P2.T
     else:
         stars = through_profiles(U2, own.rho, P2) + 0.5 * reading.R22.times_transpose()
@@ -160,7 +159,7 @@ def _three_and_one(source: Swept) -> Array:
     own, P, U, G, P2, U2 = (
         reading.own, reading.P, reading.U, reading.G, reading.P2, reading.U2,
     )  # fmt: skip
-    in_p = U2 * (3 * own.rho) + G * (3 * own.delta) + P2 * own.d4 + 3 * reading.R22.matrix
+    in_p = U2 * (3 * own.rho) + G * (3 * own.delta) + P2 * own.d4 + 3 * reading.R22.matrix()
     half_q = U * own.w2 + P * own.tau
     in_p = P * in_p + U * (U2 * own.w3) + 3 * (K * half_q)
     in_u = P * (K * (3 * own.w2) + G * (3 * own.rho) + U2 * (3 * own.w3) + P2 * own.delta)

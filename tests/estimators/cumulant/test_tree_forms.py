@@ -246,7 +246,7 @@ def test_products_through_profiles_are_projections(n, r, seed):
     a, d = rng.normal(size=r), rng.normal(size=(r, r))
     assert np.allclose(through_profiles(X, a, Y), product(X, a, Y))
     through = ThroughProfile.of(X, d + d.T)
-    assert np.allclose(through.matrix, X @ by_profile(X, d + d.T))
+    assert np.allclose(through.matrix(), X @ by_profile(X, d + d.T))
     assert np.allclose(through.times_transpose(), X @ by_profile(X, d + d.T) @ X.T)
     assert np.linalg.norm(profile(X)) == pytest.approx(1)
     assert not profile(0 * X).any()
