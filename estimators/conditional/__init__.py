@@ -38,8 +38,8 @@ Source = Callable[["MLP", int], Array]
 
 __all__ = ["Conditional", "Rule", "beyond", "interval", "whole"]
 
-ONE, SEVERAL = 16, 256
-"""The numbers of nodes of one direction and of several."""
+ONE, SEVERAL, MOST = 16, 256, 500
+"""The numbers of nodes of one direction and of several, and the most of one."""
 SOURCES: dict[str, Source] = {
     "gradient": directions_of.gradient,
     "leading": directions_of.leading,
@@ -92,6 +92,8 @@ class Conditional(Estimator):
             value = getattr(self, name)
             if value is not None and value < number:
                 raise CumpropError(f"{name} is {value}; give a number ≥ {number}")
+        if self.n_directions == 1 and (self.nodes or 0) > MOST:
+            raise CumpropError(f"nodes is {self.nodes}; one direction takes at most {MOST}")
 
     @property
     def base(self) -> Estimator:

@@ -252,10 +252,18 @@ def test_an_event_needs_one_last_neuron_or_steps():
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"directions": "best"}, {"nodes": 0}, {"n_directions": 0}, {"order": 9}]
+    "parameters",
+    [
+        {"directions": "best"},
+        {"nodes": 0},
+        {"nodes": 501},
+        {"nodes": 8, "n_directions": 3},
+        {"n_directions": 0},
+        {"order": 9},
+    ],
 )
 def test_unknown_parameters_are_refused(parameters):
-    with pytest.raises(CumpropError, match=r"choose|give"):
+    with pytest.raises(CumpropError, match=r"choose|give|at most 500"):
         Conditional(**parameters)
 
 

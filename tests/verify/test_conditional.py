@@ -14,6 +14,7 @@ import pytest
 import cumprop
 from cumprop import streams
 from cumprop.estimators.conditional import Conditional
+from cumprop.networks import gaussian_parts
 from cumprop.sampling import replicates, standardised
 from cumprop.sampling.designs import normals
 
@@ -126,7 +127,8 @@ def test_means_of_trained_networks(name, record):
 
 def true_moments(network):
     """Of 1.5e10 FLOPs of orthogonal inputs, or of a Sobol sequence where they are few."""
-    network, _ = standardised(network)
+    [(_, gaussian)] = gaussian_parts(network)
+    network, _ = standardised(gaussian)
     n = int(np.clip(7.5e9 / sum(w.size for w in network.weights), 1e5, 5e5))
     few = network.widths[0] <= 8
     design = "sobol" if few else "orthogonal"
