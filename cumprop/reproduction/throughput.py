@@ -18,6 +18,7 @@ from cumprop.sweep.rates import Effort
 Array = NDArray[np.float64]
 
 QUICK = Effort(0.5, 1)
+_LEAST = 4
 
 
 def sampling_rate(network: MLP, design: str, processes: int, effort: Effort) -> dict[str, Any]:
@@ -63,13 +64,16 @@ def _steady(network: MLP, design: str, seconds: float) -> tuple[Estimator, float
 
 
 def _sample(sampling: Estimator, network: MLP, place: int, seconds: float) -> Array:
-    """The begin and end of each estimate that fits into `seconds`, on the common clock."""
+    """The begin and end of each estimate in `seconds`, of at least four, on the common clock.
+
+    Several are needed to run beside those of processes that start a little later.
+    """
     from threadpoolctl import threadpool_limits
 
     rng = streams.sampling(0, network.shape.width, place)
     spans: list[tuple[float, float]] = []
     with threadpool_limits(1):
-        while not spans or spans[-1][1] - spans[0][0] < seconds:
+        while len(spans) < _LEAST or spans[-1][1] - spans[0][0] < seconds:
             begin = time.monotonic()
             sampling.estimate(network, rng=rng)
             spans.append((begin, time.monotonic()))
