@@ -48,7 +48,8 @@ class Integrals:
     error of the points, `moved` the expected error by those of means and deviations, `deviation`
     the standard deviation of each function, `unseen` the square of the nonlinear share ν,
     `spread` the sign of that name (mathematics §11), and `rare` the share of the function's
-    absolute deviations from its median that the largest 1% of them hold; a normal law has 0.04.
+    absolute deviations from its median that the largest 1% of them hold; a normal law has 0.04, a
+    mixture the average of its components, weighted by their deviations.
     """
 
     value: Array
@@ -134,6 +135,7 @@ def mixed(weights: Sequence[float], parts: Sequence[Integrals]) -> Integrals:
 
     value = total([part.value for part in parts])
     known = [np.abs(part.bent) for part in parts if part.bent is not None]
+    deviations = total([part.deviation for part in parts])
     scatter = [np.square(part.deviation) + np.square(part.value - value) for part in parts]
     noise = [np.square(w * part.noise) for w, part in zip(weights, parts, strict=True)]
     return Integrals(
@@ -144,7 +146,12 @@ def mixed(weights: Sequence[float], parts: Sequence[Integrals]) -> Integrals:
         deviation=np.sqrt(total(scatter)),
         unseen=total([part.unseen for part in parts]),
         spread=total([part.spread for part in parts]),
-        rare=np.max([part.rare for part in parts], axis=0),
+        rare=np.divide(
+            total([part.rare * part.deviation for part in parts]),
+            deviations,
+            out=np.zeros_like(value),
+            where=deviations > 0,
+        ),
     )
 
 

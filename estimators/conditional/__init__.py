@@ -38,8 +38,8 @@ Source = Callable[["MLP", int], Array]
 
 __all__ = ["Conditional", "Rule", "beyond", "interval", "whole"]
 
-ONE, SEVERAL, MOST = 16, 256, 500
-"""The numbers of nodes of one direction and of several, and the most of one."""
+ONE, SEVERAL = 16, 256
+"""The numbers of nodes of one direction and of several."""
 SOURCES: dict[str, Source] = {
     "gradient": directions_of.gradient,
     "leading": directions_of.leading,
@@ -62,8 +62,8 @@ class Conditional(Estimator):
     which then have directions and an estimate of their own; `auto` is `event` for `MLP.above` of a
     network of one output, else `gradient`, or `leading` where slopes do not exist. `order` and
     `kind` are those of `cumulant`; the covariance follows from the law of total covariance.
-    Raises CumpropError for an unknown source, too few nodes or directions, and parameters that
-    `cumulant` refuses.
+    Raises CumpropError for an unknown source, too few nodes or directions, more than 500 nodes of
+    one direction, gradients that are not finite, and parameters that `cumulant` refuses.
     Cost: that of the order at every node and, for the expected error, once without conditions and,
     of one direction or an event, at half as many nodes more; all of it for each of several steps.
 
@@ -87,13 +87,10 @@ class Conditional(Estimator):
             raise CumpropError(
                 f"directions {self.directions!r}: choose one of auto, {', '.join(SOURCES)}"
             )
-        least = {"n_directions": 1, "nodes": 2 if self.n_directions == 1 else 4 * self.n_directions}
-        for name, number in least.items():
+        for name, least in (("n_directions", 1), ("nodes", 2)):
             value = getattr(self, name)
-            if value is not None and value < number:
-                raise CumpropError(f"{name} is {value}; give a number ≥ {number}")
-        if self.n_directions == 1 and (self.nodes or 0) > MOST:
-            raise CumpropError(f"nodes is {self.nodes}; one direction takes at most {MOST}")
+            if value is not None and value < least:
+                raise CumpropError(f"{name} is {value}; give a number ≥ {least}")
 
     @property
     def base(self) -> Estimator:

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.errors import CumpropError
+
 Array = NDArray[Any]
 
 SIDE, ALONG = 5.0, 16
 """The reach of nodes on either side of an event, in s.d., and their number where k > 1."""
-BLOCKS = 8
-"""The most blocks of Sobol's points."""
+FEWEST_BLOCKS, BLOCKS = 4, 8
+"""The numbers of blocks of Sobol's points."""
+MOST, DISTANCE = 500, 44
+"""The most nodes of one direction, the outermost of which are this many standard deviations away:
+pre-activations of more overflow float32."""
 FIRST_DRAW = 0
 """The seed of the scrambling of Sobol's points: every estimate has the same nodes."""
 
@@ -53,7 +58,8 @@ def beyond(distance: float, k: int, m: int) -> Rule:
     """A rule of about m nodes for functions that rise at this distance along the first direction.
 
     Gauss–Legendre nodes lie on either side of it, up to 5 s.d. away; the rest of the normal law
-    below them is one node, so that weights sum to 1. Other directions have the nodes of `whole`.
+    below them is one node, so that weights sum to 1. Another direction has Gauss–Hermite nodes,
+    several others have Sobol's points, at least 2 k of them for each node along the first.
 
     >>> rule = beyond(4.0, 1, 16)
     >>> rule.size, f"{rule.weights[rule.nodes[:, 0] > 4].sum():.2e}"          # Φ(-4)
@@ -67,7 +73,11 @@ def beyond(distance: float, k: int, m: int) -> Rule:
     rest = 1 - weights.sum()
     low = np.array([[-weights @ nodes[:, 0] / rest]])
     first = Rule(np.concatenate([nodes, low]), np.append(weights, rest))
-    return first if k == 1 else _product(first, whole(k - 1, m // along))
+    if k == 1:
+        return first
+    across = max(2, m // along)
+    others = _hermite(across) if k == 2 else _sobol(k - 1, _power(max(across / 2, k - 1)))
+    return _product(first, others)
 
 
 def _product(a: Rule, b: Rule) -> Rule:
@@ -77,7 +87,7 @@ def _product(a: Rule, b: Rule) -> Rule:
 
 
 def whole(k: int, m: int) -> Rule:
-    """A rule of about m nodes for all of k dimensions, with weights that sum to 1.
+    """A rule of about m nodes for all of k dimensions, at least 16 k of several, of total weight 1.
 
     One dimension has Gauss–Hermite nodes, more have Sobol's points, in blocks that show the error:
     networks bend at kinks, where grids are no better in two dimensions, and worse in more.
@@ -85,7 +95,11 @@ def whole(k: int, m: int) -> Rule:
     >>> whole(1, 8).size, whole(2, 64).size, whole(2, 64).blocks
     (8, 64, 8)
     """
-    return _sobol(k, m) if k > 1 else _hermite(m)
+    if k == 1:
+        return _hermite(m)
+    least = _power(2 * k)
+    half = max(_power(m / 2), FEWEST_BLOCKS * least)
+    return _sobol(k, half, min(BLOCKS, half // least))
 
 
 def coarser(m: int) -> Rule:
@@ -104,24 +118,32 @@ def coarser(m: int) -> Rule:
 def _hermite(m: int) -> Rule:
     from scipy.special import roots_hermitenorm
 
+    if m > MOST:
+        raise CumpropError(
+            f"{m} nodes of one direction reach farther than {DISTANCE} standard deviations; take "
+            f"{MOST} or fewer, or two directions"
+        )
     s, weights = roots_hermitenorm(m)
     return Rule(s[:, None], weights / weights.sum())
 
 
-def _sobol(k: int, m: int) -> Rule:
-    """Scrambled Sobol's points and their mirror images, in up to 8 blocks of the covariance I.
+def _sobol(k: int, half: int, blocks: int = 1) -> Rule:
+    """Scrambled Sobol's points, `half` of them, and their mirror images, in equal blocks.
 
-    Each block integrates polynomials of degree 3: linear networks are exact, and blocks differ by
-    what the nodes do not resolve.
+    Blocks have the covariance I, so that each integrates polynomials of degree 3: linear networks
+    are exact, and blocks differ by what the nodes do not resolve.
     """
     from scipy.special import ndtri
     from scipy.stats.qmc import Sobol
 
-    half = 2 ** ceil(log2(max(m / 2, k)))
-    blocks = max(1, min(BLOCKS, half // 2 ** ceil(log2(2 * k))))
     points = Sobol(k, rng=FIRST_DRAW).random(half)
     s = ndtri(np.clip(points, 1e-12, 1 - 1e-12)).reshape(blocks, -1, k)
     moments = s.mT @ s / s.shape[1]
     s = np.linalg.solve(np.linalg.cholesky(moments), s.mT).mT
     nodes = np.concatenate([s, -s], axis=1).reshape(-1, k)
     return Rule(nodes, np.full(len(nodes), 1 / len(nodes)), blocks)
+
+
+def _power(number: float) -> int:
+    """The least power of 2 that is not below a number."""
+    return 2 ** ceil(log2(number))
