@@ -146,4 +146,4 @@ def _sobol(k: int, half: int, blocks: int = 1) -> Rule:
 
 def _power(number: float) -> int:
     """The least power of 2 that is not below a number."""
-    return 2 ** ceil(log2(number))
+    return 1 << ceil(log2(number))

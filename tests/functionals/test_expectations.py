@@ -8,6 +8,7 @@ import pytest
 
 import cumprop
 from cumprop.errors import CumpropError
+from cumprop.functionals.integrals import Integrals, mixed
 from cumprop.inputs import Empirical, Gaussian, Mixture
 
 
@@ -108,6 +109,15 @@ def test_the_loss_of_a_nearly_certain_class_is_unreliable():
     s = np.linspace(-9, 9, 4001)
     truth = np.trapezoid(np.log1p(np.exp(-14 - 4 * s)) * np.exp(-s * s / 2), s) / np.sqrt(2 * np.pi)
     assert exact.status == "ok" and abs(exact.value - truth) < exact.half_width < 0.5 * truth
+
+
+def test_rare_shares_of_a_mixture_count_as_deviations_do():
+    one, other = (
+        Integrals(*map(np.array, ([1.0], [0.0], [0.0], [0.0], [deviation], [0.0], [0.0], [rare])))
+        for deviation, rare in ((1.0, 0.04), (1e-6, 0.9))
+    )
+    assert mixed([0.99, 0.01], [one, other]).rare[0] == pytest.approx(0.04, abs=1e-6)
+    assert mixed([0.0, 1.0], [one, other]).rare[0] == pytest.approx(0.9)
 
 
 def test_mixtures_and_rows():

@@ -13,7 +13,7 @@ from cumprop.functionals.rare.means import Importance, Plain, Splitting
 from cumprop.functionals.rare.passes import Excess, parts
 from cumprop.functionals.rare.plan import Plan
 from cumprop.functionals.rare.proposal import Proposal
-from cumprop.functionals.rare.search import are_likely, candidates, with_modes
+from cumprop.functionals.rare.search import likely_modes, with_modes
 from cumprop.functionals.rare.splitting import Step, pilot
 from cumprop.inputs import Empirical, Gaussian, Mixture, Uniform
 
@@ -331,11 +331,13 @@ def test_a_needle_beside_a_plain_tail_is_found():
 
 
 def test_copies_of_one_mode_leave_room_for_others():
-    """Twelve points of one mode, a farther mode, and a point 30 standard deviations away."""
-    rng, p = np.random.default_rng(0), 1e-8
-    near = np.array([5.0, 0.0, 0.0]) + 0.01 * rng.standard_normal((12, 3))
-    far, unlikely = np.array([0.0, 5.5, 0.0]), np.array([0.0, 0.0, 30.0])
-    found = candidates(np.vstack([near, far, unlikely]), p)
+    """Either of two inputs above 5: twelve points of one mode, the other, and an unlikely point."""
+    rng, p = np.random.default_rng(0), 2 * norm.sf(5)
+    network = cumprop.MLP([np.eye(2, 3), np.eye(2), [[1.0, 1.0]]], [[-5.0, -5.0], None, None])
+    near = np.array([5.01, 0.0, 0.0]) + 0.001 * rng.standard_normal((12, 3))
+    far, unlikely = np.array([0.0, 5.02, 0.0]), np.array([30.0, 30.0, 0.0])
+    excess = of_line(network, "y0 > 0")
+    found = likely_modes(excess, np.vstack([near, far, unlikely]), p, rng)
     np.testing.assert_array_equal(found, [near[0], far])
     elsewhere = Proposal(
         np.eye(3)[:, :1], np.ones(1), np.array([[-5.0]]), np.ones((1, 1, 1)), np.empty((0, 3))
@@ -343,20 +345,18 @@ def test_copies_of_one_mode_leave_room_for_others():
     np.testing.assert_array_equal(with_modes(elsewhere, found, p, trust=300).modes, found)
 
 
-def test_the_tip_of_a_sliver_is_not_likely():
+def test_the_tip_of_a_sliver_is_no_likely_mode():
     """Beyond 3 along x_0 with ten inputs within 0.1: 1e-3 · 0.08^10. A half-space beyond 5 is."""
-    across = np.zeros((11, 1 + 10))
-    across[1:, 1:] = np.eye(10)
+    across, rng = np.eye(10, 11, 1), np.random.default_rng(0)
     network = cumprop.MLP(
-        [np.vstack([np.eye(1, 11), across[1:], -across[1:]]), [[1.0] + [-100.0] * 20]],
+        [np.vstack([np.eye(1, 11), across, -across]), [[1.0] + [-100.0] * 20]],
         [np.concatenate([[-3.0], np.full(20, -0.1)]), None],
     )
-    excess = of_line(network, "y0 > 0")
-    tip = np.eye(1, 11) * 3.1
-    assert excess(tip)[0] > 0
-    assert not are_likely(excess, tip, 1e-6, np.random.default_rng(0)).any()
+    sliver, tip = of_line(network, "y0 > 0"), 3.1 * np.eye(1, 11)
+    assert sliver(tip)[0] > 0
+    assert not len(likely_modes(sliver, tip, 1e-6, rng))
     plane = of_line(cumprop.MLP([np.eye(1, 11)]), "y0 > 5")
-    assert are_likely(plane, np.eye(1, 11) * 5, norm.sf(5), np.random.default_rng(0)).all()
+    assert len(likely_modes(plane, 5.01 * np.eye(1, 11), norm.sf(5), rng))
 
 
 def test_an_event_that_never_happens_has_an_upper_bound():

@@ -17,8 +17,8 @@ from cumprop.functionals.rare.passes import Excess
 from cumprop.functionals.rare.proposal import Proposal
 from cumprop.functionals.rare.result import Point, Probability
 from cumprop.functionals.rare.search import (
-    are_likely,
-    candidates,
+    distinct,
+    likely_modes,
     modes,
     share_of_mode,
     starts,
@@ -136,9 +136,9 @@ class Plan:
             return None, TRUST * p
         proposal = Proposal.fitted(found.particles, gradients, self.rng)
         points = modes(excess, starts(excess, found, self.rng))
-        near = candidates(points, p)
+        near = distinct(points, _POINTS)
         values = self.event.value(excess(near))
-        likely = near[are_likely(excess, near, p, self.rng)]
+        likely = likely_modes(excess, points, p, self.rng)
         few = share_of_mode(excess, likely, found.particles) < _FEW
         self.passed_by |= bool(few.any())
         self.points += [

@@ -24,12 +24,16 @@ _MOST_HITS = 50
 _FIRST_MOVES, _MOVES = 30, 60
 _ITERATIONS = 40
 _LONGEST, _SLOWER = 2.0, 5.0
+"""The longest step, and the number of steps after which they lose a share of their length."""
 _HALVINGS = 12
 _BEYOND = 1.05
+"""Steps uphill lead a little beyond the tangent plane, so that points end within the event."""
 _MATTERS = 0.01
-"""The share of the pilot's probability of a mode that is looked at."""
-_MOST_MODES = 12
+"""The share of the pilot's probability below which a mode is ignored."""
+_MOST_MODES, _MOST_TRIED = 12, 24
 _TRIED, _FEWEST_HITS = 2000, 5
+"""Samples around a mode, and the least number of them in the event."""
+_OF_A_TIP = 1 / 4
 _COMPARED = 100
 
 
@@ -154,31 +158,30 @@ def with_modes(proposal: Proposal, points: Array, probability: float, trust: flo
     return proposal
 
 
-def candidates(points: Array, probability: float) -> Array:
-    """The points of (m, n), sorted by distance, that may be modes of their own.
+def likely_modes(
+    excess: Excess, points: Array, probability: float, rng: np.random.Generator
+) -> Array:
+    """The points of (m, n), sorted by distance, that are modes of their own and hold 1% of P.
 
-    Copies of one mode would dilute all others. A point m that bounds a half-space of less than 1%
-    of the probability, Φ(−|m|), does not matter.
+    A point m that bounds a half-space of less, Φ(−|m|), does not matter. Samples of N(m, I) have to
+    hit the event a few times and to show that share: in many dimensions the nearest point may be
+    the tip of a sliver that holds next to nothing. A point beside one that was taken is a copy,
+    which would dilute the others; one close to a tip is a tip. Cost: 2,000 passes per point tried.
     """
     matter = ndtr(-np.sqrt((points * points).sum(axis=1))) > _MATTERS * probability
-    return distinct(points[matter], _MOST_MODES)
-
-
-def are_likely(
-    excess: Excess, points: Array, probability: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Whether samples of N(m, I) show 1% of the probability around each point m of (k, n), (k,).
-
-    In many dimensions the nearest point may be the tip of a sliver that holds next to nothing, and
-    that few of these samples hit. Cost: 2,000 passes per point.
-    """
-    likely = np.zeros(len(points), bool)
-    for k, mode in enumerate(points):
-        z = excess.draw(_TRIED, rng).astype(np.float64) + mode
-        hits = z[excess(z) > 0]
-        held = np.exp(mode @ mode / 2 - hits @ mode).sum() / _TRIED
-        likely[k] = len(hits) >= _FEWEST_HITS and held > _MATTERS * probability
-    return likely
+    chosen, tips = points[:0], points[:0]
+    for point in points[matter]:
+        if len(chosen) == _MOST_MODES or len(chosen) + len(tips) == _MOST_TRIED:
+            break
+        if _is_apart(point, chosen) and _is_apart(point, tips, _OF_A_TIP):
+            z = excess.draw(_TRIED, rng).astype(np.float64) + point
+            hits = z[excess(z) > 0]
+            held = np.exp(point @ point / 2 - hits @ point).sum() / _TRIED
+            if len(hits) >= _FEWEST_HITS and held > _MATTERS * probability:
+                chosen = np.concatenate([chosen, point[None]])
+            else:
+                tips = np.concatenate([tips, point[None]])
+    return chosen
 
 
 def distinct(points: Array, number: int) -> Array:
@@ -190,7 +193,7 @@ def distinct(points: Array, number: int) -> Array:
     return chosen
 
 
-def _is_apart(point: Array, others: Array) -> bool:
-    """Whether a point is farther from all others, (m, n), than half its distance from 0."""
+def _is_apart(point: Array, others: Array, share: float = 1 / 2) -> bool:
+    """Whether a point is farther from others, (m, n), than this share of its distance from 0."""
     distances = np.linalg.norm(others - point, axis=1)
-    return bool((distances > np.linalg.norm(point) / 2).all())
+    return bool((distances > share * np.linalg.norm(point)).all())
