@@ -25,7 +25,10 @@ _COLOURS = {
     "cumulant": ("#56B4E9", "#0072B2", "#332288"),
     "conditional": ("#D55E00", "#009E73", "#882255"),
 }
-"""The colours of the methods of each way, in their order; further ones start anew, dashed."""
+"""The colours of the methods of each way, in their order; further ones start anew in `_LINES`."""
+_LINES: tuple[style.Line, ...] = ("-", "--", ":", "-.")
+_ROOM = 4
+"""The room above and below all lines of a panel, as a factor; wider bands are cut off."""
 _LEAST = 1e-3
 """The smallest ratio that is drawn; smaller ones lie on the edge."""
 
@@ -66,6 +69,11 @@ def draw(rows: Sequence[Row]) -> Figure:
                     outside = ~np.array(run["within"])
                     flops = np.array(run["flops"])[outside]
                     ratio.plot(flops, _ratios(run)[outside], "x", color=colour, markersize=3)
+        for ax in (total, event, ratio):
+            heights = np.concatenate([np.asarray(line.get_ydata()) for line in ax.get_lines()])
+            positive = heights[heights > 0]
+            if len(positive):
+                ax.set_ylim(positive.min() / _ROOM, positive.max() * _ROOM)
     return figure
 
 
@@ -81,7 +89,7 @@ def looks(methods: Sequence[Row]) -> dict[str, tuple[str, style.Line]]:
         if row["method"] not in found:
             colours = _COLOURS[row["way"]]
             again, place = divmod(seen[row["way"]], len(colours))
-            found[row["method"]] = (colours[place], "--" if again else "-")
+            found[row["method"]] = (colours[place], _LINES[again % len(_LINES)])
             seen[row["way"]] += 1
     return found
 
@@ -133,7 +141,7 @@ def _caption(rows: Sequence[Row]) -> str:
         f"{first['batch']} samples of the task a step. The penalty is C E[(y − t)₊]; the teacher "
         "pays 1. True values by the unbiased rare-event estimator and "
         f"{caption.power_of_ten(first['n_samples'])} held-out inputs, apart from training. Lines: "
-        "medians; bands: all runs. Grey: estimates within a factor of "
+        "medians; bands: all runs, cut off far from all lines. Grey: estimates within a factor of "
         f"{EXCEEDED:g} of the truth; crosses: those whose stated error does not reach it. FLOPs of "
         f"losses, advice, backward pass and update as executed ({first['flops_convention']})."
     )
