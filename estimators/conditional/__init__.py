@@ -198,7 +198,7 @@ class Conditional(Estimator):
         root, u = root_of(network), orthonormal(columns)
         across = times(root, u)
         given = np.zeros((len(u), len(u)))
-        if u.shape[1] < len(u):
+        if not directions_of.span_all_seen(network, root, across):
             given = root @ root.T if root.ndim == 2 else np.diag(root * root)
             given -= across @ across.T
         mean = 0.0 if network.input_mean is None else on_host(network.input_mean)

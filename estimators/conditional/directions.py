@@ -23,6 +23,8 @@ STARTS, STEPS, REACH, WIDE = 32, 100, 3.0, 3.0
 distance, the other is drawn with this standard deviation."""
 OVERSHOOT = 1.05
 """The steps uphill lead a little beyond the tangent plane, so that points end within the event."""
+SEEN = 1e-12
+"""The share of the variance of Z_1 that counts as rounding."""
 APART = 0.9
 """The largest cosine between two points that count as different."""
 GRADIENTS, LEAST_POINTS = 64, 16
@@ -69,6 +71,13 @@ def times(root: Array, columns: Array) -> Array:
 def has_slopes(activation: Activation) -> bool:
     """Whether the derivative of an activation says how it changes; that of a step is 0."""
     return all(kind.differentiable and not isinstance(kind, Step) for kind in activation.kinds)
+
+
+def span_all_seen(network: MLP, root: Array, across: Array) -> bool:
+    """Whether W_1 S is 0 but for rounding across the columns of S U, (n_0, k)."""
+    w = on_host(network.weights[0]).astype(np.float64)
+    whole, along = (np.square(a).sum() for a in (times(root.T, w.T), w @ across))
+    return bool(whole - along <= SEEN * whole)
 
 
 def orthonormal(columns: Array) -> Array:

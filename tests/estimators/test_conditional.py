@@ -160,6 +160,28 @@ def test_as_many_directions_as_inputs_are_quadrature():
         np.testing.assert_allclose(found.layer_variances[layer], variances, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_directions_that_span_a_narrow_first_layer_are_quadrature(dtype):
+    """Four of ten directions are all that four neurons see: no order is left, and no rounding."""
+    network = network_of("tanh", widths=(10, 4, 8, 3))
+    arrays = {
+        name: [a.astype(dtype) for a in getattr(network, name)] for name in ("weights", "biases")
+    }
+    network = network.replace(**arrays)
+    found = cumprop.estimate(network, "conditional", n_directions=4, nodes=1024)
+    narrow = cumprop.MLP(
+        [np.eye(4), *network.weights[1:]],
+        [None, *network.biases[1:]],
+        network.activations,
+        network.weights[0] @ network.input_mean + network.biases[0],
+        network.weights[0] @ network.input_cov @ network.weights[0].T,
+    )
+    plain = cumprop.estimate(narrow, "monte_carlo", n_samples=2**15, design="sobol")
+    assert found.status == "ok"
+    np.testing.assert_allclose(found.mean, plain.mean, atol=3e-3)
+    assert 0 < found.expected_error < 0.02
+
+
 def test_order_2_errors_shrink_as_directions_are_added():
     network = network_of("tanh", widths=(3, 8, 8, 1), seed=2)
     x = np.random.default_rng(0).normal(size=(4 * 10**5, 3))
