@@ -76,7 +76,7 @@ def _introduction(reports: Sequence[Mapping[str, Any]]) -> str:
         f"{report['rates']['products']:.3g} on {_threads(report['provenance']['threads'])}"
         for report in reports
     )
-    load = max(report["load_before"] or 0.0 for report in reports)
+    load = reports[0]["load_before"] or 0.0  # later ones follow the first
     warning = (
         f"**Other work was running (load average {load:.1f}): these times are not to be trusted.**"
     )
