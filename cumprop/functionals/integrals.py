@@ -117,9 +117,9 @@ def integrals(
 
 
 def _rare(values: Array) -> Array:
-    away = np.sort(np.abs(values - np.median(values, axis=0)), axis=0)
-    total = away.sum(axis=0)
-    largest = away[-int(RARE * len(away)) :].sum(axis=0)
+    away = np.abs(values - np.median(values, axis=0))
+    total, few = away.sum(axis=0), int(RARE * len(away))
+    largest = np.partition(away, -few, axis=0)[-few:].sum(axis=0)
     share: Array = np.divide(largest, total, out=np.zeros_like(total), where=total > 0)
     return share
 
