@@ -35,6 +35,11 @@ def of_width(width: int) -> Iterator[None]:
             blas.set_num_threads(threads)
 
 
+def allowed() -> int:
+    """The number of threads that BLAS has now: entrywise work takes as many."""
+    return max((blas.get_num_threads() for blas in _libraries()), default=1)
+
+
 @cache
 def _libraries() -> list[Any]:
     """The BLAS libraries that this process has loaded."""

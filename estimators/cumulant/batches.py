@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,26 @@ def turned(matrix: Array) -> Array:
     rows = np.empty_like(matrix, shape=(*matrix.shape[:-2], m, n), order="C")
     rows[...] = transposed(longer)
     return rows
+
+
+def beside(*products: tuple[Array, Array | None]) -> Array:
+    """The products a b side by side, each computed in its place; b = None stands for I.
+
+    >>> beside((np.eye(2), np.ones((2, 1))), (np.eye(2), None)).tolist()
+    [[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
+    """
+    a = products[0][0]
+    if is_foreign(a):
+        return np.concatenate([a if b is None else a @ b for a, b in products], axis=-1)
+    ends = [*accumulate((a if b is None else b).shape[-1] for a, b in products)]
+    result = np.empty_like(a, shape=(*a.shape[:-1], ends[-1]))
+    for (a, b), start, end in zip(products, [0, *ends], ends, strict=False):
+        part = result[..., start:end]
+        if b is None:
+            part[...] = a
+        else:
+            np.matmul(a, b, out=part)
+    return result
 
 
 def number(x: Any) -> Number:

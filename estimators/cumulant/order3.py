@@ -11,7 +11,7 @@ L=4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import iadd
@@ -24,7 +24,8 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .batches import applied, transposed, turned
+from .batches import applied, beside, transposed, turned
+from .entrywise import entrywise
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted, variances
@@ -34,17 +35,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sources:
-    """The legs P, U, D of κ_3, each (…, n, R), and its weights w2 (…, R)."""
+    """The legs P, U, D of κ_3(Ẑ), each (…, n, R), and its weights w2 (…, R)."""
 
     P: Array
     U: Array
     D: Array
     w2: Array
-
-    def transform(self, weight: Array) -> Sources:
-        """The sources with W on every leg; the last still has P = I, which is not stored."""
-        P = np.concatenate([weight @ self.P, weight], axis=-1)
-        return Sources(P, weight @ self.U, weight @ self.D, self.w2)
 
     def slice_21(self) -> Array:
         """The slice κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
@@ -53,24 +49,54 @@ class Sources:
 
     def slice_3(self) -> Array:
         """The slice κ_iii alone, for n² FLOPs a source."""
-        k3: Array = reduce(iadd, ((left * leg).sum(axis=-1) for left, leg in self._derivatives()))
+        k3: Array = reduce(iadd, (np.vecdot(left, leg) for left, leg in self._derivatives()))
         return k3
 
     def _derivatives(self) -> Iterator[tuple[Array, Array]]:
         """A third of the derivatives of κ_iii in the legs U, P and D, with these legs."""
         P, U, D, w2 = self.P, self.U, self.D, self.w2[..., None, :]
-        yield 2 * (U * P) * w2, U
-        yield (U * U) * w2 + (D * P) * (2 / 3), P
-        yield (P * P) * (1 / 3), D
+        yield _in_U(P, U, w2), U
+        yield _in_P(P, U, D, w2), P
+        yield _in_D(P), D
 
-    def activate(self, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
-        """The sources with diag(w1) on every leg, and a new source with P = I."""
-        w1 = w1[..., None]
+
+@entrywise
+def _in_U(P: Array, U: Array, w2: Array) -> Array:
+    return 2 * (U * P) * w2
+
+
+@entrywise
+def _in_P(P: Array, U: Array, D: Array, w2: Array) -> Array:
+    return (U * U) * w2 + (D * P) * (2 / 3)
+
+
+@entrywise
+def _in_D(P: Array) -> Array:
+    return (P * P) * (1 / 3)
+
+
+@dataclass(frozen=True)
+class Activated:
+    """The sources in X̂_l: the `older` ones in Ẑ_l, times diag(w1) on every leg, and a new one with
+    P = I, U, D and w2."""
+
+    older: Sources | None
+    w1: Array
+    U: Array
+    D: Array
+    w2: Array
+
+    def transform(self, weight: Array) -> Sources:
+        """The sources with W on every leg; diag(w1) is taken into W."""
+        old = self.older
+        if old is None:
+            return Sources(weight, weight @ self.U, weight @ self.D, self.w2)
+        scaled = weight * self.w1[..., None, :]
         return Sources(
-            w1 * self.P,
-            np.concatenate([w1 * self.U, U], axis=-1),
-            np.concatenate([w1 * self.D, D], axis=-1),
-            np.concatenate([self.w2, w2], axis=-1),
+            beside((scaled, old.P), (weight, None)),
+            beside((scaled, old.U), (weight, self.U)),
+            beside((scaled, old.D), (weight, self.D)),
+            np.concatenate([old.w2, self.w2], axis=-1),
         )
 
 
@@ -97,15 +123,16 @@ class Hidden:
 
     mean: Array
     C: Array | None
-    sources: Sources | None = None
+    sources: Activated | None = None
     A: Array | None = None
 
     def third(self, weight: Array) -> ThirdCumulants | None:
         if self.sources is None:
             return None
-        x = self.sources
-        P, U, D = np.hstack([weight @ x.P, weight]), weight @ x.U, weight @ x.D
-        return ThirdCumulants(*map(np.hstack, ((3 * x.w2 * P, D), (U, P), (U, P))))
+        x = self.sources.transform(weight)
+        return ThirdCumulants(
+            *map(np.hstack, ((3 * x.w2 * x.P, x.D), (x.U, x.P), (x.U, x.P)))
+        )
 
 
 def run(
@@ -140,8 +167,7 @@ def linear(
     own = Own(variances(k21).copy(), k4)
     k22 = np.zeros_like(C)
     if x.A is not None:
-        diagonals = M.diagonal[..., None] * M.diagonal[..., None, :]
-        k22 = (diagonals + 2 * (M.matrix * M.matrix)) * (x.A[..., None] / 3)
+        k22 = _metric_22(M.matrix, *_both_ways(M.diagonal), x.A[..., None] / 3)
     for pair in (C, k21, k22):
         variances(pair)[...] = 0
     return own, Pairs(C, k21, k22)
@@ -158,49 +184,56 @@ def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coeffic
     k3 = P3 - 3 * P2 * P1 + 2 * P1 * P1 * P1
     k4 = P4 - 4 * P3 * P1 - 3 * P2 * P2 + 12 * P2 * P1 * P1 - 6 * P1 * P1 * P1 * P1
 
-    value = w(1, 1), w(2, 1)  # the coefficients of X and, less 2 E[X] times those, of X²
-    square = tuple(w(k, 2) - 2 * P1 * value[k - 1] for k in (1, 2))
-    S, T = (pairs.C * pairs.C + pairs.k22 * 0.5) * 0.5, pairs.k21 * 0.5
-    rows = _rows(value, pairs.C, S, T)
-    C, k21 = _pair(value, rows), _pair(square, rows)
+    w1, w2 = w(1, 1), w(2, 1)
+    square = tuple(w(k, 2) - 2 * P1 * w(k, 1) for k in (1, 2))
+    columns = (v[..., None] for v in (*square, w1, w2))
+    rows = (v[..., None, :] for v in (w1, w2))
+    slices = pairs.C, pairs.k22, pairs.k21, turned(pairs.k21)
+    C, U, d21, S = _expansion(*slices, *columns, *rows)
     k22_sum = (
         _form(square[0], pairs.C, square[0])
         + _form(square[1], S, square[1])
-        + 2 * _form(square[1], T, square[0])
-        - 2 * (C * C).sum(axis=(-2, -1))
+        + _form(square[1], pairs.k21, square[0])
+        - 2 * np.vecdot(C, C).sum(axis=-1)
     )
     n = P1.shape[-1]
     A = (k4.sum(axis=-1) + k22_sum)[..., None] * (3 / (n * (n + 2)))
 
-    w1, w2 = value
-    U = w1[..., None] * pairs.C
-    d3 = k3 - w1 * w1 * w1 * own.k3
-    d21 = k21 - (w1 * w1)[..., None] * pairs.k21 * w1[..., None, :] - U * U * w2[..., None, :]
-    D = 3 * turned(d21)
-    variances(D)[...] = d3
+    D = turned(d21)
+    variances(D)[...] = k3 - w1 * w1 * w1 * own.k3
     variances(C)[...] = k2
-    return Hidden(P1, C, _add_source(sources, w1, U, D, w2), A)
+    return Hidden(P1, C, Activated(sources, w1, U, D, w2), A)
 
 
-def _pair(left: Sequence[Array], rows: Sequence[Array]) -> Array:
-    """The power cumulants κ^P_pq of §3.4, of the coefficients of p and the rows of q."""
-    product: Array = left[0][..., None] * rows[0] + left[1][..., None] * rows[1]
-    return product
+@entrywise
+def _expansion(
+    C: Array, k22: Array, k21: Array, k12: Array,
+    s1: Array, s2: Array, w1: Array, w2: Array, w1_j: Array, w2_j: Array,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """κ_11 of X̂, the leg U, 3 δ_iij, and the part S of κ_11 in both second derivatives (§3.4).
+
+    `s1`, `s2` are the coefficients of X², less 2 E[X] times those of X.
+    """
+    S = (C * C + k22 * 0.5) * 0.5
+    first, second = w1_j * C + w2_j * (k12 * 0.5), w1_j * (k21 * 0.5) + w2_j * S
+    U = w1 * C
+    k21_x = s1 * first + s2 * second
+    d21 = k21_x - (w1 * w1) * k21 * w1_j - U * U * w2_j
+    return w1 * first + w2 * second, U, 3 * d21, S
 
 
-def _rows(right: Sequence[Array], C: Array, S: Array, T: Array) -> Sequence[Array]:
-    """Matrices (i, j) with the coefficients of q on j, for both derivatives at i."""
-    first, second = (w[..., None, :] for w in right)
-    return (first * C + second * turned(T)), (first * T + second * S)
+@entrywise
+def _metric_22(M: Array, d: Array, d_j: Array, third: Array) -> Array:
+    """κ_iijj of Sym(A ⊗ M²), given M, its diagonal and A/3."""
+    return (d * d_j + 2 * (M * M)) * third
+
+
+def _both_ways(vector: Array) -> tuple[Array, Array]:
+    """A vector over rows i and over columns j."""
+    return vector[..., None], vector[..., None, :]
 
 
 def _form(left: Array, matrix: Array, right: Array) -> Array:
     """The bilinear form leftᵀ matrix right."""
     form: Array = np.vecdot(left, applied(matrix, right))
     return form
-
-
-def _add_source(sources: Sources | None, w1: Array, U: Array, D: Array, w2: Array) -> Sources:
-    if sources is None:
-        return Sources(U[..., :0], U, D, w2)
-    return sources.activate(w1, U, D, w2)

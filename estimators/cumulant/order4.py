@@ -29,6 +29,7 @@ from .batches import turned
 from .dense import PowerCumulants, Sliced, slice_of_x
 from .diagrams import Block
 from .edges import Edges
+from .entrywise import entrywise
 from .kinds import Scheme
 from .propagation import KnownSlices, Propagated, metric_scales, propagate
 from .standardised import Coefficients, Standardised, Wanted
@@ -77,9 +78,9 @@ class Source:
         for i in alike(n):
             P_i, U_i = P[i, :, None] * (1 / 6), U[i, :, None] * (1 / 6)
             B1_i, B2_i = B1[:, i, :], B2[:, i, :]
-            with_P = U_i * B1_i + (2 * P_i) * B2_i
-            with_P += (B1_i[:, i, None] * (1 / 12)) * U_r + (B2_i[:, i, None] * (1 / 12)) * P_r
-            half = left @ np.concatenate([with_P, P_i * B1_i])
+            B1_ii, B2_ii = B1_i[:, i, None] * (1 / 12), B2_i[:, i, None] * (1 / 12)
+            right = _with_P_and_U(B1_i, B2_i, U_r, P_r, U_i, P_i, B1_ii, B2_ii)
+            half = left @ np.concatenate(right)
             T[i] += half + turned(half)
 
     def activate(self, w1: Array) -> Source:
@@ -89,6 +90,14 @@ class Source:
         for B in (self.B1, self.B2):
             B *= column * w1
         return Source(column * self.P, column * self.U, self.B1, self.B2)
+
+
+@entrywise
+def _with_P_and_U(
+    B1_i: Array, B2_i: Array, U: Array, P: Array, U_i: Array, P_i: Array, B1_ii: Array, B2_ii: Array
+) -> tuple[Array, Array]:
+    """The factors of P and U in half of κ_4[i,i,:,:]."""
+    return U_i * B1_i + (2 * P_i) * B2_i + (B1_ii * U + B2_ii * P), P_i * B1_i
 
 
 def transform_slabs(B: Array, weight: Array) -> Array:
@@ -243,10 +252,8 @@ class Triples:
         k21 = zero if z.K3 is None else off_diagonal(diagonal(z.K3, (2, 1)))
         k22 = zero if z.T is None else off_diagonal(diagonal(z.T, (1, 2)))
         self.edges = Edges(C, k21, k22, w)
-        self.b, self.C, self.K3, self.T, self.n = (b1, b2, b3), C, z.K3, z.T, n
-        self.b11 = b1[:, None] * b1
         self.b22C = C * (b2[:, None] * b2)
-        self.b21 = (0.5 * b2[:, None]) * b1
+        self.b, self.C, self.K3, self.T, self.n = (b1, b2, b3), C, z.K3, z.T, n
 
     def slab(self, i: int, a: Sequence[Array]) -> Array:
         """The matrix over j, k; entries at coinciding indices mean nothing."""
@@ -256,21 +263,44 @@ class Triples:
         c = self.C[i] * b2
         # chains with centre i, then with centre j and ends i, k (and so with centre k, transposed)
         centre = edges.first[i] * (0.5 * a2) + edges.second[i] * a2 + edges.third[i] * a3
-        half = centre[:, None] * edges.first[i]
         end, end2 = self.C[i] * a1, edges.k21[i] * (0.5 * a2)
         end3 = edges.pair[i] * a2 + edges.k21[:, i] * (0.5 * a1)
-        half += (b2 * (end + end2) + b3 * end3)[:, None] * edges.first
-        half += (b2 * end)[:, None] * edges.second + (b3 * end)[:, None] * edges.third
-        triangle = (c[:, None] * (c * a2)) * self.C
-        if self.T is not None:  # κ_ijjk
-            half += (self.b21 * a1) * self.T[:, i, :]
-        slab: Array = half + turned(half) + triangle
-        if self.K3 is not None:  # κ_ijk, alone and with an edge
-            edge = ((0.5 * a1) * b1 + a2 * c)[:, None] * b1
-            slab += (edge + turned(edge) + self.b22C * a1) * self.K3[i]
-        if self.T is not None:  # κ_iijk
-            slab += (self.b11 * (0.5 * a2)) * self.T[i]
+        by_first, by_second, by_third = b2 * (end + end2) + b3 * end3, b2 * end, b3 * end
+        k_ijjk, k_iijk = (None, None) if self.T is None else (self.T[:, i, :], self.T[i])
+        half = _chains(
+            edges.first, edges.second, edges.third, k_ijjk, edges.first[i],
+            *(v[:, None] for v in (centre, by_first, by_second, by_third, (0.5 * a1) * b2)), b1,
+        )  # fmt: skip
+        edge = (0.5 * a1) * b1 + a2 * c
+        slab: Array = _slab(
+            half, turned(half), self.C, None if self.K3 is None else self.K3[i], k_iijk,
+            self.b22C, *(v[:, None] for v in (a[0][i : i + 1], c, edge, b1, (0.5 * a2) * b1)),
+            c * a2, edge, b1,
+        )  # fmt: skip
         return slab
+
+
+@entrywise
+def _chains(
+    first: Array, second: Array, third: Array, k_ijjk: Any, first_i: Array,
+    centre: Array, by_first: Array, by_second: Array, by_third: Array, b2: Array, b1_k: Array,
+) -> Array:  # fmt: skip
+    """Half of the chains of three neurons, and κ_ijjk; `b2` is that of j times ½ a1."""
+    half = centre * first_i + by_first * first + by_second * second + by_third * third
+    return half if k_ijjk is None else half + b2 * b1_k * k_ijjk
+
+
+@entrywise
+def _slab(
+    half: Array, half_kj: Array, C: Array, k_ijk: Any, k_iijk: Any, b22C: Array,
+    a1: Array, c: Array, edge: Array, b1: Array, half_b1: Array,
+    c_k: Array, edge_k: Array, b1_k: Array,
+) -> Array:  # fmt: skip
+    """Chains from both halves, triangles, κ_ijk alone and with an edge, and κ_iijk."""
+    slab = half + half_kj + c * c_k * C
+    if k_ijk is not None:
+        slab = slab + (edge * b1_k + edge_k * b1 + b22C * a1) * k_ijk
+    return slab if k_iijk is None else slab + half_b1 * b1_k * k_iijk
 
 
 def new_source(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array) -> Source:
@@ -283,25 +313,46 @@ def new_source(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array)
     U = w1[:, None] * C
     B1 = np.empty_like(E)
     for r in alike(n):
-        leaf = C[r] * w1
-        paths = (C[r] * w2 * (6 * w2[r]))[:, None] * (C * w1)
-        slab = paths + turned(paths) + leaf[:, None] * (leaf * (4 * w3[r]))
+        k3 = None
         if z.K3 is not None:
             k3 = off_diagonal(z.K3[r])
             k3[r] = k3[:, r] = 0
-            slab += (triples.b11 * (12 * w2[r])) * k3
-        B1[r] = slab
+        path, leaf = C[r] * w2 * (6 * w2[r]), C[r] * w1
+        columns = (v[:, None] for v in (path, w1, leaf, w1 * (12 * w2[r])))
+        B1[r] = _trees(C, k3, *columns, path, w1, leaf * (4 * w3[r]))
     U_r = turned(U)
     for r in alike(n):
         # less the same slice of the source without B2, and of the older sources after diag(w1)
-        B1_r = B1[:, r, :]
-        half = U[:, r, None] * (B1[r, r] * (1 / 6)) + (U[r, :, None] * (1 / 6)) * B1_r
-        half += (B1_r[:, r, None] * (1 / 12)) * U_r
-        correction = E[r]
-        correction -= half + turned(half)
-        if z.T is not None:
-            correction -= (triples.b11 * (w1[r] * w1[r])) * z.T[r]
+        B1_r, T_r = B1[:, r, :], None if z.T is None else z.T[r]
+        columns = (v[:, None] for v in (U[:, r], U[r] * (1 / 6), B1_r[:, r] * (1 / 12)))
+        half = _half_slice(B1_r, U_r, *columns, B1[r, r] * (1 / 6))
+        correction: Array = _less(E[r], half, turned(half), T_r, w1[:, None], w1 * (w1[r] * w1[r]))
         row, diag, corner = correction[r] * 2, diagonal(correction, (2,)) * 3, correction[r, r] * 1
         correction *= 6
         E[r] = _with_coincidences(correction, r, row, diag, corner)
     return Source(None, U, B1, E)
+
+
+@entrywise
+def _trees(
+    C: Array, k3: Any, path: Array, w1: Array, leaf: Array, by_k3: Array,
+    path_k: Array, w1_k: Array, leaf_k: Array,
+) -> Array:  # fmt: skip
+    """B1_r: trees of pairs with r at an end or in the middle, and κ_3."""
+    B1_r = C * (path * w1_k + path_k * w1) + leaf * leaf_k
+    return B1_r if k3 is None else B1_r + by_k3 * w1_k * k3
+
+
+@entrywise
+def _half_slice(
+    B1_r: Array, U: Array, U_r: Array, row: Array, B1_rr: Array, column: Array
+) -> Array:
+    """Half of κ_4[r,r,:,:] of the new source without B2."""
+    return U_r * column + row * B1_r + B1_rr * U
+
+
+@entrywise
+def _less(exact: Array, half: Array, half_kj: Array, T_r: Any, w1: Array, w1_k: Array) -> Array:
+    """The exact slice less those of the new source and of the older ones."""
+    rest = exact - (half + half_kj)
+    return rest if T_r is None else rest - w1 * w1_k * T_r

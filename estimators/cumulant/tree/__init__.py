@@ -21,6 +21,7 @@ from cumprop.flops import component, not_counting
 from cumprop.networks import MLP
 
 from ..batches import turned
+from ..entrywise import entrywise
 from ..kinds import Scheme
 from ..propagation import Propagated, metric_scales, propagate
 from ..standardised import Coefficients, Standardised, Wanted
@@ -192,20 +193,35 @@ def source_of(
     rho = w(2, 2) - 2 * mean * w2 - 2 * w1 * w1
     delta = w(1, 3) - 3 * mean * w(1, 2) + 3 * (mean * mean - variance) * w1
 
-    edge = i(w1) * C
-    U = edge + i(0.5 * w2) * z[2, 1]
-    V = (C * C * 0.5 + z[2, 2] * 0.25) * i(w2) * w3 + i(0.5 * w1) * turned(z[2, 1]) * w3
+    U, V, d21, d22, rest = _pairs(
+        C, z[2, 1], turned(z[2, 1]), z[2, 2], z[3, 1], x[1, 1], x[2, 1], x[2, 2],
+        *map(i, (w1, w2, tau, rho)), w1, w2, w3, tau, rho,
+    )  # fmt: skip
     d3 = x[3,] - w1 * w1 * (w1 * z[3,] + 1.5 * w2 * z[4,])
-    d21 = x[2, 1] - i(w1 * w1) * (z[2, 1] * w1 + z[2, 2] * (0.5 * w2))
-    d21 -= i(tau) * turned(U) + U * (U * w2 + 2 * V) + i(w1 * w2) * (z[3, 1] * w1)
     d4 = x[4,] - w1 * w1 * (w1 * w1 * z[4,] + 6 * tau * z[3,])
-    ends = (i(0.5 * tau) * C + i(w1 * w1) * z[2, 1]) * tau + edge * edge * rho
-    d22 = x[2, 2] - i(w1 * w1) * (z[2, 2] * (w1 * w1)) - (ends + turned(ends))
     d22 = zero_coincidences(d22)
-    D = zero_coincidences(3 * turned(d21))
-    edges = FullEdges.of(x[1, 1] - edge * w1, V, D) if full_edges else None
+    D = zero_coincidences(turned(d21))
+    edges = FullEdges.of(rest, V, D) if full_edges else None
     own = Own(weight, w1, w2, w3, tau, rho, delta, d3, d4, d22, variance_z, variance, edges)
     return Source(own, None, U, V, D)
+
+
+@entrywise
+def _pairs(
+    C: Array, z21: Array, z12: Array, z22: Array, z31: Array, x11: Array, x21: Array, x22: Array,
+    w1: Array, w2: Array, tau: Array, rho: Array,
+    w1_j: Array, w2_j: Array, w3_j: Array, tau_j: Array, rho_j: Array,
+) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
+    """U, V, 3 δ_iij, δ_iijj, and what w1 C w1 leaves of Cov X."""
+    edge, edge_j = w1 * C, w1_j * C
+    U, U_j = edge + (0.5 * w2) * z21, edge_j + (0.5 * w2_j) * z12
+    V = (C * C * 0.5 + z22 * 0.25) * w2 * w3_j + (0.5 * w1) * z12 * w3_j
+    d21 = x21 - (w1 * w1) * (z21 * w1_j + z22 * (0.5 * w2_j))
+    d21 = d21 - (tau * U_j + U * (U * w2_j + 2 * V) + (w1 * w2) * (z31 * w1_j))
+    ends = ((0.5 * tau) * C + (w1 * w1) * z21) * tau_j + edge * edge * rho_j
+    ends_j = ((0.5 * tau_j) * C + (w1_j * w1_j) * z12) * tau + edge_j * edge_j * rho
+    d22 = x22 - (w1 * w1) * (z22 * (w1_j * w1_j)) - (ends + ends_j)
+    return U, V, 3 * d21, d22, x11 - edge * w1_j
 
 
 def i(vector: Array) -> Array:

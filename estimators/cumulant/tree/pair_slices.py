@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from operator import iadd
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cache, reduce
+from itertools import chain
+from operator import add, mul
+from typing import Any
 
 from numpy.typing import NDArray
 
 from ..batches import turned
-from ..dense import PowerCumulants, evaluate, slice_of_x
+from ..dense import PowerCumulants, slice_of_x
 from ..diagrams import Block
+from ..entrywise import entrywise
 from ..kinds import Scheme
 from ..propagation import KnownSlices
 from ..standardised import Wanted
-from ..symmetric_tensors import Slices, lookup, zero_coincidences
+from ..symmetric_tensors import Slices, zero_coincidences
 
 Array = NDArray[Any]
 Powers = Callable[[int, int], Array]
@@ -35,56 +37,82 @@ def slices_of_x(known: Slices, w: Powers, scheme: Scheme, wanted: Wanted) -> Sli
     mean = power[(1,)]
     if wanted == "mean":
         return {(1,): mean}
-    expansion = Expansion(known, scheme)
-    value = expansion.polynomial([w(k, 1) for k in DERIVATIVES])
-    C = covariance(value, value)
-    own: dict[Block, Array] = {(1,): mean, (2,): slice_of_x(power, (2,)), (1, 1): C}
+    value = [w(k, 1) for k in DERIVATIVES]
+    own: dict[Block, Array] = {(1,): mean, (2,): slice_of_x(power, (2,))}
+    expansion = expansion_of(scheme, frozenset(known))
     if wanted == "covariance":
-        return own
-    square = expansion.polynomial([w(k, 2) - 2 * mean * w(k, 1) for k in DERIVATIVES])
-    k22 = covariance(square, square) - 2 * (C * C)
+        return own | {(1, 1): covariance(*expansion.halves(known, value))}
+    square = [w(k, 2) - 2 * mean * w(k, 1) for k in DERIVATIVES]
+    vv, vs, sv, ss = expansion.halves(known, value, square)
+    C = covariance(vv)
+    k22 = covariance(ss) - 2 * (C * C)
     own |= {(p,): slice_of_x(power, (p,)) for p in (3, 4)}
-    return own | {(2, 1): covariance(square, value), (2, 2): k22}
+    return own | {(1, 1): C, (2, 1): covariance(sv, vs), (2, 2): k22}
 
 
-class Polynomial(NamedTuple):
-    """A function f of X_i, by f_a = E[∂^a f(φ(Z_i))], and its rows Σ_b M_ab f_b (a: matrix)."""
-
-    coefficients: Sequence[Array]
-    rows: Mapping[int, Array]
+@cache
+def expansion_of(scheme: Scheme, known: frozenset[Block]) -> Expansion:
+    """The expansion of a scheme by the slices of Z that are known."""
+    return Expansion(scheme, known)
 
 
 class Expansion:
     """Σ_ab M_ab ∘ (f_a g_bᵀ) is Cov[f(X_i), g(X_j)] (§3.1), with matrices M_ab by diagrams.
 
-    M_ba is the transpose of M_ab, so half of them are enough.
+    A function f of X_i is given by f_a = E[∂^a f(φ(Z_i))]. M_ba is the transpose of M_ab, so half
+    of them, a ≥ b, are enough.
     """
 
-    def __init__(self, known: Slices, scheme: Scheme) -> None:
-        half: dict[int, dict[int, Array]] = defaultdict(dict)
-        for diagram in scheme.diagrams((1, 1)):
+    def __init__(self, scheme: Scheme, known: frozenset[Block]) -> None:
+        diagrams = [
+            diagram
+            for diagram in scheme.diagrams((1, 1))
+            if diagram.derivatives[0] >= diagram.derivatives[1]
+            and all(partition(u) in known for u in diagram.blocks)
+        ]
+        self._diagrams = diagrams
+        found = dict.fromkeys(u for diagram in diagrams for u in sorted(diagram.blocks, key=min))
+        self._blocks = sorted(found, key=lambda u: (u != (1, 1), u))
+        self._formula = entrywise(self._halves)
+
+    def halves(self, known: Slices, *functions: Sequence[Array]) -> tuple[Array, ...]:
+        """The terms with a ≥ b of Cov[f(X_i), g(X_j)] for each f, and for each g."""
+        slices = [self._on_pairs(known, u) for u in self._blocks]
+        columns = [f[a][:, None] for f in functions for a in DERIVATIVES]
+        found: tuple[Array, ...] = self._formula(*slices, *columns, *chain(*functions))
+        return found
+
+    def _on_pairs(self, known: Slices, u: Block) -> Array:
+        """A slice of Z over rows i and columns j."""
+        if 0 in u:
+            return known[partition(u)][:, None] if u[1] == 0 else known[partition(u)]
+        return known[u] if u in known else turned(known[partition(u)])
+
+    def _halves(self, *arrays: Any) -> tuple[Any, ...]:
+        slices = dict(zip(self._blocks, arrays, strict=False))
+        given = arrays[len(slices) :]
+        size = len(DERIVATIVES)
+        each = [given[start : start + size] for start in range(0, len(given), size)]
+        columns, rows = each[: len(each) // 2], each[len(each) // 2 :]
+        M: dict[int, dict[int, Any]] = defaultdict(dict)
+        for diagram in self._diagrams:
             a, b = diagram.derivatives
-            if a >= b and all(partition(u) in known for u in diagram.blocks):
-                term = evaluate(diagram, lambda u: lookup(known, u))
-                term = term * 0.5 if a == b else term
-                half[a][b] = half[a][b] + term if b in half[a] else term
-        self._half = half
-
-    def polynomial(self, f: Sequence[Array]) -> Polynomial:
-        rows = {
-            a: reduce(iadd, (M * f[b] for b, M in row.items())) for a, row in self._half.items()
-        }
-        return Polynomial(f, rows)
-
-
-def covariance(f: Polynomial, g: Polynomial) -> Array:
-    """Cov[f(X_i), g(X_j)] over i ≠ j; the diagonal is zero."""
-    half = _half(f, g)
-    return zero_coincidences(half + turned(half if f is g else _half(g, f)))
+            factors = [slices[u] for u in sorted(diagram.blocks, key=min)]
+            term = reduce(mul, factors) * (diagram.factor * (0.5 if a == b else 1))
+            M[a][b] = M[a][b] + term if b in M[a] else term
+        by_row = [
+            {a: reduce(add, (M_ab * g[b] for b, M_ab in row.items())) for a, row in M.items()}
+            for g in rows
+        ]
+        return tuple(
+            reduce(add, (f[a] * row for a, row in of_g.items())) for f in columns for of_g in by_row
+        )
 
 
-def _half(f: Polynomial, g: Polynomial) -> Array:
-    return reduce(iadd, (f.coefficients[a][:, None] * row for a, row in g.rows.items()))
+def covariance(half: Array, other: Array | None = None) -> Array:
+    """Cov[f(X_i), g(X_j)] over i ≠ j from half its terms, and half of Cov[g(X_i), f(X_j)] where g
+    is not f; the diagonal is zero."""
+    return zero_coincidences(half + turned(half if other is None else other))
 
 
 def partition(u: Block) -> Block:

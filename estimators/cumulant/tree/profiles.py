@@ -7,7 +7,9 @@ through a profile on either side; only the product of both fluctuations is left 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,14 +36,23 @@ def outer(column: Array, row: Array) -> Array:
     return matrix
 
 
-def through_profiles(X: Array, a: Array, Y: Array) -> Array:
+Outer = tuple[Array, Array]
+"""A column and a row, for their outer product."""
+
+
+def summed(outers: Sequence[Outer]) -> Array:
+    """The sum of outer products, as one product of thin matrices."""
+    columns = np.concatenate([column[:, None] for column, _ in outers], axis=1)
+    matrix: Array = columns @ np.concatenate([row[None, :] for _, row in outers])
+    return matrix
+
+
+def through_profiles(X: Array, x: Array, a: Array, Y: Array, y: Array) -> list[Outer]:
     """X diag(a) Yᵀ without the product of what fluctuates about the profiles x of X and y of Y:
-    X (x xᵀ a + a y yᵀ − x xᵀ a y yᵀ) Yᵀ."""
-    x, y = profile(X), profile(Y)
+    X (x xᵀ a + a y yᵀ − x xᵀ a y yᵀ) Yᵀ, as outer products to be `summed`."""
     Xx, Yy = X @ x, Y @ y
     both = (x * a) @ y
-    matrix: Array = outer(Xx, Y @ (a * x) - both * Yy) + outer(X @ (a * y), Yy)
-    return matrix
+    return [(Xx, Y @ (a * x) - both * Yy), (X @ (a * y), Yy)]
 
 
 @dataclass(frozen=True)
@@ -52,24 +63,23 @@ class ThroughProfile:
     c: Array
     dc: Array
 
-    @classmethod
-    def of(cls, P2: Array, d: Array) -> ThroughProfile:
-        c = profile(P2)
-        return cls(P2, c, d @ c)
+    @property
+    def factors(self) -> tuple[Array, Array, Array, Array]:
+        """Columns (n, 1) and rows (R,), in pairs, whose outer products add up to the matrix."""
+        shared, rest = self._columns
+        return shared[:, None], self.dc, rest[:, None], self.c
 
     def matrix(self) -> Array:
         """(n, R), at n² numbers."""
         shared, rest = self._columns
-        matrix: Array = outer(shared, self.dc) + outer(rest, self.c)
-        return matrix
+        return summed([(shared, self.dc), (rest, self.c)])
 
-    def times_transpose(self) -> Array:
-        """P2 d P2ᵀ (n, n)."""
+    def times_transpose(self) -> list[Outer]:
+        """P2 d P2ᵀ (n, n), as outer products to be `summed`."""
         shared, rest = self._columns
-        matrix: Array = outer(shared, self.P2 @ self.dc) + outer(rest, shared)
-        return matrix
+        return [(shared, self.P2 @ self.dc), (rest, shared)]
 
-    @property
-    def _columns(self) -> tuple[Array, Array]:
+    @cached_property
+    def _columns(self) -> Outer:
         shared = self.P2 @ self.c
         return shared, self.P2 @ self.dc - (self.c @ self.dc) * shared

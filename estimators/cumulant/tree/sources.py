@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import symmetric_tensors
+from ..entrywise import entrywise
 from .profiles import ThroughProfile, normalised, outer, profile
 
 Array = NDArray[Any]
@@ -45,6 +46,16 @@ def values(leg: Leg) -> Array:
     return outer(leg.column, leg.row) if isinstance(leg, RankOne) else leg
 
 
+def factors(leg: Leg | None) -> tuple[Any, Array | None]:
+    """A leg as two arguments of a formula, whose `product` are its entries."""
+    return (leg.column[:, None], leg.row) if isinstance(leg, RankOne) else (leg, None)
+
+
+def product(leg: Any, row: Any) -> Any:
+    """The entries of a leg from its `factors`."""
+    return leg if row is None else leg * row
+
+
 def from_left(map_: Array, leg: Any) -> Any:
     """A matrix, or the diagonal of one, times the leg."""
     if isinstance(leg, RankOne):
@@ -67,11 +78,17 @@ def row_products(matrix: Array, leg: Leg) -> Array:
     return products
 
 
-def plus(leg: Any, change: Array) -> Any:
-    """The sum, of which a leg of rank one keeps what lies along its row."""
+def carried(w1: Array, leg: Any, change: Array) -> Any:
+    """diag(w1) times the leg, and a change, of which a leg of rank one keeps what lies along its
+    row."""
     if isinstance(leg, RankOne):
-        return replace(leg, column=leg.column + change @ leg.row)
-    return leg + change
+        return replace(leg, column=w1 * leg.column + change @ leg.row)
+    return _scaled_sum(leg, change, w1[:, None])
+
+
+@entrywise
+def _scaled_sum(leg: Array, change: Array, w1: Array) -> Array:
+    return w1 * leg + change
 
 
 @dataclass(frozen=True)
@@ -161,19 +178,19 @@ class Reading:
     def __init__(self, source: Source) -> None:
         self.source, self.own = source, source.own
         self.P, self.U, own = source.P, source.U, source.own
-        self.G, self.P2, self.U2 = self.P * self.U, self.P * self.P, self.U * self.U
-        self.Q = self.G * (2 * own.w2) + self.P2 * own.tau
-        self.SP = self.U2 * own.w2 + self.G * (2 * own.tau) + self.P2 * own.d3
-        self.SP += 2 * (self.U * values(source.V)) + (2 / 3) * (self.P * source.D)
+        self.G, self.P2, self.U2, self.Q, self.SP = _products(
+            self.P, self.U, source.D, *factors(source.V), own.w2, own.tau, own.d3
+        )
 
     @cached_property
     def at_birth(self) -> Array:
         """κ(Z_i, Z_i, X_r) of this source, but for what comes through its leg U."""
-        SP, edges = self.SP, self.own.edges
-        if edges is not None:
-            SP = SP + times_transpose(2 * self.G, edges.V)
-            SP += times_transpose(self.P2 * (1 / 3), edges.D)
-        at_birth: Array = SP
+        edges = self.own.edges
+        if edges is None:
+            return self.SP
+        V, D = edges.V, edges.D
+        by_V, by_D = 2 * (self.G @ V.row), (self.P2 @ D.row) * (1 / 3)
+        at_birth: Array = _and_outer(self.SP, by_V[:, None], V.column, by_D[:, None], D.column)
         return at_birth
 
     @property
@@ -183,12 +200,18 @@ class Reading:
 
     @property
     def SU(self) -> Array:
-        SU: Array = self.Q + 2 * (self.P * values(self.source.V))
-        return SU if self.is_new else SU + 2 * (self.U * values(self.source.S))
+        V, S = factors(self.source.V), factors(self.source.S)
+        SU: Array = _in_U(self.Q, self.P, self.U, *V, *S)
+        return SU
 
     @cached_property
     def R22(self) -> ThroughProfile:
-        return ThroughProfile.of(self.P2, self.own.d22)
+        return ThroughProfile(self.P2, self.profile, self.own.d22 @ self.profile)
+
+    @cached_property
+    def profile(self) -> Array:
+        """The profile of P2."""
+        return profile(self.P2)
 
     def activate(
         self, w1: Array, w2: Array, A: Array | None, K: Any, rank_one: frozenset[str]
@@ -198,25 +221,78 @@ class Reading:
         The legs named in `rank_one` are compressed in the first activation after birth.
         """
         own, source = self.own, self.source
-        once, half = w2[:, None], (0.5 * w2)[:, None]
-        in_V = self.G * own.rho + self.U2 * (0.5 * own.w3) + self.P2 * (0.5 * own.delta)
-        in_D = self.U2 * own.rho + self.P2 * own.d4 + self.G * (2 * own.delta) + self.R22.matrix()
-        in_S = self.P2 * (0.5 * own.rho) + self.G * own.w3
-        P, V, S = from_left(w1, self.P), plus(from_left(w1, source.V), once * in_V), once * in_S
+        edges = None if A is None else own.edges
+        through_V, through_D = (
+            factors(edges and from_left(A, leg)) for leg in (edges and edges.V, edges and edges.D)
+        )
+        in_V, in_S = _in_V_and_S(
+            self.G, self.U2, self.P2, own.rho, own.w3, own.delta, w2[:, None], *through_V
+        )
+        in_D = _in_D(
+            self.U2, self.P2, self.G, own.rho, own.d4, own.delta,
+            *self.R22.factors, 1.5 * w2[:, None], *through_D,
+        )  # fmt: skip
+        V = carried(w1, source.V, in_V)
         if source.S is not None:
-            S = plus(from_left(w1, source.S), S)
-        elif "S" in rank_one:
-            S = RankOne.along(S, self.P2)
-        if source.S is None and "V" in rank_one:
-            V = RankOne.along(V, self.U2)
-        if A is not None and own.edges is not None:
-            V = plus(V, half * values(from_left(A, own.edges.V)))
-            in_D = in_D + values(from_left(A, own.edges.D)) * (1 / 3)
+            S = carried(w1, source.S, in_S)
+        else:
+            S = RankOne.along(in_S, self.P2) if "S" in rank_one else in_S
+            V = RankOne.along(V, self.U2) if "V" in rank_one else V
+        half = 0.5 * w2[:, None]
         return Source(
             own,
-            P=P if A is None else P + half * A,
-            U=from_left(w1, self.U) + half * K,
+            P=from_left(w1, self.P) if A is None else _activated(self.P, A, w1[:, None], half),
+            U=_activated(self.U, K, w1[:, None], half),
             V=V,
-            D=from_left(w1, source.D) + 3 * half * in_D,
+            D=carried(w1, source.D, in_D),
             S=S,
         )
+
+
+@entrywise
+def _products(
+    P: Array, U: Array, D: Array, V: Array, V_row: Array | None, w2: Array, tau: Array, d3: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    G, P2, U2 = P * U, P * P, U * U
+    Q = G * (2 * w2) + P2 * tau
+    SP = U2 * w2 + G * (2 * tau) + P2 * d3
+    return G, P2, U2, Q, SP + (2 * (U * product(V, V_row)) + (2 / 3) * (P * D))
+
+
+@entrywise
+def _in_U(
+    Q: Array, P: Array, U: Array, V: Array, V_row: Array | None, S: Any, S_row: Array | None
+) -> Array:
+    SU = Q + 2 * (P * product(V, V_row))
+    return SU if S is None else SU + 2 * (U * product(S, S_row))
+
+
+@entrywise
+def _and_outer(matrix: Array, a: Array, a_row: Array, b: Array, b_row: Array) -> Array:
+    return matrix + a * a_row + b * b_row
+
+
+@entrywise
+def _in_V_and_S(
+    G: Array, U2: Array, P2: Array, rho: Array, w3: Array, delta: Array, w2: Array,
+    V: Any, V_row: Array | None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """The changes of V and S; the last two arguments are those of edges through V at birth."""
+    in_V = w2 * (G * rho + U2 * (0.5 * w3) + P2 * (0.5 * delta))
+    in_S = w2 * (P2 * (0.5 * rho) + G * w3)
+    return in_V if V is None else in_V + (0.5 * w2) * product(V, V_row), in_S
+
+
+@entrywise
+def _in_D(
+    U2: Array, P2: Array, G: Array, rho: Array, d4: Array, delta: Array,
+    shared: Array, dc: Array, rest: Array, c: Array, w2: Array, D: Any, D_row: Array | None,
+) -> Array:  # fmt: skip
+    """The change of D, given 1½ w2; the last two arguments are those of edges through D at birth."""
+    in_D = U2 * rho + P2 * d4 + G * (2 * delta) + (shared * dc + rest * c)
+    return w2 * (in_D if D is None else in_D + product(D, D_row) * (1 / 3))
+
+
+@entrywise
+def _activated(leg: Array, change: Array, w1: Array, half: Array) -> Array:
+    return w1 * leg + half * change

@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batches import turned
+from ..entrywise import entrywise
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
-from .profiles import ThroughProfile, through_profiles
-from .sources import Leg, Own, Reading, from_left, row_products, times_transpose, values
+from .profiles import ThroughProfile, profile, summed, through_profiles
+from .sources import (
+    Leg, Own, Reading, factors, from_left, product, row_products, times_transpose,
+)  # fmt: skip
 
 Array = NDArray[Any]
 
@@ -45,7 +48,7 @@ def sweep(readings: Sequence[Reading], first_covariance: Array, pairs: bool) -> 
     Cost: 2 M products of n×n for M sources.
     """
     oldest, *younger = _down(readings)
-    K = oldest.a @ first_covariance - oldest.a * oldest.reading.own.variance_z
+    K = _less(oldest.a @ first_covariance, oldest.a, oldest.reading.own.variance_z)
     swept = [replace(oldest, K=K)]
     for source in younger:
         swept.append(replace(source, K=_up(swept[-1], source)) if pairs else source)
@@ -57,15 +60,27 @@ def _down(readings: Sequence[Reading]) -> Sequence[Swept]:
     swept = [Swept(readings[-1], None, readings[-1].Q)]
     for reading in readings[-2::-1]:
         A = swept[-1].a @ swept[-1].reading.own.weight
-        swept.append(Swept(reading, A, reading.Q + A * reading.own.w1))
+        swept.append(Swept(reading, A, _plus(reading.Q, A, reading.own.w1)))
     return swept[::-1]
 
 
 def _up(older: Swept, source: Swept) -> Any:
     """K^m = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ − a^m σ²."""
     before, own = older.reading.own, source.reading.own
-    K = older.K * before.w1 + older.reading.at_birth + by_fresh_noise(older.A, before)
-    return K @ own.weight.T - source.a * own.variance_z
+    fresh = by_fresh_noise(older.A, before)
+    K = _plus(older.reading.at_birth, older.K, before.w1, fresh)
+    return _less(K @ own.weight.T, source.a, own.variance_z)
+
+
+@entrywise
+def _plus(sum_: Array, matrix: Array, row: Array, other: Array | None = None) -> Array:
+    sum_ = sum_ + matrix * row
+    return sum_ if other is None else sum_ + other
+
+
+@entrywise
+def _less(total: Array, matrix: Array, row: Array) -> Array:
+    return total - matrix * row
 
 
 def by_fresh_noise(A: Array, own: Own) -> Array:
@@ -100,7 +115,7 @@ def _third(reading: Reading, times: Callable[[Array, Leg], Array]) -> Array:
 def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     """κ_iiii, and where pairs are wanted κ_iiij and the tree half of κ_iijj."""
     oldest = sources[0]
-    K = oldest.K + oldest.a * oldest.reading.own.variance_z
+    K = _plus(oldest.K, oldest.a, oldest.reading.own.variance_z)
     k4 = 3 * np.vecdot(K, oldest.a) + _sum(map(_fourth_alone, sources))
     if not pairs:
         return {(4,): k4}
@@ -116,63 +131,114 @@ def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
 
 def _fourth_alone(source: Swept) -> Array:
     """κ_iiii of one source, and of the paths from it to younger ones."""
-    reading, A, a = source.reading, source.A, source.a
-    own, G, P2, U2 = reading.own, reading.G, reading.P2, reading.U2
-    k4: Array = np.vecdot(U2 * (6 * own.rho) + G * (4 * own.delta) + P2 * own.d4, P2)
-    k4 += np.vecdot(U2 * (4 * own.w3), G) + 3 * np.vecdot(reading.R22.matrix(), P2)
-    k4 -= 3 * np.vecdot(a * own.variance_z, a)
-    if A is not None:
-        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * reading.at_birth, A)
+    x, A, own = source.reading, source.A, source.reading.own
+    fresh, at_birth = (None, None) if A is None else (by_fresh_noise(A, own), x.at_birth)
+    k4: Array = _four(
+        x.P2, x.U2, x.G, source.a, own.rho, own.delta, own.d4, own.w3, own.variance_z,
+        *x.R22.factors, A, fresh, at_birth,
+    ).sum(axis=-1)  # fmt: skip
     return k4
+
+
+@entrywise
+def _four(
+    P2: Array, U2: Array, G: Array, a: Array,
+    rho: Array, delta: Array, d4: Array, w3: Array, variance_z: Array,
+    shared: Array, dc: Array, rest: Array, c: Array, A: Any, fresh: Any, at_birth: Any,
+) -> Array:  # fmt: skip
+    """The share in κ_iiii of each neuron r of the source."""
+    R22 = shared * dc + rest * c
+    k4 = (U2 * (6 * rho) + G * (4 * delta) + P2 * d4 + 3 * R22) * P2
+    k4 = k4 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
+    return k4 if A is None else k4 + (3 * fresh + 6 * at_birth) * A
 
 
 def _half_of_two_and_two(source: Swept) -> Any:
     """Z of one source, κ_iijj = Z + Zᵀ: its stars, and the paths from it to younger ones."""
     half = _stars(source.reading)
     if source.A is not None:
-        own, A = source.reading.own, source.A
-        ends = 0.5 * by_fresh_noise(A, own) + source.reading.at_birth
-        ends -= (source.reading.Q + A * (0.5 * own.w1)) * (own.w1 * own.variance_z)
-        half += ends @ A.T
+        own, A, x = source.reading.own, source.A, source.reading
+        half += _ends(x.at_birth, by_fresh_noise(A, own), x.Q, A, own.w1, own.variance_z) @ A.T
     return half
+
+
+@entrywise
+def _ends(at_birth: Array, fresh: Array, Q: Array, A: Array, w1: Array, variance_z: Array) -> Array:
+    return 0.5 * fresh + at_birth - (Q + A * (0.5 * w1)) * (w1 * variance_z)
 
 
 def _stars(reading: Reading) -> Any:
     """Trees about one neuron of the source: exact at first, through profiles from then on."""
-    own, G, P2, U2 = reading.own, reading.G, reading.P2, reading.U2
+    x, own = reading, reading.own
     if reading.is_new:
-        repeated = reading.Q * own.variance_z
-        stars = (G * (2 * own.rho) + U2 * (2 * own.w3) - repeated * own.w2) @ G.T
-        squares = U2 * own.rho + P2 * (0.5 * own.d4) + G * (2 * own.delta)
-        squares += 0.5 * (reading.R22.matrix() - repeated * own.tau)
-        stars += squares @ P2.T
-    else:
-        stars = through_profiles(U2, own.rho, P2) + 0.5 * reading.R22.times_transpose()
-        alone = 0.5 * (own.d4 - own.tau * own.tau * own.variance_z)
-        stars += through_profiles(P2, alone, P2)
-    return stars
+        in_G, in_P2 = _in_G_and_P2(
+            x.G, x.U2, x.P2, x.Q, own.rho, own.w3, own.w2, own.tau, own.delta, own.d4,
+            own.variance_z, *x.R22.factors,
+        )  # fmt: skip
+        stars = in_G @ x.G.T
+        stars += in_P2 @ x.P2.T
+        return stars
+    half_R22 = [(0.5 * column, row) for column, row in x.R22.times_transpose()]
+    alone = 0.5 * (own.d4 - own.tau * own.tau * own.variance_z)
+    return summed(
+        [
+            *through_profiles(x.U2, profile(x.U2), own.rho, x.P2, x.profile),
+            *half_R22,
+            *through_profiles(x.P2, x.profile, alone, x.P2, x.profile),
+        ]
+    )
+
+
+@entrywise
+def _in_G_and_P2(
+    G: Array, U2: Array, P2: Array, Q: Array,
+    rho: Array, w3: Array, w2: Array, tau: Array, delta: Array, d4: Array, variance_z: Array,
+    shared: Array, dc: Array, rest: Array, c: Array,
+) -> tuple[Array, Array]:  # fmt: skip
+    """The factors of G and of P2 in the stars of a new source."""
+    repeated, R22 = Q * variance_z, shared * dc + rest * c
+    in_G = G * (2 * rho) + U2 * (2 * w3) - repeated * w2
+    in_P2 = U2 * rho + P2 * (0.5 * d4) + G * (2 * delta) + 0.5 * (R22 - repeated * tau)
+    return in_G, in_P2
 
 
 def _three_and_one(source: Swept) -> Array:
     """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
-    reading, A, K = source.reading, source.A, source.K
-    own, P, U, G, P2, U2 = (
-        reading.own, reading.P, reading.U, reading.G, reading.P2, reading.U2,
+    x, A, own = source.reading, source.A, source.reading.own
+    edges = None if A is None else own.edges
+    through_V, through_D = (
+        factors(edges and from_left(A, leg)) for leg in (edges and edges.V, edges and edges.D)
+    )
+    in_P, in_U = _in_P_and_U(
+        x.P, x.U, x.G, x.P2, x.U2, source.K, A,
+        own.rho, own.delta, own.d4, own.w2, own.tau, own.w3, own.d3, *x.R22.factors,
+        *through_V, *through_D,
     )  # fmt: skip
-    in_p = U2 * (3 * own.rho) + G * (3 * own.delta) + P2 * own.d4 + 3 * reading.R22.matrix()
-    half_q = U * own.w2 + P * own.tau
-    in_p = P * in_p + U * (U2 * own.w3) + 3 * (K * half_q)
-    in_u = P * (K * (3 * own.w2) + G * (3 * own.rho) + U2 * (3 * own.w3) + P2 * own.delta)
-    if A is not None:
-        in_p += 3 * (A * (U * own.tau + P * own.d3))
-        in_u += 3 * (A * half_q)
-        if own.edges is not None:
-            through_V = 3 * values(from_left(A, own.edges.V))
-            in_p += U * through_V + P * values(from_left(A, own.edges.D))
-            in_u += P * through_V
-    k31: Array = in_p @ P.T
-    k31 += in_u @ U.T
+    k31: Array = in_P @ x.P.T
+    k31 += in_U @ x.U.T
     return k31
+
+
+@entrywise
+def _in_P_and_U(
+    P: Array, U: Array, G: Array, P2: Array, U2: Array, K: Array, A: Any,
+    rho: Array, delta: Array, d4: Array, w2: Array, tau: Array, w3: Array, d3: Array,
+    shared: Array, dc: Array, rest: Array, c: Array,
+    V: Any, V_row: Array | None, D: Any, D_row: Array | None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """¼ of the derivatives of κ_iiii; the last arguments are those of edges through V and D."""
+    R22, half_Q = shared * dc + rest * c, U * w2 + P * tau
+    in_P = P * (U2 * (3 * rho) + G * (3 * delta) + P2 * d4 + 3 * R22)
+    in_P = in_P + U * (U2 * w3) + 3 * (K * half_Q)
+    in_U = P * (K * (3 * w2) + G * (3 * rho) + U2 * (3 * w3) + P2 * delta)
+    if A is not None:
+        in_P = in_P + 3 * (A * (U * tau + P * d3))
+        in_U = in_U + 3 * (A * half_Q)
+    if V is not None:
+        through_V = 3 * product(V, V_row)
+        in_P = in_P + (U * through_V + P * product(D, D_row))
+        in_U = in_U + P * through_V
+    return in_P, in_U
 
 
 def _sum(parts: Iterable[Array]) -> Array:

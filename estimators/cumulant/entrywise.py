@@ -1,0 +1,113 @@
+"""Formulas on the entries of matrices, in one pass through memory where llvmlite is installed.
+
+NumPy reads and writes whole matrices for every operation of a formula. The compiled formula reads
+each entry once and computes it with the same operations in the same order, so that its numbers are
+those of NumPy to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, wraps
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cumprop import threads
+
+Array = NDArray[Any]
+Formula = TypeVar("Formula", bound=Callable[..., Any])
+
+LEAST = 128 * 128
+"""The entries from which one compiled pass takes less time than NumPy's."""
+SHARED = 512 * 512
+"""The entries from which a second thread takes a part of the rows."""
+
+
+def entrywise(formula: Formula) -> Formula:
+    """`formula`, of arrays that broadcast to matrices, compiled for large plain arrays.
+
+    The arguments are matrices (n, m), the first of them, rows (m,) or (1, m), columns (n, 1) and None; the formula is made of
+    + − × ÷ and returns an array or a tuple of these. It runs itself, on the arrays as they are,
+    where these are counted, without numbers, of PyTorch, small or of several types, and where
+    llvmlite is missing. Cost: some 20 ms to compile the formula for each pattern of arguments.
+
+    >>> @entrywise
+    ... def scaled(column, matrix, row):
+    ...     return column * matrix * row
+    >>> scaled(np.ones((2, 1)), np.ones((2, 3)), np.arange(3.0))[1].tolist()
+    [0.0, 1.0, 2.0]
+    """
+    compiled: dict[Any, Any] = {}
+
+    @wraps(formula)
+    def apply(*arrays: Any) -> Any:
+        if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not _compiler():
+            return formula(*arrays)
+        shape = _shape(arrays)
+        if shape is None:
+            return formula(*arrays)
+        kinds = tuple(map(_kind, arrays))
+        dtype = next(array.dtype for array in arrays if array is not None)
+        kernel = compiled.get((kinds, dtype))
+        if kernel is None:
+            from .machine_code import compiled_formula
+
+            kernel = compiled[kinds, dtype] = compiled_formula(formula, kinds, dtype)
+        results = [np.empty(shape, dtype) for _ in range(kernel.results)]
+        pointers = kernel.pointers(results, [array for array in arrays if array is not None])
+        _run(lambda first, last: kernel(first, last, shape[1], *pointers), shape)
+        return tuple(results) if kernel.several else results[0]
+
+    return apply  # type: ignore[return-value]
+
+
+def _shape(arrays: Sequence[Any]) -> tuple[int, int] | None:
+    """The shape of the result, None where the formula itself has to run."""
+    given = [array for array in arrays if array is not None]
+    if any(type(array) is not np.ndarray or array.ndim > 2 for array in given):
+        return None
+    shape = np.broadcast_shapes(*(array.shape for array in given))
+    if shape != arrays[0].shape:
+        return None
+    number = given[0].dtype
+    in_order = all(
+        array.dtype == number
+        and (_is_column(array) or array.strides[-1] == number.itemsize)
+        for array in given
+    )
+    return shape if in_order and number.kind == "f" else None
+
+
+def _is_column(array: Array) -> bool:
+    return array.shape[-1] == 1
+
+
+def _run(kernel: Callable[[int, int], None], shape: tuple[int, int]) -> None:
+    """Run a kernel on all rows, in parts side by side where BLAS has several threads."""
+    rows, parts = shape[0], threads.allowed() if shape[0] * shape[1] >= SHARED else 1
+    if parts == 1:
+        kernel(0, rows)
+        return
+    ends = [rows * part // parts for part in range(parts + 1)]
+    list(_pool(parts).map(kernel, ends, ends[1:]))
+
+
+def _kind(array: Array | None) -> str | None:
+    """The kind of an argument for `machine_code`."""
+    if array is None:
+        return None
+    return "row" if array.ndim == 1 else "column" if _is_column(array) else "matrix"
+
+
+@cache
+def _pool(parts: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(parts)
+
+
+@cache
+def _compiler() -> bool:
+    return find_spec("llvmlite") is not None

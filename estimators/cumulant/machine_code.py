@@ -1,0 +1,206 @@
+"""Entrywise formulas as machine code, by LLVM (`entrywise`)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+INDEX = ir.IntType(64)
+_numbers = count()
+TYPES = {np.dtype(np.float32): ir.FloatType(), np.dtype(np.float64): ir.DoubleType()}
+
+
+class Entry:
+    """An entry of a matrix: its arithmetic adds instructions to a block of code."""
+
+    def __init__(self, code: ir.IRBuilder, value: ir.Value) -> None:
+        self.code, self.value = code, value
+
+    def _of(self, other: Any) -> ir.Value:
+        """The value of an entry, or a number in the type of this one, as NumPy takes it."""
+        if isinstance(other, Entry):
+            return other.value
+        return ir.Constant(self.value.type, float(other))
+
+    def __add__(self, other: Any) -> Entry:
+        return Entry(self.code, self.code.fadd(self.value, self._of(other)))
+
+    def __radd__(self, other: Any) -> Entry:
+        return Entry(self.code, self.code.fadd(self._of(other), self.value))
+
+    def __sub__(self, other: Any) -> Entry:
+        return Entry(self.code, self.code.fsub(self.value, self._of(other)))
+
+    def __rsub__(self, other: Any) -> Entry:
+        return Entry(self.code, self.code.fsub(self._of(other), self.value))
+
+    def __mul__(self, other: Any) -> Entry:
+        return Entry(self.code, self.code.fmul(self.value, self._of(other)))
+
+    def __rmul__(self, other: Any) -> Entry:
+        return Entry(self.code, self.code.fmul(self._of(other), self.value))
+
+    def __truediv__(self, other: Any) -> Entry:
+        return Entry(self.code, self.code.fdiv(self.value, self._of(other)))
+
+    def __neg__(self) -> Entry:
+        return Entry(self.code, self.code.fneg(self.value))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled formula: call it with the first and last row, the columns and `pointers`."""
+
+    code: Any
+    results: int
+    several: bool
+
+    def __call__(self, first: int, last: int, columns: int, *pointers: int) -> None:
+        self.code(first, last, columns, *pointers)
+
+    def pointers(self, results: Sequence[Array], arguments: Sequence[Array]) -> list[int]:
+        """The address of every array, and of matrices and columns the entries from row to row."""
+        found = [array.ctypes.data for array in results]
+        for array in arguments:
+            found.append(array.ctypes.data)
+            if array.ndim == 2:
+                found.append(array.strides[0] // array.itemsize if len(array) > 1 else 0)
+        return found
+
+
+def compiled_formula(
+    formula: Callable[..., Any], kinds: Sequence[str | None], dtype: np.dtype[Any]
+) -> Kernel:
+    """The formula for arguments of these kinds: "matrix", "row", "column" or None.
+
+    Two loops go through rows and columns; LLVM computes several columns at once. Pointers are
+    `noalias`: results are new arrays.
+    """
+    number = TYPES[dtype]
+    pointer = number.as_pointer()
+    results, several = _results(formula, kinds, number)
+    arguments = [
+        part
+        for kind in kinds
+        if kind is not None
+        for part in ([pointer] if kind == "row" else [pointer, INDEX])
+    ]
+    parameters = [INDEX] * 3 + [pointer] * results + arguments
+    module = ir.Module()
+    name = f"formula_{next(_numbers)}"
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
+    for parameter in function.args:
+        if parameter.type == pointer:
+            parameter.add_attribute("noalias")
+    first, last, columns, *rest = function.args
+    outputs, inputs = rest[:results], iter(rest[results:])
+
+    start, by_row, by_column, next_row, end = (
+        function.append_basic_block(name) for name in ("start", "row", "column", "next", "end")
+    )
+    code = ir.IRBuilder(start)
+    code.cbranch(code.icmp_signed("<", first, last), by_row, end)
+
+    code = ir.IRBuilder(by_row)
+    i = code.phi(INDEX)
+    i.add_incoming(first, start)
+    entries: list[tuple[str | None, Any]] = []
+    for kind in kinds:
+        value = next(inputs) if kind is not None else None
+        if kind in ("matrix", "column"):
+            value = code.gep(value, [code.mul(i, next(inputs))])
+        entries.append((kind, code.load(value) if kind == "column" else value))
+    outputs = [code.gep(output, [code.mul(i, columns)]) for output in outputs]
+    code.branch(by_column)
+
+    code = ir.IRBuilder(by_column)
+    j = code.phi(INDEX)
+    j.add_incoming(INDEX(0), by_row)
+    found = _applied(
+        formula,
+        [
+            value
+            if kind is None
+            else Entry(code, value if kind == "column" else code.load(code.gep(value, [j])))
+            for kind, value in entries
+        ],
+    )
+    for output, result in zip(outputs, found, strict=True):
+        code.store(result.value, code.gep(output, [j]))
+    following = code.add(j, INDEX(1))
+    j.add_incoming(following, by_column)
+    code.cbranch(code.icmp_signed("<", following, columns), by_column, next_row)
+
+    code = ir.IRBuilder(next_row)
+    following = code.add(i, INDEX(1))
+    i.add_incoming(following, next_row)
+    code.cbranch(code.icmp_signed("<", following, last), by_row, end)
+    ir.IRBuilder(end).ret_void()
+
+    types = [
+        ctypes.c_int64 if parameter == INDEX else ctypes.c_void_p for parameter in parameters
+    ]
+    address = _address(module, function.name)
+    return Kernel(ctypes.CFUNCTYPE(None, *types)(address), results, several)
+
+
+def _results(
+    formula: Callable[..., Any], kinds: Sequence[str | None], number: ir.Type
+) -> tuple[int, bool]:
+    """The number of results of a formula, and whether it returns a tuple."""
+    scratch = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [number] * len(kinds)), "f")
+    code = ir.IRBuilder(scratch.append_basic_block())
+    entries = zip(kinds, scratch.args, strict=True)
+    found = formula(*(None if kind is None else Entry(code, value) for kind, value in entries))
+    return (len(found), True) if isinstance(found, tuple) else (1, False)
+
+
+def _applied(formula: Callable[..., Any], entries: Sequence[Any]) -> tuple[Entry, ...]:
+    found = formula(*entries)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@cache
+def _engine() -> llvm.ExecutionEngine:
+    """The engine that holds all formulas; it owns the description of this processor."""
+    engine: llvm.ExecutionEngine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+    return engine
+
+
+@cache
+def _machine() -> llvm.TargetMachine:
+    """This processor."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine: llvm.TargetMachine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+    )
+    return machine
+
+
+def _address(module: ir.Module, name: str) -> int:
+    """The address of a function of the module, optimised and loaded into memory."""
+    engine, parsed = _engine(), llvm.parse_assembly(str(module))
+    builder = llvm.create_pass_builder(_machine(), _options())
+    builder.getModulePassManager().run(parsed, builder)
+    engine.add_module(parsed)
+    engine.finalize_object()
+    address: int = engine.get_function_address(name)
+    return address
+
+
+def _options() -> llvm.PipelineTuningOptions:
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    return options
