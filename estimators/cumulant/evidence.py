@@ -15,7 +15,7 @@ from cumprop.flops import component, counted, decided, has_numbers, not_counting
 
 from .batches import Number, applied, by_input, column, each, number, of_node, positive, ratio
 from .neglected import Incoming, Unrecorded, common_bends, like, probes, unrecorded
-from .standardised import AffineMap, Coefficients, Standardised, variances
+from .standardised import AffineMap, Coefficients, Standardised, in_unit, variances
 
 Array = NDArray[Any]
 
@@ -98,14 +98,25 @@ class Evidence:
         with component("error"), np.errstate(over="ignore", invalid="ignore"):  # `trust` sees it
             if self._last is None and before is None:
                 before = self._input
-            incoming = Incoming.of(z)
+            last = self._last
+            incoming = Incoming.of(z, None if last is None else last.squares)
             w = Unrecorded(table, incoming.weight.dtype)
             centre, slope = w(0, 1), w(1, 1)
             variance = np.maximum(w(0, 2) - centre * centre, 0)
-            bent = np.maximum(variance - slope * slope, 0)
-            shift = unrecorded(mean).astype(slope.dtype, copy=False) - centre
-            effect, scattered = self._neglected(incoming, w, shift, before, half)
-            rounded = self._rounding(z, incoming, slope)
+            linear = slope * slope
+            bent = np.maximum(variance - linear, 0)
+            if last is None:
+                effect = scattered = np.zeros_like(slope)
+            else:
+                reached = incoming.variances(last.variance)
+                self._cancellation.append(number(reached.sum(axis=-1)) / reached.shape[-1])
+                if self._leading:
+                    shift = self._left_out(incoming, last, w, before, half)
+                else:
+                    shift = unrecorded(mean).astype(slope.dtype, copy=False) - centre
+                effect = shift + slope * incoming.means(last.effect)
+                scattered = shift * shift + linear * incoming.variances(last.scattered)
+            rounded = linear * self._rounding(z, incoming)
             following = self._maps[len(self._nonlinearity) + 1]
             squares = unrecorded(following.weight) * unrecorded(following.weight)
             influence = _influence(squares, following.rows)
@@ -122,47 +133,39 @@ class Evidence:
                 changes = number(np.abs(own - variance) @ influence)
                 self._correction = self._correction + ratio(changes, total)
             self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
-            independent = None if self._last is None else self._last.variance
-            incoming.forget_squares()
+            independent = None if last is None else last.variance
             self._last = Layer(
                 w, incoming, variance, bent, effect, scattered, rounded, squares, before,
                 independent,
             )  # fmt: skip
 
-    def _rounding(self, z: Standardised, incoming: Incoming, slope: Array) -> Array:
-        """`rounded` of a layer: an ulp of each pre-activation, and errors of the layers before."""
-        unit = unrecorded(z.spread) * (self._unit if self._last is None else self._last.w.size)
+    def _rounding(self, z: Standardised, incoming: Incoming) -> Array:
+        """The squared errors of Ẑ: an ulp of each pre-activation, and `rounded` of the layer before."""
+        size = self._unit if self._last is None else self._last.w.size
+        unit = in_unit(unrecorded(z.spread), size)
         if z.affine.rows is not None:
             unit = unit * unrecorded(z.affine.rows)
-        ulp = float(np.finfo(slope.dtype).eps) * (np.abs(unrecorded(z.mean)) / unit + 1)
-        squares = ulp * ulp
+        eps = float(np.finfo(unit.dtype).eps)
+        ulp = eps * (np.abs(unrecorded(z.mean)) / unit + 1)
+        squares: Array = ulp * ulp
         if self._last is not None:
             squares = squares + incoming.variances(self._last.rounded)
-        rounded: Array = slope * slope * squares
-        return rounded
+        return squares
 
-    def _neglected(
+    def _left_out(
         self,
         incoming: Incoming,
+        last: Layer,
         w: Unrecorded,
-        shift: Array,
         before: Array | None,
         half: Array | None,
-    ) -> tuple[Array, Array]:
-        """`effect` and `scattered` of a layer, including those of the layers before it."""
-        last, slope = self._last, w(1, 1)
-        if last is None:
-            return np.zeros_like(shift), np.zeros_like(shift)
-        reached = incoming.variances(last.variance)
-        self._cancellation.append(number(reached.sum(axis=-1)) / reached.shape[-1])
-        if self._leading:
-            third = incoming.third_cumulants(last.w, last.variance, before, half)
-            shift = third * w(3, 1) * (1 / 6)
-            if self._diagonal:
-                shift = shift + column(0.5 * self._missing(), shift) * w(2, 1)
-        effect = shift + slope * incoming.means(last.effect)
-        scattered = shift * shift + slope * slope * incoming.variances(last.scattered)
-        return effect, scattered
+    ) -> Array:
+        """The shift of E[X̂] by the cumulants beyond the second that the order leaves out."""
+        third = incoming.third_cumulants(last.w, last.variance, before, half)
+        shift: Array = third * w(3, 1) * (1 / 6)
+        if self._diagonal:
+            shift = shift + column(0.5 * self._missing(), shift) * w(2, 1)
+        return shift
 
     def _find_directions(
         self, C: Array, w: Unrecorded, share: Array, variance: Array, next_squares: Array

@@ -115,9 +115,9 @@ class AffineMap:
 
 @cache
 def _range(dtype: Any) -> tuple[float, float]:
-    """The sizes whose squares, and a few products of these, are in the range of the type."""
+    """The sizes whose cubes, and products of these with a few numbers, are in the type's range."""
     limits = np.finfo(dtype)
-    return float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
+    return float(limits.tiny) ** 0.3, float(limits.max) ** 0.3
 
 
 @dataclass(frozen=True)
@@ -252,11 +252,12 @@ def wick_coefficients(
     activation: Activation, z: Standardised, unit: float, trust: float = TRUSTED_NODES
 ) -> Coefficients:
     """The coefficients of a layer; `unit` is that of its inputs X̂."""
-    sigma = z.spread * unit
+    sigma = in_unit(z.spread, unit)
     if z.affine.rows is not None:
         sigma = sigma * z.affine.rows
-    with not_counting():
-        check_range(float(sigma.max()), sigma.dtype)
+    if sigma is not z.spread:
+        with not_counting():
+            check_range(float(sigma.max()), sigma.dtype)
     if z.constant is None:
         return coefficients(activation, z.mean, sigma, trust)
     with not_counting():  # of constants the table reads φ next to μ, or next to 0
@@ -267,9 +268,17 @@ def wick_coefficients(
     return WithConstants(table, activation, z, sigma)
 
 
+def in_unit(x: Array, unit: float) -> Array:
+    """The product x · unit, not counted, because units other than 1 are unusual; x itself for 1."""
+    if unit == 1:
+        return x
+    with not_counting():
+        return x * unit
+
+
 def expected(mean: Array, w: Coefficients) -> Array:
     """The mean E[X], given E[X̂]."""
-    mean = mean * w.size
+    mean = in_unit(mean, w.size)
     if w.centre is None:
         return mean
     with not_counting():

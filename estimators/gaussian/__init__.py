@@ -130,6 +130,7 @@ class Gaussian(Estimator):
             likely = shape_only_network(replace(shape, activations=("relu",) * shape.depth))
             flops += build("cumulant", order=2).estimate(likely).flops["error"]
         itemsize = np.dtype(shape.dtype).itemsize
-        peak = 10 * itemsize * max(widths) ** 2 + 1500 * max(widths)
+        alive = 4 + 2 * min(shape.depth - 1, 3)  # matrices: few layers hold few at a time
+        peak = alive * itemsize * max(widths) ** 2 + 1500 * max(widths)
         work = Work(products=multiplied, entrywise=int(flops) - multiplied)
         return Cost(int(flops), peak, work)
