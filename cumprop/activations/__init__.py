@@ -2,7 +2,13 @@
 
 from cumprop.activations.activation import Activation
 from cumprop.activations.custom import Custom
-from cumprop.activations.gaussian_moments import HermiteTable, convenient_unit, power, unit_power
+from cumprop.activations.gaussian_moments import (
+    HermiteTable,
+    convenient_unit,
+    in_unit,
+    power,
+    unit_power,
+)
 from cumprop.activations.hermite_series import BLOCK, HermiteSeries
 from cumprop.activations.names import available, get, stand_in
 from cumprop.activations.per_neuron import PerNeuron, listed, side_by_side
@@ -29,6 +35,7 @@ __all__ = [
     "available",
     "convenient_unit",
     "get",
+    "in_unit",
     "listed",
     "power",
     "side_by_side",

@@ -47,7 +47,7 @@ class ShiftedNormal:
         d = self._densities or [self.pdf]
         while len(d) <= k:
             j = len(d) - 1
-            d.append(-(self.alpha * d[j] + j * d[j - 1]) if j else -(self.alpha * d[0]))
+            d.append(-(self.alpha * d[j] + times(j, d[j - 1])) if j else -(self.alpha * d[0]))
         self._densities = d
         return d[k]
 
@@ -57,7 +57,7 @@ class ShiftedNormal:
             return self.cdf
         m = self._positive_moments or [self.cdf, self.alpha * self.cdf + self.pdf]
         while len(m) <= q:
-            m.append(self.alpha * m[-1] + (len(m) - 1) * m[-2])
+            m.append(self.alpha * m[-1] + times(len(m) - 1, m[-2]))
         self._positive_moments = m
         return m[q]
 
@@ -98,7 +98,7 @@ class PiecewiseLinearTable(HermiteTable):
         super().__init__()
         self._below = slope
         self.size = convenient_unit(float(sigma.max()), sigma.dtype)
-        self._unit = sigma * (1 / self.size)
+        self._unit = in_unit(sigma, 1 / self.size)
         self._units: dict[int, Array] = {}
         alpha = _alpha(mean, sigma)
         self._normal = _within_reach(alpha)
@@ -124,12 +124,12 @@ class PiecewiseLinearTable(HermiteTable):
         """The expectations E[∂^k φ^p (α + x)]."""
         g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
         if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
-            return factorial(p) * (1.0 - below) * g.density(k - p - 1)
+            return times(factorial(p) * (1.0 - below), g.density(k - p - 1))
         q = p - k
         w = g.positive_moment(q)
         if below:
             w = w + (-1) ** q * below * g.reflected.positive_moment(q)
-        return w if perm(p, k) == 1 else perm(p, k) * w
+        return times(perm(p, k), w)
 
 
 class StepTable(HermiteTable):
@@ -257,6 +257,18 @@ def convenient_unit(x: float, dtype: Any = np.float64) -> float:
     return 2.0 ** round(log2(x))
 
 
+def in_unit(x: Array, unit: float) -> Array:
+    """The product x · unit, and x itself for 1; not counted, because other units are unusual.
+
+    >>> in_unit(np.array([3.0]), 2.0).tolist()
+    [6.0]
+    """
+    if unit == 1:
+        return x
+    with not_counting():
+        return x * unit
+
+
 def unit_power(unit: float, p: int) -> float:
     """The power unit^p, infinite or 0 where it leaves the range of float64.
 
@@ -265,6 +277,16 @@ def unit_power(unit: float, p: int) -> float:
     """
     with np.errstate(over="ignore", under="ignore"):
         return float(np.float64(unit) ** p)
+
+
+def times(number: float, x: Array) -> Array:
+    """The product of a number and an array, the array itself for 1.
+
+    >>> x = np.ones(3)
+    >>> times(1.0, x) is x, times(2, x).tolist()
+    (True, [2.0, 2.0, 2.0])
+    """
+    return x if number == 1 else number * x
 
 
 def power(x: Array, p: int) -> Array:

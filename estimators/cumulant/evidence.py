@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.activations import in_unit
 from cumprop.contract import Signs
 from cumprop.flops import component, counted, decided, has_numbers, not_counting, on_host, plain
 
 from .batches import Number, applied, by_input, column, each, number, of_node, positive, ratio
 from .neglected import Incoming, Unrecorded, common_bends, like, probes, unrecorded
-from .standardised import AffineMap, Coefficients, Standardised, in_unit, variances
+from .standardised import AffineMap, Coefficients, Standardised, variances
 
 Array = NDArray[Any]
 
@@ -132,7 +133,7 @@ class Evidence:
                 own = variances(unrecorded(C))
                 changes = number(np.abs(own - variance) @ influence)
                 self._correction = self._correction + ratio(changes, total)
-            self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
+            self.variances.append(in_unit(on_host(own).astype(np.float64), w.size * w.size))
             independent = None if last is None else last.variance
             self._last = Layer(
                 w, incoming, variance, bent, effect, scattered, rounded, squares, before,
@@ -140,7 +141,7 @@ class Evidence:
             )  # fmt: skip
 
     def _rounding(self, z: Standardised, incoming: Incoming) -> Array:
-        """The squared errors of Ẑ: an ulp of each pre-activation, and `rounded` of the layer before."""
+        """The squared errors of Ẑ: an ulp of each neuron, and `rounded` of the layer before."""
         size = self._unit if self._last is None else self._last.w.size
         unit = in_unit(unrecorded(z.spread), size)
         if z.affine.rows is not None:
@@ -228,21 +229,22 @@ class Evidence:
             ulps = float(np.finfo(weight.dtype).eps) * (np.abs(host) + sizes * rows)
             squares, independent, neglected = ulps * ulps, rows, 0.0
             if last is not None:
-                independent = on_host(applied(last.squares, last.variance)) * (scale * scale)
+                area = scale * scale
+                independent = on_host(applied(last.squares, last.variance)) * area
                 self._cancellation.append(ratio(number(independent.sum(axis=-1)), total, 1.0))
                 if self._diagonal:
                     self._correction = self._correction + abs(self._missing())
                 effect = on_host(applied(weight, last.effect)) * scale
-                scattered = on_host(applied(last.squares, last.scattered)) * (scale * scale)
+                scattered = on_host(applied(last.squares, last.scattered)) * area
                 neglected = number((effect * effect + scattered).sum(axis=-1))
                 rounded = on_host(applied(last.squares, last.rounded))
-                squares = squares + rounded * (scale * scale)
+                squares = squares + rounded * area
             off = ratio(neglected, total) ** 0.5
             errors = (off, self._correction**0.5, number(squares.sum(axis=-1)) ** 0.5, total)
             common = [abs(a * b) for a, b in zip(self._common, self._cancellation, strict=True)]
             lists = (self._participation, self._nonlinearity, self._cancellation, common, errors)
             layers = [by_input(numbers, host.shape[:-1]) for numbers in lists]
-            shares = np.broadcast_to(_shares(independent), (len(layers[0]), len(weight)))
+            shares = np.ones((len(layers[0]), 1)) * _shares(independent)
             maps = [affine for affine in self._maps[:-1] if not affine.dense]
             zeros = max((_zeros(affine.weight) for affine in maps), default=0.0)
             return [

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, HermiteTable, convenient_unit
+from cumprop.activations import Activation, HermiteTable, convenient_unit, in_unit
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, decided, not_counting, occurs, on_host
 from cumprop.networks import MLP
@@ -266,14 +266,6 @@ def wick_coefficients(
         seen = np.where(z.constant, np.minimum(near, sigma.max()), sigma)
     table = coefficients(activation, z.mean, seen, trust)
     return WithConstants(table, activation, z, sigma)
-
-
-def in_unit(x: Array, unit: float) -> Array:
-    """The product x · unit, not counted, because units other than 1 are unusual; x itself for 1."""
-    if unit == 1:
-        return x
-    with not_counting():
-        return x * unit
 
 
 def expected(mean: Array, w: Coefficients) -> Array:
