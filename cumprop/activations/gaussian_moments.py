@@ -101,9 +101,8 @@ class PiecewiseLinearTable(HermiteTable):
         self._unit = in_unit(sigma, 1 / self.size)
         self._units: dict[int, Array] = {}
         alpha = _alpha(mean, sigma)
-        self._normal = _within_reach(alpha)
-        self._straight = _is_far(alpha, both=slope != 0)
-        if occurs(self._straight):
+        self._normal, self._straight = _within_reach(alpha, both=slope != 0)
+        if self._straight is not None:
             with not_counting():  # counts of FLOPs depend on shapes alone
                 below, above = np.full_like(mean, slope), np.ones_like(mean)
                 slopes = np.where(mean > 0, above, below)
@@ -114,7 +113,7 @@ class PiecewiseLinearTable(HermiteTable):
         if p not in self._units:
             self._units[p] = power(self._unit, p)
         w = self._units[p] * self._derivative(k, p)
-        if self.centre is not None:
+        if self._straight is not None:
             with not_counting():
                 line = hermite_moment(p, k) * power(self._slope, p)
                 w = np.where(self._straight, line, w)
@@ -143,9 +142,8 @@ class StepTable(HermiteTable):
         super().__init__()
         self._values = values
         alpha = _alpha(mean, sigma)
-        self._normal = _within_reach(alpha)
-        self._far = _is_far(alpha, both=values[0] != 0)
-        if occurs(self._far):
+        self._normal, self._far = _within_reach(alpha, both=values[0] != 0)
+        if self._far is not None:
             with not_counting():  # counts of FLOPs depend on shapes alone
                 low, high = (np.full_like(mean, value) for value in values)
                 self._below = alpha < 0
@@ -156,7 +154,7 @@ class StepTable(HermiteTable):
         low, high = (value**p for value in self._values)
         w = (high - low) * _indicator(self._normal, k)
         w = w + low if low and not k else w
-        if self.centre is not None:
+        if self._far is not None:
             with not_counting():
                 other = (self._values[1] - self._values[0]) ** p * _indicator(self._tail, k)
                 other = np.where(self._below, other, (-1.0) ** (k + p) * other)
@@ -169,14 +167,18 @@ def _indicator(g: ShiftedNormal, k: int) -> Array:
     return g.density(k - 1) if k else g.cdf
 
 
-def _is_far(alpha: Array, both: bool) -> Array:
-    """Neurons whose mean is too far above 0, or with `both` too far from 0, to reach it."""
-    far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
-    return np.logical_or(alpha > far, alpha < -far) if both else alpha > far
+def _within_reach(alpha: Array, both: bool) -> tuple[ShiftedNormal, Array | None]:
+    """The variables α + x, and a mask of the neurons that do not reach 0, None where there is none.
 
-
-def _within_reach(alpha: Array) -> ShiftedNormal:
-    return ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
+    Their mean is too far above 0, or with `both` too far from 0.
+    """
+    far = np.abs(alpha) > sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
+    if not occurs(far):
+        return ShiftedNormal(alpha), None
+    with not_counting():  # counts of FLOPs depend on shapes alone
+        normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
+        straight = far if both else np.logical_and(far, alpha > 0)
+    return normal, straight if occurs(straight) else None
 
 
 def _alpha(mean: Array, sigma: Array) -> Array:

@@ -129,7 +129,7 @@ class Evidence:
                 common = self._find_directions(unrecorded(z.C), w, share, variance, squares)
             self._common.append(common)
             own = variance
-            if C is not None:
+            if C is not None and not self._leading:
                 own = variances(unrecorded(C))
                 changes = number(np.abs(own - variance) @ influence)
                 self._correction = self._correction + ratio(changes, total)
@@ -225,7 +225,7 @@ class Evidence:
             if affine.rows is not None:
                 rows = rows * on_host(affine.rows)
             host, scale = on_host(unrecorded(mean)).astype(np.float64), rows * unit
-            total = self._sum_of_variances(weight, scale)
+            total = self._sum_of_variances(affine, unit)
             ulps = float(np.finfo(weight.dtype).eps) * (np.abs(host) + sizes * rows)
             squares, independent, neglected = ulps * ulps, rows, 0.0
             if last is not None:
@@ -252,11 +252,14 @@ class Evidence:
                 for p, nu, c, both, error, share in zip(*layers, shares, strict=True)
             ]
 
-    def _sum_of_variances(self, weight: Array, scale: Array) -> Number:
+    def _sum_of_variances(self, affine: AffineMap, unit: float) -> Number:
         """The sum of the output variances, from Var[gᵀY] of order 2 for a few vectors g."""
+        weight = unrecorded(affine.weight)
         last, (g, share) = self._last, probes(len(weight))
-        largest = float(scale.max()) or 1.0
-        g = (scale * (1 / largest))[:, None] * g
+        if affine.rows is not None:
+            rows = on_host(affine.rows)
+            largest = float(rows.max())
+            g, unit = (rows * (1 / largest))[:, None] * g, unit * largest
         v = weight.T @ like(weight, g)
         C, independent, own = self._input, None, 0.0
         if last is not None:
@@ -268,7 +271,7 @@ class Evidence:
         else:
             spread = v * v if independent is None else independent[..., None] * (v * v)
         total = number(spread.sum(axis=(-2, -1)) + own)
-        return np.maximum(total, 0.0) * (share * largest * largest)
+        return np.maximum(total, 0.0) * (share * unit * unit)
 
 
 def _zeros(weight: Array) -> float:

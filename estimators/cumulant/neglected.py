@@ -48,17 +48,20 @@ class Unrecorded:
 class Incoming:
     """The map X̂_{l-1} -> Ẑ_l of a layer: `inverse` times `weight`, whose `squares` are W∘W.
 
-    The squares are None for the first layer, whose inputs have no errors.
+    `inverse_squares` are those of `inverse`. The squares are None for the first layer, whose inputs
+    have no errors.
     """
 
     weight: Array
     inverse: Array
+    inverse_squares: Array
     squares: Array | None
 
     @classmethod
     def of(cls, z: Standardised, squares: Array | None) -> Incoming:
         """The map of a layer."""
-        return cls(unrecorded(z.affine.weight), unrecorded(z.inverse), squares)
+        inverse = unrecorded(z.inverse)
+        return cls(unrecorded(z.affine.weight), inverse, inverse * inverse, squares)
 
     def means(self, x: Array) -> Array:
         """The means of Ẑ from those of X̂."""
@@ -67,7 +70,7 @@ class Incoming:
     def variances(self, x: Array) -> Array:
         """The variances of Ẑ from those of independent X̂."""
         assert self.squares is not None
-        variances: Array = self.inverse * self.inverse * applied(self.squares, x)
+        variances: Array = self.inverse_squares * applied(self.squares, x)
         return variances
 
     def third_cumulants(
@@ -91,9 +94,7 @@ class Incoming:
             once = applied(self.squares * left, (w(1, 2) - 2 * first * slope) * passed)
             twice = applied(self.weight * left * left, w(2, 1) * passed * passed)
             third = third + 3 * (once + twice)
-        for _ in range(3):  # one after the other: the cube of a unit may leave the range
-            third = third * self.inverse
-        return third
+        return third * self.inverse_squares * self.inverse
 
     def transposed(self, slope: Array, v: Array) -> Array:
         """The products of the transpose with diag(`slope`) v, v (n, m)."""
