@@ -178,7 +178,7 @@ def _within_reach(alpha: Array, both: bool) -> tuple[ShiftedNormal, Array | None
     with not_counting():  # counts of FLOPs depend on shapes alone
         normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
         straight = far if both else np.logical_and(far, alpha > 0)
-    return normal, straight if occurs(straight) else None
+        return normal, straight if occurs(straight) else None
 
 
 def _alpha(mean: Array, sigma: Array) -> Array:

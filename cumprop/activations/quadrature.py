@@ -27,7 +27,7 @@ FLAT = 0.1  # of |φ(μ)|: φ that varies less is taken less φ(μ), or powers o
 LOSSY = 1e-4  # of |μ|: with smaller σ, differences of φ lose digits
 NEGLIGIBLE = 1e-150  # beside the largest of the layer: squares of less underflow
 BLOCK = 2**20  # neurons x nodes held at a time: 8 MiB
-KEPT = 2**16  # the most neurons x nodes at which φ is kept for the next coefficient: 512 KiB
+KEPT = 2**15  # the most neurons x nodes at which φ is kept for the next coefficient: 256 KiB
 
 
 class QuadratureTable(HermiteTable):
