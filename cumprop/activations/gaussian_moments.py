@@ -78,9 +78,10 @@ class HermiteTable(ABC):
         self._known: dict[tuple[int, int], Array] = {}
 
     def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self._known:
-            self._known[k, p] = self._coefficient(k, p)
-        return self._known[k, p]
+        found = self._known.get((k, p))
+        if found is None:
+            found = self._known[k, p] = self._coefficient(k, p)
+        return found
 
     @abstractmethod
     def _coefficient(self, k: int, p: int) -> Array: ...

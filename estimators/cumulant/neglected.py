@@ -38,10 +38,11 @@ class Unrecorded:
         return self.table.size
 
     def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self.known:
+        found = self.known.get((k, p))
+        if found is None:
             w = unrecorded(self.table(k, p))
-            self.known[k, p] = w if w.dtype == self.dtype else w.astype(self.dtype)
-        return self.known[k, p]
+            found = self.known[k, p] = w if w.dtype == self.dtype else w.astype(self.dtype)
+        return found
 
 
 @dataclass
