@@ -28,37 +28,28 @@ class ShiftedNormal:
         self._positive_moments: list[Array] = []
 
     @cached_property
-    def cdf(self) -> Array:
-        """The probability P(α + x > 0) = Φ(α)."""
-        return ndtr(self.alpha)
-
-    @cached_property
-    def pdf(self) -> Array:
-        """The density at 0, ϕ(α)."""
-        return np.exp(-0.5 * (self.alpha * self.alpha)) / sqrt(2 * pi)
-
-    @cached_property
     def reflected(self) -> ShiftedNormal:
         """The variable -(α + x)."""
         return ShiftedNormal(-self.alpha)
 
     def density(self, k: int) -> Array:
         """The k-th derivative by α of the density at 0, (-1)^k He_k(α) ϕ(α)."""
-        d = self._densities or [self.pdf]
+        alpha, d = self.alpha, self._densities
+        if not d:
+            d.append(np.exp(-0.5 * (alpha * alpha)) / sqrt(2 * pi))
         while len(d) <= k:
             j = len(d) - 1
-            d.append(-(self.alpha * d[j] + times(j, d[j - 1])) if j else -(self.alpha * d[0]))
-        self._densities = d
+            d.append(-(alpha * d[j] + times(j, d[j - 1])) if j else -(alpha * d[0]))
         return d[k]
 
     def positive_moment(self, q: int) -> Array:
         """The moments M_q = E[(α + x)^q; α + x > 0]."""
-        if q == 0:
-            return self.cdf
-        m = self._positive_moments or [self.cdf, self.alpha * self.cdf + self.pdf]
+        alpha, m = self.alpha, self._positive_moments
+        if not m:
+            m.append(ndtr(alpha))
         while len(m) <= q:
-            m.append(self.alpha * m[-1] + times(len(m) - 1, m[-2]))
-        self._positive_moments = m
+            j = len(m) - 1
+            m.append(alpha * m[j] + (times(j, m[j - 1]) if j else self.density(0)))
         return m[q]
 
 
@@ -165,7 +156,7 @@ class StepTable(HermiteTable):
 
 def _indicator(g: ShiftedNormal, k: int) -> Array:
     """The coefficients of 1[z > 0]."""
-    return g.density(k - 1) if k else g.cdf
+    return g.density(k - 1) if k else g.positive_moment(0)
 
 
 def _within_reach(alpha: Array, both: bool) -> tuple[ShiftedNormal, Array | None]:
@@ -254,10 +245,10 @@ def convenient_unit(x: float, dtype: Any = np.float64) -> float:
     >>> convenient_unit(0.3), convenient_unit(1e6) == 2**20
     (1.0, True)
     """
-    limits = np.finfo(dtype)
-    if not float(limits.tiny) <= x <= float(limits.max) / 4 or 1e-3 <= x <= 1e3:
+    if 1e-3 <= x <= 1e3:
         return 1.0
-    return 2.0 ** round(log2(x))
+    limits = np.finfo(dtype)
+    return 2.0 ** round(log2(x)) if float(limits.tiny) <= x <= float(limits.max) / 4 else 1.0
 
 
 def in_unit(x: Array, unit: float) -> Array:

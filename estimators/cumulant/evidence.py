@@ -15,7 +15,7 @@ from cumprop.contract import Signs
 from cumprop.flops import component, counted, decided, has_numbers, not_counting, on_host, plain
 
 from .batches import Number, applied, by_input, column, each, number, of_node, positive, ratio
-from .neglected import Incoming, Unrecorded, common_bends, like, probes, unrecorded
+from .neglected import Incoming, Table, common_bends, like, probes, unrecorded, without_gradients
 from .standardised import AffineMap, Coefficients, Standardised, variances
 
 Array = NDArray[Any]
@@ -36,7 +36,7 @@ class Layer:
     `independent` with these variances (None: 1).
     """
 
-    w: Unrecorded
+    w: Table
     incoming: Incoming
     variance: Array
     bent: Array
@@ -101,7 +101,7 @@ class Evidence:
                 before = self._input
             last = self._last
             incoming = Incoming.of(z, None if last is None else last.squares)
-            w = Unrecorded(table, incoming.weight.dtype)
+            w = without_gradients(table, incoming.weight.dtype)
             centre, slope = w(0, 1), w(1, 1)
             variance = np.maximum(w(0, 2) - centre * centre, 0)
             linear = slope * slope
@@ -154,12 +154,7 @@ class Evidence:
         return squares
 
     def _left_out(
-        self,
-        incoming: Incoming,
-        last: Layer,
-        w: Unrecorded,
-        before: Array | None,
-        half: Array | None,
+        self, incoming: Incoming, last: Layer, w: Table, before: Array | None, half: Array | None
     ) -> Array:
         """The shift of E[X̂] by the cumulants beyond the second that the order leaves out."""
         third = incoming.third_cumulants(last.w, last.variance, before, half)
@@ -169,7 +164,7 @@ class Evidence:
         return shift
 
     def _find_directions(
-        self, C: Array, w: Unrecorded, share: Array, variance: Array, next_squares: Array
+        self, C: Array, w: Table, share: Array, variance: Array, next_squares: Array
     ) -> Number:
         """Add the directions of a layer, and return the `common` part of its bends."""
         squares = C * C

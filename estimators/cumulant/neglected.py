@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.activations import HermiteTable
 from cumprop.flops import counted, detached, not_counting
 
 from .batches import applied
@@ -45,6 +46,19 @@ class Unrecorded:
         return found
 
 
+Table = HermiteTable | Unrecorded
+"""w(k,p) without gradients, in the type of the weights."""
+
+
+def without_gradients(table: Coefficients, dtype: Any) -> Table:
+    """The coefficients without gradients, in this type: mostly the table itself."""
+    if isinstance(table, HermiteTable):
+        mean = table(0, 1)
+        if isinstance(mean, np.ndarray) and mean.dtype == dtype:
+            return table
+    return Unrecorded(table, dtype)
+
+
 @dataclass
 class Incoming:
     """The map X̂_{l-1} -> Ẑ_l of a layer: `inverse` times `weight`, whose `squares` are W∘W.
@@ -75,7 +89,7 @@ class Incoming:
         return variances
 
     def third_cumulants(
-        self, w: Unrecorded, variance: Array, before: Array | None, half: Array | None
+        self, w: Table, variance: Array, before: Array | None, half: Array | None
     ) -> Array:
         """The slice κ_iii of Ẑ from the nonlinearity, with coefficients w, that made X̂.
 
