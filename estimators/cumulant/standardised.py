@@ -38,7 +38,7 @@ class AffineMap:
     """The map Z = rows · W X + b, applied to a mean, and without `rows` to a covariance.
 
     A covariance None is I. `scale` · I replaces (rows W) (rows W)ᵀ as the image of an identity
-    factor. The powers of two `rows`, None for 1, keep squares of W in range. A `dense` W is known
+    factor. The powers of two `rows`, None for 1, keep cubes of W in range. A `dense` W is known
     to have no zeros.
     """
 
@@ -56,7 +56,7 @@ class AffineMap:
         scale: float | None = None,
         sizes: tuple[float, float] | None = None,
     ) -> AffineMap:
-        """The map, with `rows` where the squares of some row would leave the range of its type.
+        """The map, with `rows` where the cubes of some row would leave the range of its type.
 
         `sizes` are the least and the largest of its entries, where known (`MLP.sizes`).
         """
