@@ -252,7 +252,9 @@ def convenient_unit(x: float, dtype: Any = np.float64) -> float:
 
 
 def in_unit(x: Array, unit: float) -> Array:
-    """The product x · unit, and x itself for 1; not counted, because other units are unusual.
+    """The product x · unit, an array of the same shape as x, and x itself for 1.
+
+    It is not counted, because other units are unusual.
 
     >>> in_unit(np.array([3.0]), 2.0).tolist()
     [6.0]

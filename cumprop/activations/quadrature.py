@@ -140,9 +140,9 @@ class QuadratureTable(HermiteTable):
         return result
 
     def _at_nodes(self, panels: int, neurons: Array) -> tuple[Array, Array, Array]:
-        """Nodes x of some neurons, their weights, and (φ - c)/s at the nodes.
+        """The nodes x of some neurons, their weights, and (φ - c)/s at the nodes.
 
-        Those of all neurons are kept where they are few, because every coefficient asks for them.
+        Few nodes of all neurons are kept, because every coefficient asks for them.
         """
         if len(neurons) == len(self._mean) and panels in self._kept:
             return self._kept[panels]

@@ -57,7 +57,7 @@ class Estimate:
     Estimate of 1 output after 1 hidden layer
     output  mean ± 95%         s.d.
     0       1.99471 ± ...e-15  2.9191
-    162 FLOPs
+    148 FLOPs
     expected error ...e-16 output s.d., of the s.d. ...e-14%
     status: ok
     """
