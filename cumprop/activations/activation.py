@@ -89,7 +89,7 @@ class Activation(ABC):
         `mean`. Unless the class has a closed form, it uses quadrature: 100 nodes, and more where
         doubling them changes the coefficient by over `trust`. `precision` is 0, or the worst such
         change above 1e-10. Relative accuracy does not depend on units (mathematics §2). Cost: by
-        quadrature some 1,500 FLOPs per neuron and (k,p).
+        quadrature some 800 FLOPs per neuron and (k,p) in layers of up to 300 neurons, else 1,500.
 
         >>> from cumprop.activations import get
         >>> table = get("relu").coefficients(np.array([1.0]), np.array([1e-12]))

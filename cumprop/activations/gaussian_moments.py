@@ -28,37 +28,28 @@ class ShiftedNormal:
         self._positive_moments: list[Array] = []
 
     @cached_property
-    def cdf(self) -> Array:
-        """The probability P(α + x > 0) = Φ(α)."""
-        return ndtr(self.alpha)
-
-    @cached_property
-    def pdf(self) -> Array:
-        """The density at 0, ϕ(α)."""
-        return np.exp(-0.5 * (self.alpha * self.alpha)) / sqrt(2 * pi)
-
-    @cached_property
     def reflected(self) -> ShiftedNormal:
         """The variable -(α + x)."""
         return ShiftedNormal(-self.alpha)
 
     def density(self, k: int) -> Array:
         """The k-th derivative by α of the density at 0, (-1)^k He_k(α) ϕ(α)."""
-        d = self._densities or [self.pdf]
+        alpha, d = self.alpha, self._densities
+        if not d:
+            d.append(np.exp(-0.5 * (alpha * alpha)) / sqrt(2 * pi))
         while len(d) <= k:
             j = len(d) - 1
-            d.append(-(self.alpha * d[j] + j * d[j - 1]) if j else -(self.alpha * d[0]))
-        self._densities = d
+            d.append(-(alpha * d[j] + times(j, d[j - 1])) if j else -(alpha * d[0]))
         return d[k]
 
     def positive_moment(self, q: int) -> Array:
         """The moments M_q = E[(α + x)^q; α + x > 0]."""
-        if q == 0:
-            return self.cdf
-        m = self._positive_moments or [self.cdf, self.alpha * self.cdf + self.pdf]
+        alpha, m = self.alpha, self._positive_moments
+        if not m:
+            m.append(ndtr(alpha))
         while len(m) <= q:
-            m.append(self.alpha * m[-1] + (len(m) - 1) * m[-2])
-        self._positive_moments = m
+            j = len(m) - 1
+            m.append(alpha * m[j] + (times(j, m[j - 1]) if j else self.density(0)))
         return m[q]
 
 
@@ -78,9 +69,10 @@ class HermiteTable(ABC):
         self._known: dict[tuple[int, int], Array] = {}
 
     def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self._known:
-            self._known[k, p] = self._coefficient(k, p)
-        return self._known[k, p]
+        found = self._known.get((k, p))
+        if found is None:
+            found = self._known[k, p] = self._coefficient(k, p)
+        return found
 
     @abstractmethod
     def _coefficient(self, k: int, p: int) -> Array: ...
@@ -98,12 +90,11 @@ class PiecewiseLinearTable(HermiteTable):
         super().__init__()
         self._below = slope
         self.size = convenient_unit(float(sigma.max()), sigma.dtype)
-        self._unit = sigma * (1 / self.size)
+        self._unit = in_unit(sigma, 1 / self.size)
         self._units: dict[int, Array] = {}
         alpha = _alpha(mean, sigma)
-        self._normal = _within_reach(alpha)
-        self._straight = _is_far(alpha, both=slope != 0)
-        if occurs(self._straight):
+        self._normal, self._straight = _within_reach(alpha, both=slope != 0)
+        if self._straight is not None:
             with not_counting():  # counts of FLOPs depend on shapes alone
                 below, above = np.full_like(mean, slope), np.ones_like(mean)
                 slopes = np.where(mean > 0, above, below)
@@ -114,7 +105,7 @@ class PiecewiseLinearTable(HermiteTable):
         if p not in self._units:
             self._units[p] = power(self._unit, p)
         w = self._units[p] * self._derivative(k, p)
-        if self.centre is not None:
+        if self._straight is not None:
             with not_counting():
                 line = hermite_moment(p, k) * power(self._slope, p)
                 w = np.where(self._straight, line, w)
@@ -124,12 +115,12 @@ class PiecewiseLinearTable(HermiteTable):
         """The expectations E[∂^k φ^p (α + x)]."""
         g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
         if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
-            return factorial(p) * (1.0 - below) * g.density(k - p - 1)
+            return times(factorial(p) * (1.0 - below), g.density(k - p - 1))
         q = p - k
         w = g.positive_moment(q)
         if below:
             w = w + (-1) ** q * below * g.reflected.positive_moment(q)
-        return w if perm(p, k) == 1 else perm(p, k) * w
+        return times(perm(p, k), w)
 
 
 class StepTable(HermiteTable):
@@ -143,9 +134,8 @@ class StepTable(HermiteTable):
         super().__init__()
         self._values = values
         alpha = _alpha(mean, sigma)
-        self._normal = _within_reach(alpha)
-        self._far = _is_far(alpha, both=values[0] != 0)
-        if occurs(self._far):
+        self._normal, self._far = _within_reach(alpha, both=values[0] != 0)
+        if self._far is not None:
             with not_counting():  # counts of FLOPs depend on shapes alone
                 low, high = (np.full_like(mean, value) for value in values)
                 self._below = alpha < 0
@@ -156,7 +146,7 @@ class StepTable(HermiteTable):
         low, high = (value**p for value in self._values)
         w = (high - low) * _indicator(self._normal, k)
         w = w + low if low and not k else w
-        if self.centre is not None:
+        if self._far is not None:
             with not_counting():
                 other = (self._values[1] - self._values[0]) ** p * _indicator(self._tail, k)
                 other = np.where(self._below, other, (-1.0) ** (k + p) * other)
@@ -166,17 +156,21 @@ class StepTable(HermiteTable):
 
 def _indicator(g: ShiftedNormal, k: int) -> Array:
     """The coefficients of 1[z > 0]."""
-    return g.density(k - 1) if k else g.cdf
+    return g.density(k - 1) if k else g.positive_moment(0)
 
 
-def _is_far(alpha: Array, both: bool) -> Array:
-    """Neurons whose mean is too far above 0, or with `both` too far from 0, to reach it."""
-    far = sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
-    return np.logical_or(alpha > far, alpha < -far) if both else alpha > far
+def _within_reach(alpha: Array, both: bool) -> tuple[ShiftedNormal, Array | None]:
+    """The variables α + x, and a mask of the neurons that do not reach 0, None where there is none.
 
-
-def _within_reach(alpha: Array) -> ShiftedNormal:
-    return ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
+    Their mean is too far above 0, or with `both` too far from 0.
+    """
+    far = np.abs(alpha) > sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
+    if not occurs(far):
+        return ShiftedNormal(alpha), None
+    with not_counting():  # counts of FLOPs depend on shapes alone
+        normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
+        straight = far if both else np.logical_and(far, alpha > 0)
+        return normal, straight if occurs(straight) else None
 
 
 def _alpha(mean: Array, sigma: Array) -> Array:
@@ -251,10 +245,24 @@ def convenient_unit(x: float, dtype: Any = np.float64) -> float:
     >>> convenient_unit(0.3), convenient_unit(1e6) == 2**20
     (1.0, True)
     """
-    limits = np.finfo(dtype)
-    if not float(limits.tiny) <= x <= float(limits.max) / 4 or 1e-3 <= x <= 1e3:
+    if 1e-3 <= x <= 1e3:
         return 1.0
-    return 2.0 ** round(log2(x))
+    limits = np.finfo(dtype)
+    return 2.0 ** round(log2(x)) if float(limits.tiny) <= x <= float(limits.max) / 4 else 1.0
+
+
+def in_unit(x: Array, unit: float) -> Array:
+    """The product x · unit, an array of the same shape as x, and x itself for 1.
+
+    It is not counted, because other units are unusual.
+
+    >>> in_unit(np.array([3.0]), 2.0).tolist()
+    [6.0]
+    """
+    if unit == 1:
+        return x
+    with not_counting():
+        return x * unit
 
 
 def unit_power(unit: float, p: int) -> float:
@@ -265,6 +273,16 @@ def unit_power(unit: float, p: int) -> float:
     """
     with np.errstate(over="ignore", under="ignore"):
         return float(np.float64(unit) ** p)
+
+
+def times(number: float, x: Array) -> Array:
+    """The product of a number and an array, the array itself for 1.
+
+    >>> x = np.ones(3)
+    >>> times(1.0, x) is x, times(2, x).tolist()
+    (True, [2.0, 2.0, 2.0])
+    """
+    return x if number == 1 else number * x
 
 
 def power(x: Array, p: int) -> Array:

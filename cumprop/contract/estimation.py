@@ -15,7 +15,6 @@ from cumprop.contract.probabilities import is_probability, judged
 from cumprop.contract.registry import build
 from cumprop.errors import CumpropError
 from cumprop.flops import is_foreign
-from cumprop.inputs import Gaussian
 from cumprop.inputs.arrays import numbers
 from cumprop.networks import MLP
 from cumprop.parameters import typed
@@ -74,7 +73,7 @@ def estimate_batch(
     [1.995, 75.0]
     """
     estimator = supporting(network, estimator, parameters)
-    if not isinstance(network.input, Gaussian):
+    if not network.has_gaussian_input:
         raise CumpropError("a batch has Gaussian inputs: give MLP(input_cov=...) and the means")
     if not is_foreign(means):
         means = numbers(means, "means").astype(network.dtype)

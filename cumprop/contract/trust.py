@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import hypot, inf, isfinite, prod, sqrt
 from typing import Any
 
@@ -94,7 +95,7 @@ class Signs:
         """ν, the sum of the ν_l."""
         return sum(self.nonlinearity)
 
-    @property
+    @cached_property
     def bend(self) -> float:
         """Non-Gaussian shares of the layers, bent by the next, as errors of the output means.
 
@@ -241,10 +242,8 @@ def _status(reasons: Sequence[str]) -> str:
 
 def _expected(law: Mapping[str, float], signs: Signs) -> float:
     """scale · Π sign^power."""
-    powers = {sign: power for sign, power in law.items() if sign != "scale"}
-    return float(
-        law["scale"] * prod(getattr(signs, sign) ** power for sign, power in powers.items())
-    )
+    powers = (getattr(signs, sign) ** power for sign, power in law.items() if sign != "scale")
+    return float(law["scale"] * prod(powers))
 
 
 def _why(signs: Signs) -> str:

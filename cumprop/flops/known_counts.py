@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cumprop.errors import CumpropError
-from cumprop.flops.meter import Flops, apart, counting, meter
+from cumprop.flops.meter import Flops, apart, counting, having, meter
 
 T = TypeVar("T")
 Counts = dict[tuple[Hashable, ...], Flops]
@@ -56,7 +56,7 @@ def by_shape(key: Hashable, compute: Callable[[], T]) -> T:
     if counts is not None:
         run = Run(on_plain_arrays=True)
         try:
-            with _running(run), apart(Flops()):
+            with having(_run, run), apart(Flops()):
                 result = compute()
         except CumpropError:
             counts = {}  # the counted run raises it again
@@ -68,7 +68,7 @@ def by_shape(key: Hashable, compute: Callable[[], T]) -> T:
     run = Run(on_plain_arrays=False)
     with counting() as flops:
         try:
-            with _running(run):
+            with having(_run, run):
                 result = compute()
             _keep(key, tuple(run.choices), Flops(flops))
         finally:
@@ -80,15 +80,6 @@ def _keep(key: Hashable, choices: tuple[Hashable, ...], flops: Flops) -> None:
     if key not in _known and len(_known) >= MOST_SHAPES:
         _known.pop(next(iter(_known)))
     _known.setdefault(key, {})[choices] = flops
-
-
-@contextmanager
-def _running(run: Run | None) -> Iterator[None]:
-    token = _run.set(run)
-    try:
-        yield
-    finally:
-        _run.reset(token)
 
 
 def decided(choice: Any) -> Any:
@@ -115,5 +106,5 @@ def by_numbers() -> Iterator[None]:
     if run is None:
         yield
         return
-    with _running(None), apart(run.by_numbers):
+    with having(_run, None), apart(run.by_numbers):
         yield

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import astuple, dataclass
 from itertools import chain
 from operator import add
+from typing import Any
 
 CONVENTION = "executed-1"
 """The name and version of the counting convention, stored with every count."""
@@ -52,6 +53,21 @@ class Flops(dict[str, int]):
         self[name] = self.get(name, 0) + n
 
 
+class having:
+    """Give a context variable a value inside the block."""
+
+    __slots__ = ("_token", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[Any], value: Any) -> None:
+        self._variable, self._value = variable, value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *error: object) -> None:
+        self._variable.reset(self._token)
+
+
 _meter: ContextVar[Flops | None] = ContextVar("cumprop_flops", default=None)
 _paused: ContextVar[bool] = ContextVar("cumprop_flops_paused", default=False)
 
@@ -75,7 +91,7 @@ def counting() -> Iterator[Flops]:
     """
     flops = Flops()
     try:
-        with _meter_set(flops):
+        with having(_meter, flops):
             yield flops
     finally:
         meter(flops)
@@ -91,7 +107,7 @@ def apart(into: Flops) -> Iterator[None]:
     flops = Flops()
     flops._current = outer._current
     try:
-        with _meter_set(flops):
+        with having(_meter, flops):
             yield
     finally:
         for name, n in flops.items():
@@ -126,15 +142,6 @@ class not_counting:
 def is_paused() -> bool:
     """Whether counting is off (`not_counting`), for meters of other libraries."""
     return _paused.get()
-
-
-@contextmanager
-def _meter_set(flops: Flops | None) -> Iterator[None]:
-    token = _meter.set(flops)
-    try:
-        yield
-    finally:
-        _meter.reset(token)
 
 
 class component:

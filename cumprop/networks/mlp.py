@@ -152,6 +152,11 @@ class MLP:
         return Gaussian(mean, 1.0 if self._cov is None else on_host(self._cov))
 
     @property
+    def has_gaussian_input(self) -> bool:
+        """Whether the input is Gaussian: N(`input_mean`, `input_cov`)."""
+        return self._law is None
+
+    @property
     def input_mean(self) -> Array | None:
         """The mean μ0 of the input, (n_0,), read-only; None for 0."""
         return self._mean if self._law is None else self._law.mean

@@ -9,7 +9,7 @@ import numpy as np
 from cumprop.activations import Custom
 from cumprop.errors import CumpropError
 from cumprop.flops import on_host
-from cumprop.inputs import Gaussian, Uniform
+from cumprop.inputs import Uniform
 
 if TYPE_CHECKING:
     from cumprop.networks.mlp import MLP
@@ -33,7 +33,7 @@ def arrays_of(network: MLP) -> dict[str, Any]:
     arrays: dict[str, Any] = {f"W{layer}": w for layer, w in enumerate(network.weights)}
     arrays |= {f"b{layer}": b for layer, b in enumerate(network.biases)}
     arrays["activations"] = np.array([a.name for a in network.activations], dtype=np.str_)
-    if isinstance(network.input, Gaussian):
+    if network.has_gaussian_input:
         variance = network.input_variance
         arrays["input_mean"] = network.input_mean
         arrays["input_cov"] = network.input_cov if variance is None else variance

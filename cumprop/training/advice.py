@@ -17,7 +17,6 @@ from cumprop.flops import counting
 from cumprop.functionals.rare.event import Event
 from cumprop.functionals.rare.passes import Excess, parts
 from cumprop.functionals.rare.search import nearest_points
-from cumprop.inputs import Gaussian
 from cumprop.networks import MLP
 
 Array = NDArray[Any]
@@ -102,7 +101,7 @@ def walked(excess: Excess, z: Array, steps: int) -> Array:
 
 def _excess(margin: MLP) -> Excess:
     """The output of `margin` as a function of z."""
-    if not isinstance(margin.input, Gaussian):
+    if not margin.has_gaussian_input:
         raise CumpropError(f"advice is about a Gaussian input, not {margin.input.words}")
     ((_, excess),) = parts(margin, Event.parsed("y0 > 0", 1))
     if excess.n != margin.widths[0]:

@@ -180,24 +180,26 @@ class Cumulant(Estimator):
 
     def _judged(self, found: Propagated, notes: list[str], cov: bool, flops: Flops) -> Estimate:
         """The estimate with its expected errors; `notes` are reasons to doubt its numbers."""
-        estimate = Estimate(
-            mean=plain(found.mean),
-            layer_means=tuple(plain(mean) for mean in found.layer_means),
+        mean = plain(found.mean)
+        estimate = partial(
+            Estimate,
+            mean=mean,
+            layer_means=tuple(map(plain, found.layer_means)),
             cov=plain(found.cov),
             flops=flops,
             layer_variances=found.layer_variances,
         )
         if self.kind == "ablated":
-            return replace(estimate, status=ABLATED)
+            return estimate(status=ABLATED)
         if found.signs is None:
-            return replace(estimate, status="; ".join(notes) or WHILE_TRAINING)
+            return estimate(status="; ".join(notes) or WHILE_TRAINING)
         law = "order 3 tree" if self.kind == "tree" else f"order {min(self.order, 4)}"
-        judged = partial(trust, law, found.signs[0], estimate.mean, cov, lost=bool(found.negative))
+        judged = partial(trust, law, found.signs[0], mean, cov, lost=bool(found.negative))
         trusted = judged(notes=notes)
         if found.precision > max(TOLERANCE, trusted.expected_error or 0.0):
             imprecise = f"Wick coefficients are good to {found.precision:.0e} of their scale"
             trusted = judged(notes=[*notes, imprecise])
-        return replace(estimate, **vars(trusted))
+        return estimate(**vars(trusted))
 
     def _noted(
         self, network: MLP, cov: bool, third: bool = False, means: Array | None = None

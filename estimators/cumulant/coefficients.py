@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,10 +17,16 @@ def coefficients(
     activation: Activation, mean: Array, sigma: Array, trust: float
 ) -> HermiteTable | ByNumbers:
     """The coefficients of the activation; those of classes of others may depend on numbers."""
-    ours = (type(kind).__module__.startswith("cumprop.") for kind in activation.kinds)
-    if activation.by_quadrature or not all(ours):
+    if _takes_numbers(activation):
         return ByNumbers(activation, mean, sigma, trust)
     return activation.coefficients(mean, sigma, trust)
+
+
+@lru_cache(maxsize=64)
+def _takes_numbers(activation: Activation) -> bool:
+    """Whether the FLOPs of the coefficients may depend on numbers."""
+    ours = (type(kind).__module__.startswith("cumprop.") for kind in activation.kinds)
+    return activation.by_quadrature or not all(ours)
 
 
 class ByNumbers:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.activations import in_unit
 from cumprop.contract import Signs
 from cumprop.flops import component, counted, decided, has_numbers, not_counting, on_host, plain
 
 from .batches import Number, applied, by_input, column, each, number, of_node, positive, ratio
-from .neglected import Incoming, Unrecorded, common_bends, like, probes, unrecorded
+from .neglected import Incoming, Table, common_bends, like, probes, unrecorded, without_gradients
 from .standardised import AffineMap, Coefficients, Standardised, variances
 
 Array = NDArray[Any]
@@ -35,7 +36,7 @@ class Layer:
     `independent` with these variances (None: 1).
     """
 
-    w: Unrecorded
+    w: Table
     incoming: Incoming
     variance: Array
     bent: Array
@@ -98,14 +99,25 @@ class Evidence:
         with component("error"), np.errstate(over="ignore", invalid="ignore"):  # `trust` sees it
             if self._last is None and before is None:
                 before = self._input
-            incoming = Incoming.of(z)
-            w = Unrecorded(table, incoming.weight.dtype)
+            last = self._last
+            incoming = Incoming.of(z, None if last is None else last.squares)
+            w = without_gradients(table, incoming.weight.dtype)
             centre, slope = w(0, 1), w(1, 1)
             variance = np.maximum(w(0, 2) - centre * centre, 0)
-            bent = np.maximum(variance - slope * slope, 0)
-            shift = unrecorded(mean).astype(slope.dtype, copy=False) - centre
-            effect, scattered = self._neglected(incoming, w, shift, before, half)
-            rounded = self._rounding(z, incoming, slope)
+            linear = slope * slope
+            bent = np.maximum(variance - linear, 0)
+            if last is None:
+                effect = scattered = np.zeros_like(slope)
+            else:
+                reached = incoming.variances(last.variance)
+                self._cancellation.append(number(reached.sum(axis=-1)) / reached.shape[-1])
+                if self._leading:
+                    shift = self._left_out(incoming, last, w, before, half)
+                else:
+                    shift = unrecorded(mean).astype(slope.dtype, copy=False) - centre
+                effect = shift + slope * incoming.means(last.effect)
+                scattered = shift * shift + linear * incoming.variances(last.scattered)
+            rounded = linear * self._rounding(z, incoming)
             following = self._maps[len(self._nonlinearity) + 1]
             squares = unrecorded(following.weight) * unrecorded(following.weight)
             influence = _influence(squares, following.rows)
@@ -117,55 +129,42 @@ class Evidence:
                 common = self._find_directions(unrecorded(z.C), w, share, variance, squares)
             self._common.append(common)
             own = variance
-            if C is not None:
+            if C is not None and not self._leading:
                 own = variances(unrecorded(C))
                 changes = number(np.abs(own - variance) @ influence)
                 self._correction = self._correction + ratio(changes, total)
-            self.variances.append(on_host(own).astype(np.float64) * (w.size * w.size))
-            independent = None if self._last is None else self._last.variance
-            incoming.forget_squares()
+            self.variances.append(in_unit(on_host(own).astype(np.float64), w.size * w.size))
+            independent = None if last is None else last.variance
             self._last = Layer(
                 w, incoming, variance, bent, effect, scattered, rounded, squares, before,
                 independent,
             )  # fmt: skip
 
-    def _rounding(self, z: Standardised, incoming: Incoming, slope: Array) -> Array:
-        """`rounded` of a layer: an ulp of each pre-activation, and errors of the layers before."""
-        unit = unrecorded(z.spread) * (self._unit if self._last is None else self._last.w.size)
+    def _rounding(self, z: Standardised, incoming: Incoming) -> Array:
+        """The squared errors of Ẑ: an ulp of each neuron, and `rounded` of the layer before."""
+        size = self._unit if self._last is None else self._last.w.size
+        unit = in_unit(unrecorded(z.spread), size)
         if z.affine.rows is not None:
             unit = unit * unrecorded(z.affine.rows)
-        ulp = float(np.finfo(slope.dtype).eps) * (np.abs(unrecorded(z.mean)) / unit + 1)
-        squares = ulp * ulp
+        eps = float(np.finfo(unit.dtype).eps)
+        ulp = eps * (np.abs(unrecorded(z.mean)) / unit + 1)
+        squares: Array = ulp * ulp
         if self._last is not None:
             squares = squares + incoming.variances(self._last.rounded)
-        rounded: Array = slope * slope * squares
-        return rounded
+        return squares
 
-    def _neglected(
-        self,
-        incoming: Incoming,
-        w: Unrecorded,
-        shift: Array,
-        before: Array | None,
-        half: Array | None,
-    ) -> tuple[Array, Array]:
-        """`effect` and `scattered` of a layer, including those of the layers before it."""
-        last, slope = self._last, w(1, 1)
-        if last is None:
-            return np.zeros_like(shift), np.zeros_like(shift)
-        reached = incoming.variances(last.variance)
-        self._cancellation.append(number(reached.sum(axis=-1)) / reached.shape[-1])
-        if self._leading:
-            third = incoming.third_cumulants(last.w, last.variance, before, half)
-            shift = third * w(3, 1) * (1 / 6)
-            if self._diagonal:
-                shift = shift + column(0.5 * self._missing(), shift) * w(2, 1)
-        effect = shift + slope * incoming.means(last.effect)
-        scattered = shift * shift + slope * slope * incoming.variances(last.scattered)
-        return effect, scattered
+    def _left_out(
+        self, incoming: Incoming, last: Layer, w: Table, before: Array | None, half: Array | None
+    ) -> Array:
+        """The shift of E[X̂] by the cumulants beyond the second that the order leaves out."""
+        third = incoming.third_cumulants(last.w, last.variance, before, half)
+        shift: Array = third * w(3, 1) * (1 / 6)
+        if self._diagonal:
+            shift = shift + column(0.5 * self._missing(), shift) * w(2, 1)
+        return shift
 
     def _find_directions(
-        self, C: Array, w: Unrecorded, share: Array, variance: Array, next_squares: Array
+        self, C: Array, w: Table, share: Array, variance: Array, next_squares: Array
     ) -> Number:
         """Add the directions of a layer, and return the `common` part of its bends."""
         squares = C * C
@@ -221,25 +220,26 @@ class Evidence:
             if affine.rows is not None:
                 rows = rows * on_host(affine.rows)
             host, scale = on_host(unrecorded(mean)).astype(np.float64), rows * unit
-            total = self._sum_of_variances(weight, scale)
+            total = self._sum_of_variances(affine, unit)
             ulps = float(np.finfo(weight.dtype).eps) * (np.abs(host) + sizes * rows)
             squares, independent, neglected = ulps * ulps, rows, 0.0
             if last is not None:
-                independent = on_host(applied(last.squares, last.variance)) * (scale * scale)
+                area = scale * scale
+                independent = on_host(applied(last.squares, last.variance)) * area
                 self._cancellation.append(ratio(number(independent.sum(axis=-1)), total, 1.0))
                 if self._diagonal:
                     self._correction = self._correction + abs(self._missing())
                 effect = on_host(applied(weight, last.effect)) * scale
-                scattered = on_host(applied(last.squares, last.scattered)) * (scale * scale)
+                scattered = on_host(applied(last.squares, last.scattered)) * area
                 neglected = number((effect * effect + scattered).sum(axis=-1))
                 rounded = on_host(applied(last.squares, last.rounded))
-                squares = squares + rounded * (scale * scale)
+                squares = squares + rounded * area
             off = ratio(neglected, total) ** 0.5
             errors = (off, self._correction**0.5, number(squares.sum(axis=-1)) ** 0.5, total)
             common = [abs(a * b) for a, b in zip(self._common, self._cancellation, strict=True)]
             lists = (self._participation, self._nonlinearity, self._cancellation, common, errors)
             layers = [by_input(numbers, host.shape[:-1]) for numbers in lists]
-            shares = np.broadcast_to(_shares(independent), (len(layers[0]), len(weight)))
+            shares = np.ones((len(layers[0]), 1)) * _shares(independent)
             maps = [affine for affine in self._maps[:-1] if not affine.dense]
             zeros = max((_zeros(affine.weight) for affine in maps), default=0.0)
             return [
@@ -247,11 +247,14 @@ class Evidence:
                 for p, nu, c, both, error, share in zip(*layers, shares, strict=True)
             ]
 
-    def _sum_of_variances(self, weight: Array, scale: Array) -> Number:
+    def _sum_of_variances(self, affine: AffineMap, unit: float) -> Number:
         """The sum of the output variances, from Var[gᵀY] of order 2 for a few vectors g."""
+        weight = unrecorded(affine.weight)
         last, (g, share) = self._last, probes(len(weight))
-        largest = float(scale.max()) or 1.0
-        g = (scale * (1 / largest))[:, None] * g
+        if affine.rows is not None:
+            rows = on_host(affine.rows)
+            largest = float(rows.max())
+            g, unit = (rows * (1 / largest))[:, None] * g, unit * largest
         v = weight.T @ like(weight, g)
         C, independent, own = self._input, None, 0.0
         if last is not None:
@@ -263,7 +266,7 @@ class Evidence:
         else:
             spread = v * v if independent is None else independent[..., None] * (v * v)
         total = number(spread.sum(axis=(-2, -1)) + own)
-        return np.maximum(total, 0.0) * (share * largest * largest)
+        return np.maximum(total, 0.0) * (share * unit * unit)
 
 
 def _zeros(weight: Array) -> float:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import factorial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import power
+from cumprop.activations import HermiteTable
 from cumprop.flops import counted, detached, not_counting
 
 from .batches import applied
@@ -39,83 +39,82 @@ class Unrecorded:
         return self.table.size
 
     def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self.known:
+        found = self.known.get((k, p))
+        if found is None:
             w = unrecorded(self.table(k, p))
-            self.known[k, p] = w if w.dtype == self.dtype else w.astype(self.dtype)
-        return self.known[k, p]
+            found = self.known[k, p] = w if w.dtype == self.dtype else w.astype(self.dtype)
+        return found
+
+
+Table = HermiteTable | Unrecorded
+"""w(k,p) without gradients, in the type of the weights."""
+
+
+def without_gradients(table: Coefficients, dtype: Any) -> Table:
+    """The coefficients without gradients, in this type: mostly the table itself."""
+    if isinstance(table, HermiteTable):
+        mean = table(0, 1)
+        if isinstance(mean, np.ndarray) and mean.dtype == dtype:
+            return table
+    return Unrecorded(table, dtype)
 
 
 @dataclass
 class Incoming:
-    """The map X̂_{l-1} -> Ẑ_l of a layer: `inverse` times its `raw` map, or `scale` times `weight`.
+    """The map X̂_{l-1} -> Ẑ_l of a layer: `inverse` times `weight`, whose `squares` are W∘W.
 
-    Of a batch of inputs, `weight` is the map of each neuron where it varies most; a `scale` of None
-    is 1.
+    `inverse_squares` are those of `inverse`. The squares are None for the first layer, whose inputs
+    have no errors.
     """
 
-    raw: Array
-    inverse: Array
     weight: Array
-    scale: Array | None = None
+    inverse: Array
+    inverse_squares: Array
+    squares: Array | None
 
     @classmethod
-    def of(cls, z: Standardised) -> Incoming:
+    def of(cls, z: Standardised, squares: Array | None) -> Incoming:
         """The map of a layer."""
-        raw, inverse = unrecorded(z.affine.weight), unrecorded(z.inverse)
-        if inverse.ndim == 1:
-            return cls(raw, inverse, unrecorded(z.weight))
-        least = inverse.min(axis=0)
-        return cls(raw, inverse, raw * least[:, None], inverse / least)
-
-    @cached_property
-    def squares(self) -> Array:
-        """The squares of `weight`."""
-        return self.weight * self.weight
-
-    def forget_squares(self) -> None:
-        """Free the memory of the squares."""
-        self.__dict__.pop("squares", None)
+        inverse = unrecorded(z.inverse)
+        return cls(unrecorded(z.affine.weight), inverse, inverse * inverse, squares)
 
     def means(self, x: Array) -> Array:
         """The means of Ẑ from those of X̂."""
-        return self._scaled(applied(self.weight, x), 1)
+        return self.inverse * applied(self.weight, x)
 
     def variances(self, x: Array) -> Array:
         """The variances of Ẑ from those of independent X̂."""
-        return self._scaled(applied(self.squares, x), 2)
+        assert self.squares is not None
+        variances: Array = self.inverse_squares * applied(self.squares, x)
+        return variances
 
     def third_cumulants(
-        self, w: Unrecorded, variance: Array, before: Array | None, half: Array | None
+        self, w: Table, variance: Array, before: Array | None, half: Array | None
     ) -> Array:
         """The slice κ_iii of Ẑ from the nonlinearity, with coefficients w, that made X̂.
 
-        `variance` is that of X̂, `before` its covariance and `half` = `raw` · `before`, where known.
+        `variance` is that of X̂, `before` its covariance and `half` = W · `before`, where known.
         """
-        first, second, slope = (w(k, p) for k, p in ((0, 1), (0, 2), (1, 1)))
-        own = w(0, 3) - 3 * second * first + 2 * first * first * first
-        cubes = self._scaled(applied(self.squares * self.weight, own), 3)
-        if before is None:
-            return cubes
-        before = unrecorded(before)
-        half = self.raw @ before if half is None else unrecorded(half)
-        with not_counting():
-            tiny = float(np.finfo(slope.dtype).tiny)
-            passed = slope / np.maximum(slope * slope, NO_SLOPE**2 * variance + tiny)
-        left = half - self.raw * variances(before)[..., None, :]
-        once = applied(self.squares * left, (w(1, 2) - 2 * first * slope) * passed)
-        twice = applied(self.weight * left * left, w(2, 1) * passed * passed)
-        pairs = self._scaled(once, 2) + self.inverse * self._scaled(twice, 1)
-        third: Array = cubes + 3 * self.inverse * pairs
-        return third
+        assert self.squares is not None
+        first, slope = w(0, 1), w(1, 1)
+        own = w(0, 3) - first * (3 * variance + first * first)
+        third = applied(self.squares * self.weight, own)
+        if before is not None:
+            before = unrecorded(before)
+            half = self.weight @ before if half is None else unrecorded(half)
+            with not_counting():
+                tiny = float(np.finfo(slope.dtype).tiny)
+                passed = slope / np.maximum(slope * slope, NO_SLOPE**2 * variance + tiny)
+            left = half - self.weight * variances(before)[..., None, :]
+            once = applied(self.squares * left, (w(1, 2) - 2 * first * slope) * passed)
+            twice = applied(self.weight * left * left, w(2, 1) * passed * passed)
+            third = third + 3 * (once + twice)
+        return third * self.inverse_squares * self.inverse
 
     def transposed(self, slope: Array, v: Array) -> Array:
         """The products of the transpose with diag(`slope`) v, v (n, m)."""
-        slope = slope if self.scale is None else slope * self.scale
-        product: Array = self.weight.T @ (slope[..., None] * v)
+        product: Array = self.weight.T @ ((slope * self.inverse)[..., None] * v)
         return product
-
-    def _scaled(self, x: Array, p: int) -> Array:
-        return x if self.scale is None else x * power(self.scale, p)
 
 
 def unrecorded(array: Any) -> Any:

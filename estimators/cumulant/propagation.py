@@ -113,8 +113,7 @@ def propagate(
         before, x = x.C, step(x, z, w, wanted)
         if evidence is not None:
             evidence.add(z, w, x.mean, x.C, before, half)
-        with component("nonlinear"):
-            mean, unit = expected(x.mean, w), w.size
+        mean, unit = expected(x.mean, w), w.size
         layer_means.append(mean)
         negative, precision = negative + z.negative, max(precision, w.precision)
     last = maps[-1]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, HermiteTable, convenient_unit
+from cumprop.activations import Activation, HermiteTable, convenient_unit, in_unit
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, decided, not_counting, occurs, on_host
 from cumprop.networks import MLP
@@ -38,7 +38,7 @@ class AffineMap:
     """The map Z = rows · W X + b, applied to a mean, and without `rows` to a covariance.
 
     A covariance None is I. `scale` · I replaces (rows W) (rows W)ᵀ as the image of an identity
-    factor. The powers of two `rows`, None for 1, keep squares of W in range. A `dense` W is known
+    factor. The powers of two `rows`, None for 1, keep cubes of W in range. A `dense` W is known
     to have no zeros.
     """
 
@@ -56,7 +56,7 @@ class AffineMap:
         scale: float | None = None,
         sizes: tuple[float, float] | None = None,
     ) -> AffineMap:
-        """The map, with `rows` where the squares of some row would leave the range of its type.
+        """The map, with `rows` where the cubes of some row would leave the range of its type.
 
         `sizes` are the least and the largest of its entries, where known (`MLP.sizes`).
         """
@@ -115,9 +115,9 @@ class AffineMap:
 
 @cache
 def _range(dtype: Any) -> tuple[float, float]:
-    """The sizes whose squares, and a few products of these, are in the range of the type."""
+    """The sizes whose cubes, and products of these with a few numbers, are in the type's range."""
     limits = np.finfo(dtype)
-    return float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
+    return float(limits.tiny) ** 0.3, float(limits.max) ** 0.3
 
 
 @dataclass(frozen=True)
@@ -252,11 +252,12 @@ def wick_coefficients(
     activation: Activation, z: Standardised, unit: float, trust: float = TRUSTED_NODES
 ) -> Coefficients:
     """The coefficients of a layer; `unit` is that of its inputs X̂."""
-    sigma = z.spread * unit
+    sigma = in_unit(z.spread, unit)
     if z.affine.rows is not None:
         sigma = sigma * z.affine.rows
-    with not_counting():
-        check_range(float(sigma.max()), sigma.dtype)
+    if sigma is not z.spread:
+        with not_counting():
+            check_range(float(sigma.max()), sigma.dtype)
     if z.constant is None:
         return coefficients(activation, z.mean, sigma, trust)
     with not_counting():  # of constants the table reads φ next to μ, or next to 0
@@ -269,7 +270,7 @@ def wick_coefficients(
 
 def expected(mean: Array, w: Coefficients) -> Array:
     """The mean E[X], given E[X̂]."""
-    mean = mean * w.size
+    mean = in_unit(mean, w.size)
     if w.centre is None:
         return mean
     with not_counting():

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cumprop.activations import KEPT, NODES, stand_in
 from cumprop.contract import Cost, Estimate, Estimator, build, register, shape_only_network, trust
 from cumprop.errors import CumpropError
 from cumprop.flops import Work, arena, component, counted, counting, plain
@@ -109,8 +110,8 @@ class Gaussian(Estimator):
 
         The largest correlation is taken as √(4 ln n / fan-in), that of independent weight rows, and
         no pair of neurons as so close to ±1 that it is integrated. In networks of few inputs,
-        smooth functions of pre-activations of s.d. 6 take up to 3 times as many FLOPs, of s.d. 20
-        up to 11 times; if most pairs of 64 neurons are nearly the same, 16 and 110 times.
+        smooth functions of pre-activations of s.d. 6 take up to 6 times as many FLOPs, of s.d. 20
+        up to 30 times; if most pairs of 64 neurons are nearly the same, 30 and 220 times.
         """
         widths = shape.widths
         flops, multiplied = 2.0 * sum(shape.products), 0
@@ -130,6 +131,11 @@ class Gaussian(Estimator):
             likely = shape_only_network(replace(shape, activations=("relu",) * shape.depth))
             flops += build("cumulant", order=2).estimate(likely).flops["error"]
         itemsize = np.dtype(shape.dtype).itemsize
-        peak = 10 * itemsize * max(widths) ** 2 + 1500 * max(widths)
+        alive = 4 + 2 * min(shape.depth - 1, 3)  # matrices: few layers hold few at a time
+        peak = alive * itemsize * max(widths) ** 2 + 1500 * max(widths)
+        if max(widths) * NODES <= KEPT and any(
+            stand_in(a).by_quadrature for a in shape.activations
+        ):
+            peak += 2 * 2 * 8 * NODES * max(widths)  # two sets of nodes, of two layers
         work = Work(products=multiplied, entrywise=int(flops) - multiplied)
         return Cost(int(flops), peak, work)

@@ -271,7 +271,7 @@ def few_inputs(gain, widths, activation):
 def test_large_correlated_pre_activations_take_what_is_predicted(widths, activation, gain):
     network = few_inputs(gain, widths, activation)
     found = Gaussian().estimate(network)
-    assert found.flops.total <= 3 * Gaussian().predict_cost(network.shape).flops
+    assert found.flops.total <= 6 * Gaussian().predict_cost(network.shape).flops
     assert "negative" not in found.status and "quadrature" not in found.status
 
 
