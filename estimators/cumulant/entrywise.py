@@ -7,6 +7,7 @@ those of NumPy to the last bit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, wraps
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from cumprop import threads
 
 Array = NDArray[Any]
-Formula = TypeVar("Formula", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 LEAST = 128 * 128
 """The entries from which one compiled pass takes less time than NumPy's."""
@@ -27,13 +28,14 @@ SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
 
 
-def entrywise(formula: Formula) -> Formula:
+def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     """`formula`, of arrays that broadcast to matrices, compiled for large plain arrays.
 
-    The arguments are matrices (n, m), the first of them, rows (m,) or (1, m), columns (n, 1) and None; the formula is made of
-    + − × ÷ and returns an array or a tuple of these. It runs itself, on the arrays as they are,
-    where these are counted, without numbers, of PyTorch, small or of several types, and where
-    llvmlite is missing. Cost: some 20 ms to compile the formula for each pattern of arguments.
+    The first argument is a matrix (n, m), others are matrices, rows (m,) or (1, m), columns (n, 1)
+    and None. The formula is made of + − × ÷ and returns an array or a tuple of arrays. It runs as
+    it is, on NumPy's operators, where arrays are counted, without numbers, of PyTorch, small, or
+    of several types, and where llvmlite is missing. Cost: some 20 ms to compile the formula for
+    each pattern of arguments, once.
 
     >>> @entrywise
     ... def scaled(column, matrix, row):
@@ -62,7 +64,7 @@ def entrywise(formula: Formula) -> Formula:
         _run(lambda first, last: kernel(first, last, shape[1], *pointers), shape)
         return tuple(results) if kernel.several else results[0]
 
-    return apply  # type: ignore[return-value]
+    return apply
 
 
 def _shape(arrays: Sequence[Any]) -> tuple[int, int] | None:
@@ -75,15 +77,14 @@ def _shape(arrays: Sequence[Any]) -> tuple[int, int] | None:
         return None
     number = given[0].dtype
     in_order = all(
-        array.dtype == number
-        and (_is_column(array) or array.strides[-1] == number.itemsize)
+        array.dtype == number and (_is_column(array) or array.strides[-1] == number.itemsize)
         for array in given
     )
     return shape if in_order and number.kind == "f" else None
 
 
 def _is_column(array: Array) -> bool:
-    return array.shape[-1] == 1
+    return bool(array.shape[-1] == 1)
 
 
 def _run(kernel: Callable[[int, int], None], shape: tuple[int, int]) -> None:
@@ -106,6 +107,10 @@ def _kind(array: Array | None) -> str | None:
 @cache
 def _pool(parts: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(parts)
+
+
+if hasattr(os, "register_at_fork"):  # a child process has none of the threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @cache

@@ -148,9 +148,7 @@ def compiled_formula(
     code.cbranch(code.icmp_signed("<", following, last), by_row, end)
     ir.IRBuilder(end).ret_void()
 
-    types = [
-        ctypes.c_int64 if parameter == INDEX else ctypes.c_void_p for parameter in parameters
-    ]
+    types = [ctypes.c_int64 if parameter == INDEX else ctypes.c_void_p for parameter in parameters]
     address = _address(module, function.name)
     return Kernel(ctypes.CFUNCTYPE(None, *types)(address), results, several)
 

@@ -61,17 +61,17 @@ class Sources:
 
 
 @entrywise
-def _in_U(P: Array, U: Array, w2: Array) -> Array:
+def _in_U(P: Array, U: Array, w2: Array) -> Any:
     return 2 * (U * P) * w2
 
 
 @entrywise
-def _in_P(P: Array, U: Array, D: Array, w2: Array) -> Array:
+def _in_P(P: Array, U: Array, D: Array, w2: Array) -> Any:
     return (U * U) * w2 + (D * P) * (2 / 3)
 
 
 @entrywise
-def _in_D(P: Array) -> Array:
+def _in_D(P: Array) -> Any:
     return (P * P) * (1 / 3)
 
 
@@ -130,9 +130,7 @@ class Hidden:
         if self.sources is None:
             return None
         x = self.sources.transform(weight)
-        return ThirdCumulants(
-            *map(np.hstack, ((3 * x.w2 * x.P, x.D), (x.U, x.P), (x.U, x.P)))
-        )
+        return ThirdCumulants(*map(np.hstack, ((3 * x.w2 * x.P, x.D), (x.U, x.P), (x.U, x.P))))
 
 
 def run(
@@ -223,7 +221,7 @@ def _expansion(
 
 
 @entrywise
-def _metric_22(M: Array, d: Array, d_j: Array, third: Array) -> Array:
+def _metric_22(M: Array, d: Array, d_j: Array, third: Array) -> Any:
     """κ_iijj of Sym(A ⊗ M²), given M, its diagonal and A/3."""
     return (d * d_j + 2 * (M * M)) * third
 

@@ -57,7 +57,7 @@ class Source:
         P = weight if self.P is None else weight @ self.P
         U = weight @ self.U
         B1_ii, B2_ii = (
-            np.stack([((weight @ slab) * weight).sum(axis=1) for slab in B], axis=1)
+            np.stack([np.vecdot(weight @ slab, weight) for slab in B], axis=1)
             for B in (self.B1, self.B2)
         )
         k4: Array = (P * (U * B1_ii + P * B2_ii)).sum(axis=1)
@@ -284,7 +284,7 @@ class Triples:
 def _chains(
     first: Array, second: Array, third: Array, k_ijjk: Any, first_i: Array,
     centre: Array, by_first: Array, by_second: Array, by_third: Array, b2: Array, b1_k: Array,
-) -> Array:  # fmt: skip
+) -> Any:  # fmt: skip
     """Half of the chains of three neurons, and κ_ijjk; `b2` is that of j times ½ a1."""
     half = centre * first_i + by_first * first + by_second * second + by_third * third
     return half if k_ijjk is None else half + b2 * b1_k * k_ijjk
@@ -295,7 +295,7 @@ def _slab(
     half: Array, half_kj: Array, C: Array, k_ijk: Any, k_iijk: Any, b22C: Array,
     a1: Array, c: Array, edge: Array, b1: Array, half_b1: Array,
     c_k: Array, edge_k: Array, b1_k: Array,
-) -> Array:  # fmt: skip
+) -> Any:  # fmt: skip
     """Chains from both halves, triangles, κ_ijk alone and with an edge, and κ_iijk."""
     slab = half + half_kj + c * c_k * C
     if k_ijk is not None:
@@ -337,22 +337,20 @@ def new_source(z: PreActivation, triples: Triples, w: Sequence[Array], E: Array)
 def _trees(
     C: Array, k3: Any, path: Array, w1: Array, leaf: Array, by_k3: Array,
     path_k: Array, w1_k: Array, leaf_k: Array,
-) -> Array:  # fmt: skip
+) -> Any:  # fmt: skip
     """B1_r: trees of pairs with r at an end or in the middle, and κ_3."""
     B1_r = C * (path * w1_k + path_k * w1) + leaf * leaf_k
     return B1_r if k3 is None else B1_r + by_k3 * w1_k * k3
 
 
 @entrywise
-def _half_slice(
-    B1_r: Array, U: Array, U_r: Array, row: Array, B1_rr: Array, column: Array
-) -> Array:
+def _half_slice(B1_r: Array, U: Array, U_r: Array, row: Array, B1_rr: Array, column: Array) -> Any:
     """Half of κ_4[r,r,:,:] of the new source without B2."""
     return U_r * column + row * B1_r + B1_rr * U
 
 
 @entrywise
-def _less(exact: Array, half: Array, half_kj: Array, T_r: Any, w1: Array, w1_k: Array) -> Array:
+def _less(exact: Array, half: Array, half_kj: Array, T_r: Any, w1: Array, w1_k: Array) -> Any:
     """The exact slice less those of the new source and of the older ones."""
     rest = exact - (half + half_kj)
     return rest if T_r is None else rest - w1 * w1_k * T_r

@@ -39,6 +39,7 @@ class RankOne:
 
 
 Leg = Array | RankOne
+Factors = tuple[Any, Array | None]
 
 
 def values(leg: Leg) -> Array:
@@ -46,7 +47,7 @@ def values(leg: Leg) -> Array:
     return outer(leg.column, leg.row) if isinstance(leg, RankOne) else leg
 
 
-def factors(leg: Leg | None) -> tuple[Any, Array | None]:
+def factors(leg: Leg | None) -> Factors:
     """A leg as two arguments of a formula, whose `product` are its entries."""
     return (leg.column[:, None], leg.row) if isinstance(leg, RankOne) else (leg, None)
 
@@ -87,7 +88,7 @@ def carried(w1: Array, leg: Any, change: Array) -> Any:
 
 
 @entrywise
-def _scaled_sum(leg: Array, change: Array, w1: Array) -> Array:
+def _scaled_sum(leg: Array, change: Array, w1: Array) -> Any:
     return w1 * leg + change
 
 
@@ -134,6 +135,13 @@ class Own:
     variance_z: Array
     variance_x: Array
     edges: FullEdges | None = None
+
+
+def through_edges(A: Array | None, own: Own) -> tuple[Factors, Factors]:
+    """The `factors` of A times the legs V and D at birth, None with edges to leading order."""
+    if A is None or own.edges is None:
+        return (None, None), (None, None)
+    return factors(from_left(A, own.edges.V)), factors(from_left(A, own.edges.D))
 
 
 @dataclass(frozen=True)
@@ -221,10 +229,7 @@ class Reading:
         The legs named in `rank_one` are compressed in the first activation after birth.
         """
         own, source = self.own, self.source
-        edges = None if A is None else own.edges
-        through_V, through_D = (
-            factors(edges and from_left(A, leg)) for leg in (edges and edges.V, edges and edges.D)
-        )
+        through_V, through_D = through_edges(A, own)
         in_V, in_S = _in_V_and_S(
             self.G, self.U2, self.P2, own.rho, own.w3, own.delta, w2[:, None], *through_V
         )
@@ -262,13 +267,13 @@ def _products(
 @entrywise
 def _in_U(
     Q: Array, P: Array, U: Array, V: Array, V_row: Array | None, S: Any, S_row: Array | None
-) -> Array:
+) -> Any:
     SU = Q + 2 * (P * product(V, V_row))
     return SU if S is None else SU + 2 * (U * product(S, S_row))
 
 
 @entrywise
-def _and_outer(matrix: Array, a: Array, a_row: Array, b: Array, b_row: Array) -> Array:
+def _and_outer(matrix: Array, a: Array, a_row: Array, b: Array, b_row: Array) -> Any:
     return matrix + a * a_row + b * b_row
 
 
@@ -277,7 +282,7 @@ def _in_V_and_S(
     G: Array, U2: Array, P2: Array, rho: Array, w3: Array, delta: Array, w2: Array,
     V: Any, V_row: Array | None,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """The changes of V and S; the last two arguments are those of edges through V at birth."""
+    """The changes of V and S; the last two arguments are those of edges through V."""
     in_V = w2 * (G * rho + U2 * (0.5 * w3) + P2 * (0.5 * delta))
     in_S = w2 * (P2 * (0.5 * rho) + G * w3)
     return in_V if V is None else in_V + (0.5 * w2) * product(V, V_row), in_S
@@ -287,12 +292,12 @@ def _in_V_and_S(
 def _in_D(
     U2: Array, P2: Array, G: Array, rho: Array, d4: Array, delta: Array,
     shared: Array, dc: Array, rest: Array, c: Array, w2: Array, D: Any, D_row: Array | None,
-) -> Array:  # fmt: skip
-    """The change of D, given 1½ w2; the last two arguments are those of edges through D at birth."""
+) -> Any:  # fmt: skip
+    """The change of D, given 1½ w2; the last two arguments are those of edges through D."""
     in_D = U2 * rho + P2 * d4 + G * (2 * delta) + (shared * dc + rest * c)
     return w2 * (in_D if D is None else in_D + product(D, D_row) * (1 / 3))
 
 
 @entrywise
-def _activated(leg: Array, change: Array, w1: Array, half: Array) -> Array:
+def _activated(leg: Array, change: Array, w1: Array, half: Array) -> Any:
     return w1 * leg + half * change

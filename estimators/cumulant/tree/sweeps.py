@@ -20,9 +20,7 @@ from ..batches import turned
 from ..entrywise import entrywise
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import ThroughProfile, profile, summed, through_profiles
-from .sources import (
-    Leg, Own, Reading, factors, from_left, product, row_products, times_transpose,
-)  # fmt: skip
+from .sources import Leg, Own, Reading, product, row_products, through_edges, times_transpose
 
 Array = NDArray[Any]
 
@@ -73,13 +71,13 @@ def _up(older: Swept, source: Swept) -> Any:
 
 
 @entrywise
-def _plus(sum_: Array, matrix: Array, row: Array, other: Array | None = None) -> Array:
+def _plus(sum_: Array, matrix: Array, row: Array, other: Array | None = None) -> Any:
     sum_ = sum_ + matrix * row
     return sum_ if other is None else sum_ + other
 
 
 @entrywise
-def _less(total: Array, matrix: Array, row: Array) -> Array:
+def _less(total: Array, matrix: Array, row: Array) -> Any:
     return total - matrix * row
 
 
@@ -145,7 +143,7 @@ def _four(
     P2: Array, U2: Array, G: Array, a: Array,
     rho: Array, delta: Array, d4: Array, w3: Array, variance_z: Array,
     shared: Array, dc: Array, rest: Array, c: Array, A: Any, fresh: Any, at_birth: Any,
-) -> Array:  # fmt: skip
+) -> Any:  # fmt: skip
     """The share in κ_iiii of each neuron r of the source."""
     R22 = shared * dc + rest * c
     k4 = (U2 * (6 * rho) + G * (4 * delta) + P2 * d4 + 3 * R22) * P2
@@ -163,7 +161,7 @@ def _half_of_two_and_two(source: Swept) -> Any:
 
 
 @entrywise
-def _ends(at_birth: Array, fresh: Array, Q: Array, A: Array, w1: Array, variance_z: Array) -> Array:
+def _ends(at_birth: Array, fresh: Array, Q: Array, A: Array, w1: Array, variance_z: Array) -> Any:
     return 0.5 * fresh + at_birth - (Q + A * (0.5 * w1)) * (w1 * variance_z)
 
 
@@ -205,10 +203,7 @@ def _in_G_and_P2(
 def _three_and_one(source: Swept) -> Array:
     """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
     x, A, own = source.reading, source.A, source.reading.own
-    edges = None if A is None else own.edges
-    through_V, through_D = (
-        factors(edges and from_left(A, leg)) for leg in (edges and edges.V, edges and edges.D)
-    )
+    through_V, through_D = through_edges(A, own)
     in_P, in_U = _in_P_and_U(
         x.P, x.U, x.G, x.P2, x.U2, source.K, A,
         own.rho, own.delta, own.d4, own.w2, own.tau, own.w3, own.d3, *x.R22.factors,
