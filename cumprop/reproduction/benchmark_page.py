@@ -24,7 +24,7 @@ ESTIMATORS: tuple[dict[str, Any], ...] = (
     *({"order": 3, "kind": kind} for kind in ("tree", "augmented_factorised")),
     {"order": 4},
 )
-LIMIT, QUICK_LIMIT = 6.0, 0.3
+LIMIT, QUICK_LIMIT = 6.0, 3.0
 """Estimates that are predicted to take more seconds are left out."""
 EFFORT = Effort(1.5, 3)
 BUSY = 0.5

@@ -71,8 +71,8 @@ class Expansion:
             and all(partition(u) in known for u in diagram.blocks)
         ]
         self._diagrams = diagrams
-        found = dict.fromkeys(u for diagram in diagrams for u in sorted(diagram.blocks, key=min))
-        self._blocks = sorted(found, key=lambda u: (u != (1, 1), u))
+        blocks = {u for diagram in diagrams for u in diagram.blocks}
+        self._blocks = sorted(blocks, key=lambda u: (u != (1, 1), u))  # a matrix first
         self._formula = entrywise(self._halves)
 
     def halves(self, known: Slices, *functions: Sequence[Array]) -> tuple[Array, ...]:
@@ -97,8 +97,9 @@ class Expansion:
         M: dict[int, dict[int, Any]] = defaultdict(dict)
         for diagram in self._diagrams:
             a, b = diagram.derivatives
-            factors = [slices[u] for u in sorted(diagram.blocks, key=min)]
-            term = reduce(mul, factors) * (diagram.factor * (0.5 if a == b else 1))
+            weight = diagram.factor * (0.5 if a == b else 1)
+            first, *others = (slices[u] for u in sorted(diagram.blocks, key=min))
+            term = reduce(mul, others, first if weight == 1 else first * weight)
             M[a][b] = M[a][b] + term if b in M[a] else term
         by_row = [
             {a: reduce(add, (M_ab * g[b] for b, M_ab in row.items())) for a, row in M.items()}

@@ -71,9 +71,9 @@ def _up(older: Swept, source: Swept) -> Any:
 
 
 @entrywise
-def _plus(sum_: Array, matrix: Array, row: Array, other: Array | None = None) -> Any:
-    sum_ = sum_ + matrix * row
-    return sum_ if other is None else sum_ + other
+def _plus(total: Array, matrix: Array, row: Array, other: Array | None = None) -> Any:
+    total = total + matrix * row
+    return total if other is None else total + other
 
 
 @entrywise
