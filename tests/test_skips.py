@@ -35,3 +35,11 @@ def test_skips_can_be_turned_off(tmp_path):
     assert "1 failed, 1 skipped, 1 xfailed" in outcome(tmp_path, CUMPROP_NO_SKIPS="1")
     (tmp_path / "test_some.py").write_text("import pytest\npytest.importorskip('no_such_module')")
     assert "1 error" in outcome(tmp_path, CUMPROP_NO_SKIPS="1")
+
+
+def test_a_test_module_that_cannot_be_imported_fails(tmp_path):
+    """Doctests read it first, and skip it; pytest then finds an empty module."""
+    (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text())
+    (tmp_path / "test_some.py").write_text("from math import no_such_name\ndef test_a(): pass")
+    options = "--doctest-modules --doctest-ignore-import-errors --import-mode=importlib"
+    assert "1 error" in outcome(tmp_path, PYTEST_ADDOPTS=options)

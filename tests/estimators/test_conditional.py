@@ -49,14 +49,16 @@ def test_a_batch_has_the_numbers_of_its_inputs_one_by_one(activation, order):
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_a_batch_counts_shared_work_once_and_everything_else_for_each_input(order):
-    """Shared are the covariance of the first layer, and for signs the powers of its maps."""
+    """Shared are the covariance of the first layer, at order 3 six terms of it alone, and for signs
+    the powers of its maps."""
     widths, b = (5, 6, 6, 3), 4
     network = network_of(widths=widths)
     means = np.random.default_rng(1).normal(size=(b, 5))
     one = cumprop.estimate(network, order=order).flops.total
     batch = sum(found.flops.total for found in cumprop.estimate_batch(network, means, order=order))
     first = 0 if order == 1 else 2 * 6 * 5 * 5 + 2 * 6 * 6 * 5  # W Σ and (W Σ) Wᵀ
-    shared = first + sum(8 * n * m for n, m in pairwise(widths))
+    alone = 6 * 6 * 6 if order == 3 else 0
+    shared = first + alone + sum(8 * n * m for n, m in pairwise(widths))
     assert (b - 1) * first <= b * one - batch <= (b - 1) * shared
 
 

@@ -16,11 +16,16 @@ from cumprop.estimators.cumulant.propagation import KnownSlices
 from cumprop.estimators.cumulant.symmetric_tensors import TracePart, diagonal
 from cumprop.estimators.cumulant.tree import activated as tree_activated
 from cumprop.estimators.cumulant.tree.pair_slices import slices_of_x
-from cumprop.estimators.cumulant.tree.profiles import ThroughProfile, profile, through_profiles
+from cumprop.estimators.cumulant.tree.profiles import (
+    ThroughProfile,
+    profile,
+    summed,
+    through_profiles,
+)
 from cumprop.estimators.cumulant.tree.sources import (
     RankOne,
+    carried,
     from_left,
-    plus,
     times_transpose,
     values,
 )
@@ -244,10 +249,11 @@ def test_products_through_profiles_are_projections(n, r, seed):
     rng = np.random.default_rng(seed)
     X, Y = rng.uniform(size=(2, n, r))
     a, d = rng.normal(size=r), rng.normal(size=(r, r))
-    assert np.allclose(through_profiles(X, a, Y), product(X, a, Y))
-    through = ThroughProfile.of(X, d + d.T)
+    found = summed(through_profiles(X, profile(X), a, Y, profile(Y)))
+    assert np.allclose(found, product(X, a, Y))
+    through = ThroughProfile(X, profile(X), (d + d.T) @ profile(X))
     assert np.allclose(through.matrix(), X @ by_profile(X, d + d.T))
-    assert np.allclose(through.times_transpose(), X @ by_profile(X, d + d.T) @ X.T)
+    assert np.allclose(summed(through.times_transpose()), X @ by_profile(X, d + d.T) @ X.T)
     assert np.linalg.norm(profile(X)) == pytest.approx(1)
     assert not profile(0 * X).any()
 
@@ -262,8 +268,10 @@ class TestRankOne:
         leg = RankOne.along(np.outer(column, row), squares)
         assert np.allclose(values(leg), np.outer(column, row))
         y = row / np.linalg.norm(row)
-        changed = values(plus(leg, change))
-        assert np.allclose(changed, np.outer(column, row) + np.outer(change @ y, y))
+        w1 = rng.normal(size=5)
+        changed = values(carried(w1, leg, change))
+        assert np.allclose(changed, np.outer(w1 * column, row) + np.outer(change @ y, y))
+        assert np.allclose(carried(w1, squares, change), w1[:, None] * squares + change)
         map_, matrix = rng.normal(size=(6, 5)), rng.normal(size=(3, 4))
         assert np.allclose(values(from_left(map_, leg)), map_ @ values(leg))
         assert np.allclose(values(from_left(column, leg)), column[:, None] * values(leg))
