@@ -81,7 +81,8 @@ verify: .venv/installed-dev  ## Acceptance tests: statistics and speed (over an 
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
 test-kernels: .venv/installed-dev  ## The quick tests of numbers with the BLAS and SIMD of older x86 processors
-	$(BIN)/python .ci/kernels.py -m "not verify and not slow" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%.py)
+	$(BIN)/python .ci/kernels.py -m "not verify and not slow" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%.py) \
+		--ignore=tests/docs --ignore=tests/plots
 
 calibrate: .venv/installed-dev  ## Fit the laws of expected errors to docs/calibration.csv
 	$(BIN)/python docs/calibrate.py

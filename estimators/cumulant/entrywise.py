@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, wraps
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ LEAST = 128 * 128
 """The entries from which one compiled pass takes less time than NumPy's."""
 SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
+_compiling = Lock()
 
 
 def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
@@ -38,9 +40,9 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     each pattern of arguments, once.
 
     >>> @entrywise
-    ... def scaled(column, matrix, row):
+    ... def scaled(matrix, column, row):
     ...     return column * matrix * row
-    >>> scaled(np.ones((2, 1)), np.ones((2, 3)), np.arange(3.0))[1].tolist()
+    >>> scaled(np.ones((2, 3)), np.ones((2, 1)), np.arange(3.0))[1].tolist()
     [0.0, 1.0, 2.0]
     """
     compiled: dict[Any, Any] = {}
@@ -53,12 +55,13 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
         if shape is None:
             return formula(*arrays)
         kinds = tuple(map(_kind, arrays))
-        dtype = next(array.dtype for array in arrays if array is not None)
+        dtype = arrays[0].dtype
         kernel = compiled.get((kinds, dtype))
         if kernel is None:
             from .machine_code import compiled_formula
 
-            kernel = compiled[kinds, dtype] = compiled_formula(formula, kinds, dtype)
+            with _compiling:
+                kernel = compiled[kinds, dtype] = compiled_formula(formula, kinds, dtype)
         results = [np.empty(shape, dtype) for _ in range(kernel.results)]
         pointers = kernel.pointers(results, [array for array in arrays if array is not None])
         _run(lambda first, last: kernel(first, last, shape[1], *pointers), shape)
@@ -73,14 +76,14 @@ def _shape(arrays: Sequence[Any]) -> tuple[int, int] | None:
     if any(type(array) is not np.ndarray or array.ndim > 2 for array in given):
         return None
     shape = np.broadcast_shapes(*(array.shape for array in given))
-    if shape != arrays[0].shape:
+    if len(shape) != 2 or shape != arrays[0].shape:
         return None
     number = given[0].dtype
     in_order = all(
         array.dtype == number and (_is_column(array) or array.strides[-1] == number.itemsize)
         for array in given
     )
-    return shape if in_order and number.kind == "f" else None
+    return shape if in_order and number.char in "fd" else None
 
 
 def _is_column(array: Array) -> bool:
