@@ -18,6 +18,7 @@ import numpy as np
 
 from cumprop import files
 from cumprop.contract import Estimator
+from cumprop.estimators.cumulant.entrywise import compiles
 from cumprop.experiments.columns import DONE, PARAMETERS, failure
 from cumprop.flops import CONVENTION
 from cumprop.memory import traced_peak
@@ -72,6 +73,7 @@ def run(
         "load_before": load,
         "effort": asdict(effort),
         "flops_convention": CONVENTION,
+        "compiled": compiles(),
         "errors_from": errors.source if errors else None,
         "rates": asdict(rates),
         "sampling": [],

@@ -84,7 +84,9 @@ def _introduction(reports: Sequence[Mapping[str, Any]]) -> str:
         "`make bench` writes this page. Networks are He-initialised ReLU networks in float32.",
         f"Processor: {origin['cpu']}. BLAS: {origin['blas']}. NumPy {origin['numpy_version']},",
         f"cumprop {origin['cumprop_version']} ({(origin['git_revision'] or 'installed')[:8]}),",
-        f"{origin['created'][:10]}. Matrix products of 512 neurons, FLOP/s: {rates}.",
+        f"{origin['created'][:10]}. Entrywise formulas are "
+        + ("compiled (llvmlite)." if first["compiled"] else "NumPy's (no llvmlite)."),
+        f"Matrix products of 512 neurons, FLOP/s: {rates}.",
         "",
         f"Each time is a median of at least {effort['least']} rounds in {effort['seconds']:g} s;",
         "in each round the estimate and a matrix product of 512 neurons (SGEMM) take turns.",

@@ -49,7 +49,7 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
 
     @wraps(formula)
     def apply(*arrays: Any) -> Any:
-        if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not _compiler():
+        if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not compiles():
             return formula(*arrays)
         shape = _shape(arrays)
         if shape is None:
@@ -117,5 +117,6 @@ if hasattr(os, "register_at_fork"):  # a child process has none of the threads
 
 
 @cache
-def _compiler() -> bool:
+def compiles() -> bool:
+    """Whether formulas are compiled: llvmlite is installed."""
     return find_spec("llvmlite") is not None
