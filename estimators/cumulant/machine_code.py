@@ -21,38 +21,37 @@ _numbers = count()
 TYPES = {np.dtype(np.float32): ir.FloatType(), np.dtype(np.float64): ir.DoubleType()}
 
 
+Operator = Callable[["Entry", Any], "Entry"]
+
+
+def _operators(instruction: str) -> tuple[Operator, Operator]:
+    """An operator that adds this instruction, and the one for the other order."""
+
+    def forward(a: Entry, b: Any) -> Entry:
+        return Entry(a.code, getattr(a.code, instruction)(a.value, a.of(b)))
+
+    def backward(b: Entry, a: Any) -> Entry:
+        return Entry(b.code, getattr(b.code, instruction)(b.of(a), b.value))
+
+    return forward, backward
+
+
 class Entry:
     """An entry of a matrix: its arithmetic adds instructions to a block of code."""
 
     def __init__(self, code: ir.IRBuilder, value: ir.Value) -> None:
         self.code, self.value = code, value
 
-    def _of(self, other: Any) -> ir.Value:
+    def of(self, other: Any) -> ir.Value:
         """The value of an entry, or a number in the type of this one, as NumPy takes it."""
         if isinstance(other, Entry):
             return other.value
         return ir.Constant(self.value.type, float(other))
 
-    def __add__(self, other: Any) -> Entry:
-        return Entry(self.code, self.code.fadd(self.value, self._of(other)))
-
-    def __radd__(self, other: Any) -> Entry:
-        return Entry(self.code, self.code.fadd(self._of(other), self.value))
-
-    def __sub__(self, other: Any) -> Entry:
-        return Entry(self.code, self.code.fsub(self.value, self._of(other)))
-
-    def __rsub__(self, other: Any) -> Entry:
-        return Entry(self.code, self.code.fsub(self._of(other), self.value))
-
-    def __mul__(self, other: Any) -> Entry:
-        return Entry(self.code, self.code.fmul(self.value, self._of(other)))
-
-    def __rmul__(self, other: Any) -> Entry:
-        return Entry(self.code, self.code.fmul(self._of(other), self.value))
-
-    def __truediv__(self, other: Any) -> Entry:
-        return Entry(self.code, self.code.fdiv(self.value, self._of(other)))
+    __add__, __radd__ = _operators("fadd")
+    __sub__, __rsub__ = _operators("fsub")
+    __mul__, __rmul__ = _operators("fmul")
+    __truediv__, __rtruediv__ = _operators("fdiv")
 
     def __neg__(self) -> Entry:
         return Entry(self.code, self.code.fneg(self.value))
