@@ -130,11 +130,12 @@ def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
 def _fourth_alone(source: Swept) -> Array:
     """κ_iiii of one source, and of the paths from it to younger ones."""
     x, A, own = source.reading, source.A, source.reading.own
-    fresh, at_birth = (None, None) if A is None else (by_fresh_noise(A, own), x.at_birth)
     k4: Array = _four(
         x.P2, x.U2, x.G, source.a, own.rho, own.delta, own.d4, own.w3, own.variance_z,
-        *x.R22.factors, A, fresh, at_birth,
+        *x.R22.factors,
     ).sum(axis=-1)  # fmt: skip
+    if A is not None:
+        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * x.at_birth, A)
     return k4
 
 
@@ -142,13 +143,11 @@ def _fourth_alone(source: Swept) -> Array:
 def _four(
     P2: Array, U2: Array, G: Array, a: Array,
     rho: Array, delta: Array, d4: Array, w3: Array, variance_z: Array,
-    shared: Array, dc: Array, rest: Array, c: Array, A: Any, fresh: Any, at_birth: Any,
+    shared: Array, dc: Array, rest: Array, c: Array,
 ) -> Any:  # fmt: skip
     """The share in κ_iiii of each neuron r of the source."""
-    R22 = shared * dc + rest * c
-    k4 = (U2 * (6 * rho) + G * (4 * delta) + P2 * d4 + 3 * R22) * P2
-    k4 = k4 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
-    return k4 if A is None else k4 + (3 * fresh + 6 * at_birth) * A
+    in_P2 = 3 * (shared * dc + rest * c) + U2 * (6 * rho) + G * (4 * delta) + P2 * d4
+    return in_P2 * P2 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
 
 
 def _half_of_two_and_two(source: Swept) -> Any:
