@@ -165,7 +165,8 @@ def linear(
     own = Own(variances(k21).copy(), k4)
     k22 = np.zeros_like(C)
     if x.A is not None:
-        k22 = _metric_22(M.matrix, *_both_ways(M.diagonal), x.A[..., None] / 3)
+        d = M.diagonal
+        k22 = _metric_22(M.matrix, d[..., None], d[..., None, :], x.A[..., None] / 3)
     for pair in (C, k21, k22):
         variances(pair)[...] = 0
     return own, Pairs(C, k21, k22)
@@ -224,11 +225,6 @@ def _expansion(
 def _metric_22(M: Array, d: Array, d_j: Array, third: Array) -> Any:
     """κ_iijj of Sym(A ⊗ M²), given M, its diagonal and A/3."""
     return (d * d_j + 2 * (M * M)) * third
-
-
-def _both_ways(vector: Array) -> tuple[Array, Array]:
-    """A vector over rows i and over columns j."""
-    return vector[..., None], vector[..., None, :]
 
 
 def _form(left: Array, matrix: Array, right: Array) -> Array:

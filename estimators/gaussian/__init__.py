@@ -111,7 +111,7 @@ class Gaussian(Estimator):
         The largest correlation is taken as √(4 ln n / fan-in), that of independent weight rows, and
         no pair of neurons as so close to ±1 that it is integrated. In networks of few inputs,
         smooth functions of pre-activations of s.d. 6 take up to 6 times as many FLOPs, of s.d. 20
-        up to 30 times; if most pairs of 64 neurons are nearly the same, 30 and 220 times.
+        up to 30 times, and more where most pairs of neurons are nearly the same.
         """
         widths = shape.widths
         flops, multiplied = 2.0 * sum(shape.products), 0
