@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from cumprop.flops import is_foreign, on_host
 
+from .entrywise import LEAST
+
 Array = NDArray[Any]
 Number = Any
 """A float, or a float64 array (B,) of one for each input of a batch, on the host."""
@@ -37,18 +39,20 @@ def transposed(matrix: Array) -> Array:
 
 
 def turned(matrix: Array) -> Array:
-    """The transpose for entrywise work with other matrices: in the order of its rows if it is wide.
+    """The transpose for entrywise work with other matrices: in the order of its rows if it is large.
 
     Entries of a column are as far apart as rows are long. At lengths like 1,024 all of them fall
     into few places of the cache, so that the transpose of a copy with longer rows is read.
     """
     n, m = matrix.shape[-2:]
-    if is_foreign(matrix) or n < WIDE:
+    if is_foreign(matrix) or matrix.size < LEAST:
         return transposed(matrix)
-    longer = np.empty_like(matrix, shape=(*matrix.shape[:-1], m + PADDING), order="C")[..., :m]
-    longer[...] = matrix
+    if n >= WIDE:
+        longer = np.empty_like(matrix, shape=(*matrix.shape[:-1], m + PADDING), order="C")[..., :m]
+        longer[...] = matrix
+        matrix = longer
     rows = np.empty_like(matrix, shape=(*matrix.shape[:-2], m, n), order="C")
-    rows[...] = transposed(longer)
+    rows[...] = transposed(matrix)
     return rows
 
 

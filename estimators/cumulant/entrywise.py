@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Result = TypeVar("Result")
 
-LEAST = 128 * 128
+LEAST = 64 * 64
 """The entries from which one compiled pass takes less time than NumPy's."""
 SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
