@@ -59,66 +59,71 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled formula: call it with the first and last row, the columns and `pointers`."""
+    """A compiled formula, with the number of its results and whether they are a tuple.
 
-    code: Any
+    Call it with its first and last row, the rows of a matrix, its columns, `steps` and the address
+    of every result and argument. Rows of a batch of matrices count on from input to input.
+    """
+
+    code: Callable[..., None]
     results: int
     several: bool
 
-    def __call__(self, first: int, last: int, columns: int, *pointers: int) -> None:
-        self.code(first, last, columns, *pointers)
+    def __call__(self, *given: Any) -> None:
+        self.code(*given)
 
-    def pointers(self, results: Sequence[Array], arguments: Sequence[Array]) -> list[int]:
-        """The address of every array, and of matrices and columns the entries from row to row."""
-        found = [array.ctypes.data for array in results]
-        for array in arguments:
-            found.append(array.ctypes.data)
-            if array.ndim == 2:
-                found.append(array.strides[0] // array.itemsize if len(array) > 1 else 0)
-        return found
+    def steps(self, arguments: Sequence[tuple[tuple[int, ...], tuple[int, ...], Any]]) -> Any:
+        """The entries from input to input and from row to row of arguments, 0 where all are one.
+
+        Arguments are given as shape, strides and type.
+        """
+        found = list[int]()
+        for shape, strides, dtype in arguments:
+            axes = list(zip(shape, strides, strict=True))[:-1]
+            steps = [0 if length == 1 else stride // dtype.itemsize for length, stride in axes]
+            found += [*[0] * (2 - len(steps)), *steps]
+        return (ctypes.c_int64 * len(found))(*found)
 
 
 def compiled_formula(
     formula: Callable[..., Any], kinds: Sequence[str | None], dtype: np.dtype[Any]
 ) -> Kernel:
-    """The formula for arguments of these kinds: "matrix", "row", "column" or None.
+    """The formula for arguments of these kinds: "matrix", "column" or None.
 
-    Two loops go through rows and columns; LLVM computes several columns at once. Pointers are
-    `noalias`: results are new arrays.
+    Two loops go through the rows of all inputs and the columns; LLVM computes several columns at
+    once. Pointers are `noalias`: results are new arrays.
     """
     number = TYPES[dtype]
     pointer = number.as_pointer()
     results, several = _results(formula, kinds, number)
-    arguments = [
-        part
-        for kind in kinds
-        if kind is not None
-        for part in ([pointer] if kind == "row" else [pointer, INDEX])
-    ]
-    parameters = [INDEX] * 3 + [pointer] * results + arguments
+    arguments = sum(kind is not None for kind in kinds)
+    parameters = [INDEX] * 4 + [INDEX.as_pointer()] + [pointer] * (results + arguments)
     module = ir.Module()
     name = f"formula_{next(_numbers)}"
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
     for parameter in function.args:
-        if parameter.type == pointer:
+        if parameter.type != INDEX:
             parameter.add_attribute("noalias")
-    first, last, columns, *rest = function.args
+    first, last, rows, columns, table, *rest = function.args
     outputs, inputs = rest[:results], iter(rest[results:])
 
     start, by_row, by_column, next_row, end = (
         function.append_basic_block(name) for name in ("start", "row", "column", "next", "end")
     )
     code = ir.IRBuilder(start)
+    steps = iter([code.load(code.gep(table, [INDEX(k)])) for k in range(2 * arguments)])
     code.cbranch(code.icmp_signed("<", first, last), by_row, end)
 
     code = ir.IRBuilder(by_row)
     i = code.phi(INDEX)
     i.add_incoming(first, start)
+    of_batch, of_matrix = code.udiv(i, rows), code.urem(i, rows)
     entries: list[tuple[str | None, Any]] = []
     for kind in kinds:
-        value = next(inputs) if kind is not None else None
-        if kind in ("matrix", "column"):
-            value = code.gep(value, [code.mul(i, next(inputs))])
+        value = None
+        if kind is not None:
+            before = code.add(code.mul(of_batch, next(steps)), code.mul(of_matrix, next(steps)))
+            value = code.gep(next(inputs), [before])
         entries.append((kind, code.load(value) if kind == "column" else value))
     outputs = [code.gep(output, [code.mul(i, columns)]) for output in outputs]
     code.branch(by_column)
