@@ -30,7 +30,7 @@ from ..propagation import KnownSlices, Propagated, metric_scales, propagate
 from ..standardised import Coefficients, Standardised, Wanted
 from ..symmetric_tensors import diagonal, transform_legs
 from .slabs import Trees, Triples, distinct, with_coincidences
-from .sources import PreActivation, Source, slice_211, transform_slabs
+from .sources import PreActivation, Source, diagonals, slice_211, transform_slabs
 
 Array = NDArray[Any]
 
@@ -70,7 +70,8 @@ def _last_step(x: Tracked, z: Standardised, w: Coefficients, scheme: Scheme) -> 
     with component("linear"):
         slices: dict[int, Sliced] = {2: KnownSlices({(2,): np.ones_like(z.mean)})}
         if x.K3 is not None:
-            slices[3] = KnownSlices({(3,): _third(x.K3, z.weight)})
+            third = (z.weight * diagonals(x.K3, z.weight)).sum(axis=1)
+            slices[3] = KnownSlices({(3,): third})
         if x.sources:
             fourth = (source.diagonal_after(z.weight) for source in x.sources)
             slices[4] = KnownSlices({(4,): reduce(add, fourth)})
@@ -78,25 +79,16 @@ def _last_step(x: Tracked, z: Standardised, w: Coefficients, scheme: Scheme) -> 
         return Tracked(PowerCumulants(slices, w, scheme)[(1,)], None)
 
 
-def _third(K3: Array, weight: Array) -> Array:
-    """The slice κ_iii of W X."""
-    once = _first_leg(K3, weight)
-    return np.stack([w @ (slab @ w) for w, slab in zip(weight, once, strict=True)])
-
-
-def _first_leg(K3: Array, weight: Array) -> Array:
-    """The product of W and the first leg of κ_3."""
-    n, m = weight.shape
-    product: Array = (weight @ K3.reshape(m, m * m)).reshape(n, m, m)
-    return product
-
-
 def linear(x: Tracked, z: Standardised) -> PreActivation:
     """The linear map: W on every leg, and the slice T of κ_4."""
     weight = z.weight
     sources = tuple(source.transform(weight) for source in x.sources)
     T = slice_211(sources) if sources else None
-    K3 = None if x.K3 is None else transform_slabs(_first_leg(x.K3, weight), weight)
+    K3 = None
+    if x.K3 is not None:
+        n, m = weight.shape
+        first_leg = weight @ x.K3.reshape(m, m * m)
+        K3 = transform_slabs(first_leg.reshape(n, m, m), weight)
     return PreActivation(z.C, K3, T, sources)
 
 

@@ -41,9 +41,7 @@ class Source:
         """The slice κ_iiii of W X, without transforming the matrices in full."""
         weight = self._scaled(weight)
         P, U = self._legs(weight)
-        B1_ii, B2_ii = (
-            np.stack([np.vecdot(weight @ slab, weight) for slab in B], axis=1) for B in self.B
-        )
+        B1_ii, B2_ii = (diagonals(B, weight) for B in self.B)
         k4: Array = (P * (U * B1_ii + P * B2_ii)).sum(axis=1)
         return k4
 
@@ -89,6 +87,11 @@ def _with_P_and_U(
 ) -> tuple[Array, Array]:
     """The factors of P and U in half of κ_4[i,i,:,:]."""
     return U_i * B1_i + (2 * P_i) * B2_i + (B1_ii * U + B2_ii * P), P_i * B1_i
+
+
+def diagonals(B: Array, weight: Array) -> Array:
+    """The diagonals [i, r] of W B_r Wᵀ."""
+    return np.stack([np.vecdot(weight @ slab, weight) for slab in B], axis=1)
 
 
 def transform_slabs(B: Array, weight: Array) -> Array:
