@@ -104,7 +104,8 @@ def nonlinear(z: PreActivation, w: Coefficients, wanted: Wanted, scheme: Scheme)
     k4, k31, k22 = (slice_of_x(power, u) for u in ((4,), (3, 1), (2, 2)))
 
     n = len(mean)
-    K3, B = (np.empty_like(C, shape=(*several, n, n, n)) for several in ((), (2,)))
+    B = np.empty_like(C, shape=(2, n, n, n))
+    K3 = np.empty_like(C, shape=(n, n, n)) if z.K3 is None else z.K3  # slab i of Z ends at i
     triples, trees = Triples(z, w, mean, C), Trees(z, w)
     for i in alike(n):
         k_ijk = None if z.K3 is None else distinct(z.K3[i], i)
