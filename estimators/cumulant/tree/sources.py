@@ -73,12 +73,6 @@ def times_transpose(matrix: Array, leg: Leg) -> Array:
     return product
 
 
-def row_products(matrix: Array, leg: Leg) -> Array:
-    """The diagonal of matrix · legᵀ, at n²."""
-    products: Array = np.vecdot(matrix, values(leg))
-    return products
-
-
 def carried(w1: Array, leg: Any, change: Array) -> Any:
     """diag(w1) times the leg, and a change, of which a leg of rank one keeps what lies along its
     row."""
@@ -179,8 +173,7 @@ class Source:
 class Reading:
     """A source in Z_t: products of its legs that slices and sweeps share.
 
-    Q_ir is what κ_ii changes with the mean of Z_r, SP and SU a third of the derivatives of
-    κ_3(i,i,i) in P and U.
+    Q_ir is what κ_ii changes with the mean of Z_r, SP a third of the derivative of κ_3(i,i,i) in P.
     """
 
     def __init__(self, source: Source) -> None:
@@ -206,11 +199,23 @@ class Reading:
         """Whether its layer is the one before: age 1."""
         return self.source.S is None
 
-    @property
-    def SU(self) -> Array:
-        V, S = factors(self.source.V), factors(self.source.S)
-        SU: Array = _in_U(self.Q, self.P, self.U, *V, *S)
-        return SU
+    def derivatives(self) -> tuple[Array, Array, Array]:
+        """A third of the derivatives of κ_3(i,i,i) in U, V and D."""
+        source = self.source
+        found: tuple[Array, Array, Array] = _in_U_V_and_D(
+            self.Q, self.G, self.P2, self.P, self.U, *factors(source.V), *factors(source.S)
+        )
+        return found
+
+    def third_alone(self) -> Array:
+        """κ_3(i,i,i) of this source."""
+        source, own = self.source, self.own
+        shares = _third(
+            source.P, source.U, source.D, *factors(source.V), *factors(source.S),
+            3 * own.w2, 3 * own.tau, own.d3,
+        )  # fmt: skip
+        third: Array = shares.sum(axis=-1)
+        return third
 
     @cached_property
     def R22(self) -> ThroughProfile:
@@ -265,11 +270,23 @@ def _products(
 
 
 @entrywise
-def _in_U(
-    Q: Array, P: Array, U: Array, V: Array, V_row: Array | None, S: Any, S_row: Array | None
-) -> Any:
-    SU = Q + 2 * (P * product(V, V_row))
-    return SU if S is None else SU + 2 * (U * product(S, S_row))
+def _in_U_V_and_D(
+    Q: Array, G: Array, P2: Array, P: Array, U: Array,
+    V: Array, V_row: Array | None, S: Any, S_row: Array | None,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    in_U = Q + 2 * (P * product(V, V_row))
+    in_U = in_U if S is None else in_U + 2 * (U * product(S, S_row))
+    return in_U, 2 * G, P2 * (1 / 3)
+
+
+@entrywise
+def _third(
+    P: Array, U: Array, D: Array, V: Array, V_row: Array | None, S: Any, S_row: Array | None,
+    w2: Array, tau: Array, d3: Array,
+) -> Any:  # fmt: skip
+    """The share in κ_iii of each neuron r of the source, given 3 w2 and 3 τ."""
+    third = P * (U * (U * w2 + P * tau + 6 * product(V, V_row)) + P * (P * d3 + D))
+    return third if S is None else third + 3 * (U * U * product(S, S_row))
 
 
 @entrywise

@@ -7,7 +7,7 @@ are read at X_m through one matrix, so that sums over pairs of sources are two r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import iadd
@@ -20,7 +20,7 @@ from ..batches import turned
 from ..entrywise import entrywise
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import ThroughProfile, profile, summed, through_profiles
-from .sources import Leg, Own, Reading, product, row_products, through_edges, times_transpose
+from .sources import Own, Reading, product, through_edges, times_transpose
 
 Array = NDArray[Any]
 
@@ -91,22 +91,23 @@ def by_fresh_noise(A: Array, own: Own) -> Array:
 
 
 def third_slices(readings: Sequence[Reading], pairs: bool) -> Slices:
-    """κ_iii, and κ_iij where pairs are wanted: the derivative of κ_iii in every leg times the leg
-    at j."""
+    """κ_iii, and where pairs are wanted κ_iij, in both orders of i and j."""
     if not pairs:
-        return {(3,): _sum(_third(reading, row_products) for reading in readings)}
-    k21 = _sum(_third(reading, times_transpose) for reading in readings)
-    return {(3,): diagonal(k21, (2,)).copy(), (2, 1): zero_coincidences(k21)}
+        return {(3,): _sum(reading.third_alone() for reading in readings)}
+    k21 = _sum(_two_and_one(reading) for reading in readings)
+    own = diagonal(k21, (2,)).copy()
+    return {(3,): own, (2, 1): zero_coincidences(k21), (1, 2): turned(k21)}
 
 
-def _third(reading: Reading, times: Callable[[Array, Leg], Array]) -> Array:
-    source = reading.source
-    k21 = times(reading.SP, reading.P)
-    k21 += times(reading.SU, reading.U)
-    k21 += times(2 * reading.G, source.V)
-    k21 += times(reading.P2 * (1 / 3), source.D)
+def _two_and_one(reading: Reading) -> Array:
+    """κ_iij of one source: a third of the derivative of κ_iii in every leg, times the leg at j."""
+    source, (in_U, in_V, in_D) = reading.source, reading.derivatives()
+    k21 = times_transpose(reading.SP, source.P)
+    k21 += times_transpose(in_U, source.U)
+    k21 += times_transpose(in_V, source.V)
+    k21 += times_transpose(in_D, source.D)
     if source.S is not None:
-        k21 += times(reading.U2, source.S)
+        k21 += times_transpose(reading.U2, source.S)
     return k21
 
 
