@@ -24,7 +24,7 @@ from ..batches import turned
 from ..entrywise import entrywise
 from ..kinds import Scheme
 from ..propagation import Propagated, metric_scales, propagate
-from ..standardised import Coefficients, Standardised, Wanted
+from ..standardised import Coefficients, Standardised, Wanted, scaled
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .pair_slices import slices_of_x
 from .sources import FullEdges, Own, Reading, Source
@@ -42,7 +42,7 @@ SMALLEST_UNIT = 1e-6
 
 @dataclass(frozen=True)
 class Tracked:
-    """The tracked parts of X̂_l: mean, C (None for I), the sources up to l, and Cov[Ẑ_1].
+    """The tracked parts of X̂_l: mean, C (None for I), the sources up to l, and C° of Ẑ_1.
 
     Sources have X̂_l in `units` of its neurons.
     """
@@ -51,7 +51,7 @@ class Tracked:
     C: Array | None
     units: Array | None = None
     sources: tuple[Source, ...] = ()
-    first_covariance: Array | None = None
+    first_C: Array | None = None
 
     def third(self, weight: Array) -> ThirdCumulants | None:
         if not self.sources:
@@ -121,7 +121,7 @@ class InUnits:
 
 def incoming(z: Standardised, units: Array) -> Array:
     """The map from X̂_{l-1} in units of its neurons to Ẑ_l; constant neurons have no cumulants."""
-    weight = z.weight * units
+    weight: Array = scaled(z.affine.weight, i(z.inverse), units)
     if z.constant is None:
         return weight
     with not_counting():
@@ -139,9 +139,9 @@ def linear(
     C: Slices = {(1, 1): zero_coincidences(z.C)} if pairs else {}
     if weight is None:
         return C, ()
-    assert x.first_covariance is not None
+    assert x.first_C is not None
     readings = [Reading(source.transform(weight)) for source in x.sources]
-    sources = sweep(readings, x.first_covariance, pairs)
+    sources = sweep(readings, x.first_C, pairs)
     return {**C, **third_slices(readings, pairs), **fourth_slices(sources, pairs)}, sources
 
 
@@ -168,11 +168,11 @@ def nonlinear(
     mean = exact[1,] * units
     if wanted == "mean":
         return Tracked(mean, None)
-    C = i(units) * exact[1, 1] * units
+    C = scaled(exact[1, 1], i(units), units)
     diagonal(C, (2,))[...] = exact[2,] * units * units
     if wanted == "covariance":
         return Tracked(mean, C)
-    first = z.C if x.first_covariance is None else x.first_covariance
+    first = slices[1, 1] if x.first_C is None else x.first_C
     new = source_of(exact, slices, w, z.variance, weight, scheme.edges == "full")
     return Tracked(mean, C, units, (*older, new), first)
 

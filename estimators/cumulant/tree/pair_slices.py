@@ -80,7 +80,7 @@ class Expansion:
     def cumulants(self, known: Slices, w: Powers, highest: int) -> Slices:
         """κ_1(X_i) to κ_highest(X_i), from power cumulants, whose diagrams are the same."""
         factors = [(d.derivatives[0], _product(d, known)) for d in self._alone]
-        powers = {
+        powers: dict[Block, Array] = {
             (p,): reduce(add, (factor * w(k, p) for k, factor in factors), w(0, p))
             for p in range(1, highest + 1)
         }

@@ -40,14 +40,13 @@ class Swept:
     K: Any = None
 
 
-def sweep(readings: Sequence[Reading], first_covariance: Array, pairs: bool) -> Sequence[Swept]:
-    """All sources, the oldest first, from Cov Z_1; K of the oldest alone unless pairs are wanted.
+def sweep(readings: Sequence[Reading], first_C: Array, pairs: bool) -> Sequence[Swept]:
+    """All sources, the oldest first, from C° of Z_1; K of the oldest alone unless pairs are wanted.
 
     Cost: 2 M products of n×n for M sources.
     """
     oldest, *younger = _down(readings)
-    K = _less(oldest.a @ first_covariance, oldest.a, oldest.reading.own.variance_z)
-    swept = [replace(oldest, K=K)]
+    swept = [replace(oldest, K=oldest.a @ first_C)]
     for source in younger:
         swept.append(replace(source, K=_up(swept[-1], source)) if pairs else source)
     return swept

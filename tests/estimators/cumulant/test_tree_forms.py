@@ -48,10 +48,9 @@ def network(request):
 class Form:
     """κ_3 and κ_4 of all sources in Z_t as functions of a direction x in Z_t, from definitions."""
 
-    def __init__(self, sources, first_covariance):
+    def __init__(self, sources, first_C):
         self.sources = []
-        covariance = plain(first_covariance)
-        weight = None
+        edges, weight = plain(first_C), None
         for swept in sources:
             source, own = swept.reading.source, swept.reading.own
             own = plain_fields(own)
@@ -63,8 +62,7 @@ class Form:
                 if before.edges is not None:
                     y, dC_y = before.edges.y, before.edges.dC_y
                     through += np.outer(y, dC_y) + np.outer(dC_y, y) - (y @ dC_y) * np.outer(y, y)
-                covariance = weight @ through @ weight.T
-            edges = covariance - np.diag(own.variance_z)
+                edges = weight @ through @ weight.T - np.diag(own.variance_z)
             legs = [plain(values(leg)) for leg in (source.P, source.U, source.V, source.D)]
             S = np.zeros_like(legs[0]) if source.S is None else plain(values(source.S))
             self.sources.append(((*legs, S), own, edges, weight))
@@ -146,7 +144,7 @@ def readings(network, edges="leading"):
     for layer in layers(network, frozenset(), edges):
         if layer.sources:
             yield layer, Form(layer.sources, first)
-        first = layer.x.first_covariance
+        first = layer.x.first_C
 
 
 @pytest.mark.parametrize("edges", EDGES)
