@@ -51,11 +51,10 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     def apply(*arrays: Any) -> Any:
         if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not compiles():
             return formula(*arrays)
-        shape = _shape(arrays)
-        if shape is None:
+        kinds = _kinds(arrays)
+        if kinds is None:
             return formula(*arrays)
-        kinds = tuple(map(_kind, arrays))
-        dtype = arrays[0].dtype
+        shape, dtype = arrays[0].shape, arrays[0].dtype
         kernel = compiled.get((kinds, dtype))
         if kernel is None:
             from .machine_code import compiled_formula
@@ -63,31 +62,35 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
             with _compiling:
                 kernel = compiled[kinds, dtype] = compiled_formula(formula, kinds, dtype)
         results = [np.empty(shape, dtype) for _ in range(kernel.results)]
-        pointers = kernel.pointers(results, [array for array in arrays if array is not None])
-        _run(lambda first, last: kernel(first, last, shape[1], *pointers), shape)
+        given = [array for array in arrays if array is not None]
+        _run(lambda first, last: kernel(first, last, shape[1], *results, *given), shape)
         return tuple(results) if kernel.several else results[0]
 
     return apply
 
 
-def _shape(arrays: Sequence[Any]) -> tuple[int, int] | None:
-    """The shape of the result, None where the formula itself has to run."""
-    given = [array for array in arrays if array is not None]
-    if any(type(array) is not np.ndarray or array.ndim > 2 for array in given):
+def _kinds(arrays: Sequence[Any]) -> tuple[str | None, ...] | None:
+    """The kinds of the arguments for `machine_code`, None where the formula itself has to run."""
+    dtype, shape = arrays[0].dtype, arrays[0].shape
+    if dtype.char not in "fd" or len(shape) != 2:
         return None
-    shape = np.broadcast_shapes(*(array.shape for array in given))
-    if len(shape) != 2 or shape != arrays[0].shape:
-        return None
-    number = given[0].dtype
-    in_order = all(
-        array.dtype == number and (_is_column(array) or array.strides[-1] == number.itemsize)
-        for array in given
-    )
-    return shape if in_order and number.char in "fd" else None
+    n, m = shape
+    kinds = tuple([None if array is None else _kind(array, n, m, dtype) for array in arrays])
+    return None if "other" in kinds else kinds
 
 
-def _is_column(array: Array) -> bool:
-    return bool(array.shape[-1] == 1)
+def _kind(array: Any, n: int, m: int, dtype: np.dtype[Any]) -> str:
+    """The kind of an argument beside matrices (n, m) of this type."""
+    if type(array) is not np.ndarray or array.dtype != dtype:
+        return "other"
+    shape = array.shape
+    if shape == (m,):
+        kind = "row"
+    elif len(shape) == 2 and shape[0] in (1, n) and shape[1] in (1, m):
+        kind = "column" if shape[1] == 1 else "matrix"
+    else:
+        return "other"
+    return kind if kind == "column" or array.strides[-1] == array.itemsize else "other"
 
 
 def _run(kernel: Callable[[int, int], None], shape: tuple[int, int]) -> None:
@@ -98,13 +101,6 @@ def _run(kernel: Callable[[int, int], None], shape: tuple[int, int]) -> None:
         return
     ends = [rows * part // parts for part in range(parts + 1)]
     list(_pool(parts).map(kernel, ends, ends[1:]))
-
-
-def _kind(array: Array | None) -> str | None:
-    """The kind of an argument for `machine_code`."""
-    if array is None:
-        return None
-    return "row" if array.ndim == 1 else "column" if _is_column(array) else "matrix"
 
 
 @cache

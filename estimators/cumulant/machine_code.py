@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-INDEX = ir.IntType(64)
+INDEX, INT = ir.IntType(64), ir.IntType(32)
 _numbers = count()
 TYPES = {np.dtype(np.float32): ir.FloatType(), np.dtype(np.float64): ir.DoubleType()}
 
@@ -59,23 +59,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled formula: call it with the first and last row, the columns and `pointers`."""
+    """A compiled formula: call it with the first and last row, the columns, results, arguments."""
 
     code: Any
     results: int
     several: bool
 
-    def __call__(self, first: int, last: int, columns: int, *pointers: int) -> None:
-        self.code(first, last, columns, *pointers)
-
-    def pointers(self, results: Sequence[Array], arguments: Sequence[Array]) -> list[int]:
-        """The address of every array, and of matrices and columns the entries from row to row."""
-        found = [array.ctypes.data for array in results]
-        for array in arguments:
-            found.append(array.ctypes.data)
-            if array.ndim == 2:
-                found.append(array.strides[0] // array.itemsize if len(array) > 1 else 0)
-        return found
+    def __call__(self, first: int, last: int, columns: int, *arrays: Array) -> None:
+        self.code(first, last, columns, *arrays)
 
 
 def compiled_formula(
@@ -97,8 +88,9 @@ def compiled_formula(
     ]
     parameters = [INDEX] * 3 + [pointer] * results + arguments
     module = ir.Module()
-    name = f"formula_{next(_numbers)}"
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), "formula")
+    function.linkage = "internal"
+    function.attributes.add("noinline")  # it would lose `noalias`
     for parameter in function.args:
         if parameter.type == pointer:
             parameter.add_attribute("noalias")
@@ -147,9 +139,41 @@ def compiled_formula(
     code.cbranch(code.icmp_signed("<", following, last), by_row, end)
     ir.IRBuilder(end).ret_void()
 
-    types = [ctypes.c_int64 if parameter == INDEX else ctypes.c_void_p for parameter in parameters]
-    address = _address(module, function.name)
+    given = ["row"] * results + [kind for kind in kinds if kind is not None]
+    types = [ctypes.c_int64] * 3 + [ctypes.py_object] * len(given)
+    address = _address(module, _of_arrays(function, given, dtype))
     return Kernel(ctypes.CFUNCTYPE(None, *types)(address), results, several)
+
+
+def _of_arrays(formula: ir.Function, kinds: Sequence[str], dtype: np.dtype[Any]) -> str:
+    """The name of a function of NumPy arrays that calls `formula` with their addresses, and of
+    matrices and columns with the entries from row to row."""
+    array = _array(TYPES[dtype]).as_pointer()
+    type_ = ir.FunctionType(ir.VoidType(), [INDEX] * 3 + [array] * len(kinds))
+    function = ir.Function(formula.module, type_, f"formula_{next(_numbers)}")
+    code = ir.IRBuilder(function.append_basic_block())
+    given = list(function.args[:3])
+    for kind, argument in zip(kinds, function.args[3:], strict=True):
+        _, data, _, shape, strides = (
+            code.gep(argument, [INT(0), INT(field)]) for field in range(len(array.pointee.elements))
+        )
+        given.append(code.load(data))
+        if kind != "row":
+            rows, stride = (code.load(code.load(numbers)) for numbers in (shape, strides))
+            stride = code.sdiv(stride, INDEX(dtype.itemsize))
+            given.append(code.select(code.icmp_signed(">", rows, INDEX(1)), stride, INDEX(0)))
+    code.call(formula, given)
+    code.ret_void()
+    name: str = function.name
+    return name
+
+
+def _array(number: ir.Type) -> ir.Type:
+    """The beginning of a NumPy array of one or two axes in memory, which its C API fixes: head,
+    address of the first entry, number of axes, lengths, strides in bytes."""
+    head = ir.ArrayType(ir.IntType(8), object.__basicsize__)
+    lengths = INDEX.as_pointer()
+    return ir.LiteralStructType([head, number.as_pointer(), INT, lengths, lengths])
 
 
 def _results(

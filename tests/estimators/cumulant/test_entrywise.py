@@ -97,6 +97,8 @@ def test_other_arguments_are_left_to_numpy(compiled):
         (counted(a), column, row, b, None),
         (a, column.astype(np.float64), row, b, None),
         (a, column, row, np.asfortranarray(b), None),
+        (a, column, row[:1], b, None),
+        (a, column, row, b[:, :, None].repeat(2, axis=2)[..., 0], None),
         (a[:8], column[:8], row, b[:8], None),
         (a[None], column[None], row, b[None], None),
         (a.astype(int), column.astype(int), row.astype(int), np.ones_like(b, int), None),
