@@ -202,11 +202,10 @@ def _in_G_and_P2(
 def _three_and_one(source: Swept) -> Array:
     """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
     x, A, own = source.reading, source.A, source.reading.own
-    through_V, through_D = through_edges(A, own)
     in_P, in_U = _in_P_and_U(
         x.P, x.U, x.G, x.P2, x.U2, source.K, A,
         own.rho, own.delta, own.d4, own.w2, own.tau, own.w3, own.d3, *x.R22.factors,
-        *through_V, *through_D,
+        *through_edges(A, own),
     )  # fmt: skip
     k31: Array = in_P @ x.P.T
     k31 += in_U @ x.U.T
