@@ -131,7 +131,7 @@ class Expansion:
 def _product(diagram: Diagram, slices: Slices, share: float = 1) -> Any:
     """The weighted product of the diagram's slices, or a share of it."""
     weight = diagram.factor * share
-    first, *others = (slices[u] for u in sorted(diagram.blocks, key=min))
+    first, *others = [slices[u] for u in diagram.vectors_first]
     return reduce(mul, others, first if weight == 1 else first * weight)
 
 

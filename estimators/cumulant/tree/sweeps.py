@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import iadd
 from typing import Any
 
@@ -39,6 +39,11 @@ class Swept:
     a: Array
     K: Any = None
 
+    @cached_property
+    def fresh(self) -> Array:
+        """The edges by fresh noise of a source that has younger ones."""
+        return by_fresh_noise(self.A, self.reading.own)
+
 
 def sweep(readings: Sequence[Reading], first_C: Array, pairs: bool) -> Sequence[Swept]:
     """All sources, the oldest first, from C° of Z_1; K of the oldest alone unless pairs are wanted.
@@ -64,8 +69,7 @@ def _down(readings: Sequence[Reading]) -> Sequence[Swept]:
 def _up(older: Swept, source: Swept) -> Any:
     """K^m = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ − a^m σ²."""
     before, own = older.reading.own, source.reading.own
-    fresh = by_fresh_noise(older.A, before)
-    K = _plus(older.reading.at_birth, older.K, before.w1, fresh)
+    K = _plus(older.reading.at_birth, older.K, before.w1, older.fresh)
     return _less(K @ own.weight.T, source.a, own.variance_z)
 
 
@@ -83,10 +87,17 @@ def _less(total: Array, matrix: Array, row: Array) -> Any:
 def by_fresh_noise(A: Array, own: Own) -> Array:
     """A diag(v): edges through what of X_m no Z_m explains, taken as independent neurons; with
     full edges, A (diag(v) + δC)."""
-    edges: Array = A * own.variance_x
+    through: tuple[Any, ...] = (None,) * 4
     if own.edges is not None:
-        edges += ThroughProfile(A, own.edges.y, own.edges.dC_y).matrix()
+        through = ThroughProfile(A, own.edges.y, own.edges.dC_y).factors
+    edges: Array = _by_noise(A, own.variance_x, *through)
     return edges
+
+
+@entrywise
+def _by_noise(A: Array, variance_x: Array, shared: Any, dc: Any, rest: Any, c: Any) -> Any:
+    edges = A * variance_x
+    return edges if shared is None else edges + (shared * dc + rest * c)
 
 
 def third_slices(readings: Sequence[Reading], pairs: bool) -> Slices:
@@ -113,11 +124,11 @@ def _two_and_one(reading: Reading) -> Array:
 def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     """κ_iiii, and where pairs are wanted κ_iiij and the tree half of κ_iijj."""
     oldest = sources[0]
-    K = _plus(oldest.K, oldest.a, oldest.reading.own.variance_z)
-    k4 = 3 * np.vecdot(K, oldest.a) + _sum(map(_fourth_alone, sources))
+    half_K = _half_sum(oldest.K, oldest.a, oldest.reading.own.variance_z)
+    k4 = 6 * np.vecdot(half_K, oldest.a) + _sum(map(_fourth_alone, sources))
     if not pairs:
         return {(4,): k4}
-    half = (0.5 * K) @ oldest.a.T
+    half = half_K @ oldest.a.T
     half += _sum(map(_half_of_two_and_two, sources))
     k31 = _sum(map(_three_and_one, sources))
     return {
@@ -127,27 +138,33 @@ def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     }
 
 
+@entrywise
+def _half_sum(total: Array, matrix: Array, row: Array) -> Any:
+    return 0.5 * (total + matrix * row)
+
+
 def _fourth_alone(source: Swept) -> Array:
     """κ_iiii of one source, and of the paths from it to younger ones."""
     x, A, own = source.reading, source.A, source.reading.own
-    k4: Array = _four(
-        x.P2, x.U2, x.G, source.a, own.rho, own.delta, own.d4, own.w3, own.variance_z,
-        *x.R22.factors,
-    ).sum(axis=-1)  # fmt: skip
-    if A is not None:
-        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * x.at_birth, A)
+    to_younger = (None, None, None) if A is None else (A, source.fresh, x.at_birth)
+    shares = _four(
+        x.P2, x.U2, x.G, source.a, *to_younger,
+        own.rho, own.delta, own.d4, own.w3, own.variance_z, *x.R22.factors,
+    )  # fmt: skip
+    k4: Array = shares.sum(axis=-1)
     return k4
 
 
 @entrywise
 def _four(
-    P2: Array, U2: Array, G: Array, a: Array,
+    P2: Array, U2: Array, G: Array, a: Array, A: Any, fresh: Any, at_birth: Any,
     rho: Array, delta: Array, d4: Array, w3: Array, variance_z: Array,
     shared: Array, dc: Array, rest: Array, c: Array,
 ) -> Any:  # fmt: skip
     """The share in κ_iiii of each neuron r of the source."""
     in_P2 = 3 * (shared * dc + rest * c) + U2 * (6 * rho) + G * (4 * delta) + P2 * d4
-    return in_P2 * P2 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
+    share = in_P2 * P2 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
+    return share if A is None else share + 3 * ((fresh + 2 * at_birth) * A)
 
 
 def _half_of_two_and_two(source: Swept) -> Any:
@@ -155,7 +172,7 @@ def _half_of_two_and_two(source: Swept) -> Any:
     half = _stars(source.reading)
     if source.A is not None:
         own, A, x = source.reading.own, source.A, source.reading
-        half += _ends(x.at_birth, by_fresh_noise(A, own), x.Q, A, own.w1, own.variance_z) @ A.T
+        half += _ends(x.at_birth, source.fresh, x.Q, A, own.w1, own.variance_z) @ A.T
     return half
 
 

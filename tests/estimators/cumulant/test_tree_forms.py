@@ -250,7 +250,8 @@ def test_products_through_profiles_are_projections(n, r, seed):
     found = summed(through_profiles(X, profile(X), a, Y, profile(Y)))
     assert np.allclose(found, product(X, a, Y))
     through = ThroughProfile(X, profile(X), (d + d.T) @ profile(X))
-    assert np.allclose(through.matrix(), X @ by_profile(X, d + d.T))
+    shared, dc, rest, c = through.factors
+    assert np.allclose(shared * dc + rest * c, X @ by_profile(X, d + d.T))
     assert np.allclose(summed(through.times_transpose()), X @ by_profile(X, d + d.T) @ X.T)
     assert np.linalg.norm(profile(X)) == pytest.approx(1)
     assert not profile(0 * X).any()
