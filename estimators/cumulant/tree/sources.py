@@ -175,9 +175,19 @@ class Reading:
     def __init__(self, source: Source) -> None:
         self.source, self.own = source, source.own
         self.P, self.U, own = source.P, source.U, source.own
-        self.G, self.P2, self.U2, self.Q, self.SP = _products(
+        self.P2, self.Q, self.SP = _products(
             self.P, self.U, source.D, *factors(source.V), own.w2, own.tau, own.d3
         )
+
+    @cached_property
+    def G(self) -> Array:
+        product: Array = self.P * self.U
+        return product
+
+    @cached_property
+    def U2(self) -> Array:
+        product: Array = self.U * self.U
+        return product
 
     @cached_property
     def at_birth(self) -> Array:
@@ -199,7 +209,7 @@ class Reading:
         """A third of the derivatives of κ_3(i,i,i) in U, V and D."""
         source = self.source
         found: tuple[Array, Array, Array] = _in_U_V_and_D(
-            self.Q, self.G, self.P2, self.P, self.U, *factors(source.V), *factors(source.S)
+            self.Q, self.P, self.U, *factors(source.V), *factors(source.S)
         )
         return found
 
@@ -247,21 +257,20 @@ class Reading:
 @entrywise
 def _products(
     P: Array, U: Array, D: Array, V: Array, V_row: Array | None, w2: Array, tau: Array, d3: Array
-) -> tuple[Array, Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array]:
     G, P2, U2 = P * U, P * P, U * U
     Q = G * (2 * w2) + P2 * tau
     SP = U2 * w2 + G * (2 * tau) + P2 * d3
-    return G, P2, U2, Q, SP + (2 * (U * product(V, V_row)) + (2 / 3) * (P * D))
+    return P2, Q, SP + (2 * (U * product(V, V_row)) + (2 / 3) * (P * D))
 
 
 @entrywise
 def _in_U_V_and_D(
-    Q: Array, G: Array, P2: Array, P: Array, U: Array,
-    V: Array, V_row: Array | None, S: Any, S_row: Array | None,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+    Q: Array, P: Array, U: Array, V: Array, V_row: Array | None, S: Any, S_row: Array | None
+) -> tuple[Array, Array, Array]:
     in_U = Q + 2 * (P * product(V, V_row))
     in_U = in_U if S is None else in_U + 2 * (U * product(S, S_row))
-    return in_U, 2 * G, P2 * (1 / 3)
+    return in_U, 2 * (P * U), (P * P) * (1 / 3)
 
 
 @entrywise

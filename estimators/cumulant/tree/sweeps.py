@@ -148,7 +148,7 @@ def _fourth_alone(source: Swept) -> Array:
     x, A, own = source.reading, source.A, source.reading.own
     to_younger = (None, None, None) if A is None else (A, source.fresh, x.at_birth)
     shares = _four(
-        x.P2, x.U2, x.G, source.a, *to_younger,
+        x.P, x.U, source.a, *to_younger,
         own.rho, own.delta, own.d4, own.w3, own.variance_z, *x.R22.factors,
     )  # fmt: skip
     k4: Array = shares.sum(axis=-1)
@@ -157,11 +157,12 @@ def _fourth_alone(source: Swept) -> Array:
 
 @entrywise
 def _four(
-    P2: Array, U2: Array, G: Array, a: Array, A: Any, fresh: Any, at_birth: Any,
+    P: Array, U: Array, a: Array, A: Any, fresh: Any, at_birth: Any,
     rho: Array, delta: Array, d4: Array, w3: Array, variance_z: Array,
     shared: Array, dc: Array, rest: Array, c: Array,
 ) -> Any:  # fmt: skip
     """The share in κ_iiii of each neuron r of the source."""
+    G, P2, U2 = P * U, P * P, U * U
     in_P2 = 3 * (shared * dc + rest * c) + U2 * (6 * rho) + G * (4 * delta) + P2 * d4
     share = in_P2 * P2 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
     return share if A is None else share + 3 * ((fresh + 2 * at_birth) * A)
@@ -185,11 +186,11 @@ def _stars(reading: Reading) -> Any:
     """Trees about one neuron of the source: exact at first, through profiles from then on."""
     x, own = reading, reading.own
     if reading.is_new:
-        in_G, in_P2 = _in_G_and_P2(
-            x.G, x.U2, x.P2, x.Q, own.rho, own.w3, own.w2, own.tau, own.delta, own.d4,
+        G, in_G, in_P2 = _in_G_and_P2(
+            x.P, x.U, x.Q, own.rho, own.w3, own.w2, own.tau, own.delta, own.d4,
             own.variance_z, *x.R22.factors,
         )  # fmt: skip
-        stars = in_G @ x.G.T
+        stars = in_G @ G.T
         stars += in_P2 @ x.P2.T
         return stars
     half_R22 = [(0.5 * column, row) for column, row in x.R22.times_transpose()]
@@ -205,22 +206,23 @@ def _stars(reading: Reading) -> Any:
 
 @entrywise
 def _in_G_and_P2(
-    G: Array, U2: Array, P2: Array, Q: Array,
+    P: Array, U: Array, Q: Array,
     rho: Array, w3: Array, w2: Array, tau: Array, delta: Array, d4: Array, variance_z: Array,
     shared: Array, dc: Array, rest: Array, c: Array,
-) -> tuple[Array, Array]:  # fmt: skip
-    """The factors of G and of P2 in the stars of a new source."""
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """G, and the factors of G and of P2 in the stars of a new source."""
+    G, P2, U2 = P * U, P * P, U * U
     repeated, R22 = Q * variance_z, shared * dc + rest * c
     in_G = G * (2 * rho) + U2 * (2 * w3) - repeated * w2
     in_P2 = U2 * rho + P2 * (0.5 * d4) + G * (2 * delta) + 0.5 * (R22 - repeated * tau)
-    return in_G, in_P2
+    return G, in_G, in_P2
 
 
 def _three_and_one(source: Swept) -> Array:
     """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
     x, A, own = source.reading, source.A, source.reading.own
     in_P, in_U = _in_P_and_U(
-        x.P, x.U, x.G, x.P2, x.U2, source.K, A,
+        x.P, x.U, source.K, A,
         own.rho, own.delta, own.d4, own.w2, own.tau, own.w3, own.d3, *x.R22.factors,
         *through_edges(A, own),
     )  # fmt: skip
@@ -231,12 +233,13 @@ def _three_and_one(source: Swept) -> Array:
 
 @entrywise
 def _in_P_and_U(
-    P: Array, U: Array, G: Array, P2: Array, U2: Array, K: Array, A: Any,
+    P: Array, U: Array, K: Array, A: Any,
     rho: Array, delta: Array, d4: Array, w2: Array, tau: Array, w3: Array, d3: Array,
     shared: Array, dc: Array, rest: Array, c: Array,
     V: Any, V_row: Array | None, D: Any, D_row: Array | None,
 ) -> tuple[Array, Array]:  # fmt: skip
     """¼ of the derivatives of κ_iiii; the last arguments are those of edges through V and D."""
+    G, P2, U2 = P * U, P * P, U * U
     R22, half_Q = shared * dc + rest * c, U * w2 + P * tau
     in_P = P * (U2 * (3 * rho) + G * (3 * delta) + P2 * d4 + 3 * R22)
     in_P = in_P + U * (U2 * w3) + 3 * (K * half_Q)
