@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from cumprop.flops import is_foreign, on_host
 
+from .entrywise import LEAST
+
 Array = NDArray[Any]
 Number = Any
 """A float, or a float64 array (B,) of one for each input of a batch, on the host."""
@@ -38,17 +40,20 @@ def transposed(matrix: Array) -> Array:
 
 
 def turned(matrix: Array) -> Array:
-    """The transpose for entrywise work with other matrices: in the order of its rows if it is wide.
+    """The transpose for entrywise work with other matrices: by its rows if it is large.
 
     Entries of a column are as far apart as rows are long. At lengths like 1,024 all of them fall
     into few places of the cache, so that the transpose of a copy with longer rows is read, a strip
     of rows at a time, which the cache holds.
     """
     n, m = matrix.shape[-2:]
-    if is_foreign(matrix) or n < WIDE:
+    if is_foreign(matrix) or matrix.size < LEAST:
         return transposed(matrix)
-    longer = np.empty_like(matrix, shape=(*matrix.shape[:-2], WIDE, m + PADDING), order="C")
     rows = np.empty_like(matrix, shape=(*matrix.shape[:-2], m, n), order="C")
+    if n < WIDE:
+        rows[...] = transposed(matrix)
+        return rows
+    longer = np.empty_like(matrix, shape=(*matrix.shape[:-2], WIDE, m + PADDING), order="C")
     for start in range(0, n, WIDE):
         strip = matrix[..., start : start + WIDE, :]
         copy = longer[..., : strip.shape[-2], :m]
@@ -57,21 +62,21 @@ def turned(matrix: Array) -> Array:
     return rows
 
 
-def beside(*products: tuple[Array, Array | None]) -> Array:
-    """The products a b side by side, each computed in its place; b = None stands for I.
+def below(*products: tuple[Array | None, Array]) -> Array:
+    """The products a b one below the other, each computed in its place; a = None stands for I.
 
-    >>> beside((np.eye(2), np.ones((2, 1))), (np.eye(2), None)).tolist()
-    [[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
+    >>> below((np.ones((1, 2)), np.eye(2)), (None, np.eye(2))).tolist()
+    [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     """
-    a = products[0][0]
-    if is_foreign(a):
-        return np.concatenate([a if b is None else a @ b for a, b in products], axis=-1)
-    ends = [*accumulate((a if b is None else b).shape[-1] for a, b in products)]
-    result = np.empty_like(a, shape=(*a.shape[:-1], ends[-1]))
+    b = products[0][1]
+    if is_foreign(b):
+        return np.concatenate([b if a is None else a @ b for a, b in products], axis=-2)
+    ends = [*accumulate((b if a is None else a).shape[-2] for a, b in products)]
+    result = np.empty_like(b, shape=(*b.shape[:-2], ends[-1], b.shape[-1]))
     for (a, b), start, end in zip(products, [0, *ends], ends, strict=False):
-        part = result[..., start:end]
-        if b is None:
-            part[...] = a
+        part = result[..., start:end, :]
+        if a is None:
+            part[...] = b
         else:
             np.matmul(a, b, out=part)
     return result

@@ -10,20 +10,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, wraps
+from ctypes import c_void_p
+from functools import cache, lru_cache, wraps
 from importlib.util import find_spec
+from math import prod
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cumprop import threads
 
+if TYPE_CHECKING:
+    from .machine_code import Kernel
+
 Array = NDArray[Any]
 Result = TypeVar("Result")
 
-LEAST = 128 * 128
+LEAST = 64 * 64
 """The entries from which one compiled pass takes less time than NumPy's."""
 SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
@@ -34,10 +39,11 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     """`formula`, of arrays that broadcast to matrices, compiled for large plain arrays.
 
     The first argument is a matrix (n, m), others are matrices, rows (m,) or (1, m), columns (n, 1)
-    and None. The formula is made of + − × ÷ and returns an array or a tuple of arrays. It runs as
-    it is, on NumPy's operators, where arrays are counted, without numbers, of PyTorch, small, or
-    of several types, and where llvmlite is missing. Cost: some 20 ms to compile the formula for
-    each pattern of arguments, once.
+    and None; under a batch of inputs the first argument and others have one more axis, the first.
+    The formula is made of + − × ÷ and returns an array or a tuple of arrays. It runs as it is, on
+    NumPy's operators, where arrays are counted, without numbers, of PyTorch, small, or of several
+    types, and where llvmlite is missing. Cost: some 20 ms to compile the formula for each pattern
+    of arguments, once.
 
     >>> @entrywise
     ... def scaled(matrix, column, row):
@@ -45,62 +51,94 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     >>> scaled(np.ones((2, 3)), np.ones((2, 1)), np.arange(3.0))[1].tolist()
     [0.0, 1.0, 2.0]
     """
-    compiled: dict[Any, Any] = {}
+    compiled: dict[Any, Kernel] = {}
 
-    @wraps(formula)
-    def apply(*arrays: Any) -> Any:
-        if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not compiles():
-            return formula(*arrays)
-        kinds = _kinds(arrays)
-        if kinds is None:
-            return formula(*arrays)
-        shape, dtype = arrays[0].shape, arrays[0].dtype
+    @lru_cache(maxsize=256)
+    def of_forms(*forms: Form) -> Callable[..., Any]:
+        """The formula for arrays of these forms: compiled, or as it is."""
+        arrays = [form for form in forms if form is not None]
+        shape = _shape(arrays)
+        if shape is None:
+            return formula
+        kinds, dtype = tuple(map(_kind, forms)), arrays[0][2]
         kernel = compiled.get((kinds, dtype))
         if kernel is None:
             from .machine_code import compiled_formula
 
             with _compiling:
                 kernel = compiled[kinds, dtype] = compiled_formula(formula, kinds, dtype)
-        results = [np.empty(shape, dtype) for _ in range(kernel.results)]
-        given = [array for array in arrays if array is not None]
-        _run(lambda first, last: kernel(first, last, shape[1], *results, *given), shape)
-        return tuple(results) if kernel.several else results[0]
+        return _in_place(kernel, shape, dtype, kernel.steps(arrays))
+
+    @wraps(formula)
+    def apply(*arrays: Any) -> Any:
+        if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not compiles():
+            return formula(*arrays)
+        return of_forms(*map(_form, arrays))(*arrays)
 
     return apply
 
 
-def _kinds(arrays: Sequence[Any]) -> tuple[str | None, ...] | None:
-    """The kinds of the arguments for `machine_code`, None where the formula itself has to run."""
-    dtype, shape = arrays[0].dtype, arrays[0].shape
-    if dtype.char not in "fd" or len(shape) != 2:
+Form = tuple[tuple[int, ...], tuple[int, ...], Any]
+"""Shape, strides and type of a plain array."""
+
+
+def _form(array: Any) -> Any:
+    """The form of an argument: None for None, and the class of other objects."""
+    if type(array) is np.ndarray:
+        return array.shape, array.strides, array.dtype
+    return None if array is None else type(array)
+
+
+def _shape(forms: Sequence[Any]) -> tuple[int, ...] | None:
+    """The shape of the result, None where the formula itself has to run."""
+    if not all(type(form) is tuple and 0 < len(form[0]) < 4 for form in forms):
         return None
-    n, m = shape
-    kinds = tuple([None if array is None else _kind(array, n, m, dtype) for array in arrays])
-    return None if "other" in kinds else kinds
+    (first, _, dtype), *_ = forms
+    shape = np.broadcast_shapes(*(form[0] for form in forms))
+    in_order = all(
+        form[2] == dtype and (_is_column(form) or form[1][-1] == dtype.itemsize) for form in forms
+    )
+    known = len(shape) > 1 and shape == first and dtype.char in "fd"
+    return shape if known and in_order else None
 
 
-def _kind(array: Any, n: int, m: int, dtype: np.dtype[Any]) -> str:
-    """The kind of an argument beside matrices (n, m) of this type."""
-    if type(array) is not np.ndarray or array.dtype != dtype:
-        return "other"
-    shape = array.shape
-    if shape == (m,):
-        kind = "row"
-    elif len(shape) == 2 and shape[0] in (1, n) and shape[1] in (1, m):
-        kind = "column" if shape[1] == 1 else "matrix"
-    else:
-        return "other"
-    return kind if kind == "column" or array.strides[-1] == array.itemsize else "other"
+def _is_column(form: Form) -> bool:
+    return form[0][-1] == 1
 
 
-def _run(kernel: Callable[[int, int], None], shape: tuple[int, int]) -> None:
-    """Run a kernel on all rows, in parts side by side where BLAS has several threads."""
-    rows, parts = shape[0], threads.allowed() if shape[0] * shape[1] >= SHARED else 1
-    if parts == 1:
-        kernel(0, rows)
-        return
-    ends = [rows * part // parts for part in range(parts + 1)]
-    list(_pool(parts).map(kernel, ends, ends[1:]))
+def _kind(form: Form | None) -> str | None:
+    """The kind of an argument for `machine_code`."""
+    return None if form is None else "column" if _is_column(form) else "matrix"
+
+
+def _in_place(kernel: Kernel, shape: tuple[int, ...], dtype: Any, steps: Any) -> Callable[..., Any]:
+    """The function that runs a kernel on arrays of one form where they are, for new results.
+
+    The rows are dealt out to parts, side by side, where BLAS has several threads.
+    """
+    rows, shared = prod(shape[:-1]), prod(shape) >= SHARED
+
+    def run(*arrays: Array | None) -> Any:
+        results = [np.empty(shape, dtype) for _ in range(kernel.results)]
+        addresses = [_address(array) for array in (*results, *arrays) if array is not None]
+
+        def compute(first: int, last: int) -> None:
+            kernel(first, last, *shape[-2:], steps, *addresses)
+
+        parts = threads.allowed() if shared else 1
+        if parts == 1:
+            compute(0, rows)
+        else:
+            ends = [rows * part // parts for part in range(parts + 1)]
+            list(_pool(parts).map(compute, ends, ends[1:]))
+        return tuple(results) if kernel.several else results[0]
+
+    return run
+
+
+def _address(array: Array) -> int | None:
+    """`array.ctypes.data` in a tenth of the time: in C, the first field behind the header."""
+    return c_void_p.from_address(id(array) + object.__basicsize__).value
 
 
 @cache

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-INDEX, INT = ir.IntType(64), ir.IntType(32)
+INDEX = ir.IntType(64)
 _numbers = count()
 TYPES = {np.dtype(np.float32): ir.FloatType(), np.dtype(np.float64): ir.DoubleType()}
 
@@ -59,58 +59,71 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled formula: call it with the first and last row, the columns, results, arguments."""
+    """A compiled formula, with the number of its results and whether they are a tuple.
 
-    code: Any
+    Call it with its first and last row, the rows of a matrix, its columns, `steps` and the address
+    of every result and argument. Rows of a batch of matrices count on from input to input.
+    """
+
+    code: Callable[..., None]
     results: int
     several: bool
 
-    def __call__(self, first: int, last: int, columns: int, *arrays: Array) -> None:
-        self.code(first, last, columns, *arrays)
+    def __call__(self, *given: Any) -> None:
+        self.code(*given)
+
+    def steps(self, arguments: Sequence[tuple[tuple[int, ...], tuple[int, ...], Any]]) -> Any:
+        """The entries from input to input and from row to row of arguments, 0 where all are one.
+
+        Arguments are given as shape, strides and type.
+        """
+        found = list[int]()
+        for shape, strides, dtype in arguments:
+            axes = list(zip(shape, strides, strict=True))[:-1]
+            steps = [0 if length == 1 else stride // dtype.itemsize for length, stride in axes]
+            found += [*[0] * (2 - len(steps)), *steps]
+        return (ctypes.c_int64 * len(found))(*found)
 
 
 def compiled_formula(
     formula: Callable[..., Any], kinds: Sequence[str | None], dtype: np.dtype[Any]
 ) -> Kernel:
-    """The formula for arguments of these kinds: "matrix", "row", "column" or None.
+    """The formula for arguments of these kinds: "matrix", "column" or None.
 
-    Two loops go through rows and columns; LLVM computes several columns at once. Pointers are
-    `noalias`: results are new arrays.
+    Two loops go through the rows of all inputs and the columns; LLVM computes several columns at
+    once. Pointers are `noalias`: results are new arrays.
     """
     number = TYPES[dtype]
     pointer = number.as_pointer()
     results, several = _results(formula, kinds, number)
-    arguments = [
-        part
-        for kind in kinds
-        if kind is not None
-        for part in ([pointer] if kind == "row" else [pointer, INDEX])
-    ]
-    parameters = [INDEX] * 3 + [pointer] * results + arguments
+    arguments = sum(kind is not None for kind in kinds)
+    parameters = [INDEX] * 4 + [INDEX.as_pointer()] + [pointer] * (results + arguments)
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), "formula")
-    function.linkage = "internal"
-    function.attributes.add("noinline")  # it would lose `noalias`
+    name = f"formula_{next(_numbers)}"
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
     for parameter in function.args:
-        if parameter.type == pointer:
+        if parameter.type != INDEX:
             parameter.add_attribute("noalias")
-    first, last, columns, *rest = function.args
+    first, last, rows, columns, table, *rest = function.args
     outputs, inputs = rest[:results], iter(rest[results:])
 
     start, by_row, by_column, next_row, end = (
         function.append_basic_block(name) for name in ("start", "row", "column", "next", "end")
     )
     code = ir.IRBuilder(start)
+    steps = iter([code.load(code.gep(table, [INDEX(k)])) for k in range(2 * arguments)])
     code.cbranch(code.icmp_signed("<", first, last), by_row, end)
 
     code = ir.IRBuilder(by_row)
     i = code.phi(INDEX)
     i.add_incoming(first, start)
+    of_batch, of_matrix = code.udiv(i, rows), code.urem(i, rows)
     entries: list[tuple[str | None, Any]] = []
     for kind in kinds:
-        value = next(inputs) if kind is not None else None
-        if kind in ("matrix", "column"):
-            value = code.gep(value, [code.mul(i, next(inputs))])
+        value = None
+        if kind is not None:
+            before = code.add(code.mul(of_batch, next(steps)), code.mul(of_matrix, next(steps)))
+            value = code.gep(next(inputs), [before])
         entries.append((kind, code.load(value) if kind == "column" else value))
     outputs = [code.gep(output, [code.mul(i, columns)]) for output in outputs]
     code.branch(by_column)
@@ -139,41 +152,9 @@ def compiled_formula(
     code.cbranch(code.icmp_signed("<", following, last), by_row, end)
     ir.IRBuilder(end).ret_void()
 
-    given = ["row"] * results + [kind for kind in kinds if kind is not None]
-    types = [ctypes.c_int64] * 3 + [ctypes.py_object] * len(given)
-    address = _address(module, _of_arrays(function, given, dtype))
+    types = [ctypes.c_int64 if parameter == INDEX else ctypes.c_void_p for parameter in parameters]
+    address = _address(module, function.name)
     return Kernel(ctypes.CFUNCTYPE(None, *types)(address), results, several)
-
-
-def _of_arrays(formula: ir.Function, kinds: Sequence[str], dtype: np.dtype[Any]) -> str:
-    """The name of a function of NumPy arrays that calls `formula` with their addresses, and of
-    matrices and columns with the entries from row to row."""
-    array = _array(TYPES[dtype]).as_pointer()
-    type_ = ir.FunctionType(ir.VoidType(), [INDEX] * 3 + [array] * len(kinds))
-    function = ir.Function(formula.module, type_, f"formula_{next(_numbers)}")
-    code = ir.IRBuilder(function.append_basic_block())
-    given = list(function.args[:3])
-    for kind, argument in zip(kinds, function.args[3:], strict=True):
-        _, data, _, shape, strides = (
-            code.gep(argument, [INT(0), INT(field)]) for field in range(len(array.pointee.elements))
-        )
-        given.append(code.load(data))
-        if kind != "row":
-            rows, stride = (code.load(code.load(numbers)) for numbers in (shape, strides))
-            stride = code.sdiv(stride, INDEX(dtype.itemsize))
-            given.append(code.select(code.icmp_signed(">", rows, INDEX(1)), stride, INDEX(0)))
-    code.call(formula, given)
-    code.ret_void()
-    name: str = function.name
-    return name
-
-
-def _array(number: ir.Type) -> ir.Type:
-    """The beginning of a NumPy array of one or two axes in memory, which its C API fixes: head,
-    address of the first entry, number of axes, lengths, strides in bytes."""
-    head = ir.ArrayType(ir.IntType(8), object.__basicsize__)
-    lengths = INDEX.as_pointer()
-    return ir.LiteralStructType([head, number.as_pointer(), INT, lengths, lengths])
 
 
 def _results(

@@ -68,7 +68,7 @@ def test_numbers_are_those_of_numpy(dtype, compiled):
         for found, expected in zip(apply(*given), formula(*given), strict=True):
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, expected)
-    assert compiled == [("matrix", "column", "row", "matrix", None)]
+    assert compiled == [("matrix", "column", "matrix", "matrix", None)]
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,59 @@ def test_parts_of_other_arrays_are_read_in_place(part, compiled):
     assert len(compiled) == 1
 
 
+BATCH = 5
+
+
+def of_inputs(array, rng):
+    """The array for every input of a batch."""
+    numbers = rng.standard_normal((BATCH, *array.shape)) + array
+    return numbers.astype(array.dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("in_batch", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda b: b,
+        lambda b: np.concatenate([b, b], axis=-1)[..., 3 : 3 + M],
+        lambda b: np.stack([b, b], axis=1)[:, 0],
+        lambda b: b[..., :1, :],
+        lambda b: b[..., :1],
+    ],
+    ids=["whole", "columns of a wider one", "every other", "one row", "one column"],
+)
+def test_batches_have_an_axis_more(dtype, in_batch, part, compiled):
+    """Matrices, columns and rows (B, 1, m) of a batch, beside some that all inputs share."""
+    rng = np.random.default_rng(0)
+    a, column, row, b = arguments(dtype)
+    column, row, b = (
+        of_inputs(array, rng) if batched else array
+        for array, batched in zip((column, row[None], b), in_batch, strict=True)
+    )
+    given = of_inputs(a, rng), column, row, part(b), None
+    for found, expected in zip(entrywise.entrywise(formula)(*given), formula(*given), strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, expected)
+    assert len(compiled) == 1
+
+
+def test_addresses_are_those_of_numpy():
+    a, *_ = arguments(np.float32)
+    for array in (a, a[3:, 5:], a.T):
+        assert entrywise._address(array) == array.ctypes.data
+
+
 def test_other_arguments_are_left_to_numpy(compiled):
-    """Counted arrays, small ones, several types, batches, and matrices by columns."""
+    """Counted arrays, small ones, several types, matrices by columns, and of one input beside."""
     apply = entrywise.entrywise(formula)
     a, column, row, b = arguments(np.float32)
     others = [
         (counted(a), column, row, b, None),
         (a, column.astype(np.float64), row, b, None),
         (a, column, row, np.asfortranarray(b), None),
-        (a, column, row[:1], b, None),
-        (a, column, row, b[:, :, None].repeat(2, axis=2)[..., 0], None),
         (a[:8], column[:8], row, b[:8], None),
-        (a[None], column[None], row, b[None], None),
+        (a, column, row, np.stack([b, b]), None),
         (a.astype(int), column.astype(int), row.astype(int), np.ones_like(b, int), None),
     ]
     for given in others:
@@ -112,9 +153,10 @@ def test_other_arguments_are_left_to_numpy(compiled):
     assert flops.total > 0
 
 
-def test_rows_are_shared_among_threads(threads_of_runs, monkeypatch):
+@pytest.mark.parametrize("inputs", [(), (5,)])
+def test_rows_are_shared_among_threads(inputs, threads_of_runs, monkeypatch):
     side = 2 * int(SHARED**0.5)
-    a = np.random.default_rng(0).standard_normal((side, side))
+    a = np.random.default_rng(0).standard_normal((*inputs, side, side // max(1, *inputs, 1)))
     monkeypatch.setattr(threads, "allowed", lambda: 3)
     np.testing.assert_array_equal(entrywise.entrywise(lambda a: a * a + 1)(a), a * a + 1)
     assert len(threads_of_runs) == 3
