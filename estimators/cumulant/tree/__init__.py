@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -114,9 +114,15 @@ class InUnits:
         return cls(w, np.maximum(sigma * (1 / largest), SMALLEST_UNIT))
 
     def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self.known:
-            self.known[k, p] = self.w(k, p) / power(self.units, p)
-        return self.known[k, p]
+        found = self.known.get((k, p))
+        if found is None:
+            found = self.known[k, p] = self.w(k, p) / self.powers[p]
+        return found
+
+    @cached_property
+    def powers(self) -> dict[int, Array]:
+        """The powers of the units."""
+        return {p: power(self.units, p) for p in range(1, 5)}
 
 
 def incoming(z: Standardised, units: Array) -> Array:

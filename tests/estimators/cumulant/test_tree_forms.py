@@ -333,25 +333,38 @@ def test_the_first_source_has_the_cumulants_of_the_expansion(activation):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(2, 6), st.integers(0, 99), st.sampled_from(["relu", "tanh", "sigmoid"]))
-def test_slices_of_pairs_are_those_of_power_cumulants(n, seed, activation):
-    """§3.2 by polynomials of both neurons = by vector partitions."""
+@given(
+    st.integers(2, 6),
+    st.integers(0, 99),
+    st.sampled_from(["relu", "tanh", "sigmoid"]),
+    st.booleans(),
+)
+def test_slices_of_x_are_those_of_power_cumulants(n, seed, activation, first):
+    """§3.2 by polynomials of both neurons = by vector partitions; the first layer has C alone."""
     rng = np.random.default_rng(seed)
     off = 1 - np.eye(n)
     k22 = rng.normal(size=(n, n))
-    known = {
-        (3,): rng.normal(size=n),
-        (4,): rng.normal(size=n),
-        (1, 1): (k22 @ k22.T) * off * 0.1,
-        (2, 1): rng.normal(size=(n, n)) * off,
-        (3, 1): rng.normal(size=(n, n)) * off,
-        (2, 2): (k22 + k22.T) * off,
-    }
+    known = {(1, 1): (k22 @ k22.T) * off * 0.1}
+    if not first:
+        known |= {
+            (3,): rng.normal(size=n),
+            (4,): rng.normal(size=n),
+            (2, 1): rng.normal(size=(n, n)) * off,
+            (3, 1): rng.normal(size=(n, n)) * off,
+            (2, 2): (k22 + k22.T) * off,
+        }
     mean, variance = rng.normal(size=n), rng.uniform(0.5, 2, size=n)
     w = cumprop.activations.get(activation).wick_table(mean, variance)
     x = slices_of_x(known, w, SCHEME, "all")
-    z = {d: KnownSlices({u: s for u, s in known.items() if sum(u) == d}) for d in (2, 3, 4)}
+    orders = {sum(u) for u in known}
+    z = {d: KnownSlices({u: s for u, s in known.items() if sum(u) == d}) for d in orders}
     power = PowerCumulants(z, w, SCHEME)
-    for u in [(1, 1), (2, 1), (2, 2)]:
+    assert set(x) == {(1,), (2,), (3,), (4,), (1, 1), (2, 1), (2, 2)}
+    for u, found in x.items():
         plain_ = slice_of_x(power, u)
-        assert np.allclose(x[u], plain_, rtol=1e-9, atol=1e-9 * np.abs(plain_).max())
+        assert np.allclose(found, plain_, rtol=1e-9, atol=1e-9 * np.abs(plain_).max())
+    for wanted, of_wanted in {"mean": {(1,)}, "covariance": {(1,), (2,), (1, 1)}}.items():
+        part = slices_of_x(known, w, SCHEME, wanted)
+        assert set(part) == of_wanted
+        for u, found in part.items():
+            np.testing.assert_array_equal(found, x[u])
