@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import symmetric_tensors
 from ..entrywise import entrywise
 from .profiles import ThroughProfile, normalised, outer, profile
 
@@ -58,11 +57,8 @@ def product(leg: Any, row: Any) -> Any:
 
 
 def from_left(map_: Array, leg: Any) -> Any:
-    """A matrix, or the diagonal of one, times the leg."""
-    if isinstance(leg, RankOne):
-        column = map_ @ leg.column if map_.ndim == 2 else map_ * leg.column
-        return replace(leg, column=column)
-    return symmetric_tensors.from_left(map_, leg)
+    """A matrix times the leg."""
+    return replace(leg, column=map_ @ leg.column) if isinstance(leg, RankOne) else map_ @ leg
 
 
 def times_transpose(matrix: Array, leg: Leg) -> Array:

@@ -273,7 +273,6 @@ class TestRankOne:
         assert np.allclose(carried(w1, squares, change), w1[:, None] * squares + change)
         map_, matrix = rng.normal(size=(6, 5)), rng.normal(size=(3, 4))
         assert np.allclose(values(from_left(map_, leg)), map_ @ values(leg))
-        assert np.allclose(values(from_left(column, leg)), column[:, None] * values(leg))
         assert np.allclose(times_transpose(matrix, leg), matrix @ values(leg).T)
 
 
