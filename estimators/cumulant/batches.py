@@ -17,7 +17,8 @@ Array = NDArray[Any]
 Number = Any
 """A float, or a float64 array (B,) of one for each input of a batch, on the host."""
 WIDE, PADDING = 128, 16
-"""The rows from which a copy pays before a transpose is read, and the entries it adds to each."""
+"""The rows from which a copy pays before a transpose is read, which are also those copied at a
+time, and the entries that it adds to each."""
 
 
 def of_node(array: Any, b: int, axes: int) -> Any:
@@ -39,20 +40,25 @@ def transposed(matrix: Array) -> Array:
 
 
 def turned(matrix: Array) -> Array:
-    """The transpose for entrywise work with other matrices: in the order of its rows if it is large.
+    """The transpose for entrywise work with other matrices: by its rows if it is large.
 
     Entries of a column are as far apart as rows are long. At lengths like 1,024 all of them fall
-    into few places of the cache, so that the transpose of a copy with longer rows is read.
+    into few places of the cache, so that the transpose of a copy with longer rows is read, a strip
+    of rows at a time, which the cache holds.
     """
     n, m = matrix.shape[-2:]
     if is_foreign(matrix) or matrix.size < LEAST:
         return transposed(matrix)
-    if n >= WIDE:
-        longer = np.empty_like(matrix, shape=(*matrix.shape[:-1], m + PADDING), order="C")[..., :m]
-        longer[...] = matrix
-        matrix = longer
     rows = np.empty_like(matrix, shape=(*matrix.shape[:-2], m, n), order="C")
-    rows[...] = transposed(matrix)
+    if n < WIDE:
+        rows[...] = transposed(matrix)
+        return rows
+    longer = np.empty_like(matrix, shape=(*matrix.shape[:-2], WIDE, m + PADDING), order="C")
+    for start in range(0, n, WIDE):
+        strip = matrix[..., start : start + WIDE, :]
+        copy = longer[..., : strip.shape[-2], :m]
+        copy[...] = strip
+        rows[..., start : start + WIDE] = transposed(copy)
     return rows
 
 

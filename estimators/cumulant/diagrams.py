@@ -42,6 +42,11 @@ class Diagram:
         return frozenset(map(sum, self.blocks))
 
     @cached_property
+    def vectors_first(self) -> tuple[Block, ...]:
+        """The blocks, those that do not touch all neurons first: their products are small."""
+        return tuple(sorted(self.blocks, key=min))
+
+    @cached_property
     def slices(self) -> tuple[tuple[tuple[int, ...], Block], ...]:
         """The neurons of each block, and the block without zeros."""
         return tuple((support(u), tuple(filter(None, u))) for u in self.blocks)

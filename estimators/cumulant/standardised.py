@@ -18,6 +18,7 @@ from cumprop.networks import MLP
 
 from .batches import of_node, turned
 from .coefficients import ByNumbers, coefficients
+from .entrywise import entrywise
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 
 Array = NDArray[Any]
@@ -158,7 +159,7 @@ class Standardised:
         """The covariance of Ẑ, the correlations, as a new array."""
         assert self.covariance is not None
         inverse = of_node(self.inverse, 0, 1) if self.covariance.ndim == 2 else self.inverse
-        C: Array = inverse[..., None] * self.covariance * inverse[..., None, :]
+        C: Array = scaled(self.covariance, inverse[..., None], inverse[..., None, :])
         return C
 
     @property
@@ -175,6 +176,12 @@ class Standardised:
         if isinstance(metric, Metric):
             return Metric(self.weight)
         return DiagonalMetric(metric.diagonal * self.inverse * self.inverse)
+
+
+@entrywise
+def scaled(matrix: Array, column: Array, row: Array) -> Any:
+    """A matrix with its rows times the entries of a column, its columns times those of a row."""
+    return column * matrix * row
 
 
 def standardised(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..batches import turned
 from ..entrywise import entrywise
 from ..kinds import Scheme
 from ..propagation import Propagated, metric_scales, propagate
-from ..standardised import Coefficients, Standardised, Wanted
+from ..standardised import Coefficients, Standardised, Wanted, scaled
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .pair_slices import slices_of_x
 from .sources import FullEdges, Own, Reading, Source
@@ -42,7 +42,7 @@ SMALLEST_UNIT = 1e-6
 
 @dataclass(frozen=True)
 class Tracked:
-    """The tracked parts of X̂_l: mean, C (None for I), the sources up to l, and Cov[Ẑ_1].
+    """The tracked parts of X̂_l: mean, C (None for I), the sources up to l, and C° of Ẑ_1.
 
     Sources have X̂_l in `units` of its neurons.
     """
@@ -51,7 +51,7 @@ class Tracked:
     C: Array | None
     units: Array | None = None
     sources: tuple[Source, ...] = ()
-    first_covariance: Array | None = None
+    first_C: Array | None = None
 
     def third(self, weight: Array) -> ThirdCumulants | None:
         if not self.sources:
@@ -114,14 +114,20 @@ class InUnits:
         return cls(w, np.maximum(sigma * (1 / largest), SMALLEST_UNIT))
 
     def __call__(self, k: int, p: int) -> Array:
-        if (k, p) not in self.known:
-            self.known[k, p] = self.w(k, p) / power(self.units, p)
-        return self.known[k, p]
+        found = self.known.get((k, p))
+        if found is None:
+            found = self.known[k, p] = self.w(k, p) / self.powers[p]
+        return found
+
+    @cached_property
+    def powers(self) -> dict[int, Array]:
+        """The powers of the units."""
+        return {p: power(self.units, p) for p in range(1, 5)}
 
 
 def incoming(z: Standardised, units: Array) -> Array:
     """The map from X̂_{l-1} in units of its neurons to Ẑ_l; constant neurons have no cumulants."""
-    weight = z.weight * units
+    weight: Array = scaled(z.affine.weight, i(z.inverse), units)
     if z.constant is None:
         return weight
     with not_counting():
@@ -139,9 +145,9 @@ def linear(
     C: Slices = {(1, 1): zero_coincidences(z.C)} if pairs else {}
     if weight is None:
         return C, ()
-    assert x.first_covariance is not None
+    assert x.first_C is not None
     readings = [Reading(source.transform(weight)) for source in x.sources]
-    sources = sweep(readings, x.first_covariance, pairs)
+    sources = sweep(readings, x.first_C, pairs)
     return {**C, **third_slices(readings, pairs), **fourth_slices(sources, pairs)}, sources
 
 
@@ -168,11 +174,11 @@ def nonlinear(
     mean = exact[1,] * units
     if wanted == "mean":
         return Tracked(mean, None)
-    C = i(units) * exact[1, 1] * units
+    C = scaled(exact[1, 1], i(units), units)
     diagonal(C, (2,))[...] = exact[2,] * units * units
     if wanted == "covariance":
         return Tracked(mean, C)
-    first = z.C if x.first_covariance is None else x.first_covariance
+    first = slices[1, 1] if x.first_C is None else x.first_C
     new = source_of(exact, slices, w, z.variance, weight, scheme.edges == "full")
     return Tracked(mean, C, units, (*older, new), first)
 
@@ -183,22 +189,22 @@ def source_of(
     """The new source, of slices of X and `known` ones of Z; what it has of repeated neurons are
     exact slices less what sources carry there. Rows are neurons i, columns j; i(v) stands for v_i.
     """
-    C = known[1, 1]
-    zero = np.zeros_like(C)
-    none = {(3,): zero[0], (2, 1): zero, (4,): zero[0], (3, 1): zero, (2, 2): zero}
-    z = none | dict(known)
-    mean, variance = x[1,], x[2,]
+    C, mean, variance = known[1, 1], x[1,], x[2,]
     w1, w2, w3 = w(1, 1), w(2, 1), w(3, 1)
     tau = w(1, 2) - 2 * mean * w1
     rho = w(2, 2) - 2 * mean * w2 - 2 * w1 * w1
     delta = w(1, 3) - 3 * mean * w(1, 2) + 3 * (mean * mean - variance) * w1
 
+    higher = map(known.get, ((2, 1), (1, 2), (2, 2), (3, 1)))  # None in the first layer
     U, V, d21, d22, rest = _pairs(
-        C, z[2, 1], turned(z[2, 1]), z[2, 2], z[3, 1], x[1, 1], x[2, 1], x[2, 2],
+        C, *higher, x[1, 1], x[2, 1], x[2, 2],
         *map(i, (w1, w2, tau, rho)), w1, w2, w3, tau, rho,
     )  # fmt: skip
-    d3 = x[3,] - w1 * w1 * (w1 * z[3,] + 1.5 * w2 * z[4,])
-    d4 = x[4,] - w1 * w1 * (w1 * w1 * z[4,] + 6 * tau * z[3,])
+    d3, d4 = x[3,], x[4,]
+    if weight is not None:
+        z3, z4 = known[3,], known[4,]
+        d3 = d3 - w1 * w1 * (w1 * z3 + 1.5 * w2 * z4)
+        d4 = d4 - w1 * w1 * (w1 * w1 * z4 + 6 * tau * z3)
     d22 = zero_coincidences(d22)
     D = zero_coincidences(turned(d21))
     edges = FullEdges.of(rest, V, D) if full_edges else None
@@ -208,19 +214,20 @@ def source_of(
 
 @entrywise
 def _pairs(
-    C: Array, z21: Array, z12: Array, z22: Array, z31: Array, x11: Array, x21: Array, x22: Array,
+    C: Array, z21: Any, z12: Any, z22: Any, z31: Any, x11: Array, x21: Array, x22: Array,
     w1: Array, w2: Array, tau: Array, rho: Array,
     w1_j: Array, w2_j: Array, w3_j: Array, tau_j: Array, rho_j: Array,
 ) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
     """U, V, 3 δ_iij, δ_iijj, and what w1 C w1 leaves of Cov X."""
-    edge, edge_j = w1 * C, w1_j * C
-    U, U_j = edge + (0.5 * w2) * z21, edge_j + (0.5 * w2_j) * z12
-    V = (C * C * 0.5 + z22 * 0.25) * w2 * w3_j + (0.5 * w1) * z12 * w3_j
-    d21 = x21 - (w1 * w1) * (z21 * w1_j + z22 * (0.5 * w2_j))
-    d21 = d21 - (tau * U_j + U * (U * w2_j + 2 * V) + (w1 * w2) * (z31 * w1_j))
-    ends = ((0.5 * tau) * C + (w1 * w1) * z21) * tau_j + edge * edge * rho_j
-    ends_j = ((0.5 * tau_j) * C + (w1_j * w1_j) * z12) * tau + edge_j * edge_j * rho
-    d22 = x22 - (w1 * w1) * (z22 * (w1_j * w1_j)) - (ends + ends_j)
+    U, U_j = edge, edge_j = w1 * C, w1_j * C
+    V = (C * C * 0.5) * w2 * w3_j
+    d22 = x22 - (tau * C * tau_j + edge * edge * rho_j + edge_j * edge_j * rho)
+    if z21 is not None:
+        U, U_j = edge + (0.5 * w2) * z21, edge_j + (0.5 * w2_j) * z12
+        V = V + ((0.5 * w1) * z12 + (0.25 * w2) * z22) * w3_j
+        x21 = x21 - (w1 * w1) * (z21 * w1_j + z22 * (0.5 * w2_j)) - (w1 * w2) * (z31 * w1_j)
+        d22 = d22 - (w1 * w1) * (z21 * tau_j + z22 * (w1_j * w1_j)) - (w1_j * w1_j) * z12 * tau
+    d21 = x21 - (tau * U_j + U * (U * w2_j + 2 * V))
     return U, V, 3 * d21, d22, x11 - edge * w1_j
 
 

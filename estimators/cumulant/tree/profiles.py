@@ -69,11 +69,6 @@ class ThroughProfile:
         shared, rest = self._columns
         return shared[:, None], self.dc, rest[:, None], self.c
 
-    def matrix(self) -> Array:
-        """(n, R), at n² numbers."""
-        shared, rest = self._columns
-        return summed([(shared, self.dc), (rest, self.c)])
-
     def times_transpose(self) -> list[Outer]:
         """P2 d P2ᵀ (n, n), as outer products to be `summed`."""
         shared, rest = self._columns

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import symmetric_tensors
 from ..entrywise import entrywise
 from .profiles import ThroughProfile, normalised, outer, profile
 
@@ -58,11 +57,8 @@ def product(leg: Any, row: Any) -> Any:
 
 
 def from_left(map_: Array, leg: Any) -> Any:
-    """A matrix, or the diagonal of one, times the leg."""
-    if isinstance(leg, RankOne):
-        column = map_ @ leg.column if map_.ndim == 2 else map_ * leg.column
-        return replace(leg, column=column)
-    return symmetric_tensors.from_left(map_, leg)
+    """A matrix times the leg."""
+    return replace(leg, column=map_ @ leg.column) if isinstance(leg, RankOne) else map_ @ leg
 
 
 def times_transpose(matrix: Array, leg: Leg) -> Array:
@@ -73,23 +69,12 @@ def times_transpose(matrix: Array, leg: Leg) -> Array:
     return product
 
 
-def row_products(matrix: Array, leg: Leg) -> Array:
-    """The diagonal of matrix · legᵀ, at n²."""
-    products: Array = np.vecdot(matrix, values(leg))
-    return products
-
-
 def carried(w1: Array, leg: Any, change: Array) -> Any:
     """diag(w1) times the leg, and a change, of which a leg of rank one keeps what lies along its
     row."""
     if isinstance(leg, RankOne):
         return replace(leg, column=w1 * leg.column + change @ leg.row)
-    return _scaled_sum(leg, change, w1[:, None])
-
-
-@entrywise
-def _scaled_sum(leg: Array, change: Array, w1: Array) -> Any:
-    return w1 * leg + change
+    return w1[:, None] * leg + change
 
 
 @dataclass(frozen=True)
@@ -107,8 +92,8 @@ class FullEdges:
 
     @classmethod
     def of(cls, dC: Array, V: Array, D: Array) -> FullEdges:
-        y = RankOne.along(dC, dC * dC).row
-        return cls(y, dC @ y, RankOne.along(V, V * V), RankOne.along(D, D * D))
+        along = RankOne.along(dC, dC * dC)
+        return cls(along.row, along.column, RankOne.along(V, V * V), RankOne.along(D, D * D))
 
 
 @dataclass(frozen=True)
@@ -137,11 +122,12 @@ class Own:
     edges: FullEdges | None = None
 
 
-def through_edges(A: Array | None, own: Own) -> tuple[Factors, Factors]:
+def through_edges(A: Array | None, own: Own) -> tuple[Any, ...]:
     """The `factors` of A times the legs V and D at birth, None with edges to leading order."""
     if A is None or own.edges is None:
-        return (None, None), (None, None)
-    return factors(from_left(A, own.edges.V)), factors(from_left(A, own.edges.D))
+        return (None,) * 4
+    V, D = (factors(from_left(A, leg)) for leg in (own.edges.V, own.edges.D))
+    return *V, *D
 
 
 @dataclass(frozen=True)
@@ -179,16 +165,25 @@ class Source:
 class Reading:
     """A source in Z_t: products of its legs that slices and sweeps share.
 
-    Q_ir is what κ_ii changes with the mean of Z_r, SP and SU a third of the derivatives of
-    κ_3(i,i,i) in P and U.
+    Q_ir is what κ_ii changes with the mean of Z_r, SP a third of the derivative of κ_3(i,i,i) in P.
     """
 
     def __init__(self, source: Source) -> None:
         self.source, self.own = source, source.own
         self.P, self.U, own = source.P, source.U, source.own
-        self.G, self.P2, self.U2, self.Q, self.SP = _products(
+        self.P2, self.Q, self.SP = _products(
             self.P, self.U, source.D, *factors(source.V), own.w2, own.tau, own.d3
         )
+
+    @cached_property
+    def G(self) -> Array:
+        product: Array = self.P * self.U
+        return product
+
+    @cached_property
+    def U2(self) -> Array:
+        product: Array = self.U * self.U
+        return product
 
     @cached_property
     def at_birth(self) -> Array:
@@ -206,11 +201,23 @@ class Reading:
         """Whether its layer is the one before: age 1."""
         return self.source.S is None
 
-    @property
-    def SU(self) -> Array:
-        V, S = factors(self.source.V), factors(self.source.S)
-        SU: Array = _in_U(self.Q, self.P, self.U, *V, *S)
-        return SU
+    def derivatives(self) -> tuple[Array, Array, Array]:
+        """A third of the derivatives of κ_3(i,i,i) in U, V and D."""
+        source = self.source
+        found: tuple[Array, Array, Array] = _in_U_V_and_D(
+            self.Q, self.P, self.U, *factors(source.V), *factors(source.S)
+        )
+        return found
+
+    def third_alone(self) -> Array:
+        """κ_3(i,i,i) of this source."""
+        source, own = self.source, self.own
+        shares = _third(
+            source.P, source.U, source.D, *factors(source.V), *factors(source.S),
+            3 * own.w2, 3 * own.tau, own.d3,
+        )  # fmt: skip
+        third: Array = shares.sum(axis=-1)
+        return third
 
     @cached_property
     def R22(self) -> ThroughProfile:
@@ -229,47 +236,47 @@ class Reading:
         The legs named in `rank_one` are compressed in the first activation after birth.
         """
         own, source = self.own, self.source
-        through_V, through_D = through_edges(A, own)
-        in_V, in_S = _in_V_and_S(
-            self.G, self.U2, self.P2, own.rho, own.w3, own.delta, w2[:, None], *through_V
-        )
-        in_D = _in_D(
-            self.U2, self.P2, self.G, own.rho, own.d4, own.delta,
-            *self.R22.factors, 1.5 * w2[:, None], *through_D,
+        P, U, D, V, in_S = _activated(
+            source.P, source.U, source.D, *factors(source.V), A, K, *through_edges(A, own),
+            own.rho, own.w3, own.delta, own.d4, *self.R22.factors, w1[:, None], 0.5 * w2[:, None],
         )  # fmt: skip
-        V = carried(w1, source.V, in_V)
+        if isinstance(source.V, RankOne):
+            V = carried(w1, source.V, V)
         if source.S is not None:
             S = carried(w1, source.S, in_S)
         else:
             S = RankOne.along(in_S, self.P2) if "S" in rank_one else in_S
             V = RankOne.along(V, self.U2) if "V" in rank_one else V
-        half = 0.5 * w2[:, None]
-        return Source(
-            own,
-            P=from_left(w1, self.P) if A is None else _activated(self.P, A, w1[:, None], half),
-            U=_activated(self.U, K, w1[:, None], half),
-            V=V,
-            D=carried(w1, source.D, in_D),
-            S=S,
-        )
+        return Source(own, P, U, V, D, S)
 
 
 @entrywise
 def _products(
     P: Array, U: Array, D: Array, V: Array, V_row: Array | None, w2: Array, tau: Array, d3: Array
-) -> tuple[Array, Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array]:
     G, P2, U2 = P * U, P * P, U * U
     Q = G * (2 * w2) + P2 * tau
     SP = U2 * w2 + G * (2 * tau) + P2 * d3
-    return G, P2, U2, Q, SP + (2 * (U * product(V, V_row)) + (2 / 3) * (P * D))
+    return P2, Q, SP + (2 * (U * product(V, V_row)) + (2 / 3) * (P * D))
 
 
 @entrywise
-def _in_U(
+def _in_U_V_and_D(
     Q: Array, P: Array, U: Array, V: Array, V_row: Array | None, S: Any, S_row: Array | None
-) -> Any:
-    SU = Q + 2 * (P * product(V, V_row))
-    return SU if S is None else SU + 2 * (U * product(S, S_row))
+) -> tuple[Array, Array, Array]:
+    in_U = Q + 2 * (P * product(V, V_row))
+    in_U = in_U if S is None else in_U + 2 * (U * product(S, S_row))
+    return in_U, 2 * (P * U), (P * P) * (1 / 3)
+
+
+@entrywise
+def _third(
+    P: Array, U: Array, D: Array, V: Array, V_row: Array | None, S: Any, S_row: Array | None,
+    w2: Array, tau: Array, d3: Array,
+) -> Any:  # fmt: skip
+    """The share in κ_iii of each neuron r of the source, given 3 w2 and 3 τ."""
+    third = P * (U * (U * w2 + P * tau + 6 * product(V, V_row)) + P * (P * d3 + D))
+    return third if S is None else third + 3 * (U * U * product(S, S_row))
 
 
 @entrywise
@@ -278,26 +285,19 @@ def _and_outer(matrix: Array, a: Array, a_row: Array, b: Array, b_row: Array) ->
 
 
 @entrywise
-def _in_V_and_S(
-    G: Array, U2: Array, P2: Array, rho: Array, w3: Array, delta: Array, w2: Array,
-    V: Any, V_row: Array | None,
-) -> tuple[Array, Array]:  # fmt: skip
-    """The changes of V and S; the last two arguments are those of edges through V."""
-    in_V = w2 * (G * rho + U2 * (0.5 * w3) + P2 * (0.5 * delta))
-    in_S = w2 * (P2 * (0.5 * rho) + G * w3)
-    return in_V if V is None else in_V + (0.5 * w2) * product(V, V_row), in_S
-
-
-@entrywise
-def _in_D(
-    U2: Array, P2: Array, G: Array, rho: Array, d4: Array, delta: Array,
-    shared: Array, dc: Array, rest: Array, c: Array, w2: Array, D: Any, D_row: Array | None,
-) -> Any:  # fmt: skip
-    """The change of D, given 1½ w2; the last two arguments are those of edges through D."""
-    in_D = U2 * rho + P2 * d4 + G * (2 * delta) + (shared * dc + rest * c)
-    return w2 * (in_D if D is None else in_D + product(D, D_row) * (1 / 3))
-
-
-@entrywise
-def _activated(leg: Array, change: Array, w1: Array, half: Array) -> Any:
-    return w1 * leg + half * change
+def _activated(
+    P: Array, U: Array, D: Array, V: Array, V_row: Array | None, A: Any, K: Array,
+    edge_V: Any, edge_V_row: Array | None, edge_D: Any, edge_D_row: Array | None,
+    rho: Array, w3: Array, delta: Array, d4: Array,
+    shared: Array, dc: Array, rest: Array, c: Array, w1: Array, half: Array,
+) -> tuple[Any, ...]:  # fmt: skip
+    """P, U, D and V in X, or of a V of rank one the change, and the change of S, given ½ w2."""
+    G, P2, U2 = P * U, P * P, U * U
+    in_D = 3 * (U2 * rho + P2 * d4 + G * (2 * delta) + (shared * dc + rest * c))
+    in_V = G * (2 * rho) + U2 * w3 + P2 * delta
+    if edge_V is not None:
+        in_D, in_V = in_D + product(edge_D, edge_D_row), in_V + product(edge_V, edge_V_row)
+    in_D, in_V, in_S = half * in_D, half * in_V, half * (P2 * rho + G * (2 * w3))
+    P = w1 * P if A is None else w1 * P + half * A
+    V = w1 * V + in_V if V_row is None else in_V
+    return P, w1 * U + half * K, w1 * D + in_D, V, in_S

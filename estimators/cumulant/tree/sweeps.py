@@ -7,9 +7,9 @@ are read at X_m through one matrix, so that sums over pairs of sources are two r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import iadd
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..batches import turned
 from ..entrywise import entrywise
 from ..symmetric_tensors import Slices, diagonal, zero_coincidences
 from .profiles import ThroughProfile, profile, summed, through_profiles
-from .sources import Leg, Own, Reading, product, row_products, through_edges, times_transpose
+from .sources import Own, Reading, product, through_edges, times_transpose
 
 Array = NDArray[Any]
 
@@ -39,15 +39,19 @@ class Swept:
     a: Array
     K: Any = None
 
+    @cached_property
+    def fresh(self) -> Array:
+        """The edges by fresh noise of a source that has younger ones."""
+        return by_fresh_noise(self.A, self.reading.own)
 
-def sweep(readings: Sequence[Reading], first_covariance: Array, pairs: bool) -> Sequence[Swept]:
-    """All sources, the oldest first, from Cov Z_1; K of the oldest alone unless pairs are wanted.
+
+def sweep(readings: Sequence[Reading], first_C: Array, pairs: bool) -> Sequence[Swept]:
+    """All sources, the oldest first, from C° of Z_1; K of the oldest alone unless pairs are wanted.
 
     Cost: 2 M products of n×n for M sources.
     """
     oldest, *younger = _down(readings)
-    K = _less(oldest.a @ first_covariance, oldest.a, oldest.reading.own.variance_z)
-    swept = [replace(oldest, K=K)]
+    swept = [replace(oldest, K=oldest.a @ first_C)]
     for source in younger:
         swept.append(replace(source, K=_up(swept[-1], source)) if pairs else source)
     return swept
@@ -65,8 +69,7 @@ def _down(readings: Sequence[Reading]) -> Sequence[Swept]:
 def _up(older: Swept, source: Swept) -> Any:
     """K^m = (K^{m-1} w1 + SP^{m-1} + A^{m-1} v) W_mᵀ − a^m σ²."""
     before, own = older.reading.own, source.reading.own
-    fresh = by_fresh_noise(older.A, before)
-    K = _plus(older.reading.at_birth, older.K, before.w1, fresh)
+    K = _plus(older.reading.at_birth, older.K, before.w1, older.fresh)
     return _less(K @ own.weight.T, source.a, own.variance_z)
 
 
@@ -84,40 +87,48 @@ def _less(total: Array, matrix: Array, row: Array) -> Any:
 def by_fresh_noise(A: Array, own: Own) -> Array:
     """A diag(v): edges through what of X_m no Z_m explains, taken as independent neurons; with
     full edges, A (diag(v) + δC)."""
-    edges: Array = A * own.variance_x
+    through: tuple[Any, ...] = (None,) * 4
     if own.edges is not None:
-        edges += ThroughProfile(A, own.edges.y, own.edges.dC_y).matrix()
+        through = ThroughProfile(A, own.edges.y, own.edges.dC_y).factors
+    edges: Array = _by_noise(A, own.variance_x, *through)
     return edges
 
 
+@entrywise
+def _by_noise(A: Array, variance_x: Array, shared: Any, dc: Any, rest: Any, c: Any) -> Any:
+    edges = A * variance_x
+    return edges if shared is None else edges + (shared * dc + rest * c)
+
+
 def third_slices(readings: Sequence[Reading], pairs: bool) -> Slices:
-    """κ_iii, and κ_iij where pairs are wanted: the derivative of κ_iii in every leg times the leg
-    at j."""
+    """κ_iii, and where pairs are wanted κ_iij, in both orders of i and j."""
     if not pairs:
-        return {(3,): _sum(_third(reading, row_products) for reading in readings)}
-    k21 = _sum(_third(reading, times_transpose) for reading in readings)
-    return {(3,): diagonal(k21, (2,)).copy(), (2, 1): zero_coincidences(k21)}
+        return {(3,): _sum(reading.third_alone() for reading in readings)}
+    k21 = _sum(_two_and_one(reading) for reading in readings)
+    own = diagonal(k21, (2,)).copy()
+    return {(3,): own, (2, 1): zero_coincidences(k21), (1, 2): turned(k21)}
 
 
-def _third(reading: Reading, times: Callable[[Array, Leg], Array]) -> Array:
-    source = reading.source
-    k21 = times(reading.SP, reading.P)
-    k21 += times(reading.SU, reading.U)
-    k21 += times(2 * reading.G, source.V)
-    k21 += times(reading.P2 * (1 / 3), source.D)
+def _two_and_one(reading: Reading) -> Array:
+    """κ_iij of one source: a third of the derivative of κ_iii in every leg, times the leg at j."""
+    source, (in_U, in_V, in_D) = reading.source, reading.derivatives()
+    k21 = times_transpose(reading.SP, source.P)
+    k21 += times_transpose(in_U, source.U)
+    k21 += times_transpose(in_V, source.V)
+    k21 += times_transpose(in_D, source.D)
     if source.S is not None:
-        k21 += times(reading.U2, source.S)
+        k21 += times_transpose(reading.U2, source.S)
     return k21
 
 
 def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     """κ_iiii, and where pairs are wanted κ_iiij and the tree half of κ_iijj."""
     oldest = sources[0]
-    K = _plus(oldest.K, oldest.a, oldest.reading.own.variance_z)
-    k4 = 3 * np.vecdot(K, oldest.a) + _sum(map(_fourth_alone, sources))
+    half_K = _half_sum(oldest.K, oldest.a, oldest.reading.own.variance_z)
+    k4 = 6 * np.vecdot(half_K, oldest.a) + _sum(map(_fourth_alone, sources))
     if not pairs:
         return {(4,): k4}
-    half = (0.5 * K) @ oldest.a.T
+    half = half_K @ oldest.a.T
     half += _sum(map(_half_of_two_and_two, sources))
     k31 = _sum(map(_three_and_one, sources))
     return {
@@ -127,27 +138,34 @@ def fourth_slices(sources: Sequence[Swept], pairs: bool) -> Slices:
     }
 
 
+@entrywise
+def _half_sum(total: Array, matrix: Array, row: Array) -> Any:
+    return 0.5 * (total + matrix * row)
+
+
 def _fourth_alone(source: Swept) -> Array:
     """κ_iiii of one source, and of the paths from it to younger ones."""
     x, A, own = source.reading, source.A, source.reading.own
-    k4: Array = _four(
-        x.P2, x.U2, x.G, source.a, own.rho, own.delta, own.d4, own.w3, own.variance_z,
-        *x.R22.factors,
-    ).sum(axis=-1)  # fmt: skip
-    if A is not None:
-        k4 += 3 * np.vecdot(by_fresh_noise(A, own) + 2 * x.at_birth, A)
+    to_younger = (None, None, None) if A is None else (A, source.fresh, x.at_birth)
+    shares = _four(
+        x.P, x.U, source.a, *to_younger,
+        own.rho, own.delta, own.d4, own.w3, own.variance_z, *x.R22.factors,
+    )  # fmt: skip
+    k4: Array = shares.sum(axis=-1)
     return k4
 
 
 @entrywise
 def _four(
-    P2: Array, U2: Array, G: Array, a: Array,
+    P: Array, U: Array, a: Array, A: Any, fresh: Any, at_birth: Any,
     rho: Array, delta: Array, d4: Array, w3: Array, variance_z: Array,
     shared: Array, dc: Array, rest: Array, c: Array,
 ) -> Any:  # fmt: skip
     """The share in κ_iiii of each neuron r of the source."""
+    G, P2, U2 = P * U, P * P, U * U
     in_P2 = 3 * (shared * dc + rest * c) + U2 * (6 * rho) + G * (4 * delta) + P2 * d4
-    return in_P2 * P2 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
+    share = in_P2 * P2 + U2 * (4 * w3) * G - a * (3 * variance_z) * a
+    return share if A is None else share + 3 * ((fresh + 2 * at_birth) * A)
 
 
 def _half_of_two_and_two(source: Swept) -> Any:
@@ -155,7 +173,7 @@ def _half_of_two_and_two(source: Swept) -> Any:
     half = _stars(source.reading)
     if source.A is not None:
         own, A, x = source.reading.own, source.A, source.reading
-        half += _ends(x.at_birth, by_fresh_noise(A, own), x.Q, A, own.w1, own.variance_z) @ A.T
+        half += _ends(x.at_birth, source.fresh, x.Q, A, own.w1, own.variance_z) @ A.T
     return half
 
 
@@ -168,11 +186,11 @@ def _stars(reading: Reading) -> Any:
     """Trees about one neuron of the source: exact at first, through profiles from then on."""
     x, own = reading, reading.own
     if reading.is_new:
-        in_G, in_P2 = _in_G_and_P2(
-            x.G, x.U2, x.P2, x.Q, own.rho, own.w3, own.w2, own.tau, own.delta, own.d4,
+        G, in_G, in_P2 = _in_G_and_P2(
+            x.P, x.U, x.Q, own.rho, own.w3, own.w2, own.tau, own.delta, own.d4,
             own.variance_z, *x.R22.factors,
         )  # fmt: skip
-        stars = in_G @ x.G.T
+        stars = in_G @ G.T
         stars += in_P2 @ x.P2.T
         return stars
     half_R22 = [(0.5 * column, row) for column, row in x.R22.times_transpose()]
@@ -188,25 +206,25 @@ def _stars(reading: Reading) -> Any:
 
 @entrywise
 def _in_G_and_P2(
-    G: Array, U2: Array, P2: Array, Q: Array,
+    P: Array, U: Array, Q: Array,
     rho: Array, w3: Array, w2: Array, tau: Array, delta: Array, d4: Array, variance_z: Array,
     shared: Array, dc: Array, rest: Array, c: Array,
-) -> tuple[Array, Array]:  # fmt: skip
-    """The factors of G and of P2 in the stars of a new source."""
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """G, and the factors of G and of P2 in the stars of a new source."""
+    G, P2, U2 = P * U, P * P, U * U
     repeated, R22 = Q * variance_z, shared * dc + rest * c
     in_G = G * (2 * rho) + U2 * (2 * w3) - repeated * w2
     in_P2 = U2 * rho + P2 * (0.5 * d4) + G * (2 * delta) + 0.5 * (R22 - repeated * tau)
-    return in_G, in_P2
+    return G, in_G, in_P2
 
 
 def _three_and_one(source: Swept) -> Array:
     """κ_iiij of one source: ¼ of the derivative of κ_iiii in P and U, times their rows at j."""
     x, A, own = source.reading, source.A, source.reading.own
-    through_V, through_D = through_edges(A, own)
     in_P, in_U = _in_P_and_U(
-        x.P, x.U, x.G, x.P2, x.U2, source.K, A,
+        x.P, x.U, source.K, A,
         own.rho, own.delta, own.d4, own.w2, own.tau, own.w3, own.d3, *x.R22.factors,
-        *through_V, *through_D,
+        *through_edges(A, own),
     )  # fmt: skip
     k31: Array = in_P @ x.P.T
     k31 += in_U @ x.U.T
@@ -215,12 +233,13 @@ def _three_and_one(source: Swept) -> Array:
 
 @entrywise
 def _in_P_and_U(
-    P: Array, U: Array, G: Array, P2: Array, U2: Array, K: Array, A: Any,
+    P: Array, U: Array, K: Array, A: Any,
     rho: Array, delta: Array, d4: Array, w2: Array, tau: Array, w3: Array, d3: Array,
     shared: Array, dc: Array, rest: Array, c: Array,
     V: Any, V_row: Array | None, D: Any, D_row: Array | None,
 ) -> tuple[Array, Array]:  # fmt: skip
     """¼ of the derivatives of κ_iiii; the last arguments are those of edges through V and D."""
+    G, P2, U2 = P * U, P * P, U * U
     R22, half_Q = shared * dc + rest * c, U * w2 + P * tau
     in_P = P * (U2 * (3 * rho) + G * (3 * delta) + P2 * d4 + 3 * R22)
     in_P = in_P + U * (U2 * w3) + 3 * (K * half_Q)
