@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import cache, cached_property
 from math import comb, factorial, log, log2, perm, pi, sqrt
 from typing import Any
 
@@ -34,21 +34,25 @@ class ShiftedNormal:
 
     def density(self, k: int) -> Array:
         """The k-th derivative by α of the density at 0, (-1)^k He_k(α) ϕ(α)."""
-        alpha, d = self.alpha, self._densities
+        d = self._densities
+        if k < len(d):
+            return d[k]
+        alpha = self.alpha
         if not d:
             d.append(np.exp(-0.5 * (alpha * alpha)) / sqrt(2 * pi))
-        while len(d) <= k:
-            j = len(d) - 1
+        for j in range(len(d) - 1, k):
             d.append(-(alpha * d[j] + times(j, d[j - 1])) if j else -(alpha * d[0]))
         return d[k]
 
     def positive_moment(self, q: int) -> Array:
         """The moments M_q = E[(α + x)^q; α + x > 0]."""
-        alpha, m = self.alpha, self._positive_moments
+        m = self._positive_moments
+        if q < len(m):
+            return m[q]
+        alpha = self.alpha
         if not m:
             m.append(ndtr(alpha))
-        while len(m) <= q:
-            j = len(m) - 1
+        for j in range(len(m) - 1, q):
             m.append(alpha * m[j] + (times(j, m[j - 1]) if j else self.density(0)))
         return m[q]
 
@@ -102,25 +106,23 @@ class PiecewiseLinearTable(HermiteTable):
                 self._slope = slopes * self._unit
 
     def _coefficient(self, k: int, p: int) -> Array:
-        if p not in self._units:
-            self._units[p] = power(self._unit, p)
-        w = self._units[p] * self._derivative(k, p)
+        g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
+        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
+            w = times(factorial(p) * (1.0 - below), g.density(k - p - 1))
+        else:
+            w = g.positive_moment(p - k)
+            if below:
+                w = w + (-1) ** (p - k) * below * g.reflected.positive_moment(p - k)
+            w = times(perm(p, k), w)
+        unit = self._units.get(p)
+        if unit is None:
+            unit = self._units[p] = power(self._unit, p)
+        w = unit * w
         if self._straight is not None:
             with not_counting():
                 line = hermite_moment(p, k) * power(self._slope, p)
                 w = np.where(self._straight, line, w)
         return w
-
-    def _derivative(self, k: int, p: int) -> Array:
-        """The expectations E[∂^k φ^p (α + x)]."""
-        g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
-        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
-            return times(factorial(p) * (1.0 - below), g.density(k - p - 1))
-        q = p - k
-        w = g.positive_moment(q)
-        if below:
-            w = w + (-1) ** q * below * g.reflected.positive_moment(q)
-        return times(perm(p, k), w)
 
 
 class StepTable(HermiteTable):
@@ -164,13 +166,19 @@ def _within_reach(alpha: Array, both: bool) -> tuple[ShiftedNormal, Array | None
 
     Their mean is too far above 0, or with `both` too far from 0.
     """
-    far = np.abs(alpha) > sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
+    far = np.abs(alpha) > _reach(alpha.dtype)
     if not occurs(far):
         return ShiftedNormal(alpha), None
     with not_counting():  # counts of FLOPs depend on shapes alone
         normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
         straight = far if both else np.logical_and(far, alpha > 0)
         return normal, straight if occurs(straight) else None
+
+
+@cache
+def _reach(dtype: Any) -> float:
+    """The number of standard deviations that numbers of a type can tell from a sure event."""
+    return sqrt(-2 * log(float(np.finfo(dtype).eps)))
 
 
 def _alpha(mean: Array, sigma: Array) -> Array:

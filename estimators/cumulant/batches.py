@@ -40,7 +40,7 @@ def transposed(matrix: Array) -> Array:
 
 
 def turned(matrix: Array) -> Array:
-    """The transpose for entrywise work with other matrices: by its rows if it is large.
+    """The transpose for entrywise work with other matrices: row by row in memory if it is large.
 
     Entries of a column are as far apart as rows are long. At lengths like 1,024 all of them fall
     into few places of the cache, so that the transpose of a copy with longer rows is read, a strip
@@ -113,5 +113,5 @@ def by_input(numbers: Iterable[Number], inputs: tuple[int, ...]) -> list[tuple[f
     """The numbers of each input: `inputs` is (B,) for a batch, else ()."""
     if not inputs:
         return [tuple(map(float, numbers))]
-    columns = [np.broadcast_to(x, inputs).tolist() for x in numbers]
+    columns = [each(x) if isinstance(x, np.ndarray) else inputs[0] * [x] for x in numbers]
     return list(zip(*columns, strict=True)) if columns else [()] * inputs[0]

@@ -29,7 +29,9 @@ Array = NDArray[Any]
 Result = TypeVar("Result")
 
 LEAST = 64 * 64
-"""The entries from which one compiled pass takes less time than NumPy's."""
+"""The entries from which one compiled pass takes less time than NumPy's, for any formula."""
+WORTH = 7 * LEAST
+"""The entries times operations from which it does."""
 SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
 _compiling = Lock()
@@ -39,11 +41,11 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     """`formula`, of arrays that broadcast to matrices, compiled for large plain arrays.
 
     The first argument is a matrix (n, m), others are matrices, rows (m,) or (1, m), columns (n, 1)
-    and None; under a batch of inputs the first argument and others have one more axis, the first.
-    The formula is made of + − × ÷ and returns an array or a tuple of arrays. It runs as it is, on
-    NumPy's operators, where arrays are counted, without numbers, of PyTorch, small, or of several
-    types, and where llvmlite is missing. Cost: some 20 ms to compile the formula for each pattern
-    of arguments, once.
+    and None; under a batch of inputs some of them have one more axis, the first. The formula is
+    made of + − × ÷ and returns an array or a tuple of arrays, of the shape to which all arguments
+    broadcast. It runs as it is, on NumPy's operators, where arrays are counted, without numbers, of
+    PyTorch, small, or of several types, and where llvmlite is missing. Cost: some 20 ms to compile
+    the formula for each pattern of arguments, once.
 
     >>> @entrywise
     ... def scaled(matrix, column, row):
@@ -53,6 +55,13 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     """
     compiled: dict[Any, Kernel] = {}
 
+    @cache
+    def operations(arguments: int) -> int:
+        """The operations of the formula on each entry of so many arguments."""
+        from .machine_code import operations
+
+        return operations(formula, arguments)
+
     @lru_cache(maxsize=256)
     def of_forms(*forms: Form) -> Callable[..., Any]:
         """The formula for arrays of these forms: compiled, or as it is."""
@@ -61,17 +70,20 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
         if shape is None:
             return formula
         kinds, dtype = tuple(map(_kind, forms)), arrays[0][2]
-        kernel = compiled.get((kinds, dtype))
-        if kernel is None:
-            from .machine_code import compiled_formula
+        from .machine_code import compiled_formula
 
-            with _compiling:
+        with _compiling:
+            kernel = compiled.get((kinds, dtype))
+            if kernel is None:
                 kernel = compiled[kinds, dtype] = compiled_formula(formula, kinds, dtype)
         return _in_place(kernel, shape, dtype, kernel.steps(arrays))
 
     @wraps(formula)
     def apply(*arrays: Any) -> Any:
-        if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not compiles():
+        first = arrays[0]
+        if type(first) is not np.ndarray or first.size < LEAST or not compiles():
+            return formula(*arrays)
+        if first.size * operations(len(arrays)) < WORTH:
             return formula(*arrays)
         return of_forms(*map(_form, arrays))(*arrays)
 
@@ -93,13 +105,12 @@ def _shape(forms: Sequence[Any]) -> tuple[int, ...] | None:
     """The shape of the result, None where the formula itself has to run."""
     if not all(type(form) is tuple and 0 < len(form[0]) < 4 for form in forms):
         return None
-    (first, _, dtype), *_ = forms
+    dtype = forms[0][2]
     shape = np.broadcast_shapes(*(form[0] for form in forms))
     in_order = all(
         form[2] == dtype and (_is_column(form) or form[1][-1] == dtype.itemsize) for form in forms
     )
-    known = len(shape) > 1 and shape == first and dtype.char in "fd"
-    return shape if known and in_order else None
+    return shape if in_order and len(shape) > 1 and dtype.char in "fd" else None
 
 
 def _is_column(form: Form) -> bool:

@@ -96,19 +96,23 @@ class Incoming:
         `variance` is that of X̂, `before` its covariance and `half` = W · `before`, where known.
         """
         assert self.squares is not None
-        first, slope = w(0, 1), w(1, 1)
+        first, slope, cubes = w(0, 1), w(1, 1), self.squares * self.weight
         own = w(0, 3) - first * (3 * variance + first * first)
-        third = applied(self.squares * self.weight, own)
-        if before is not None:
-            before = unrecorded(before)
-            half = self.weight @ before if half is None else unrecorded(half)
+        if before is None:
+            third = applied(cubes, own)
+        else:
+            half = unrecorded(self.weight @ before if half is None else half)
             with not_counting():
                 tiny = float(np.finfo(slope.dtype).tiny)
                 passed = slope / np.maximum(slope * slope, NO_SLOPE**2 * variance + tiny)
-            left = half - self.weight * variances(before)[..., None, :]
-            once = applied(self.squares * left, (w(1, 2) - 2 * first * slope) * passed)
-            twice = applied(self.weight * left * left, w(2, 1) * passed * passed)
-            third = third + 3 * (once + twice)
+            # W³ own + 3 W² A once + W A² twice, A = half - W v, by powers of W and `half`
+            v, once = variances(unrecorded(before)), (w(1, 2) - 2 * first * slope) * passed
+            twice = 3 * (w(2, 1) * passed * passed)
+            third = (
+                applied(cubes, own - v * (3 * once - v * twice))
+                + applied(self.squares * half, 3 * once - 2 * v * twice)
+                + applied(self.weight * half * half, twice)
+            )
         return third * self.inverse_squares * self.inverse
 
     def transposed(self, slope: Array, v: Array) -> Array:

@@ -157,16 +157,17 @@ def linear(
     x: Hidden, sources: Sources | None, z: Standardised, wanted: Wanted
 ) -> tuple[Own, Pairs | None]:
     """Slices of κ(Ẑ), given the sources in Ẑ; no pairs where only E[φ(Z)] is wanted."""
-    metric, inverse = z.affine.metric, z.inverse
-    d = metric.diagonal * inverse * inverse if x.A is not None else np.zeros_like(z.mean)
-    k4 = d if x.A is None else x.A * d * d
+    zero, inverse, metric = np.zeros_like(z.mean), z.inverse, z.affine.metric
+    d = zero if x.A is None else metric.diagonal * inverse * inverse
+    k4 = zero if x.A is None else x.A * d * d
     if wanted == "mean":
-        return Own(sources.slice_3() if sources else np.zeros_like(d), k4), None
-    C = z.C
-    k21 = sources.slice_21() if sources else np.zeros_like(C)
+        return Own(sources.slice_3() if sources else zero, k4), None
+    C, shape = z.C, (*zero.shape, zero.shape[-1])
+    k21 = sources.slice_21() if sources else np.zeros_like(C, shape=shape)
     own = Own(variances(k21).copy(), k4)
-    k22 = np.zeros_like(C)
-    if x.A is not None:
+    if x.A is None:
+        k22 = np.zeros_like(C, shape=shape)
+    else:
         columns = (v[..., None] for v in (inverse, d, x.A / 3))
         k22 = _metric_22(metric.matrix, *columns, inverse[..., None, :], d[..., None, :])
     for pair in (C, k21, k22):

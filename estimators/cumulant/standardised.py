@@ -34,7 +34,7 @@ Wanted = Literal["all", "covariance", "mean"]
 """The wanted parts of X_l: all that are tracked, or at the last layer those of the output."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AffineMap:
     """The map Z = rows · W X + b, applied to a mean, and without `rows` to a covariance.
 
@@ -83,8 +83,13 @@ class AffineMap:
         """The product W C, from which `covariance` and `variance` are computed."""
         return self.weight if C is None else self.weight @ C
 
+    @cached_property
+    def transpose(self) -> Array:
+        """The transpose of W, in the order of its rows."""
+        return turned(self.weight)
+
     def covariance(self, half: Array) -> Array:
-        return half @ self.weight.T
+        return half @ (self.weight.T if half.ndim == 2 else self.transpose)
 
     def variance(self, half: Array) -> Array:
         variance: Array = (half * self.weight).sum(axis=-1)
@@ -115,13 +120,19 @@ class AffineMap:
 
 
 @cache
+def epsilon(dtype: Any) -> float:
+    """The distance from 1 to the next number of a type."""
+    return float(np.finfo(dtype).eps)
+
+
+@cache
 def _range(dtype: Any) -> tuple[float, float]:
     """The sizes whose cubes, and products of these with a few numbers, are in the type's range."""
     limits = np.finfo(dtype)
     return float(limits.tiny) ** 0.3, float(limits.max) ** 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Standardised:
     """The pre-activations Z_l = mean + unit · spread · Ẑ, every Ẑ_i with variance 1.
 
@@ -151,7 +162,7 @@ class Standardised:
     @cached_property
     def weight_T(self) -> Array:
         """The transpose of that map, in the order of its rows."""
-        transpose: Array = turned(self.affine.weight) * self.inverse[..., None, :]
+        transpose: Array = self.affine.transpose * self.inverse[..., None, :]
         return transpose
 
     @property
@@ -197,7 +208,7 @@ def standardised(
     little beside the others that powers of 1/σ would overflow are constant too: all that such a
     neuron sees may be dead, as in convolutions.
     """
-    noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
+    noise = ROUNDING * epsilon(variance.dtype) * sqrt(affine.weight.shape[1])
     with component("nonlinear"):
         largest = float(variance.max())
         check_range(largest, variance.dtype)

@@ -126,6 +126,23 @@ def test_batches_have_an_axis_more(dtype, in_batch, part, compiled):
     assert len(compiled) == 1
 
 
+def test_the_first_argument_may_be_the_same_for_all_inputs(compiled):
+    rng = np.random.default_rng(0)
+    a, column, _, b = arguments(np.float32)
+    column, b = of_inputs(column, rng), of_inputs(b, rng)
+    apply = entrywise.entrywise(lambda a, b: a * b - b)
+    for other in (column, b):
+        np.testing.assert_array_equal(apply(a, other), a * other - other)
+    assert len(compiled) == 2
+
+
+def test_matrices_of_64_neurons_are_compiled_for_long_formulas(compiled):
+    a = np.ones((64, 64), np.float32)
+    for formula in (lambda a: a + a + a, lambda a: sum([a] * 8, a)):
+        np.testing.assert_array_equal(entrywise.entrywise(formula)(a), formula(a))
+    assert len(compiled) == 1
+
+
 def test_addresses_are_those_of_numpy():
     a, *_ = arguments(np.float32)
     for array in (a, a[3:, 5:], a.T):
@@ -133,7 +150,7 @@ def test_addresses_are_those_of_numpy():
 
 
 def test_other_arguments_are_left_to_numpy(compiled):
-    """Counted arrays, small ones, several types, matrices by columns, and of one input beside."""
+    """Counted arrays, small ones, several types, matrices by columns, and batches of batches."""
     apply = entrywise.entrywise(formula)
     a, column, row, b = arguments(np.float32)
     others = [
@@ -141,7 +158,7 @@ def test_other_arguments_are_left_to_numpy(compiled):
         (a, column.astype(np.float64), row, b, None),
         (a, column, row, np.asfortranarray(b), None),
         (a[:8], column[:8], row, b[:8], None),
-        (a, column, row, np.stack([b, b]), None),
+        (a[None, None], column, row, b, None),
         (a.astype(int), column.astype(int), row.astype(int), np.ones_like(b, int), None),
     ]
     for given in others:
@@ -185,7 +202,8 @@ def test_estimates_do_not_depend_on_the_compiler(
     """Both last layers: with a covariance, and the mean alone."""
     width = int(LEAST**0.5) if estimator.order < 4 else 40
     if estimator.order == 4:
-        monkeypatch.setattr(entrywise, "LEAST", 40 * 40)
+        for name in ("LEAST", "WORTH"):
+            monkeypatch.setattr(entrywise, name, 40 * 40)
     network = random_mlp(width=width, depth=3, seed=0, activation=activation)
     for cov in (True, False):
         estimator.estimate(network, cov=cov)  # counted
