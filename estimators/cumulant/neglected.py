@@ -14,6 +14,7 @@ from cumprop.activations import HermiteTable
 from cumprop.flops import counted, detached, not_counting
 
 from .batches import applied
+from .entrywise import entrywise
 from .standardised import Coefficients, Standardised, variances
 
 Array = NDArray[Any]
@@ -96,29 +97,34 @@ class Incoming:
         `variance` is that of X̂, `before` its covariance and `half` = W · `before`, where known.
         """
         assert self.squares is not None
-        first, slope, cubes = w(0, 1), w(1, 1), self.squares * self.weight
+        first, slope = w(0, 1), w(1, 1)
         own = w(0, 3) - first * (3 * variance + first * first)
         if before is None:
-            third = applied(cubes, own)
+            third = applied(self.squares * self.weight, own)
         else:
             half = unrecorded(self.weight @ before if half is None else half)
             with not_counting():
                 tiny = float(np.finfo(slope.dtype).tiny)
                 passed = slope / np.maximum(slope * slope, NO_SLOPE**2 * variance + tiny)
-            # W³ own + 3 W² A once + W A² twice, A = half - W v, by powers of W and `half`
-            v, once = variances(unrecorded(before)), (w(1, 2) - 2 * first * slope) * passed
-            twice = 3 * (w(2, 1) * passed * passed)
-            third = (
-                applied(cubes, own - v * (3 * once - v * twice))
-                + applied(self.squares * half, 3 * once - 2 * v * twice)
-                + applied(self.weight * half * half, twice)
-            )
+            once, twice = (w(1, 2) - 2 * first * slope) * passed, w(2, 1) * passed * passed
+            rows = (variances(unrecorded(before)).copy(), own, 3 * once, 3 * twice)
+            third = _thirds(self.weight, half, *(row[..., None, :] for row in rows)).sum(axis=-1)
         return third * self.inverse_squares * self.inverse
 
     def transposed(self, slope: Array, v: Array) -> Array:
         """The products of the transpose with diag(`slope`) v, v (n, m)."""
         product: Array = self.weight.T @ ((slope * self.inverse)[..., None] * v)
         return product
+
+
+@entrywise
+def _thirds(W: Array, half: Array, variance: Array, own: Array, once: Array, twice: Array) -> Any:
+    """The shares of X̂ in κ_iii of W X̂: W³ own + W² A once + W A² twice, A = W C°.
+
+    Powers of `half` in place of A would cancel where slopes are small, as those of |z| at 0 are.
+    """
+    A = half - W * variance
+    return W * (W * (W * own) + A * (W * once + A * twice))
 
 
 def unrecorded(array: Any) -> Any:
