@@ -39,7 +39,7 @@ def transposed(matrix: Array) -> Array:
 
 
 def turned(matrix: Array) -> Array:
-    """The transpose for entrywise work with other matrices: in the order of its rows if it is large.
+    """The transpose for entrywise work with other matrices: row by row in memory if it is large.
 
     Entries of a column are as far apart as rows are long. At lengths like 1,024 all of them fall
     into few places of the cache, so that the transpose of a copy with longer rows is read.
@@ -56,21 +56,21 @@ def turned(matrix: Array) -> Array:
     return rows
 
 
-def beside(*products: tuple[Array, Array | None]) -> Array:
-    """The products a b side by side, each computed in its place; b = None stands for I.
+def below(*products: tuple[Array | None, Array]) -> Array:
+    """The products a b one below the other, each computed in its place; a = None stands for I.
 
-    >>> beside((np.eye(2), np.ones((2, 1))), (np.eye(2), None)).tolist()
-    [[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
+    >>> below((np.ones((1, 2)), np.eye(2)), (None, np.eye(2))).tolist()
+    [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     """
-    a = products[0][0]
-    if is_foreign(a):
-        return np.concatenate([a if b is None else a @ b for a, b in products], axis=-1)
-    ends = [*accumulate((a if b is None else b).shape[-1] for a, b in products)]
-    result = np.empty_like(a, shape=(*a.shape[:-1], ends[-1]))
+    b = products[0][1]
+    if is_foreign(b):
+        return np.concatenate([b if a is None else a @ b for a, b in products], axis=-2)
+    ends = [*accumulate((b if a is None else a).shape[-2] for a, b in products)]
+    result = np.empty_like(b, shape=(*b.shape[:-2], ends[-1], b.shape[-1]))
     for (a, b), start, end in zip(products, [0, *ends], ends, strict=False):
-        part = result[..., start:end]
-        if b is None:
-            part[...] = a
+        part = result[..., start:end, :]
+        if a is None:
+            part[...] = b
         else:
             np.matmul(a, b, out=part)
     return result
@@ -107,5 +107,5 @@ def by_input(numbers: Iterable[Number], inputs: tuple[int, ...]) -> list[tuple[f
     """The numbers of each input: `inputs` is (B,) for a batch, else ()."""
     if not inputs:
         return [tuple(map(float, numbers))]
-    columns = [np.broadcast_to(x, inputs).tolist() for x in numbers]
+    columns = [each(x) if isinstance(x, np.ndarray) else inputs[0] * [x] for x in numbers]
     return list(zip(*columns, strict=True)) if columns else [()] * inputs[0]

@@ -39,11 +39,11 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     """`formula`, of arrays that broadcast to matrices, compiled for large plain arrays.
 
     The first argument is a matrix (n, m), others are matrices, rows (m,) or (1, m), columns (n, 1)
-    and None; under a batch of inputs the first argument and others have one more axis, the first.
-    The formula is made of + − × ÷ and returns an array or a tuple of arrays. It runs as it is, on
-    NumPy's operators, where arrays are counted, without numbers, of PyTorch, small, or of several
-    types, and where llvmlite is missing. Cost: some 20 ms to compile the formula for each pattern
-    of arguments, once.
+    and None; under a batch of inputs some of them have one more axis, the first. The formula is
+    made of + − × ÷ and returns an array or a tuple of arrays, of the shape to which all arguments
+    broadcast. It runs as it is, on NumPy's operators, where arrays are counted, without numbers, of
+    PyTorch, small, or of several types, and where llvmlite is missing. Cost: some 20 ms to compile
+    the formula for each pattern of arguments, once.
 
     >>> @entrywise
     ... def scaled(matrix, column, row):
@@ -93,13 +93,12 @@ def _shape(forms: Sequence[Any]) -> tuple[int, ...] | None:
     """The shape of the result, None where the formula itself has to run."""
     if not all(type(form) is tuple and 0 < len(form[0]) < 4 for form in forms):
         return None
-    (first, _, dtype), *_ = forms
+    dtype = forms[0][2]
     shape = np.broadcast_shapes(*(form[0] for form in forms))
     in_order = all(
         form[2] == dtype and (_is_column(form) or form[1][-1] == dtype.itemsize) for form in forms
     )
-    known = len(shape) > 1 and shape == first and dtype.char in "fd"
-    return shape if known and in_order else None
+    return shape if in_order and len(shape) > 1 and dtype.char in "fd" else None
 
 
 def _is_column(form: Form) -> bool:

@@ -4,17 +4,15 @@ With r running over the neurons of all sources so far,
 
     κ_3 = Sym Σ_r [3 w2_r P_r ⊗ U_r ⊗ U_r + D_r ⊗ P_r ⊗ P_r],
 
-and a layer acts on every leg P, U, D alike: W in a linear map, diag(w1) in an activation. The
-numbers are those of the dense algorithm. Cost: 6 products of n×n per source and layer, about 30 at
-L=4.
+and a layer acts on every leg P, U, D alike: W in a linear map, diag(w1) in an activation. The rows
+of the arrays are the vectors P_r, U_r, D_r, so that W acts as Wᵀ from the right; BLAS is slower at
+small products with a transpose on the right. The numbers are those of the dense algorithm. Cost: 6
+products of n×n per source and layer, about 30 at L=4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
-from operator import iadd
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from cumprop.contract import ThirdCumulants
 from cumprop.flops import component
 from cumprop.networks import MLP
 
-from .batches import applied, beside, transposed, turned
+from .batches import applied, below, transposed, turned
 from .entrywise import entrywise
 from .kinds import Scheme
 from .propagation import Propagated, metric_scales, propagate
@@ -35,7 +33,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sources:
-    """The legs P, U, D of κ_3(Ẑ), each (…, n, R), and its weights w2 (…, R)."""
+    """The legs P, U, D of κ_3(Ẑ), each (…, R, n), and its weights w2 (…, R)."""
 
     P: Array
     U: Array
@@ -44,24 +42,21 @@ class Sources:
 
     def slice_21(self) -> Array:
         """The slice κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
-        k21: Array = reduce(iadd, (left @ transposed(leg) for left, leg in self._derivatives()))
+        P, U, D, w2 = self.P, self.U, self.D, self.w2[..., None]
+        k21: Array = transposed(_in_U(P, U, w2)) @ U
+        k21 += transposed(_in_P(P, U, D, w2)) @ P
+        k21 += transposed(_in_D(P)) @ D
         return k21
 
     def slice_3(self) -> Array:
         """The slice κ_iii alone, for n² FLOPs a source."""
-        k3: Array = reduce(iadd, (np.vecdot(left, leg) for left, leg in self._derivatives()))
+        k3: Array = _slice_3(self.P, self.U, self.D, 3 * self.w2[..., None]).sum(axis=-2)
         return k3
-
-    def _derivatives(self) -> Iterator[tuple[Array, Array]]:
-        """A third of the derivatives of κ_iii in the legs U, P and D, with these legs."""
-        P, U, D, w2 = self.P, self.U, self.D, self.w2[..., None, :]
-        yield _in_U(P, U, w2), U
-        yield _in_P(P, U, D, w2), P
-        yield _in_D(P), D
 
 
 @entrywise
 def _in_U(P: Array, U: Array, w2: Array) -> Any:
+    """A third of the derivatives of κ_iii in U, and in P and D below."""
     return 2 * (U * P) * w2
 
 
@@ -75,6 +70,11 @@ def _in_D(P: Array) -> Any:
     return (P * P) * (1 / 3)
 
 
+@entrywise
+def _slice_3(P: Array, U: Array, D: Array, w2: Array) -> Any:
+    return (U * U * w2 + D * P) * P
+
+
 @dataclass(frozen=True)
 class Activated:
     """The sources in X̂_l: the `older` ones in Ẑ_l, times diag(w1) on every leg, and a new one with
@@ -86,16 +86,16 @@ class Activated:
     D: Array
     w2: Array
 
-    def transform(self, weight: Array) -> Sources:
-        """The sources with W on every leg; diag(w1) is taken into W."""
+    def transform(self, back: Array) -> Sources:
+        """The sources with W on every leg, given Wᵀ; diag(w1) is taken into W."""
         old = self.older
         if old is None:
-            return Sources(weight, weight @ self.U, weight @ self.D, self.w2)
-        scaled = weight * self.w1[..., None, :]
+            return Sources(back, self.U @ back, self.D @ back, self.w2)
+        scaled = self.w1[..., None] * back
         return Sources(
-            beside((scaled, old.P), (weight, None)),
-            beside((scaled, old.U), (weight, self.U)),
-            beside((scaled, old.D), (weight, self.D)),
+            below((old.P, scaled), (None, back)),
+            below((old.U, scaled), (self.U, back)),
+            below((old.D, scaled), (self.D, back)),
             np.concatenate([old.w2, self.w2], axis=-1),
         )
 
@@ -129,8 +129,9 @@ class Hidden:
     def third(self, weight: Array) -> ThirdCumulants | None:
         if self.sources is None:
             return None
-        x = self.sources.transform(weight)
-        return ThirdCumulants(*map(np.hstack, ((3 * x.w2 * x.P, x.D), (x.U, x.P), (x.U, x.P))))
+        x = self.sources.transform(weight.T)
+        legs = (3 * x.w2[:, None] * x.P, x.D), (x.U, x.P), (x.U, x.P)
+        return ThirdCumulants(*(np.concatenate(pair).T for pair in legs))
 
 
 def run(
@@ -146,7 +147,7 @@ def run(
 
 def _step(x: Hidden, z: Standardised, w: Coefficients, wanted: Wanted) -> Hidden:
     with component("linear"):
-        sources = x.sources.transform(z.weight) if x.sources else None
+        sources = x.sources.transform(z.weight_T) if x.sources else None
         own, pairs = linear(x, sources, z, wanted)
     with component("nonlinear"):
         return nonlinear(own, pairs, sources, w)
@@ -156,17 +157,19 @@ def linear(
     x: Hidden, sources: Sources | None, z: Standardised, wanted: Wanted
 ) -> tuple[Own, Pairs | None]:
     """Slices of κ(Ẑ), given the sources in Ẑ; no pairs where only E[φ(Z)] is wanted."""
-    zero = np.zeros_like(z.mean)
-    k4 = zero if x.A is None else x.A * z.metric.diagonal * z.metric.diagonal
+    zero, inverse, metric = np.zeros_like(z.mean), z.inverse, z.affine.metric
+    d = zero if x.A is None else metric.diagonal * inverse * inverse
+    k4 = zero if x.A is None else x.A * d * d
     if wanted == "mean":
         return Own(sources.slice_3() if sources else zero, k4), None
-    C, M = z.C, z.metric
-    k21 = sources.slice_21() if sources else np.zeros_like(C)
+    C, shape = z.C, (*zero.shape, zero.shape[-1])
+    k21 = sources.slice_21() if sources else np.zeros_like(C, shape=shape)
     own = Own(variances(k21).copy(), k4)
-    k22 = np.zeros_like(C)
-    if x.A is not None:
-        d = M.diagonal
-        k22 = _metric_22(M.matrix, d[..., None], d[..., None, :], x.A[..., None] / 3)
+    if x.A is None:
+        k22 = np.zeros_like(C, shape=shape)
+    else:
+        columns = (v[..., None] for v in (inverse, d, x.A / 3))
+        k22 = _metric_22(metric.matrix, *columns, inverse[..., None, :], d[..., None, :])
     for pair in (C, k21, k22):
         variances(pair)[...] = 0
     return own, Pairs(C, k21, k22)
@@ -188,7 +191,7 @@ def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coeffic
     columns = (v[..., None] for v in (*square, w1, w2))
     rows = (v[..., None, :] for v in (w1, w2))
     slices = pairs.C, pairs.k22, pairs.k21, turned(pairs.k21)
-    C, U, d21, S = _expansion(*slices, *columns, *rows)
+    C, U, D, S = _expansion(*slices, *columns, *rows)
     k22_sum = (
         _form(square[0], pairs.C, square[0])
         + _form(square[1], S, square[1])
@@ -198,7 +201,6 @@ def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coeffic
     n = P1.shape[-1]
     A = (k4.sum(axis=-1) + k22_sum)[..., None] * (3 / (n * (n + 2)))
 
-    D = turned(d21)
     variances(D)[...] = k3 - w1 * w1 * w1 * own.k3
     variances(C)[...] = k2
     return Hidden(P1, C, Activated(sources, w1, U, D, w2), A)
@@ -209,21 +211,24 @@ def _expansion(
     C: Array, k22: Array, k21: Array, k12: Array,
     s1: Array, s2: Array, w1: Array, w2: Array, w1_j: Array, w2_j: Array,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-    """κ_11 of X̂, the leg U, 3 δ_iij, and the part S of κ_11 in both second derivatives (§3.4).
+    """κ_11 of X̂, the legs U and D = 3 δ_iij, and the part S of κ_11 in both second derivatives
+    (§3.4).
 
     `s1`, `s2` are the coefficients of X², less 2 E[X] times those of X.
     """
-    S = (C * C + k22 * 0.5) * 0.5
+    squares = C * C
+    S = (squares + k22 * 0.5) * 0.5
     first, second = w1_j * C + w2_j * (k12 * 0.5), w1_j * (k21 * 0.5) + w2_j * S
-    U = w1 * C
-    k21_x = s1 * first + s2 * second
-    d21 = k21_x - (w1 * w1) * k21 * w1_j - U * U * w2_j
-    return w1 * first + w2 * second, U, 3 * d21, S
+    d21 = s1 * first + s2 * second - (w1 * w1) * (k21 * w1_j + squares * w2_j)
+    return w1 * first + w2 * second, C * w1_j, 3 * d21, S
 
 
 @entrywise
-def _metric_22(M: Array, d: Array, d_j: Array, third: Array) -> Any:
-    """κ_iijj of Sym(A ⊗ M²), given M, its diagonal and A/3."""
+def _metric_22(
+    M: Array, inverse: Array, d: Array, third: Array, inverse_j: Array, d_j: Array
+) -> Any:  # fmt: skip
+    """κ_iijj of Sym(A ⊗ M²), given W Wᵀ, M = inverse W Wᵀ inverse, its diagonal and A/3."""
+    M = inverse * M * inverse_j
     return (d * d_j + 2 * (M * M)) * third
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -51,13 +51,13 @@ class Propagated:
 
     def of_node(self, b: int) -> Propagated:
         """The result for one input of a batch."""
-        return replace(
-            self,
+        return Propagated(
             mean=self.mean[b],
             layer_means=[mean[b] for mean in self.layer_means],
             layer_variances=self.layer_variances and tuple(v[b] for v in self.layer_variances),
             cov=of_node(self.cov, b, 2),
-            negative=int(np.broadcast_to(self.negative, len(self.mean))[b]),
+            negative=int(self.negative[b] if isinstance(self.negative, np.ndarray) else 0),
+            precision=self.precision,
             signs=self.signs and [self.signs[b]],
         )
 

@@ -16,7 +16,7 @@ from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, decided, not_counting, occurs, on_host
 from cumprop.networks import MLP
 
-from .batches import of_node
+from .batches import of_node, turned
 from .coefficients import ByNumbers, coefficients
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 
@@ -146,6 +146,12 @@ class Standardised:
         """The map X̂ -> Ẑ."""
         weight: Array = self.affine.weight * self.inverse[..., None]
         return weight
+
+    @cached_property
+    def weight_T(self) -> Array:
+        """The transpose of that map, in the order of its rows."""
+        transpose: Array = turned(self.affine.weight) * self.inverse[..., None, :]
+        return transpose
 
     @property
     def C(self) -> Array:

@@ -126,6 +126,16 @@ def test_batches_have_an_axis_more(dtype, in_batch, part, compiled):
     assert len(compiled) == 1
 
 
+def test_the_first_argument_may_be_the_same_for_all_inputs(compiled):
+    rng = np.random.default_rng(0)
+    a, column, _, b = arguments(np.float32)
+    column, b = of_inputs(column, rng), of_inputs(b, rng)
+    apply = entrywise.entrywise(lambda a, b: a * b - b)
+    for other in (column, b):
+        np.testing.assert_array_equal(apply(a, other), a * other - other)
+    assert len(compiled) == 2
+
+
 def test_addresses_are_those_of_numpy():
     a, *_ = arguments(np.float32)
     for array in (a, a[3:, 5:], a.T):
@@ -133,7 +143,7 @@ def test_addresses_are_those_of_numpy():
 
 
 def test_other_arguments_are_left_to_numpy(compiled):
-    """Counted arrays, small ones, several types, matrices by columns, and of one input beside."""
+    """Counted arrays, small ones, several types, matrices by columns, and batches of batches."""
     apply = entrywise.entrywise(formula)
     a, column, row, b = arguments(np.float32)
     others = [
@@ -141,7 +151,7 @@ def test_other_arguments_are_left_to_numpy(compiled):
         (a, column.astype(np.float64), row, b, None),
         (a, column, row, np.asfortranarray(b), None),
         (a[:8], column[:8], row, b[:8], None),
-        (a, column, row, np.stack([b, b]), None),
+        (a[None, None], column, row, b, None),
         (a.astype(int), column.astype(int), row.astype(int), np.ones_like(b, int), None),
     ]
     for given in others:
