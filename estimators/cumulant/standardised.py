@@ -18,6 +18,7 @@ from cumprop.networks import MLP
 
 from .batches import of_node, turned
 from .coefficients import ByNumbers, coefficients
+from .entrywise import entrywise
 from .symmetric_tensors import DiagonalMetric, Metric, diagonal
 
 Array = NDArray[Any]
@@ -82,8 +83,13 @@ class AffineMap:
         """The product W C, from which `covariance` and `variance` are computed."""
         return self.weight if C is None else self.weight @ C
 
+    @cached_property
+    def transpose(self) -> Array:
+        """The transpose of W, in the order of its rows."""
+        return turned(self.weight)
+
     def covariance(self, half: Array) -> Array:
-        return half @ self.weight.T
+        return half @ (self.weight.T if half.ndim == 2 else self.transpose)
 
     def variance(self, half: Array) -> Array:
         variance: Array = (half * self.weight).sum(axis=-1)
@@ -150,7 +156,7 @@ class Standardised:
     @cached_property
     def weight_T(self) -> Array:
         """The transpose of that map, in the order of its rows."""
-        transpose: Array = turned(self.affine.weight) * self.inverse[..., None, :]
+        transpose: Array = self.affine.transpose * self.inverse[..., None, :]
         return transpose
 
     @property
@@ -158,7 +164,7 @@ class Standardised:
         """The covariance of Ẑ, the correlations, as a new array."""
         assert self.covariance is not None
         inverse = of_node(self.inverse, 0, 1) if self.covariance.ndim == 2 else self.inverse
-        C: Array = inverse[..., None] * self.covariance * inverse[..., None, :]
+        C: Array = _scaled(self.covariance, inverse[..., None], inverse[..., None, :])
         return C
 
     @property
@@ -175,6 +181,11 @@ class Standardised:
         if isinstance(metric, Metric):
             return Metric(self.weight)
         return DiagonalMetric(metric.diagonal * self.inverse * self.inverse)
+
+
+@entrywise
+def _scaled(matrix: Array, column: Array, row: Array) -> Any:
+    return column * matrix * row
 
 
 def standardised(
