@@ -114,10 +114,16 @@ def output_samples(seed: int, width: int, part: int) -> np.random.Generator:
     return _stream(seed, width, _Purpose.OUTPUTS, 1, part)
 
 
-def _stream(seed: int, *key: int) -> np.random.Generator:
+def checked(seed: int) -> int:
+    """The seed of streams; raises CumpropError where it is none."""
     seed = typed(seed, int, "seed")
     if not 0 <= seed <= _LARGEST_SEED:
         raise CumpropError(f"seed is {seed}; give a whole number from 0 to 2^128 - 1")
+    return seed
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    seed = checked(seed)
     if not all(0 <= number <= _LARGEST_NUMBER for number in key):
         raise CumpropError(f"no random stream has the key {key}: its numbers go from 0 to 2^32 - 1")
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

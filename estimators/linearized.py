@@ -43,6 +43,7 @@ class Linearized(Estimator):
     """
 
     version: ClassVar[int] = 1
+    draws: ClassVar[bool] = False
     by_moments: ClassVar[bool] = True
 
     def supports(self, network: MLP) -> str | None:

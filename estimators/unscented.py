@@ -47,6 +47,7 @@ class Unscented(Estimator):
     """
 
     version: ClassVar[int] = 2
+    draws: ClassVar[bool] = False
     by_moments: ClassVar[bool] = True
     alpha: float = 1.0
     beta: float = 0.0

@@ -14,7 +14,7 @@ from cumprop.errors import CumpropError
 PURPOSES = {
     name: function
     for name, function in inspect.getmembers(streams, inspect.isfunction)
-    if function.__module__ == streams.__name__ and not name.startswith("_")
+    if function.__module__ == streams.__name__ and name not in ("checked", "_stream")
 }
 N_NUMBERS = {name: len(inspect.signature(f).parameters) for name, f in PURPOSES.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import cache, cached_property
 from math import comb, factorial, log, log2, perm, pi, sqrt
 from typing import Any
 
@@ -164,13 +164,19 @@ def _within_reach(alpha: Array, both: bool) -> tuple[ShiftedNormal, Array | None
 
     Their mean is too far above 0, or with `both` too far from 0.
     """
-    far = np.abs(alpha) > sqrt(-2 * log(float(np.finfo(alpha.dtype).eps)))
+    far = np.abs(alpha) > _reach(alpha.dtype)
     if not occurs(far):
         return ShiftedNormal(alpha), None
     with not_counting():  # counts of FLOPs depend on shapes alone
         normal = ShiftedNormal(np.minimum(np.maximum(alpha, -REACH), REACH))
         straight = far if both else np.logical_and(far, alpha > 0)
         return normal, straight if occurs(straight) else None
+
+
+@cache
+def _reach(dtype: Any) -> float:
+    """The number of standard deviations that numbers of a type can tell from a sure event."""
+    return sqrt(-2 * log(float(np.finfo(dtype).eps)))
 
 
 def _alpha(mean: Array, sigma: Array) -> Array:

@@ -56,6 +56,8 @@ def under_any_input(estimator: Estimator, network: MLP, run: Run) -> Estimate:
 
 def unsupported(estimator: Estimator, network: MLP) -> str | None:
     """The reason why the estimator cannot take the network under its input; None where it can."""
+    if network.has_gaussian_input:
+        return estimator.supports(network)
     if isinstance(network.input, Empirical):
         averaging = estimator.over_rows(network.input.n_rows)
         return _NO_ROWS.format(estimator.name) if averaging is None else averaging.supports(network)

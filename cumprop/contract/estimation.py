@@ -45,7 +45,8 @@ def estimate(
     1.994711
     """
     estimator = supporting(network, estimator, parameters)
-    cov, rng = typed(cov, bool, "cov"), streams.sampling(seed, network.shape.width)
+    cov, seed = typed(cov, bool, "cov"), streams.checked(seed)
+    rng = streams.sampling(seed, network.shape.width) if estimator.draws else None
     further = {"third": True} if typed(third, bool, "third") and estimator.gives_third else {}
     found = estimator.estimate(network, cov=cov, rng=rng, **further)
     return judged(network, estimator, found) if is_probability(network) else found

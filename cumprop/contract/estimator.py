@@ -120,6 +120,8 @@ class Estimator(ABC):
     """Former names of parameters, and the present ones; the error for a former name says both."""
     by_moments: ClassVar[bool] = False
     """Whether the backend takes independent coordinates as a Gaussian of the same two moments."""
+    draws: ClassVar[bool] = True
+    """Whether `estimate` draws samples: other backends are given no `rng`, which takes time."""
     gives_third: ClassVar[bool] = False
     """Whether `estimate` takes `third=True` and then gives third cumulants, or None."""
 

@@ -188,7 +188,7 @@ class MLP:
         """Number of hidden layers L."""
         return len(self.weights) - 1
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, ...]:
         """The widths n_0..n_{L+1} of the input, the hidden layers and the output."""
         return (self.weights[0].shape[1], *(len(w) for w in self.weights))

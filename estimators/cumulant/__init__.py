@@ -85,6 +85,7 @@ class Cumulant(Estimator):
     """
 
     version: ClassVar[int] = 3
+    draws: ClassVar[bool] = False
     gives_third: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"engine": "algorithm"}
     order: int = 3

@@ -29,7 +29,9 @@ Array = NDArray[Any]
 Result = TypeVar("Result")
 
 LEAST = 64 * 64
-"""The entries from which one compiled pass takes less time than NumPy's."""
+"""The entries from which a matrix may be large enough."""
+WORTH = 8 * LEAST
+"""The operations from which one compiled pass takes less time than NumPy's."""
 SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
 _compiling = Lock()
@@ -61,11 +63,13 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
         if shape is None:
             return formula
         kinds, dtype = tuple(map(_kind, forms)), arrays[0][2]
-        kernel = compiled.get((kinds, dtype))
-        if kernel is None:
-            from .machine_code import compiled_formula
+        from .machine_code import compiled_formula, operations
 
-            with _compiling:
+        if operations(formula, kinds) * prod(shape) < WORTH:
+            return formula
+        with _compiling:
+            kernel = compiled.get((kinds, dtype))
+            if kernel is None:
                 kernel = compiled[kinds, dtype] = compiled_formula(formula, kinds, dtype)
         return _in_place(kernel, shape, dtype, kernel.steps(arrays))
 

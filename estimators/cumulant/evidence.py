@@ -16,7 +16,7 @@ from cumprop.flops import component, counted, decided, has_numbers, not_counting
 
 from .batches import Number, applied, by_input, column, each, number, of_node, positive, ratio
 from .neglected import Incoming, Table, common_bends, like, probes, unrecorded, without_gradients
-from .standardised import AffineMap, Coefficients, Standardised, variances
+from .standardised import AffineMap, Coefficients, Standardised, epsilon, variances
 
 Array = NDArray[Any]
 
@@ -96,7 +96,7 @@ class Evidence:
         `before` is Cov[X̂_{l-1}], None where it is I or not tracked, so that neurons count as
         independent; `half` is W · `before` where it is known.
         """
-        with component("error"), np.errstate(over="ignore", invalid="ignore"):  # `trust` sees it
+        with component("error"):
             if self._last is None and before is None:
                 before = self._input
             last = self._last
@@ -146,7 +146,7 @@ class Evidence:
         unit = in_unit(unrecorded(z.spread), size)
         if z.affine.rows is not None:
             unit = unit * unrecorded(z.affine.rows)
-        eps = float(np.finfo(unit.dtype).eps)
+        eps = epsilon(unit.dtype)
         ulp = eps * (np.abs(unrecorded(z.mean)) / unit + 1)
         squares: Array = ulp * ulp
         if self._last is not None:
@@ -212,7 +212,7 @@ class Evidence:
 
     def signs(self, mean: Array, layer_mean: Array, unit: float) -> list[Signs]:
         """The signs for each input, one unless for a batch, given E[Y], E[X_L], the unit of X̂_L."""
-        with component("error"), np.errstate(invalid="ignore", over="ignore"):
+        with component("error"):
             affine, last = self._maps[-1], self._last
             weight = unrecorded(affine.weight)
             sizes = on_host(applied(np.abs(weight), np.abs(unrecorded(layer_mean))))
@@ -221,7 +221,7 @@ class Evidence:
                 rows = rows * on_host(affine.rows)
             host, scale = on_host(unrecorded(mean)).astype(np.float64), rows * unit
             total = self._sum_of_variances(affine, unit)
-            ulps = float(np.finfo(weight.dtype).eps) * (np.abs(host) + sizes * rows)
+            ulps = epsilon(weight.dtype) * (np.abs(host) + sizes * rows)
             squares, independent, neglected = ulps * ulps, rows, 0.0
             if last is not None:
                 area = scale * scale

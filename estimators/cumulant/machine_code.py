@@ -95,7 +95,7 @@ def compiled_formula(
     """
     number = TYPES[dtype]
     pointer = number.as_pointer()
-    results, several = _results(formula, kinds, number)
+    results, several, _ = _outline(formula, kinds)
     arguments = sum(kind is not None for kind in kinds)
     parameters = [INDEX] * 4 + [INDEX.as_pointer()] + [pointer] * (results + arguments)
     module = ir.Module()
@@ -157,15 +157,20 @@ def compiled_formula(
     return Kernel(ctypes.CFUNCTYPE(None, *types)(address), results, several)
 
 
-def _results(
-    formula: Callable[..., Any], kinds: Sequence[str | None], number: ir.Type
-) -> tuple[int, bool]:
-    """The number of results of a formula, and whether it returns a tuple."""
-    scratch = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [number] * len(kinds)), "f")
+def operations(formula: Callable[..., Any], kinds: Sequence[str | None]) -> int:
+    """The number of operations of a formula on each entry."""
+    return _outline(formula, kinds)[-1]
+
+
+def _outline(formula: Callable[..., Any], kinds: Sequence[str | None]) -> tuple[int, bool, int]:
+    """The number of results of a formula, whether it returns a tuple, and its operations."""
+    arguments = [ir.FloatType()] * len(kinds)
+    scratch = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), arguments), "f")
     code = ir.IRBuilder(scratch.append_basic_block())
     entries = zip(kinds, scratch.args, strict=True)
     found = formula(*(None if kind is None else Entry(code, value) for kind, value in entries))
-    return (len(found), True) if isinstance(found, tuple) else (1, False)
+    several = isinstance(found, tuple)
+    return len(found) if several else 1, several, len(code.block.instructions)
 
 
 def _applied(formula: Callable[..., Any], entries: Sequence[Any]) -> tuple[Entry, ...]:

@@ -14,6 +14,7 @@ from cumprop.activations import HermiteTable
 from cumprop.flops import counted, detached, not_counting
 
 from .batches import applied
+from .entrywise import entrywise
 from .standardised import Coefficients, Standardised, variances
 
 Array = NDArray[Any]
@@ -98,23 +99,30 @@ class Incoming:
         assert self.squares is not None
         first, slope = w(0, 1), w(1, 1)
         own = w(0, 3) - first * (3 * variance + first * first)
-        third = applied(self.squares * self.weight, own)
-        if before is not None:
+        if before is None:
+            third = applied(self.squares * self.weight, own)
+        else:
             before = unrecorded(before)
             half = self.weight @ before if half is None else unrecorded(half)
             with not_counting():
                 tiny = float(np.finfo(slope.dtype).tiny)
                 passed = slope / np.maximum(slope * slope, NO_SLOPE**2 * variance + tiny)
-            left = half - self.weight * variances(before)[..., None, :]
-            once = applied(self.squares * left, (w(1, 2) - 2 * first * slope) * passed)
-            twice = applied(self.weight * left * left, w(2, 1) * passed * passed)
-            third = third + 3 * (once + twice)
+            once, twice = (w(1, 2) - 2 * first * slope) * passed, w(2, 1) * passed * passed
+            rows = (row[..., None, :] for row in (variances(before), own, once, twice))
+            third = _thirds(self.weight, half, *rows).sum(axis=-1)
         return third * self.inverse_squares * self.inverse
 
     def transposed(self, slope: Array, v: Array) -> Array:
         """The products of the transpose with diag(`slope`) v, v (n, m)."""
         product: Array = self.weight.T @ ((slope * self.inverse)[..., None] * v)
         return product
+
+
+@entrywise
+def _thirds(W: Array, half: Array, variance: Array, own: Array, once: Array, twice: Array) -> Any:
+    """The shares of inputs in κ_iii of W X̂, given κ_3 of their `own`."""
+    A = half - W * variance
+    return W * (W * (W * own) + 3 * A * (W * once + A * twice))
 
 
 def unrecorded(array: Any) -> Any:

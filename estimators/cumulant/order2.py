@@ -21,7 +21,7 @@ from .standardised import Coefficients, Standardised, Wanted, variances
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Tracked:
     """The mean and covariance of X̂; C is None for I, and at the end if only the mean is wanted."""
 

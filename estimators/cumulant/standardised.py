@@ -34,7 +34,7 @@ Wanted = Literal["all", "covariance", "mean"]
 """The wanted parts of X_l: all that are tracked, or at the last layer those of the output."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AffineMap:
     """The map Z = rows · W X + b, applied to a mean, and without `rows` to a covariance.
 
@@ -120,13 +120,19 @@ class AffineMap:
 
 
 @cache
+def epsilon(dtype: Any) -> float:
+    """The distance from 1 to the next number of a type."""
+    return float(np.finfo(dtype).eps)
+
+
+@cache
 def _range(dtype: Any) -> tuple[float, float]:
     """The sizes whose cubes, and products of these with a few numbers, are in the type's range."""
     limits = np.finfo(dtype)
     return float(limits.tiny) ** 0.3, float(limits.max) ** 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Standardised:
     """The pre-activations Z_l = mean + unit · spread · Ẑ, every Ẑ_i with variance 1.
 
@@ -201,7 +207,7 @@ def standardised(
     little beside the others that powers of 1/σ would overflow are constant too: all that such a
     neuron sees may be dead, as in convolutions.
     """
-    noise = ROUNDING * float(np.finfo(variance.dtype).eps) * sqrt(affine.weight.shape[1])
+    noise = ROUNDING * epsilon(variance.dtype) * sqrt(affine.weight.shape[1])
     with component("nonlinear"):
         largest = float(variance.max())
         check_range(largest, variance.dtype)

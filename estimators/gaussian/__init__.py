@@ -41,6 +41,7 @@ class Gaussian(Estimator):
     """
 
     version: ClassVar[int] = 1
+    draws: ClassVar[bool] = False
     series_tolerance: float = 1e-10
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ class Gaussian(Estimator):
         self, network: MLP, *, cov: bool = False, rng: np.random.Generator | None = None
     ) -> Estimate:
         layer_means, precision, negative = list[Array](), 0.0, 0
-        with counting() as flops:
+        with counting() as flops, np.errstate(over="ignore", invalid="ignore"):  # `trust` sees it
             mean, C, unit = standard_input(network)
             maps = [*map(AffineMap.in_range, map(counted, network.weights), network.biases)]
             evidence, (*hidden, last) = Evidence(maps, C, unit, leading=True, exact=True), maps

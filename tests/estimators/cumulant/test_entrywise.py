@@ -136,6 +136,14 @@ def test_the_first_argument_may_be_the_same_for_all_inputs(compiled):
     assert len(compiled) == 2
 
 
+def test_matrices_of_64_neurons_are_compiled_for_long_formulas(compiled):
+    a = np.ones((64, 64), np.float32)
+    for operations in (2, 8):
+        apply = entrywise.entrywise(lambda a, k=operations: sum([a] * k, a))
+        np.testing.assert_array_equal(apply(a), operations + a)
+    assert len(compiled) == 1
+
+
 def test_addresses_are_those_of_numpy():
     a, *_ = arguments(np.float32)
     for array in (a, a[3:, 5:], a.T):
@@ -195,7 +203,8 @@ def test_estimates_do_not_depend_on_the_compiler(
     """Both last layers: with a covariance, and the mean alone."""
     width = int(LEAST**0.5) if estimator.order < 4 else 40
     if estimator.order == 4:
-        monkeypatch.setattr(entrywise, "LEAST", 40 * 40)
+        for name in ("LEAST", "WORTH"):
+            monkeypatch.setattr(entrywise, name, 40 * 40)
     network = random_mlp(width=width, depth=3, seed=0, activation=activation)
     for cov in (True, False):
         estimator.estimate(network, cov=cov)  # counted
