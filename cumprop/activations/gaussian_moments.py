@@ -34,21 +34,25 @@ class ShiftedNormal:
 
     def density(self, k: int) -> Array:
         """The k-th derivative by α of the density at 0, (-1)^k He_k(α) ϕ(α)."""
-        alpha, d = self.alpha, self._densities
+        d = self._densities
+        if k < len(d):
+            return d[k]
+        alpha = self.alpha
         if not d:
             d.append(np.exp(-0.5 * (alpha * alpha)) / sqrt(2 * pi))
-        while len(d) <= k:
-            j = len(d) - 1
+        for j in range(len(d) - 1, k):
             d.append(-(alpha * d[j] + times(j, d[j - 1])) if j else -(alpha * d[0]))
         return d[k]
 
     def positive_moment(self, q: int) -> Array:
         """The moments M_q = E[(α + x)^q; α + x > 0]."""
-        alpha, m = self.alpha, self._positive_moments
+        m = self._positive_moments
+        if q < len(m):
+            return m[q]
+        alpha = self.alpha
         if not m:
             m.append(ndtr(alpha))
-        while len(m) <= q:
-            j = len(m) - 1
+        for j in range(len(m) - 1, q):
             m.append(alpha * m[j] + (times(j, m[j - 1]) if j else self.density(0)))
         return m[q]
 
@@ -102,9 +106,10 @@ class PiecewiseLinearTable(HermiteTable):
                 self._slope = slopes * self._unit
 
     def _coefficient(self, k: int, p: int) -> Array:
-        if p not in self._units:
-            self._units[p] = power(self._unit, p)
-        w = self._units[p] * self._derivative(k, p)
+        unit = self._units.get(p)
+        if unit is None:
+            unit = self._units[p] = power(self._unit, p)
+        w = unit * self._derivative(k, p)
         if self._straight is not None:
             with not_counting():
                 line = hermite_moment(p, k) * power(self._slope, p)

@@ -29,9 +29,9 @@ Array = NDArray[Any]
 Result = TypeVar("Result")
 
 LEAST = 64 * 64
-"""The entries from which a matrix may be large enough."""
-WORTH = 8 * LEAST
-"""The operations from which one compiled pass takes less time than NumPy's."""
+"""The entries from which one compiled pass takes less time than NumPy's, for any formula."""
+WORTH = 7 * LEAST
+"""The entries times operations from which it does."""
 SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
 _compiling = Lock()
@@ -55,6 +55,13 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     """
     compiled: dict[Any, Kernel] = {}
 
+    @cache
+    def operations(arguments: int) -> int:
+        """The operations of the formula on each entry of so many arguments."""
+        from .machine_code import operations
+
+        return operations(formula, arguments)
+
     @lru_cache(maxsize=256)
     def of_forms(*forms: Form) -> Callable[..., Any]:
         """The formula for arrays of these forms: compiled, or as it is."""
@@ -63,10 +70,8 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
         if shape is None:
             return formula
         kinds, dtype = tuple(map(_kind, forms)), arrays[0][2]
-        from .machine_code import compiled_formula, operations
+        from .machine_code import compiled_formula
 
-        if operations(formula, kinds) * prod(shape) < WORTH:
-            return formula
         with _compiling:
             kernel = compiled.get((kinds, dtype))
             if kernel is None:
@@ -75,7 +80,10 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
 
     @wraps(formula)
     def apply(*arrays: Any) -> Any:
-        if type(arrays[0]) is not np.ndarray or arrays[0].size < LEAST or not compiles():
+        first = arrays[0]
+        if type(first) is not np.ndarray or first.size < LEAST or not compiles():
+            return formula(*arrays)
+        if first.size * operations(len(arrays)) < WORTH:
             return formula(*arrays)
         return of_forms(*map(_form, arrays))(*arrays)
 

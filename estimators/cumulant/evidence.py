@@ -239,12 +239,13 @@ class Evidence:
             common = [abs(a * b) for a, b in zip(self._common, self._cancellation, strict=True)]
             lists = (self._participation, self._nonlinearity, self._cancellation, common, errors)
             layers = [by_input(numbers, host.shape[:-1]) for numbers in lists]
-            shares = np.ones((len(layers[0]), 1)) * _shares(independent)
+            shares = _shares(independent)
+            dealt = shares if shares.ndim > 1 else [shares] * len(layers[0])
             maps = [affine for affine in self._maps[:-1] if not affine.dense]
             zeros = max((_zeros(affine.weight) for affine in maps), default=0.0)
             return [
                 Signs(p, nu, c, both, *error, share, zeros)  # type: ignore[call-arg]
-                for p, nu, c, both, error, share in zip(*layers, shares, strict=True)
+                for p, nu, c, both, error, share in zip(*layers, dealt, strict=True)
             ]
 
     def _sum_of_variances(self, affine: AffineMap, unit: float) -> Number:

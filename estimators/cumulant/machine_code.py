@@ -157,9 +157,10 @@ def compiled_formula(
     return Kernel(ctypes.CFUNCTYPE(None, *types)(address), results, several)
 
 
-def operations(formula: Callable[..., Any], kinds: Sequence[str | None]) -> int:
-    """The number of operations of a formula on each entry."""
-    return _outline(formula, kinds)[-1]
+def operations(formula: Callable[..., Any], arguments: int) -> int:
+    """The number of operations of a formula on each entry of so many arguments, none of which is
+    None."""
+    return _outline(formula, ["matrix"] * arguments)[-1]
 
 
 def _outline(formula: Callable[..., Any], kinds: Sequence[str | None]) -> tuple[int, bool, int]:
