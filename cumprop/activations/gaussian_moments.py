@@ -106,26 +106,23 @@ class PiecewiseLinearTable(HermiteTable):
                 self._slope = slopes * self._unit
 
     def _coefficient(self, k: int, p: int) -> Array:
+        g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
+        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
+            w = times(factorial(p) * (1.0 - below), g.density(k - p - 1))
+        else:
+            w = g.positive_moment(p - k)
+            if below:
+                w = w + (-1) ** (p - k) * below * g.reflected.positive_moment(p - k)
+            w = times(perm(p, k), w)
         unit = self._units.get(p)
         if unit is None:
             unit = self._units[p] = power(self._unit, p)
-        w = unit * self._derivative(k, p)
+        w = unit * w
         if self._straight is not None:
             with not_counting():
                 line = hermite_moment(p, k) * power(self._slope, p)
                 w = np.where(self._straight, line, w)
         return w
-
-    def _derivative(self, k: int, p: int) -> Array:
-        """The expectations E[∂^k φ^p (α + x)]."""
-        g, below = self._normal, self._below**p  # φ^p is z^p for z > 0 and below·z^p for z < 0
-        if k > p:  # the p-th derivative jumps by p! (1 - below) at 0
-            return times(factorial(p) * (1.0 - below), g.density(k - p - 1))
-        q = p - k
-        w = g.positive_moment(q)
-        if below:
-            w = w + (-1) ** q * below * g.reflected.positive_moment(q)
-        return times(perm(p, k), w)
 
 
 class StepTable(HermiteTable):
