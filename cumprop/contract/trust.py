@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from math import hypot, inf, isfinite, prod, sqrt
 from typing import Any
 
@@ -103,15 +104,11 @@ class Signs:
         the most nonlinear layer behind makes an error of its mean. The errors of neurons count as
         independent: the maps behind amplify them by their cancellation.
         """
-        shares, following = self.nonlinearity, 0.0
-        bent = list[float]()
-        for share in reversed(shares):
-            bent.insert(0, following)
-            following = max(following, share)
+        behind = [*accumulate(self.nonlinearity[:0:-1], max)][::-1]
         errors = [
             sqrt(after) * (sqrt(share) / directions + sqrt(common))
             for after, share, directions, common in zip(
-                bent[:-1], self.nonlinearity, self.participation, self.common, strict=False
+                behind, self.nonlinearity, self.participation, self.common, strict=False
             )
         ]
         return self._transported(errors, 1)
@@ -143,12 +140,10 @@ class Signs:
         return self.nonlinear * self.step**2 / 2
 
     def _transported(self, errors: Sequence[float], behind: int) -> float:
-        return sqrt(
-            sum(
-                error**2 * prod(self.cancellation[layer + behind :])
-                for layer, error in enumerate(errors)
-            )
-        )
+        total, maps = 0.0, self.cancellation[behind:]
+        for error, cancellation in zip(errors, maps, strict=False):
+            total = (total + error * error) * cancellation
+        return sqrt(total * prod(maps[len(errors) :]))
 
 
 def looks_random(signs: Signs, widths: Sequence[int], inputs: float) -> bool:

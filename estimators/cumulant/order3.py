@@ -42,10 +42,10 @@ class Sources:
 
     def slice_21(self) -> Array:
         """The slice κ_iij as an (i, j) matrix; its diagonal is κ_iii."""
-        P, U, D, w2 = self.P, self.U, self.D, self.w2[..., None]
-        k21: Array = transposed(_in_U(P, U, w2)) @ U
-        k21 += transposed(_in_P(P, U, D, w2)) @ P
-        k21 += transposed(_in_D(P)) @ D
+        in_P, in_U, in_D = _derivatives(self.P, self.U, self.D, self.w2[..., None])
+        k21: Array = transposed(in_P) @ self.P
+        k21 += transposed(in_U) @ self.U
+        k21 += transposed(in_D) @ self.D
         return k21
 
     def slice_3(self) -> Array:
@@ -55,19 +55,9 @@ class Sources:
 
 
 @entrywise
-def _in_U(P: Array, U: Array, w2: Array) -> Any:
-    """A third of the derivatives of κ_iii in U, and in P and D below."""
-    return 2 * (U * P) * w2
-
-
-@entrywise
-def _in_P(P: Array, U: Array, D: Array, w2: Array) -> Any:
-    return (U * U) * w2 + (D * P) * (2 / 3)
-
-
-@entrywise
-def _in_D(P: Array) -> Any:
-    return (P * P) * (1 / 3)
+def _derivatives(P: Array, U: Array, D: Array, w2: Array) -> tuple[Array, Array, Array]:
+    """A third of the derivatives of κ_iii in the legs P, U and D."""
+    return (U * U) * w2 + (D * P) * (2 / 3), 2 * (U * P) * w2, (P * P) * (1 / 3)
 
 
 @entrywise
@@ -177,14 +167,16 @@ def linear(
 
 def nonlinear(own: Own, pairs: Pairs | None, sources: Sources | None, w: Coefficients) -> Hidden:
     """Cumulants of φ(Z): §3.4 for the power cumulants, §3.2 from there, and a new source."""
-    P1, P2, P3, P4 = (
-        w(0, p) + own.k3 * (1 / 6) * w(3, p) + own.k4 * (1 / 24) * w(4, p) for p in (1, 2, 3, 4)
-    )
+    third, fourth = own.k3 * (1 / 6), own.k4 * (1 / 24)
+    powers = (w(0, p) + third * w(3, p) + fourth * w(4, p) for p in (1, 2, 3, 4))
+    P1 = next(powers)
     if pairs is None:
         return Hidden(P1, None)
-    k2 = P2 - P1 * P1
-    k3 = P3 - 3 * P2 * P1 + 2 * P1 * P1 * P1
-    k4 = P4 - 4 * P3 * P1 - 3 * P2 * P2 + 12 * P2 * P1 * P1 - 6 * P1 * P1 * P1 * P1
+    P2, P3, P4 = powers
+    P11 = P1 * P1
+    k2 = P2 - P11
+    k3 = P3 - P1 * (3 * P2 - 2 * P11)
+    k4 = P4 - 4 * P3 * P1 - 3 * P2 * P2 + P11 * (12 * P2 - 6 * P11)
 
     w1, w2 = w(1, 1), w(2, 1)
     square = tuple(w(k, 2) - 2 * P1 * w(k, 1) for k in (1, 2))
