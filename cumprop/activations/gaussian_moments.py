@@ -177,7 +177,7 @@ def _within_reach(alpha: Array, both: bool) -> tuple[ShiftedNormal, Array | None
 
 @cache
 def _reach(dtype: Any) -> float:
-    """The number of standard deviations that numbers of a type can tell from a sure event."""
+    """The standard deviations beyond which 0 is out of reach for numbers of a type."""
     return sqrt(-2 * log(float(np.finfo(dtype).eps)))
 
 

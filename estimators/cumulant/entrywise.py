@@ -29,9 +29,9 @@ Array = NDArray[Any]
 Result = TypeVar("Result")
 
 LEAST = 64 * 64
-"""The entries from which one compiled pass takes less time than NumPy's, for any formula."""
+"""The entries below which no formula is compiled."""
 WORTH = 7 * LEAST
-"""The entries times operations from which it does."""
+"""The entries times operations from which one compiled pass takes less time than NumPy's."""
 SHARED = 512 * 512
 """The entries from which a second thread takes a part of the rows."""
 _compiling = Lock()
@@ -81,11 +81,10 @@ def entrywise(formula: Callable[..., Result]) -> Callable[..., Result]:
     @wraps(formula)
     def apply(*arrays: Any) -> Any:
         first = arrays[0]
-        if type(first) is not np.ndarray or first.size < LEAST or not compiles():
-            return formula(*arrays)
-        if first.size * operations(len(arrays)) < WORTH:
-            return formula(*arrays)
-        return of_forms(*map(_form, arrays))(*arrays)
+        large = type(first) is np.ndarray and first.size >= LEAST and compiles()
+        if large and first.size * operations(len(arrays)) >= WORTH:
+            return of_forms(*map(_form, arrays))(*arrays)
+        return formula(*arrays)
 
     return apply
 
