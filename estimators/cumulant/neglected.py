@@ -14,7 +14,6 @@ from cumprop.activations import HermiteTable
 from cumprop.flops import counted, detached, not_counting
 
 from .batches import applied
-from .entrywise import entrywise
 from .standardised import Coefficients, Standardised, variances
 
 Array = NDArray[Any]
@@ -99,32 +98,22 @@ class Incoming:
         assert self.squares is not None
         first, slope = w(0, 1), w(1, 1)
         own = w(0, 3) - first * (3 * variance + first * first)
-        if before is None:
-            third = applied(self.squares * self.weight, own)
-        else:
+        third = applied(self.squares * self.weight, own)
+        if before is not None:
             half = unrecorded(self.weight @ before if half is None else half)
             with not_counting():
                 tiny = float(np.finfo(slope.dtype).tiny)
                 passed = slope / np.maximum(slope * slope, NO_SLOPE**2 * variance + tiny)
             once, twice = (w(1, 2) - 2 * first * slope) * passed, w(2, 1) * passed * passed
-            rows = (variances(unrecorded(before)).copy(), own, 3 * once, 3 * twice)
-            third = _thirds(self.weight, half, *(row[..., None, :] for row in rows)).sum(axis=-1)
+            left = half - self.weight * variances(unrecorded(before))[..., None, :]
+            both = self.weight * left
+            third = third + 3 * (applied(self.weight * both, once) + applied(both * left, twice))
         return third * self.inverse_squares * self.inverse
 
     def transposed(self, slope: Array, v: Array) -> Array:
         """The products of the transpose with diag(`slope`) v, v (n, m)."""
         product: Array = self.weight.T @ ((slope * self.inverse)[..., None] * v)
         return product
-
-
-@entrywise
-def _thirds(W: Array, half: Array, variance: Array, own: Array, once: Array, twice: Array) -> Any:
-    """The shares of X̂ in κ_iii of W X̂: W³ own + W² A once + W A² twice, A = W C°.
-
-    Powers of `half` in place of A would cancel where slopes are small, as those of |z| at 0 are.
-    """
-    A = half - W * variance
-    return W * (W * (W * own) + A * (W * once + A * twice))
 
 
 def unrecorded(array: Any) -> Any:
