@@ -11,9 +11,10 @@ from cumprop.activations.gaussian_moments import (
 )
 from cumprop.activations.hermite_series import BLOCK, HermiteSeries
 from cumprop.activations.names import available, get, stand_in
+from cumprop.activations.panels import NODES
 from cumprop.activations.per_neuron import PerNeuron, listed, side_by_side
 from cumprop.activations.piecewise import Clip, HardSigmoid, Heaviside, LeakyReLU, Sign, Step
-from cumprop.activations.quadrature import KEPT, NODES, TOLERANCE, QuadratureTable
+from cumprop.activations.quadrature import KEPT, TOLERANCE, QuadratureTable
 from cumprop.activations.smooth import Monomial
 
 __all__ = [

@@ -87,7 +87,7 @@ class Activation(ABC):
 
         The result is a callable of k ≥ 0 and p ≥ 1 that returns an array of the same shape as
         `mean`. Unless the class has a closed form, it uses quadrature: 100 nodes, and more where
-        doubling them changes the coefficient by over `trust`. `precision` is 0, or the worst such
+        as many others change the coefficient by over `trust`. `precision` is 0, or the worst such
         change above 1e-10. Relative accuracy does not depend on units (mathematics §2). Cost: by
         quadrature some 800 FLOPs per neuron and (k,p) in layers of up to 300 neurons, else 1,500.
 

@@ -21,7 +21,8 @@ from cumprop.activations.gaussian_moments import (
     convenient_unit,
     power,
 )
-from cumprop.activations.quadrature import FLAT, LOSSY, hermite, panel_rule
+from cumprop.activations.panels import panel_rule
+from cumprop.activations.quadrature import FLAT, LOSSY, hermite
 from cumprop.flops import occurs
 
 Array = NDArray[Any]

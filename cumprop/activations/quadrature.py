@@ -12,39 +12,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cumprop.activations.gaussian_moments import HermiteTable, convenient_unit, power
+from cumprop.activations.panels import NODES, Panels, panel_rule, resolving, unit_rule
 from cumprop.errors import CumpropError
-from cumprop.flops import occurs
+from cumprop.flops import occurs, on_host
 
 Array = NDArray[Any]
 
 TOLERANCE = 1e-10
-"""The largest relative change, when nodes double, of a coefficient that is taken as exact."""
-NODES = 100
+"""The largest relative difference of two rules in a coefficient that is taken as exact."""
+ACCIDENT = 30.0
+"""The factor by which a neuron exceeds what is trusted whose layer is trusted no more.
+
+Two rules agree about one step in some hundreds by accident, and both are wrong there."""
 REACH = 12.0  # standard deviations; the normal density beyond is below 1e-31
-PANELS = (1, 2, 4, 8, 16, 32, 64, 128)  # of 100 nodes each
 PATH_NODES = 6  # of φ' between μ and μ + h
 FLAT = 0.1  # of |φ(μ)|: φ that varies less is taken less φ(μ), or powers of it would cancel
 LOSSY = 1e-4  # of |μ|: with smaller σ, differences of φ lose digits
 NEGLIGIBLE = 1e-150  # beside the largest of the layer: squares of less underflow
 BLOCK = 2**20  # neurons x nodes held at a time: 8 MiB
+TOGETHER = 64  # steep neurons whose panels are found, and stand, side by side
 KEPT = 2**15  # the most neurons x nodes at which φ is kept for the next coefficient: 256 KiB
 
 
 class QuadratureTable(HermiteTable):
-    """Coefficients a(k,p) of any φ by quadrature with 100 nodes, doubled until they are stable.
+    """Coefficients a(k,p) of any φ by quadrature with 100 nodes, or as many as resolve φ.
 
     a(k,p) = E[((φ(μ + σx) - c)/s)^p He_k(x)], x ~ N(0, 1); `mean` and `sigma` are arrays (n,). The
-    value of Gauss–Hermite nodes is kept where as many equidistant nodes on ±12 σ agree to 1e-10;
-    elsewhere the equidistant nodes double until two values agree. With `breakpoints`, panels of
-    Gauss–Legendre nodes between the kinks double. Changes are relative to √(k! E[(φ - c)^2p]), the
-    bound of Cauchy and Schwarz. The first value is kept up to a change of `trust`. `precision` is 0
-    while all (k,p) asked for are stable to 1e-10, then the worst change of a value that is kept.
-    Arithmetic is float64, the result has the type of `mean`.
+    value of Gauss–Hermite nodes is kept where as many equidistant nodes on ±12 σ agree to 1e-10,
+    or of two or four times as many where these do; with `breakpoints`, Gauss–Legendre nodes between
+    the kinks, and twice as many. Neurons where none agree, because φ is steep beside their σ, have
+    panels of 16 Gauss–Legendre nodes from then on, halved until φ is a polynomial on each to 1e-12
+    (`panels.resolving`). Differences are relative to √(k! E[(φ - c)^2p]), the bound of Cauchy and
+    Schwarz. The first value is kept up to a difference of `trust`, but not where a neuron of the
+    layer exceeds this thirtyfold. `precision` is 0 while all (k,p) are right to 1e-10, then
+    the worst difference, or unresolved part of φ, of a value that is kept. Arithmetic is float64,
+    the result has the type of `mean`.
 
     Where φ varies little beside its size, c is φ(μ), and φ - c is a `difference`, which keeps its
     digits if the derivative is given; elsewhere c is 0. The `size` s is a unit in which the largest
     variation of a neuron is about 1. Raises CumpropError where φ overflows or is NaN. Cost: some
-    800 FLOPs per neuron and (k,p) where 100 nodes suffice and φ at the nodes is kept.
+    800 FLOPs per neuron and (k,p) where 100 nodes suffice and φ at the nodes is kept; ten times
+    as many for steps.
 
     >>> table = QuadratureTable(np.cos, np.array([0.0]), np.array([1.0]))
     >>> float(table(0, 1)[0].round(12)), round(float(np.exp(-0.5)), 12), table.precision
@@ -67,9 +75,11 @@ class QuadratureTable(HermiteTable):
         self._mean = mean.astype(np.float64).reshape(-1, 1)
         self._sigma = sigma.astype(np.float64).reshape(-1, 1)
         self._kinks = np.sort(np.asarray(breakpoints, dtype=np.float64))
-        self._panels = PANELS if len(self._kinks) else (0, *PANELS)
+        self._rules = (1, 2) if len(self._kinks) else (0, 1, 2, 4)
         self._squares: dict[int, Array] = {}
-        self._kept: dict[int, tuple[Array, Array, Array]] = {}
+        self._kept: dict[int | Panels, tuple[Array, Array, Array]] = {}
+        self._steep: list[tuple[Array, Panels]] = []
+        self._steep_neurons = np.empty(0, dtype=int)
         self._centre_values()
 
     def _centre_values(self) -> None:
@@ -99,62 +109,103 @@ class QuadratureTable(HermiteTable):
         return found
 
     def _stable(self, k: int, p: int) -> Array:
-        """The values E[φ^p He_k]: of 100 nodes where they are stable, else of as many as needed."""
+        """The values E[φ^p He_k]: of few nodes where two rules agree, else of panels."""
+        if p > 1:
+            self(0, 1)  # finds the steep neurons: rules may agree in missing that φ² is 0 at a step
+        scale = sqrt(factorial(k)) * self._scale(p)
         everyone = np.arange(len(self._mean))
-        if p not in self._squares:
-            self._squares[p] = self._expectation(self._panels[0], everyone, 0, 2 * p)
-        root = sqrt(factorial(k))
-        scale = root * np.sqrt(self._squares[p])
-        if self.centre is not None:  # φ - c is known to rounding of c alone
-            known = 64 * np.finfo(np.float64).eps / TOLERANCE * p * np.abs(self._centre[:, 0])
-            others = root * self._squares[p] ** ((p - 1) / (2 * p))
-            scale = scale + known * (1 / self.size) * others
-        scale = np.maximum(scale, NEGLIGIBLE)
-        value = self._expectation(self._panels[0], everyone, k, p)
+        value = self._expectation(self._rules[0], everyone, k, p)
         change = np.zeros_like(value)
         unstable = everyone
-        for panels in self._panels[1:]:
-            refined = self._expectation(panels, unstable, k, p)
+        for rule in self._rules[1:]:
+            refined = self._expectation(rule, unstable, k, p)
             change[unstable] = np.abs(refined - value[unstable]) / scale[unstable]
             first = unstable is everyone
             moved = ~(change[unstable] <= (self._trust if first else TOLERANCE))
+            if first and occurs(moved):
+                if float(np.max(change)) > ACCIDENT * self._trust:
+                    moved = ~(change <= TOLERANCE)
+                moved = on_host(moved)
+                moved[self._steep_neurons] = False
             replaced = moved if first else slice(None)
             value[unstable[replaced]] = refined[replaced]
             unstable = unstable[moved]
             if not len(unstable):
                 break
+        self._resolve(unstable)
+        for neurons, panels in self._steep:
+            value[neurons] = self._expectation(panels, neurons, k, p)
+            change[neurons] = panels.error
         worst = float(np.max(change, initial=0.0))
         if not worst <= TOLERANCE:
             self.precision = max(self.precision, worst)
         return value
 
-    def _expectation(self, panels: int, neurons: Array, k: int, p: int) -> Array:
-        """The expectations E[((φ - c)/s)^p He_k] of some neurons, with `panels` to a piece."""
+    def _scale(self, p: int) -> Array:
+        """The size √E[(φ - c)^2p], or where it is larger what c is known to, beside 1e-10."""
+        if p not in self._squares:
+            self._squares[p] = self._expectation(
+                self._rules[0], np.arange(len(self._mean)), 0, 2 * p
+            )
+        scale = np.sqrt(self._squares[p])
+        if self.centre is not None:  # φ - c is known to rounding of c alone
+            known = 64 * np.finfo(np.float64).eps / TOLERANCE * p * np.abs(self._centre[:, 0])
+            scale = scale + known * (1 / self.size) * self._squares[p] ** ((p - 1) / (2 * p))
+        least: Array = np.maximum(scale, NEGLIGIBLE)
+        return least
+
+    def _resolve(self, steep: Array) -> None:
+        """Find the panels of more steep neurons."""
+        for start in range(0, len(steep), TOGETHER):
+            neurons = steep[start : start + TOGETHER]
+
+            def values(rows: Array, x: Array, neurons: Array = neurons) -> Array:
+                h = self._sigma[neurons[rows]] * x
+                y: Array = on_host(self._deviations(neurons[rows], h)) * (1 / self.size)
+                return y
+
+            edges = on_host(self._edges(self._mean[neurons], self._sigma[neurons]))
+            panels = resolving(values, edges, on_host(self._scale(1))[neurons])
+            self._steep.append((neurons, panels))
+        self._steep_neurons = np.concatenate([self._steep_neurons, steep])
+
+    def _expectation(self, rule: int | Panels, neurons: Array, k: int, p: int) -> Array:
+        """The expectations E[((φ - c)/s)^p He_k] of some neurons by a rule: see `_at_nodes`."""
         result = np.empty_like(self._mean, shape=len(neurons))
-        rows = max(1, BLOCK // (NODES * max(panels, 1) * (len(self._kinks) + 1)))
+        if isinstance(rule, Panels):
+            rows = len(neurons)
+        else:
+            rows = max(1, BLOCK // (NODES * max(rule, 1) * (len(self._kinks) + 1)))
         for start in range(0, len(neurons), rows):
             part = slice(start, start + rows)
-            x, weights, y = self._at_nodes(panels, neurons[part])
-            weights = weights * hermite(k, x) if len(self._kinks) else smooth_rule(panels, k)[1]
+            x, weights, y = self._at_nodes(rule, neurons[part])
+            if isinstance(rule, Panels) or len(self._kinks):
+                weights = weights * hermite(k, x)
+            else:
+                weights = smooth_rule(rule, k)[1]
             result[part] = np.vecdot(power(y, p), weights)
         return result
 
-    def _at_nodes(self, panels: int, neurons: Array) -> tuple[Array, Array, Array]:
+    def _at_nodes(self, rule: int | Panels, neurons: Array) -> tuple[Array, Array, Array]:
         """The nodes x of some neurons, their weights, and (φ - c)/s at the nodes.
 
-        Few nodes of all neurons are kept, because every coefficient asks for them.
+        A rule is a number of equal panels to a piece, or the panels of a block of steep neurons.
+        Few nodes of all these neurons are kept, because every coefficient asks for them.
         """
-        if len(neurons) == len(self._mean) and panels in self._kept:
-            return self._kept[panels]
+        whole = isinstance(rule, Panels) or len(neurons) == len(self._mean)
+        if whole and rule in self._kept:
+            return self._kept[rule]
         mean, sigma = self._mean[neurons], self._sigma[neurons]
-        if len(self._kinks):
-            x, weights = panel_rule(self._edges(mean, sigma), panels)
+        if isinstance(rule, Panels):
+            x, weights = rule.nodes(self._edges(mean, sigma))
+        elif len(self._kinks):
+            x, weights = panel_rule(self._edges(mean, sigma), rule)
         else:
-            x, weights = smooth_rule(panels, 0)
+            x, weights = smooth_rule(rule, 0)
         y = self._deviations(neurons, sigma * x)
         y = y if self.size == 1 else y * (1 / self.size)
-        if len(neurons) == len(self._mean) and y.size <= KEPT:
-            self._kept[panels] = x, weights, y
+        if whole and len(self._mean) * y.shape[1] <= KEPT:
+            self._kept[rule] = x, weights, y
         return x, weights, y
 
     def _deviations(self, neurons: Array, h: Array) -> Array:
@@ -194,7 +245,7 @@ def difference(
     plain: Array = there - at_z
     if derivative is None:
         return plain
-    t, dt = (nodes.tolist() for nodes in _unit_rule(1, PATH_NODES))
+    t, dt = (nodes.tolist() for nodes in unit_rule(1, PATH_NODES))
     mean_slope = reduce(add, (w * derivative(z + s * h) for s, w in zip(t, dt, strict=True)))
     smooth = h * mean_slope
     eps = float(np.finfo(plain.dtype).eps)
@@ -229,24 +280,13 @@ def hermite(k: int, x: Array) -> Array:
     return he
 
 
-def panel_rule(edges: Array, panels: int) -> tuple[Array, Array]:
-    """Nodes and normal-density weights between `edges` (rows, pieces + 1): (rows, nodes) each.
-
-    Every piece is cut into `panels` equal panels of 100 Gauss–Legendre nodes.
-    """
-    t, dt = _unit_rule(panels)
-    left, width = edges[:, :-1, None], (edges[:, 1:] - edges[:, :-1])[:, :, None]
-    x = left + width * t
-    weights = (width * dt) * (np.exp(-0.5 * (x * x)) / sqrt(2 * pi))
-    return x.reshape(len(edges), -1), weights.reshape(len(edges), -1)
-
-
 @lru_cache(maxsize=256)
 def smooth_rule(panels: int, k: int) -> tuple[Array, Array]:
     """Nodes and weights · He_k, (1, nodes), without kinks; 0 panels stands for Gauss–Hermite.
 
     Equidistant nodes: for analytic functions against a normal density their error falls like
-    exp(-2π d/h), h the spacing and d the distance of the nearest pole in standard deviations.
+    exp(-2π d/h), h the spacing and d the distance of the nearest pole in standard deviations. A
+    rule takes a step for one between nodes, and no two of these rules for one at the same place.
     """
     x: Array
     weights: Array
@@ -256,16 +296,6 @@ def smooth_rule(panels: int, k: int) -> tuple[Array, Array]:
         x, weights = roots_hermitenorm(NODES)
         weights = weights / sqrt(2 * pi)
     else:
-        h = 2 * REACH / (NODES * panels)
-        x = (np.arange(NODES * panels) + 0.5) * h - REACH
+        x, h = np.linspace(-REACH, REACH, NODES * panels + 1, retstep=True)
         weights = h * np.exp(-0.5 * (x * x)) / sqrt(2 * pi)
     return x[None], (weights * hermite(k, x))[None]
-
-
-@lru_cache(maxsize=16)
-def _unit_rule(panels: int, nodes: int = NODES) -> tuple[Array, Array]:
-    from scipy.special import roots_legendre
-
-    t, dt = roots_legendre(nodes)
-    starts = np.arange(panels)[:, None]
-    return (((t + 1) / 2 + starts) / panels).ravel(), np.tile(dt / (2 * panels), panels)
