@@ -7,7 +7,7 @@
 with a symmetric matrix B1_r and B2_r for every r. Only the slice T_ijk = κ_4[i,i,j,k] is ever
 formed; at all indices, so that it holds the slices (4), (3,1) and (2,2) too. Everything n³ is done
 one n×n slab at a time. The numbers are those of the dense algorithm. Cost: 16 n⁴ FLOPs per source
-and layer, about 80 n⁴ at L=4; memory: two n³ arrays per source and some five more.
+and layer, about 75 n⁴ at L=4; memory: two n³ arrays per source and some four more.
 """
 
 from __future__ import annotations
