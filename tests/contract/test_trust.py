@@ -8,22 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.estimators import CUMULANT
 
 import cumprop
 from cumprop.contract import Signs, laws, looks_random, trust
 from cumprop.contract.trust import COHERENT
 
 DOCS = Path(__file__).parents[2] / "docs"
-ALL = [
-    ("cumulant", {"order": 1}),
-    ("cumulant", {"order": 2}),
-    ("cumulant", {"order": 3}),
-    ("cumulant", {"order": 3, "kind": "tree"}),
-    ("cumulant", {"order": 4}),
-    ("gaussian", {}),
-    ("linearized", {}),
-    ("unscented", {}),
-]
+ALL = [*CUMULANT, ("gaussian", {}), ("linearized", {}), ("unscented", {})]
 
 
 def signs_of(network, **parameters):

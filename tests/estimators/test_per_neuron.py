@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.estimators import CUMULANT
 from scipy.special import ndtr
 
 import cumprop
@@ -12,11 +13,7 @@ from cumprop.contract import build
 from cumprop.networks import MLP
 
 RUNS = [
-    ("cumulant", {"order": 1}),
-    ("cumulant", {"order": 2}),
-    ("cumulant", {"order": 3}),
-    ("cumulant", {"order": 4}),
-    ("cumulant", {"order": 3, "kind": "tree"}),
+    *CUMULANT,
     ("cumulant", {"order": 3, "kind": "augmented"}),
     ("cumulant", {"order": 3, "kind": "augmented_factorised"}),
     ("gaussian", {}),

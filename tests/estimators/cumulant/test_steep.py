@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.estimators import CUMULANT
 
 import cumprop
 
@@ -15,26 +16,15 @@ LIMITS = {
     "softplus": ("relu", STEEP),
 }
 """Activations at STEEP times their pre-activations, their limits, and the units of these."""
-ESTIMATORS = [
-    ("cumulant", {"order": 1}),
-    ("cumulant", {"order": 2}),
-    ("cumulant", {"order": 3}),
-    ("cumulant", {"order": 3, "kind": "tree"}),
-    ("cumulant", {"order": 4}),
-    ("gaussian", {}),
-]
-
-
-def layers(bias=0.3):
-    rng = np.random.default_rng(3)
-    maps = [(30, 24), (36, 30), (4, 36)]
-    weights = [rng.normal(size=shape) * 1.2 / np.sqrt(shape[1]) for shape in maps]
-    return weights, [bias * rng.normal(size=len(w)) for w in weights]
+ESTIMATORS = [*CUMULANT, ("gaussian", {})]
 
 
 def network(activation, gain, unit, dtype, bias):
     """Two layers, the second with this activation of `gain` times what it sees."""
-    (first, second, last), (b1, b2, b3) = layers(bias)
+    rng = np.random.default_rng(3)
+    maps = [(30, 24), (36, 30), (4, 36)]
+    first, second, last = (rng.normal(size=shape) * 1.2 / np.sqrt(shape[1]) for shape in maps)
+    b1, b2, b3 = (bias * rng.normal(size=n) for n, _ in maps)
     weights, biases = [first, gain * second, last / unit], [b1, gain * b2, b3]
     return cumprop.MLP(
         [w.astype(dtype) for w in weights], [b.astype(dtype) for b in biases], ["relu", activation]
