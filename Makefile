@@ -69,7 +69,7 @@ examples: .venv/installed-dev  ## Every estimator on three trained networks (2 m
 ##@ Development
 
 quick: .venv/installed-dev  ## The tests that a change breaks first (≤ 1 minute)
-	$(BIN)/python -m pytest -m "not verify and not slow" -n 2 -q
+	$(BIN)/python -m pytest -m "not verify and not slow and not thorough" -n 2 -q --durations=5
 
 test: .venv/installed-dev  ## The test suite (≤ 8 minutes; tests without their extra are skipped by name)
 	$(BIN)/python -m pytest -m "not verify" -n 2 -rs -q
@@ -80,7 +80,7 @@ lint: .venv/installed-dev  ## Style and types
 verify: .venv/installed-dev  ## Acceptance tests: statistics and speed (over an hour); writes docs/VERIFIED.md
 	$(BIN)/python -m pytest -m verify -q -s tests/verify
 
-test-kernels: .venv/installed-dev  ## The quick tests of numbers with the BLAS and SIMD of older x86 processors
+test-kernels: .venv/installed-dev  ## The tests of numbers, but slow ones, with the BLAS and SIMD of older x86 processors
 	$(BIN)/python .ci/kernels.py -m "not verify and not slow" -n 2 -q $(NO_NUMBERS:%=--ignore=tests/%.py) \
 		--ignore=tests/docs --ignore=tests/plots
 

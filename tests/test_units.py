@@ -81,6 +81,7 @@ def assert_scaled(scaled, estimate, c, tolerance):
         assert off(scaled.half_width / c, estimate.half_width, size) < 10 * tolerance
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu(0.2)", "abs", "identity"])
 @pytest.mark.parametrize("backend", BACKENDS, ids=name)
 def test_homogeneous_networks_scale(backend, activation):
@@ -105,6 +106,7 @@ def test_in_float32_too(backend):
         assert_scaled(run(backend, cumprop.MLP(changed), cov=False), estimate, c**2, 2e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", BACKENDS, ids=name)
 def test_the_input_may_have_any_unit(backend):
     """x → c x and W_1 → W_1/c is the same network."""
@@ -137,6 +139,7 @@ ACTIVATIONS = ["relu", "leaky_relu(0.2)", "abs", "tanh", "gelu", "sigmoid", "squ
 """Entrywise functions whose linearization is compared with; two of them are the user's own."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 @pytest.mark.parametrize("backend", NARROW, ids=name)
 def test_small_inputs_are_linearized(backend, activation):
@@ -159,6 +162,7 @@ def test_small_inputs_are_linearized(backend, activation):
         assert off(found.cov, exact.cov) < curvature + noise
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["leaky_relu(0.2)", "tanh"])
 @pytest.mark.parametrize("backend", NARROW, ids=name)
 def test_small_inputs_are_linearized_in_float32(backend, activation):
@@ -210,6 +214,7 @@ def test_outputs_that_never_vary(backend):
     assert found.status == "ok" or backend[0] in ("adaptive", "blend") or "ablated" in str(backend)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", COVARIANT, ids=name)
 def test_narrow_outputs_that_never_vary(backend):
     """Zero weights, or an input without variance, in both types; biases of every size."""

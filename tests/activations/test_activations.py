@@ -45,6 +45,7 @@ def reference(activation, mean, sigma, k, powers=POWERS):
     return value * sizes / sigma**k
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_wick_coefficients_agree_with_adaptive_quadrature(name):
     activation = get(name)
@@ -203,6 +204,7 @@ def test_precision_not_reached_is_recorded():
 STEEP = ("erf", "gelu", "gelu_tanh", "mish", "sigmoid", "silu", "softplus", "tanh")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sigma", [100.0, 1e3, 1e6])
 @pytest.mark.parametrize("name", STEEP)
 def test_steep_activations_have_right_coefficients(name, sigma):

@@ -180,6 +180,7 @@ def test_gradients_of_tensors_are_derivatives(name):
             np.testing.assert_allclose(z.grad, slopes, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.thorough
 @pytest.mark.torch
 @pytest.mark.parametrize("name", NAMES)
 def test_moments_of_tensors(name):
@@ -229,6 +230,7 @@ def test_functions_of_torch(name):
 # --- networks ------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_one_hidden_layer_is_exact(name):
     """The mean of a network with Gaussian pre-activations, at orders 2 and 3 and by `gaussian`."""
@@ -247,6 +249,7 @@ def test_one_hidden_layer_is_exact(name):
         np.testing.assert_allclose(found.mean, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_backends_take_every_activation(name):
     network = cumprop.random_mlp(4, 2, 0, name, init={"w_var": 0.5}, dtype="float64")

@@ -137,6 +137,7 @@ class TestHelp:
 
 
 class TestSweep:
+    @pytest.mark.slow
     def test_from_config_to_figure(self, run, config, tmp_path):
         results = tmp_path / "results"
         code, out, err = run("sweep", config, "--results", results, "--workers", 1)
@@ -158,6 +159,7 @@ class TestSweep:
         assert {Path(line).suffix for line in out.splitlines()} == {".pdf", ".svg", ".png"}
         assert all(Path(line).stat().st_size > 0 for line in out.splitlines())
 
+    @pytest.mark.slow
     def test_status_counts_what_is_left(self, run, config, tmp_path):
         words = ("sweep", config, "--results", tmp_path, "--workers", 1)
         run(*words)
@@ -167,6 +169,7 @@ class TestSweep:
         assert "\n1 cells, 0 truths" in dry and "11 cells are stored" in dry
         assert "12 cells (11 already there)" in run(*words)[2]
 
+    @pytest.mark.slow
     def test_dry_run_computes_nothing(self, run, config, tmp_path):
         code, out, _ = run(
             "sweep", config, "--results", tmp_path / "r", "--workers", 3, "--dry-run"
@@ -176,6 +179,7 @@ class TestSweep:
         assert "with 3 workers" in out and "Minutes assume 3 free cores" in out
         assert not (tmp_path / "r").exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("option", ["-j", "--jobs", "--workers"])
     def test_workers_by_all_their_names(self, run, config, tmp_path, option):
         out = run("sweep", config, "--results", tmp_path / "r", option, 3, "--dry-run")[1]
@@ -294,6 +298,7 @@ class TestValidate:
         assert code == 2
         assert err.count("truth.n_samples: must be at least 2, got -1") == 2
 
+    @pytest.mark.slow
     def test_shipped_configs(self, run):
         assert run("validate", *sorted((ROOT / "configs").glob("*.yaml")))[0] == 0
 

@@ -139,6 +139,7 @@ def test_rare_events(run, as_json, linear):
         np.testing.assert_allclose(frame[f"probability{name}"], value, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_rare_events_of_every_output(run, as_json, net):
     words = (net, "--tail", "y < 0.3", "--tail-tolerance", 0.3)
     found = as_json(*words)
@@ -213,6 +214,7 @@ def test_quantiles_of_samples(as_json, net):
     np.testing.assert_allclose(found["quantiles"]["0.99"], y[-11], rtol=0, atol=3e-6 * sd.max())
 
 
+@pytest.mark.slow
 def test_far_quantiles_have_intervals(run, as_json, linear):
     """Of Gaussian outputs, exact; ends are four standard errors away: a false alarm in 1,000."""
     words = (linear, "--tail-quantiles", "0.9,0.999999999", "--tail-tolerance", 0.4)
@@ -229,6 +231,7 @@ def test_far_quantiles_have_intervals(run, as_json, linear):
     np.testing.assert_allclose(frame["quantile_0.999999999_low"], low, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_adaptive_measures_quantiles_that_are_too_far_for_its_samples(as_json, net):
     """Tails that its samples know to 10% stay order statistics; more than ten are not measured."""
     words = (net, "--estimator", "adaptive", "--set", "tolerance=0.02")
@@ -263,6 +266,7 @@ def test_a_seed_gives_the_same_numbers_here_in_the_library_and_in_a_sweep(
     assert backend.estimate(network, cov=True).mean.tolist() == means[0] != means[3]
 
 
+@pytest.mark.slow
 def test_quantiles_of_a_wide_network_by_sampling(as_json, tmp_path):
     """At width 64 the 0.9 and 0.99 quantiles of order 3 are 0.02 and 0.08 s.d. off, RMS.
 
@@ -356,6 +360,8 @@ def test_table(run, net, tmp_path):
 # --- pictures ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
 )
@@ -369,6 +375,7 @@ def test_plot(run, net, tmp_path, suffix, start):
     assert path.read_bytes() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_outputs", [1, 10, 256])
 @pytest.mark.parametrize("known", ["nothing", "stderr", "half_width"])
 def test_picture_shows_estimate_and_check(n_outputs, known):

@@ -12,11 +12,13 @@ from cumprop.errors import CumpropError
 from cumprop.estimators.cumulant import Cumulant
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", cumprop.available())
 def test_every_backend_keeps_the_contract(name):
     check_estimator(contract.build(name))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["augmented", "augmented_factorised", "base", "ablated"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_every_kind_keeps_the_contract(order, kind):
@@ -59,6 +61,8 @@ def claiming(**claims):
     return Claiming(order=2)
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("claims", "breach"),
     [

@@ -85,6 +85,7 @@ def test_a_standard_error_alone_gives_the_interval():
     assert "\n1.23e+03 FLOPs\n" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 5, 6, 10_000])
 def test_a_few_lines_however_many_outputs(n):
     text = repr(known(n, cov=None))
@@ -212,6 +213,7 @@ def test_tensors_are_shown_as_arrays_are(torch):
     assert tensors._repr_html_().count("<tr>") == 5
 
 
+@pytest.mark.slow
 def test_text_and_html_need_no_pandas():
     code = (
         "import sys, cumprop; found = cumprop.estimate(cumprop.MLP([[[1.0]]])); "

@@ -22,6 +22,7 @@ def one_sided():
     return MLP([np.full((5, 4), 0.5)]).above(norm.isf(TAIL))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("network", [one_sided(), two_sided()], ids=["one", "two"])
 @pytest.mark.parametrize("n_samples", [128, 2048])
 @pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal", "sobol"])

@@ -128,6 +128,7 @@ def test_algorithms_show_the_same_signs(order, kind):
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("width", "depth", "most"), [(64, 4, 0.25), (128, 2, 0.25), (256, 4, 0.06)]
 )

@@ -33,6 +33,7 @@ def error(network, estimate, n_samples, design="orthogonal"):
     return np.sqrt(max(square, 0) / unit), np.sqrt((max(square, 0) + noise) / unit)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("i", [0, 6, 13])
 def test_random_networks(random_specs, i):
     """A part of `make verify`: tolerances are met, and intervals cover."""
@@ -159,6 +160,8 @@ def test_a_false_alarm_is_checked_again(monkeypatch):
     assert alarmed.n_samples > quiet.n_samples and next(chances, None) is None
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("activation", "width", "depth"), [("relu", 64, 2), ("gelu", 96, 4), ("tanh", 128, 3)]
 )
@@ -339,6 +342,7 @@ def test_one_hidden_layer_has_an_exact_covariance():
     assert found.status.startswith("order 2, exact") and found.expected_std_error < 1e-6
 
 
+@pytest.mark.thorough
 def test_a_rare_event_is_no_impossible_one():
     """P(Y > t) = 0.01 of two inputs: 64 of 100 searches see none in 64 passes."""
     weights = cumprop.random_mlp(width=64, depth=2, seed=0).weights
@@ -376,6 +380,8 @@ def small():
     )
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("network", "tolerance"),
     [(small(), 0.01), (positive("sigmoid", 4, 30, 4), 0.01), (positive("tanh", 3, 12, 7), 3e-3)],
@@ -415,6 +421,7 @@ def test_orders_of_infinite_covariance_or_layers_overflow(monkeypatch, name):
     assert np.isfinite(estimate.cov).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("few", [True, False])
 @pytest.mark.parametrize("scale", [2.0**-60, 1e-12, 1e12, 2.0**60])
@@ -473,6 +480,7 @@ def test_outputs_of_very_different_scales():
     np.testing.assert_allclose(estimate.mean / scales, truth.mean, atol=0.3)
 
 
+@pytest.mark.thorough
 def test_pairs_that_agree_by_chance_seldom_end_the_search():
     """y = x_2 + 3 relu(x_1 - 1.6): linear but for one event in 18; pairs without it cancel.
 

@@ -23,6 +23,8 @@ def errors(network, exact, **parameters):
     return np.mean(found, axis=0)
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("order", "n_samples", "better"), [(1, 32, 1), (1, 4096, 2), (3, 256, 1), (1, 320, None)]
 )
@@ -51,6 +53,7 @@ def test_the_weight_is_what_the_status_says():
         np.testing.assert_allclose(mean, w * a + (1 - w) * b, rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_standard_errors():
     """Where the bias shows, errors are as large as `stderr` says; never are they much larger."""
     network = cumprop.random_mlp(48, 2, 7, dtype="float64")
@@ -84,6 +87,7 @@ def test_mistakes(parameters, message):
         Blend(**parameters)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("raises", [True, False])
 def test_an_order_that_overflows_has_no_weight(monkeypatch, raises):
     """Samples answer alone where the order fails or its numbers are not finite."""

@@ -110,6 +110,8 @@ def test_a_batch_of_probabilities_is_unreliable():
         assert found.status.startswith("unreliable: a tail probability")
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"order": 1}, {"order": 3, "nodes": 4}, {"directions": "leading", "n_directions": 2}],
@@ -162,6 +164,7 @@ def test_as_many_directions_as_inputs_are_quadrature():
         np.testing.assert_allclose(found.layer_variances[layer], variances, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_directions_that_span_a_narrow_first_layer_are_quadrature(dtype):
     """Four of ten directions are all that four neurons see: no order is left, and no rounding."""
@@ -184,6 +187,7 @@ def test_directions_that_span_a_narrow_first_layer_are_quadrature(dtype):
     assert 0 < found.expected_error < 0.02
 
 
+@pytest.mark.thorough
 def test_order_2_errors_shrink_as_directions_are_added():
     network = network_of("tanh", widths=(3, 8, 8, 1), seed=2)
     x = np.random.default_rng(0).normal(size=(4 * 10**5, 3))
@@ -288,6 +292,7 @@ def test_nodes_that_reach_too_far_are_refused():
         cumprop.estimate(network_of(), "conditional", nodes=501)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("k", "nodes"), [(2, 4), (16, 64), (32, 128)])
 def test_few_nodes_of_several_directions_show_their_error(k, nodes):
     """The smallest rules state the distance from a fine one to a factor of 3, and not 0."""

@@ -84,6 +84,7 @@ def reference_cov(function, mean, sigma, rho):
     return product - expectation(first) * expectation(lambda g: inner(g, 1))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["elu", "celu(2.0)"])
 def test_functions_with_a_continuous_slope_use_shared_nodes(activation):
     """Their covariances are those of nested quadrature, split at the kinks of the slope."""
@@ -103,6 +104,7 @@ def test_functions_with_a_continuous_slope_use_shared_nodes(activation):
         assert cov[i, j] == pytest.approx(exact, abs=1e-9 * sd[i] * sd[j])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rho", CORRELATIONS)
 @pytest.mark.parametrize("activation", FORWARD)
 def test_covariance_of_a_pair_matches_the_double_integral(activation, rho):
@@ -173,6 +175,7 @@ def test_the_mean_alone_costs_less_and_is_the_same(activation):
     assert np.linalg.eigvalsh(both.cov).min() > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-7])
 def test_series_tolerance_is_kept(tolerance):
     w = np.random.default_rng(0).standard_normal((30, 8))
@@ -222,6 +225,7 @@ def test_a_dead_neuron_is_exact():
     assert (estimate.mean[0], estimate.status) == (pytest.approx(1 / np.sqrt(2 * np.pi)), "ok")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize(("width", "depth"), [(128, 4), (256, 2)])
 def test_predicted_cost(width, depth, activation):
@@ -265,6 +269,7 @@ def few_inputs(gain, widths, activation):
     return MLP([w.astype(np.float32) for w in weights], None, activation)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("widths", [(4, 16, 16, 1), (4, 64, 64, 1), (8, 128, 128, 128, 3)])
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "gelu", SWISH], ids=str)
 @pytest.mark.parametrize("gain", [1, 6])

@@ -32,6 +32,7 @@ def test_tails_of_a_linear_network_are_those_of_a_gaussian():
     assert summed.stderr[0] == pytest.approx(2 * np.linalg.norm(found.stderr))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("depth", [1, 2])
 def test_tails_agree_with_plain_samples(depth):
     """5 standard errors of both, 20 outputs each: a false alarm once in 40,000."""

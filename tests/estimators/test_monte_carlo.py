@@ -135,6 +135,7 @@ def test_flops_by_hand():
     assert flops["statistics"] > 0 and set(flops) == {"forward", "statistics"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize(("width", "activation"), [(64, "relu"), (256, "gelu")])
 def test_predicted_bytes_are_those_allocated(width, activation, design):

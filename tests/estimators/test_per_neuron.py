@@ -81,6 +81,7 @@ def test_structured_is_dense(order):
     np.testing.assert_allclose(fast.cov, dense.cov, atol=1e-10 * np.abs(dense.cov).max())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.95, 1.0, -1.0])
 @pytest.mark.parametrize("other", ["identity", "square", "heaviside", "leaky_relu(0.2)", "tanh"])
 def test_gaussian_covariance_of_two_kinds(rho, other):

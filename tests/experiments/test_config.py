@@ -227,6 +227,7 @@ def test_missing_file(tmp_path):
 SWEEPS = [path for path in sorted(CONFIGS.glob("*.yaml")) if not config.read(path).child("command")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_shipped_config_is_valid_at_every_scale(path):
     for scale in (None, *config.scales(path)):

@@ -79,6 +79,7 @@ def test_a_network_and_an_estimator_that_are_listed_twice_are_one_cell(tmp_path)
     assert len(cells(load(path), "test")) == 2 * 2 * 2 * (3 + 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
 def test_shipped_cells_differ_in_what_they_compute(path, scale):

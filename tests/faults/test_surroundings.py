@@ -47,6 +47,7 @@ def in_shell(line, folder, **environment):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_the_backend_of_a_notebook(swept, tmp_path):
     """What a notebook asks of matplotlib and is not installed here does not keep figures away."""
     line = f"$cumprop plot results --out '{tmp_path}'"
@@ -95,6 +96,7 @@ def test_a_terminal_of_ascii(swept, monkeypatch, words, shown):
     assert shown in printed
 
 
+@pytest.mark.slow
 def test_names_that_the_locale_lacks(tmp_path):
     """Where file names cannot have an umlaut, a sentence says what to do."""
     (tmp_path / "größe.yaml").write_text(CONFIG)
@@ -103,6 +105,7 @@ def test_names_that_the_locale_lacks(tmp_path):
     assert code == 1 and err.splitlines()[-1].endswith("set PYTHONUTF8=1, or take plain letters")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(swept, tmp_path, closed):
     """Rows are stored all the same, and nothing that is printed gets into a file."""
@@ -112,11 +115,13 @@ def test_closed_streams(swept, tmp_path, closed):
     assert main(["results", "verify", str(tmp_path)]) == 0
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_leaves_stdout_alone(swept):
     code, out, _ = in_shell("$cumprop estimate net.npz --format csv 2>&-", swept)
     assert code == 0 and out.startswith("layer,unit,mean,std,") and len(out.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone(swept):
     """No traceback, and no complaint of the interpreter when it ends."""
     for line in ("$cumprop list", "$cumprop estimate net.npz --format json"):
@@ -126,6 +131,7 @@ def test_a_reader_that_has_gone(swept):
         assert all(line.startswith("unreliable: ") for line in said)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk(swept):
     code, _, err = in_shell("$cumprop list > /dev/full", swept)
@@ -135,6 +141,8 @@ def test_a_full_disk(swept):
 # --- files -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [["plot"], ["score"], ["status"], ["report"], ["results", "verify"], ["results", "compact"]],
@@ -179,6 +187,7 @@ def test_other_tables_are_refused_in_one_line(run, swept, tmp_path, content):
     assert code == 1 and len(err.splitlines()) == 1 and "commas (or semicolons) between" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ["n", "ü"])
 def test_names_of_240_bytes(run, tmp_path, monkeypatch, letter):
     """Files that a name goes into stay below the 255 bytes of file systems, each its own."""

@@ -127,6 +127,7 @@ def test_what_the_meter_cannot_see_is_refused():
             function(a)
 
 
+@pytest.mark.thorough
 @pytest.mark.torch
 def test_matrix_products_agree_with_torch():
     torch = pytest.importorskip("torch")

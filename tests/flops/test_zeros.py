@@ -84,6 +84,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "options"), RUNS, ids=[f"{n} {o}" for n, o in RUNS])
 def test_estimates_are_those_of_dense_weights(name, options, monkeypatch):
     weights = [with_zeros(600, 500), with_zeros(550, 600, 1), with_zeros(3, 550, 2)]

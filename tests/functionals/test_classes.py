@@ -40,6 +40,7 @@ def exact(network):
     return np.array(found)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("k", [3, 5])
 def test_gaussian_outputs(k):
     """Within the interval and 2e-3 of orthant probabilities: 14 numbers, and none is missed."""
@@ -103,6 +104,7 @@ def test_units_of_the_outputs(scale):
     np.testing.assert_allclose(scaled.interval, found.interval, atol=3e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["basic", "tree"])
 def test_intervals_hold_samples(kind):
     """Four random classifiers: 100,000 samples lie in the 95% intervals, widened by 4 s.e."""
@@ -180,6 +182,7 @@ def test_averages_are_those_of_all_samples():
     np.testing.assert_allclose(found.deviation**2, variance, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_certificate_is_below_the_true_radius():
     """A half space at distance 0.3: its radius, by 10⁶ samples as well, is never exceeded.
 
@@ -232,6 +235,7 @@ def test_refusals(arguments, words):
         cumprop.class_probabilities(np.eye(2))
 
 
+@pytest.mark.thorough
 def test_tensors_have_probabilities_and_no_samples(torch):
     network = classifier()
     tensors = network.replace(weights=[torch.tensor(w) for w in network.weights])

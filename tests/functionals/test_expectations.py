@@ -67,6 +67,7 @@ def test_units():
         assert other.half_width == pytest.approx(1000**power * one.half_width, rel=0.05)
 
 
+@pytest.mark.thorough
 def test_intervals_hold_samples():
     """Four networks and three questions: 12 intervals of 95%, widened by 4 s.e. of 100,000
     samples, are allowed one miss; random networks are easier than the calibration's."""

@@ -88,6 +88,7 @@ def test_quantiles_of_samples_are_order_statistics(monkeypatch, stored, probabil
         assert cost.n_samples == 20_000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("q", [0.03, 0.5, 0.99])
 def test_intervals_of_samples_cover(q):
     """Of 400 intervals of 500 samples 95% cover the quantile of the normal law, or a few more."""

@@ -63,6 +63,7 @@ def test_intervals_of_both_numbers_to_a_tolerance():
         assert 0.98 * value <= low <= value <= high <= 1.02 * value
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "probability", "excess"),
     [
@@ -103,6 +104,7 @@ def test_one_hidden_layer_of_one_input(activation):
     assert holds(found.excess_interval, (density * abs(y - t))[hit].sum(), 2)
 
 
+@pytest.mark.thorough
 def test_inputs_of_all_laws():
     """A box, a mixture, a singular covariance with a constant input; false alarm 1e-4 each."""
     box = cumprop.MLP([[[1.0] * 6]], input=Uniform(0.0, 1.0)).probability("y0 > 5.5")
@@ -249,6 +251,7 @@ def test_passes_are_what_ran(monkeypatch):
     assert found.flops["backward"] >= gradients * per_pass
 
 
+@pytest.mark.thorough
 def test_units_of_inputs_and_outputs_do_not_matter():
     """Powers of two change no rounding, so that the same seed gives the same numbers."""
     network = cumprop.random_mlp(width=6, depth=2, seed=1)
@@ -374,6 +377,7 @@ def test_constant_outputs():
     assert never.probability == 0 and never.interval[1] > 3 / 50_000
 
 
+@pytest.mark.thorough
 def test_steps_have_no_gradient_and_are_split_alone():
     """The sum of 12 steps; the truth is binomial. A false alarm once in 10,000."""
     network = cumprop.MLP([np.eye(12), np.ones((1, 12))], [np.full(12, -1.0), None], "heaviside")

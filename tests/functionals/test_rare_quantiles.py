@@ -19,6 +19,7 @@ def holds(found, truth, most_apart):
     return low <= truth <= high
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("q", [1e-9, 0.02, 0.5, 0.9, 1 - 1e-4, 1 - 1e-9])
 def test_quantiles_of_a_gaussian(q):
     """Ends are 2.5 tolerances of the tail from the truth, four standard errors: 1e-4 a case."""
@@ -29,12 +30,14 @@ def test_quantiles_of_a_gaussian(q):
     assert abs(found.value - 5 * norm.ppf(q)) < 0.2 * share / density
 
 
+@pytest.mark.thorough
 def test_intervals_hold_over_many_seeds():
     """30 intervals, each wrong in at most 5%: more than 5 misses once in 200 at worst."""
     held = [holds(LINE.quantile("y0", 0.98, seed=s), 5 * norm.ppf(0.98), 2) for s in range(30)]
     assert sum(held) >= 25
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("q", [1e-5, 1 - 1e-5])
 def test_one_hidden_layer_of_one_input(activation, q):
@@ -51,6 +54,7 @@ def test_one_hidden_layer_of_one_input(activation, q):
     assert holds(found, truth, 0.5) and found.status == "ok"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tolerance", [0.1, 0.5])
 def test_magnitudes_near_0(tolerance):
     """P(|Y| < 0) = 0, so that 0 is the lower end where a tolerance reaches that far."""
@@ -59,6 +63,7 @@ def test_magnitudes_near_0(tolerance):
     assert (found.interval[0] == 0) == (tolerance == 0.5)
 
 
+@pytest.mark.thorough
 def test_combinations_and_other_laws():
     assert holds(LINE.quantile("|y0|", 1 - 1e-4), 5 * norm.isf(5e-5), 1)
     sd = np.hypot(2, 4)

@@ -178,6 +178,7 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
     assert "GB are free" in refusal({"w": np.ones((1, 6))}, input_cov=np.ones((6, 6)))
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named(tmp_path):
     for suffix, package in ((".onnx", "onnx"), (".safetensors", "safetensors"), (".pt", "torch")):
         path = tmp_path / f"a{suffix}"

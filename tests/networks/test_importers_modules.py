@@ -112,6 +112,7 @@ def trained_a_little(make, shape):
     return module
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MODULES)
 def test_modules_agree_with_their_network(name):
     """In evaluation mode, for inputs of any number of axes; the module stays in training mode."""

@@ -41,6 +41,7 @@ def test_a_chain_keeps_its_weights(tmp_path):
     assert difference(network, made) < 1e-5
 
 
+@pytest.mark.slow
 def test_from_pytorch(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
     nn = torch.nn

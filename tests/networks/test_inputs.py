@@ -108,6 +108,7 @@ def test_a_layer_that_does_not_fit_is_refused(monkeypatch):
         gaussian_parts(wide)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("law", [BOX, SKEWED, LAWS["mixture"]], ids=["box", "skewed", "mixture"])
 def test_tensors_have_gradients_under_any_law(law):
     """In the first and the last weights, against central differences."""

@@ -155,6 +155,7 @@ def test_diagonal_covariances_take_no_matrix(tmp_path):
         assert more < 8 * n * (1 + np.ndim(cov)) + 1000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [2.0**-80, 2.0**80])
 @pytest.mark.parametrize("form", ["number", "diagonal", "full", "singular"])
@@ -206,6 +207,7 @@ BACKENDS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "given"), BACKENDS, ids=str)
 @pytest.mark.parametrize("cov", [0.5, [0.5, 0.7, 0.9]], ids=str)
 def test_diagonal_and_full_matrices_agree(name, given, cov):

@@ -137,6 +137,7 @@ GRAPHS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRAPHS)
 def test_graph(tmp_path, name):
     body, tensors = GRAPHS[name]
@@ -183,6 +184,7 @@ def test_neurons_that_no_output_needs(tmp_path):
     assert difference(network, made) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_random_graphs(tmp_path, seed):
     made = random_graph(seed)

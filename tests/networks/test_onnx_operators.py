@@ -185,6 +185,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "opset", "tensors"), CASES)
 def test_operator(tmp_path, body, opset, tensors):
     made = model(body, opset, **tensors)

@@ -168,6 +168,8 @@ class TestVerify:
         compaction.compact(swept / "test")
         assert cli_run("verify", swept / "test") == (0, "", "test: 12 rows, 0 problems\n")
 
+    @pytest.mark.slow
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("columns", "reason"),
         [
@@ -276,6 +278,8 @@ class TestQuery:
         nothing = cli_run("query", "SELECT seed, mean FROM parts WHERE seed < 0", swept)
         assert nothing == (0, "seed  mean\n", "")
 
+    @pytest.mark.slow
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "sql",
         [

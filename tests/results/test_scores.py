@@ -73,6 +73,7 @@ def test_order_of_groups_halves_and_outputs_does_not_matter():
     assert mse_between(estimate[outputs], groups[:, :, outputs]) == pytest.approx(expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("error", [0.0, 0.5, 3.0])
 def test_noise_interval_covers(error):
     """5 networks, errors fixed, truths drawn again: 95% or more, where noise dominates much more.

@@ -136,6 +136,7 @@ def swept(tmp_path_factory):
     return scores.score(folder / "small")
 
 
+@pytest.mark.slow
 def test_a_sweep_scores_and_draws_tails(swept):
     """Every estimator has a point; sampling has vn-MSE 1/N within a factor 3 as ever.
 

@@ -32,6 +32,7 @@ def blocks_of(inputs, seed, n_samples):
     return np.concatenate(blocks)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_normals_are_standard_normal_and_uncorrelated(dtype):
     x = np.empty((1001, 1001), dtype)  # odd size

@@ -17,6 +17,7 @@ def shallow(width=6):
     return cumprop.MLP(weights, [RNG.normal(size=width) for _ in weights])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal", "sobol"])
 def test_they_are_the_passes_of_the_design(design):
     """Whatever the batches, the mean, the variance and the layer means are those of all inputs."""
@@ -42,6 +43,7 @@ def test_groups_are_whole_blocks():
     np.testing.assert_allclose(found.groups, pairs, rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal", "sobol"])
 def test_half_widths_cover(design):
     """95% of 300 × 6 intervals; six s.e., were all outputs of a draw alike, are 7.5 points."""

@@ -35,6 +35,7 @@ def test_some_are_stored():
     assert {problem.path for problem in TINY} <= {*PATHS}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_fresh_samples_agree(path):
     """Within 5 s.e. of both together: with 14 degrees of freedom at least, one in 10,000 by chance.
@@ -78,6 +79,7 @@ def test_files_keep_what_they_hold(tmp_path):
     assert np.abs(found.groups - groups).max() < 1e-10
 
 
+@pytest.mark.thorough
 def test_the_sampler_samples_these_means(torch):
     """As many fresh samples of PyTorch; variances to 2%, of NumPy's iid passes."""
     from helpers.device_truth import sample

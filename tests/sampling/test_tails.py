@@ -38,6 +38,8 @@ def test_of_a_linear_network_is_exact_far_into_the_tail():
     assert (abs(misses(truth, exact)) < 5).all()
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("activation", "init", "t"),
     [("relu", "he", 2.0), ("tanh", "critical", 2.0), ("gelu", "he", 2.0)],
@@ -59,6 +61,7 @@ def test_agrees_with_plain_sampling_where_that_sees_the_tail(activation, init, t
     assert (abs(p - plain) < 5 * error).all()
 
 
+@pytest.mark.thorough
 def test_needs_far_fewer_samples_than_plain_sampling():
     """A relative variance per sample of 1/p is what plain sampling has."""
     truth = sampled(spec(width=64, depth=3, threshold=3.0), 2)
@@ -110,6 +113,7 @@ def test_thresholds_keep_their_digits():
     assert sum(truth.buckets(np.zeros(16))["bucket_neurons"]) > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("map_", [0, 1, 2])
 @pytest.mark.parametrize("power", [-40, -12, 40])
 def test_probabilities_do_not_depend_on_the_unit(map_, power):
@@ -152,6 +156,7 @@ def test_tail_network_is_the_fraction_above(init):
     assert tail.shape.activations == ("relu", "relu", "heaviside")
 
 
+@pytest.mark.thorough
 def test_every_order_reads_tails():
     """Order 4 is nearer than order 2 on every output's probability, in mean square."""
     network = random_mlp(64, 2, 0, dtype="float64")

@@ -29,6 +29,7 @@ def assert_same(a, b):
     np.testing.assert_array_equal(a.squares, b.squares)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("design", ["iid", "antithetic", "orthogonal"])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_sums_are_those_of_plain_forward_passes(activation, design):
@@ -83,6 +84,7 @@ def test_two_half_score_is_unbiased():
     assert naive.mean() > 10 * error
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("readout", ["pre", "post", "output"])
 def test_variance_is_the_iid_one_under_every_design(readout):
     """Within 1.5% (5 standard errors of a chunk of 1e5 inputs): false alarms below 1e-5."""

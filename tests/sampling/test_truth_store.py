@@ -67,6 +67,7 @@ def assert_same(a, b):
     np.testing.assert_array_equal(a.squares, b.squares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_numbers_do_not_depend_on_who_samples_what_when(tmp_path, seed):
     """Blocks in random order, by three threads, left and taken up again."""
@@ -90,6 +91,7 @@ def test_numbers_do_not_depend_on_who_samples_what_when(tmp_path, seed):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["fsync", "replace", "unlink"])
 @pytest.mark.parametrize("chunks", [3, 4, 10])
 def test_killed_at_every_step_on_disk(tmp_path, step, chunks):
@@ -237,6 +239,7 @@ def test_damaged_blocks_are_set_aside_and_sampled_again(tmp_path, damage):
     assert (tmp_path / s.key / "2-4-7.npz.corrupt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 4, 9])
 @pytest.mark.parametrize("chunks", [1, 4, 6, 8, 23])
 def test_shards_have_each_block_once(tmp_path, count, chunks):

@@ -12,6 +12,7 @@ from cumprop.sweep.forecast import forecast, overview
 from cumprop.sweep.rates import SECONDS_PER_CELL, Rates
 
 
+@pytest.mark.slow
 def test_forecast(experiment):
     planned = experiment([{"name": "toy", "bytes": 5}, {"name": "toy", "value": 2}])
     rows = forecast(planned, workers=2)

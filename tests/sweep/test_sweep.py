@@ -88,6 +88,7 @@ class TestRows:
         run(experiment([{"name": "toy"}], "network.readout=post"), tmp_path)
         assert all(np.all(mean == 7.0) for mean in store.read_rows(tmp_path)["mean"])
 
+    @pytest.mark.slow
     def test_workers_do_not_change_the_numbers(self, experiment, toy, tmp_path):
         planned = experiment([{"name": "toy", "value": [1, 2, 3]}])
         run(planned, tmp_path / "one")
@@ -142,6 +143,7 @@ class TestSharing:
         blocks = [b for shard in shards for task in shard.truths for b in task.blocks(tmp_path)]
         assert sorted(b.spec.key for b in blocks) == sorted(t.spec.key for t in planned.truths)
 
+    @pytest.mark.slow
     def test_an_overview_counts_shared_work_once(self, experiment):
         one = experiment([{"name": "toy"}])
         alone, again, serial = overview(
@@ -218,6 +220,8 @@ class TestPlanning:
 
 
 class TestFailures:
+    @pytest.mark.slow
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("parameters", "sets", "reason"),
         [
@@ -279,6 +283,7 @@ class TestResuming:
         assert "damaged" in capsys.readouterr().err
         assert len(store.read_rows(tmp_path)) == 4
 
+    @pytest.mark.slow
     def test_better_truth_costs_no_estimates(self, experiment, tmp_path):
         run(experiment([{"name": "toy"}]), tmp_path)
         before = store.read_rows(tmp_path)

@@ -164,6 +164,8 @@ class TestWays:
         with pytest.raises(CumpropError, match="advice is about a Gaussian input, not"):
             value(Conditional(Advice()), TailExcess(0.5), network(input=Uniform()))
 
+    @pytest.mark.thorough
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         ("activation", "order"), [("tanh", 2), ("relu", 2), ("relu", 1), ("gelu", 3)]
     )
@@ -208,6 +210,7 @@ class TestWays:
         found = value(Mechanistic(2), CrossEntropy(0), pair)[0]
         assert found == pytest.approx(wanted, rel=1e-6)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("loss", [ExpectedMaximum(), CrossEntropy(1)], ids=["max", "logits"])
     def test_functionals_of_a_network(self, torch, loss):
         """Orders 2 and 3 within their stated errors of 10⁵ samples; finite differences of both."""
@@ -233,6 +236,7 @@ class TestWays:
             slope = sum(float((g.numpy() * d).sum()) for g, d in zip(gradients, steps, strict=True))
             assert (ahead - behind) / 2 == pytest.approx(slope, rel=1e-4)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("directions", [1, 2])
     def test_importance_sampled_penalty_is_unbiased(self, torch, directions):
         """Two causes, y = |z_0| − 1: 2 E[(z − 1)₊], also where the advice knows one of them.
@@ -335,6 +339,7 @@ class TestAdvice:
 
 
 class TestDescent:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("optimiser", ["gd", "adam"])
     def test_a_penalty_removes_an_event_that_no_sample_shows(self, torch, optimiser):
         """A line of one output shrinks until its tail at 5 s.d. costs nothing any more."""
@@ -385,6 +390,7 @@ class TestDescent:
         assert costs[2] - costs[1] == 2 * (costs[1] - costs[0]) > 0
 
 
+@pytest.mark.thorough
 def test_order_of_plain_cumulants_matters_in_the_tail():
     """At 1e-4 the best order without advice misses by far more than order 2 with it."""
     teacher = cumprop.random_mlp(32, 2, seed=0, dtype="float64")

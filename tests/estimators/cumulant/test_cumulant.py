@@ -35,6 +35,7 @@ def network_of(widths, seed, activations="relu", biased=True, gaussian=True, dty
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("order", "kind"), SCHEMES)
 def test_linear_networks_are_exact(order, kind):
     network = network_of([4, 5, 3, 2], seed=order, activations="identity")
@@ -88,6 +89,8 @@ def test_two_square_layers_are_exact(order):
     assert np.allclose(cumprop.estimate(network, "cumulant", order=order).mean, expected)
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 6), min_size=3, max_size=7),
@@ -202,6 +205,7 @@ def test_cumulants_are_symmetric():
             assert np.allclose(core, core.swapaxes(0, -1), atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_float32_stays_float32():
     network = cumprop.random_mlp(width=12, depth=3, seed=0, dtype="float32")
     double = cumprop.random_mlp(width=12, depth=3, seed=0, dtype="float64")
@@ -212,6 +216,8 @@ def test_float32_stays_float32():
         assert np.allclose(estimate.mean, exact.mean, atol=1e-4), (order, kind)
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "square", "tanh"])
 @pytest.mark.parametrize(
     ("order", "kind"),
@@ -315,6 +321,7 @@ def test_untracked_covariance_is_refused():
         cumprop.estimate(network, "cumulant", cov=True, order=1, kind="base")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("variant", [*sorted(STRUCTURED), (3, "tree")])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_predicted_flops_are_those_counted(variant, activation):
@@ -338,6 +345,7 @@ def test_negative_output_variances_are_named():
     assert below and f"the variances of {below} outputs came out negative" in estimate.status
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("variant", [*sorted(STRUCTURED), (3, "augmented"), (3, "tree")])
 def test_counts_depend_on_the_shape_alone(variant):
     """Also where an order breaks down: some variances at width 8 and depth 8 are negative."""

@@ -26,6 +26,8 @@ def counted_partitions(scheme):
     ]
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "truncation", "counts"),
     [

@@ -98,6 +98,8 @@ def of_inputs(array, rng):
     return numbers.astype(array.dtype)
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("in_batch", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
 @pytest.mark.parametrize(
@@ -194,6 +196,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimator", VARIANTS, ids=lambda e: e.label)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_estimates_do_not_depend_on_the_compiler(

@@ -61,6 +61,7 @@ def in_full(layers, match):
     return part[d].dense(d, part[1].core.shape[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_goldens(name):
     network, references = load(name)
@@ -87,6 +88,7 @@ def test_goldens(name):
             assert error.max() < 1e-9, f"{match.string}: {error.max():.1e}"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_structured_is_dense_on_every_golden(name):
     network, references = load(name)

@@ -18,12 +18,14 @@ from cumprop.flops.numpy_arrays import Counted
 FEW = [Cumulant(1), Cumulant(2), Cumulant(3), Cumulant(3, "tree"), Cumulant(4)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh", "hard_tanh", "square"])
 @pytest.mark.parametrize("estimator", VARIANTS, ids=lambda e: e.label)
 def test_every_kind(estimator, activation):
     check(estimator, activation)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", available())
 def test_every_activation(activation):
     check(Cumulant(2), activation)
@@ -56,6 +58,8 @@ def test_other_estimators_have_the_flops_of_a_first_run(name):
     np.testing.assert_equal(first.mean, second.mean)
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimator", FEW, ids=lambda e: e.label)
 @pytest.mark.parametrize(
     "others",

@@ -31,6 +31,7 @@ def network(activation, gain, unit, dtype, bias):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bias", [0.0, 0.3])
 @pytest.mark.parametrize(("name", "options"), ESTIMATORS)
 @pytest.mark.parametrize("activation", LIMITS)
@@ -43,6 +44,7 @@ def test_steep_activations_are_as_good_as_their_limits(activation, name, options
     assert steep.status.split(":")[0] == exact.status.split(":")[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_expected_errors_of_steep_layers_cover(dtype):
     """Against 2^17 samples, of which four independent sets give the noise."""

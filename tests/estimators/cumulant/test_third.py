@@ -46,6 +46,7 @@ def test_slices_of_one_more_layer(kind):
     np.testing.assert_allclose(seen, known, rtol=0, atol=1e-7 * np.abs(known).max())
 
 
+@pytest.mark.thorough
 def test_samples_agree():
     """One hidden layer of width 200: 4 numbers of 4e5 samples within 4.5 s.e. plus 3% of the
     largest, which is what order 3 leaves out; false alarms: 3e-5."""
@@ -88,6 +89,7 @@ def test_means_and_covariances_are_those_without():
         assert without.third is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("parameters", [{"kind": "basic"}, {"kind": "tree"}, {"order": 4}], ids=str)
 def test_tensors(torch, parameters):
     made = network()

@@ -147,6 +147,7 @@ def readings(network, edges="leading"):
         first = layer.x.first_C
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("edges", EDGES)
 def test_slices_are_derivatives_of_the_forms(network, edges):
     """κ_iii, κ_iij, κ_iiii, κ_iiij in every layer; κ_iiij but for what V and D add."""
