@@ -53,7 +53,7 @@ def resolving(values: Callable[[Array, Array], Array], edges: Array, scale: Arra
     left = edges[row, piece][:, None] + width[:, None] * np.arange(FIRST)
     row, width, left = np.repeat(row, FIRST), np.repeat(width, FIRST), left.ravel()
     t, last = _chebyshev()
-    found = []
+    found = list[Array]()
     while len(row):
         x = left[:, None] + width[:, None] * t
         y = values(row, x)
