@@ -24,6 +24,8 @@ ACCIDENT = 30.0
 """The factor by which a neuron exceeds what is trusted whose layer is trusted no more.
 
 Two rules agree about one step in some hundreds by accident, and both are wrong there."""
+WIDE = 16.0  # of σ beyond which all nodes may miss what φ does next to 0
+NEAR = (-8.0, 8.0)  # pre-activations beyond which most functions only grow or saturate
 REACH = 12.0  # standard deviations; the normal density beyond is below 1e-31
 PATH_NODES = 6  # of φ' between μ and μ + h
 FLAT = 0.1  # of |φ(μ)|: φ that varies less is taken less φ(μ), or powers of it would cancel
@@ -42,11 +44,12 @@ class QuadratureTable(HermiteTable):
     or of two or four times as many where these do; with `breakpoints`, Gauss–Legendre nodes between
     the kinks, and twice as many. Neurons where none agree, because φ is steep beside their σ, have
     panels of 16 Gauss–Legendre nodes from then on, halved until φ is a polynomial on each to 1e-12
-    (`panels.resolving`). Differences are relative to √(k! E[(φ - c)^2p]), the bound of Cauchy and
-    Schwarz. The first value is kept up to a difference of `trust`, but not where a neuron of the
-    layer exceeds this thirtyfold. `precision` is 0 while all (k,p) are right to 1e-10, then
-    the worst difference, or unresolved part of φ, of a value that is kept. Arithmetic is float64,
-    the result has the type of `mean`.
+    (`panels.resolving`); so have neurons of σ > 16, of which all these nodes may miss what φ does
+    next to 0: panels of their own cover |z| ≤ 8. Differences are relative to √(k! E[(φ - c)^2p]),
+    the bound of Cauchy and Schwarz. The first value is kept up to a difference of `trust`, but not
+    where a neuron of the layer exceeds this thirtyfold. `precision` is 0 while all (k,p) are right
+    to 1e-10, then the worst difference, or unresolved part of φ, of a value that is kept.
+    Arithmetic is float64, the result has the type of `mean`.
 
     Where φ varies little beside its size, c is φ(μ), and φ - c is a `difference`, which keeps its
     digits if the derivative is given; elsewhere c is 0. The `size` s is a unit in which the largest
@@ -81,6 +84,9 @@ class QuadratureTable(HermiteTable):
         self._steep: list[tuple[Array, Panels]] = []
         self._steep_neurons = np.empty(0, dtype=int)
         self._centre_values()
+        wide = self._sigma[:, 0] > WIDE
+        if occurs(wide):
+            self._resolve(np.flatnonzero(on_host(wide)), NEAR)
 
     def _centre_values(self) -> None:
         """Choose c and s from φ at μ and μ ± σ."""
@@ -120,13 +126,13 @@ class QuadratureTable(HermiteTable):
         for rule in self._rules[1:]:
             refined = self._expectation(rule, unstable, k, p)
             change[unstable] = np.abs(refined - value[unstable]) / scale[unstable]
+            change[self._steep_neurons] = 0
             first = unstable is everyone
             moved = ~(change[unstable] <= (self._trust if first else TOLERANCE))
             if first and occurs(moved):
                 if float(np.max(change)) > ACCIDENT * self._trust:
                     moved = ~(change <= TOLERANCE)
                 moved = on_host(moved)
-                moved[self._steep_neurons] = False
             replaced = moved if first else slice(None)
             value[unstable[replaced]] = refined[replaced]
             unstable = unstable[moved]
@@ -154,8 +160,8 @@ class QuadratureTable(HermiteTable):
         least: Array = np.maximum(scale, NEGLIGIBLE)
         return least
 
-    def _resolve(self, steep: Array) -> None:
-        """Find the panels of more steep neurons."""
+    def _resolve(self, steep: Array, cuts: tuple[float, ...] = ()) -> None:
+        """Find the panels of more steep neurons, between kinks and cuts."""
         for start in range(0, len(steep), TOGETHER):
             neurons = steep[start : start + TOGETHER]
 
@@ -164,7 +170,7 @@ class QuadratureTable(HermiteTable):
                 y: Array = on_host(self._deviations(neurons[rows], h)) * (1 / self.size)
                 return y
 
-            edges = on_host(self._edges(self._mean[neurons], self._sigma[neurons]))
+            edges = on_host(self._edges(self._mean[neurons], self._sigma[neurons], cuts))
             panels = resolving(values, edges, on_host(self._scale(1))[neurons])
             self._steep.append((neurons, panels))
         self._steep_neurons = np.concatenate([self._steep_neurons, steep])
@@ -197,7 +203,7 @@ class QuadratureTable(HermiteTable):
             return self._kept[rule]
         mean, sigma = self._mean[neurons], self._sigma[neurons]
         if isinstance(rule, Panels):
-            x, weights = rule.nodes(self._edges(mean, sigma))
+            x, weights = rule.nodes()
         elif len(self._kinks):
             x, weights = panel_rule(self._edges(mean, sigma), rule)
         else:
@@ -217,10 +223,12 @@ class QuadratureTable(HermiteTable):
             y[some] = difference(self._function, self._derivative, self._kinks, mean[some], h[some])
         return y
 
-    def _edges(self, mean: Array, sigma: Array) -> Array:
-        edges = np.empty_like(mean, shape=(len(mean), len(self._kinks) + 2))
+    def _edges(self, mean: Array, sigma: Array, cuts: tuple[float, ...] = ()) -> Array:
+        """The ends of the pieces between kinks, and between cuts, in standard deviations."""
+        inner = np.sort([*self._kinks, *cuts])
+        edges = np.empty_like(mean, shape=(len(mean), len(inner) + 2))
         edges[:, 0], edges[:, -1] = -REACH, REACH
-        edges[:, 1:-1] = np.minimum(np.maximum((self._kinks - mean) / sigma, -REACH), REACH)
+        edges[:, 1:-1] = np.minimum(np.maximum((inner - mean) / sigma, -REACH), REACH)
         return edges
 
 

@@ -120,7 +120,7 @@ def bench(
         _on_device(device, chosen, shapes, effort, KnownErrors.find(scores), path)
         return
     errors = KnownErrors.find(scores)
-    report = benchmark.run(chosen, shapes, threads, effort, errors, _progress)
+    [report] = benchmark.run(chosen, shapes, [threads], effort, errors, _progress)
     if not words:
         _progress("overhead of a sweep")
         n_cells = sweep_overhead.QUICK if quick else sweep_overhead.N_CELLS

@@ -43,31 +43,59 @@ NETWORK_SEED = 0
 def run(
     estimators: Sequence[Estimator],
     shapes: Iterable[tuple[int, int]],
-    threads: int,
+    threads: Sequence[int],
     effort: Effort,
     errors: KnownErrors | None,
     progress: Callable[[str], None] = lambda line: None,
     limit: float = inf,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Measure `estimators` on He-initialised float32 ReLU networks of (width, depth) `shapes`.
 
-    Estimators run in this process on `threads` BLAS threads, sampling in as many processes of one
-    thread each, because its entrywise half would otherwise use one core. `ratio_iid` is the time of
-    iid sampling to the vn-MSE of an estimator over the estimator's own, `ratio_orthogonal` the same
-    for the orthogonal design with its measured gain; both are None where `errors` has no vn-MSE.
-    `ratio_iid_expected` takes the square of the expected error for the vn-MSE.
-    An estimate that would take more than `limit` seconds is left out. The report can be stored as
-    JSON. Raises CumpropError where BLAS does not take `threads`. Cost:
-    about `effort.seconds` for each estimator and shape, and thrice for sampling.
+    There is a report for each number of `threads`; an estimator is measured on all of them before
+    the next one is. Estimators run in this process on so many BLAS threads, sampling in as many
+    processes of one thread each, because its entrywise half would otherwise use one core.
+    `ratio_iid` is the time of iid sampling to the vn-MSE of an estimator over the estimator's own,
+    `ratio_orthogonal` the same for the orthogonal design with its measured gain; both are None
+    where `errors` has no vn-MSE. `ratio_iid_expected` takes the square of the expected error for
+    the vn-MSE.
+    An estimate that would take more than `limit` seconds is left out. A report can be stored as
+    JSON. Raises CumpropError where BLAS does not take `threads`. Cost: about `effort.seconds` for
+    each estimator, shape and number of threads, and thrice for sampling.
     """
     from threadpoolctl import threadpool_limits
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    progress("rates of this machine")
+    reports = [_started(n, load, effort, errors) for n in threads]
+    for width, depth in shapes:
+        network = random_mlp(width, depth, NETWORK_SEED)
+        problem = problem_of(width, depth)
+        progress(f"sampling, width {width}, depth {depth}")
+        for report in reports:
+            report["sampling"] += _rivals(network, problem, report, effort, errors)
+        for estimator in estimators:
+            progress(f"{estimator.label}, width {width}, depth {depth}")
+            known = errors.of(estimator, problem) if errors else None
+            for n, report in zip(threads, reports, strict=True):
+                rates, rivals = Rates(**report["rates"]), report["sampling"][-len(DESIGNS) :]
+                with threadpool_limits(n):
+                    entry = problem | measure(estimator, network, effort, rates, limit)
+                seconds, error = entry["seconds"], entry["expected_error"]
+                expected = ratio(error**2, seconds, rivals[0]) if error and seconds else None
+                entry |= compared(known, seconds, rivals) | {"ratio_iid_expected": expected}
+                report["estimators"].append(entry)
+    return reports
+
+
+def _started(
+    threads: int, load: float | None, effort: Effort, errors: KnownErrors | None
+) -> dict[str, Any]:
+    """A report without measurements, but of the rates of this machine."""
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(threads):
         check_threads(threads)
-    progress("rates of this machine")
-    rates = measured("float32", threads=threads)
-    report: dict[str, Any] = {
+    return {
         "schema_version": SCHEMA_VERSION,
         "provenance": provenance(threads, workers=1),
         "load_before": load,
@@ -75,33 +103,24 @@ def run(
         "flops_convention": CONVENTION,
         "compiled": compiles(),
         "errors_from": errors.source if errors else None,
-        "rates": asdict(rates),
+        "rates": asdict(measured("float32", threads=threads)),
         "sampling": [],
         "estimators": [],
     }
-    for width, depth in shapes:
-        network = random_mlp(width, depth, NETWORK_SEED)
-        problem = problem_of(width, depth)
-        rivals = []
-        for design in DESIGNS:
-            progress(f"sampling {design}, width {width}, depth {depth}")
-            rate = sampling_rate(network, design, threads, effort)
-            share = rate["flops_per_pass"] * rate["passes_per_second"] / rates.products
-            measured_gain = errors.gain(problem) if errors else None
-            gain = 1.0 if design == "iid" else measured_gain
-            rivals.append(problem | rate | {"matmul_share": share, "gain": gain})
-        report["sampling"] += rivals
-        for estimator in estimators:
-            progress(f"{estimator.label}, width {width}, depth {depth}")
-            with threadpool_limits(threads):
-                entry = problem | measure(estimator, network, effort, rates, limit)
-            seconds = entry["seconds"]
-            known = errors.of(estimator, problem) if errors else None
-            error = entry["expected_error"]
-            expected = ratio(error**2, seconds, rivals[0]) if error and seconds else None
-            entry |= compared(known, seconds, rivals) | {"ratio_iid_expected": expected}
-            report["estimators"].append(entry)
-    return report
+
+
+def _rivals(
+    network: MLP, problem: Entry, report: Entry, effort: Effort, errors: KnownErrors | None
+) -> list[Entry]:
+    """Sampling by each design, on the threads of the report."""
+    rivals = []
+    for design in DESIGNS:
+        rate = sampling_rate(network, design, report["provenance"]["threads"], effort)
+        passed = rate["flops_per_pass"] * rate["passes_per_second"]
+        gain = 1.0 if design == "iid" else errors.gain(problem) if errors else None
+        share = passed / report["rates"]["products"]
+        rivals.append(problem | rate | {"matmul_share": share, "gain": gain})
+    return rivals
 
 
 def problem_of(width: int, depth: int) -> Entry:

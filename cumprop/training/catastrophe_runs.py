@@ -49,9 +49,10 @@ def figures(planned: Sequence[Run]) -> tuple[str, ...]:
 
 
 def trajectory(run: Run) -> dict[str, Any]:
-    """The measured columns of a run; a run ends early where a weight is not finite.
+    """The measured columns of a run.
 
-    Raises CumpropError where it ends before its first score.
+    A run ends early where a weight is not finite, or numbers leave the range of their type, with
+    the scores that it has by then. Raises CumpropError where it has none.
     """
     found = case(
         run.task, run.width, run.depth, run.activation, run.dtype, run.teacher, run.probability
@@ -64,27 +65,31 @@ def trajectory(run: Run) -> dict[str, Any]:
         Term(found.event, estimated, run.weight * _unit(run, found)),
     ]
     wanted = {round(run.n_steps * k / run.n_scores) for k in range(1, run.n_scores + 1)}
-    rows, seen, status = list[dict[str, Any]](), 0, "ok"
-    for step, state in enumerate(descend(student, terms, run.lr, rng, "adam")):
-        loss, penalty = state.terms[0], _unit(run, found) * state.terms[1]
-        if step in wanted:
-            scores = _scores(run, found, state.student)
-            about: dict[str, Any] = {"step": step, "flops": state.flops, "events_seen": seen}
-            about |= {"loss": loss, "penalty": penalty}
-            source = Source(state.student, streams.checks(run.seed, run.width, step))
-            stated = estimated.half_width(found.event, state.of_tensors, source, state.terms[1])
-            if stated is not None:
-                scores |= checked(penalty, _unit(run, found) * stated, scores)
-            rows.append(about | scores)
-        if step == run.n_steps:
-            break
-        seen += run.way == "sampled" and penalty > 0
-    else:
-        status = f"diverged at step {step + 1}: a weight is not finite"
+    rows, seen, status, step, scored = list[dict[str, Any]](), 0, "ok", 0, student
+    try:
+        for step, state in enumerate(descend(student, terms, run.lr, rng, "adam")):
+            loss, penalty = state.terms[0], _unit(run, found) * state.terms[1]
+            if step in wanted:
+                scores = _scores(run, found, state.student)
+                about: dict[str, Any] = {"step": step, "flops": state.flops, "events_seen": seen}
+                about |= {"loss": loss, "penalty": penalty}
+                source = Source(state.student, streams.checks(run.seed, run.width, step))
+                stated = estimated.half_width(found.event, state.of_tensors, source, state.terms[1])
+                if stated is not None:
+                    scores |= checked(penalty, _unit(run, found) * stated, scores)
+                rows.append(about | scores)
+                scored = state.student
+            if step == run.n_steps:
+                break
+            seen += run.way == "sampled" and penalty > 0
+        else:
+            status = f"diverged at step {step + 1}: a weight is not finite"
+    except CumpropError as error:  # what was scored is kept
+        status = f"diverged at step {step}: {error}"
     if not rows:
         raise CumpropError(f"{status}, before the first score; lower lr")
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    shifted = _scores(run, found, state.student, run.shift)
+    shifted = _scores(run, found, scored, run.shift)
     columns |= {name.replace("true_", "shifted_"): value for name, value in shifted.items()}
     if status == "ok" and True in columns.get("exploits", ()):
         first = columns["step"][columns["exploits"].index(True)]

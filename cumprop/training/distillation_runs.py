@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cumprop import streams
+from cumprop.errors import CumpropError
 from cumprop.experiments.distillation_config import Run
 from cumprop.networks import MLP, random_mlp
 from cumprop.training import distillation
@@ -36,7 +37,8 @@ def trajectory(run: Run) -> dict[str, Any]:
     """The measured columns of a run.
 
     A run has diverged when the loss that its method computes is negative (a mean square never is),
-    more than `RUNAWAY` times its start, or not finite; it ends with that step.
+    more than `RUNAWAY` times its start, or not finite, or when numbers leave the range of their
+    type; it ends with that step. Raises CumpropError where that is before the first evaluation.
     """
     teacher = random_mlp(run.width, run.depth, run.seed, run.activation, dtype=run.dtype)
     student = distillation.random_student(teacher, run.student_width, run.seed)
@@ -45,18 +47,23 @@ def trajectory(run: Run) -> dict[str, Any]:
     x = rng.standard_normal((run.n_samples, run.width)).astype(run.dtype)
     targets = teacher.forward(x)
     wanted, status, rows = evaluated_steps(run.n_steps), "", list[tuple[Any, ...]]()
-    first = inf
-    for step, state in enumerate(states):
-        first = min(first, RUNAWAY * state.loss) if step == 0 else first
-        if not (isfinite(state.loss) and 0 <= state.loss <= first):
-            status = f"diverged at step {step}: estimated loss {state.loss:.3g}"
-        if step in wanted or status:
-            true = true_loss(state.student, x, targets)
-            rows.append((step, state.flops, state.loss, *true))
-        if status or step == run.n_steps:
-            break
-    else:
-        status = f"diverged at step {step + 1}: a weight is not finite"
+    step, first = 0, inf
+    try:
+        for step, state in enumerate(states):
+            first = min(first, RUNAWAY * state.loss) if step == 0 else first
+            if not (isfinite(state.loss) and 0 <= state.loss <= first):
+                status = f"diverged at step {step}: estimated loss {state.loss:.3g}"
+            if step in wanted or status:
+                true = true_loss(state.student, x, targets)
+                rows.append((step, state.flops, state.loss, *true))
+            if status or step == run.n_steps:
+                break
+        else:
+            status = f"diverged at step {step + 1}: a weight is not finite"
+    except CumpropError as error:  # what was evaluated is kept
+        if not rows:
+            raise
+        status = f"diverged at step {step + 1}: {error}"
     names = ("step", "flops", "loss", "true_loss", "true_loss_se")
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
     variance = float(targets.astype(np.float64).var(axis=0, ddof=1).mean())

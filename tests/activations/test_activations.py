@@ -225,6 +225,21 @@ def test_steep_activations_have_right_coefficients(name, sigma):
     assert table.precision < 1e-8
 
 
+@pytest.mark.parametrize("sigma", [4.0, 15.0, 17.0, 1e3, 1e6])
+def test_bumps_next_to_zero_are_seen(sigma):
+    """E[exp(-Z²)] = exp(-μ²/(1 + 2σ²)) / √(1 + 2σ²): nodes of ±12 σ alone may all miss the bump."""
+    mean = np.linspace(-3, 3, 301) * sigma
+    spread = np.full(301, sigma)
+    table = quadrature.QuadratureTable(lambda z: np.exp(-z * z), mean, spread, trust=1e-4)
+    first, second = (
+        np.exp(-p * mean**2 / (1 + 2 * p * sigma**2)) / np.sqrt(1 + 2 * p * sigma**2)
+        for p in (1, 2)
+    )
+    off = np.abs(table(0, 1) * table.size - first) / np.sqrt(second)
+    assert off.max() <= max(1.5 * table.precision, 1e-9)
+    assert table.precision <= 1e-4
+
+
 def test_even_powers_know_of_steps():
     """E[tanh²] = 1 - 2 ϕ(x) / σ, x = -μ/σ, for large σ; no node of two rules is that near x."""
     for shift in (0.0, 0.32, -1.3):

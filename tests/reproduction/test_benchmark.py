@@ -66,7 +66,7 @@ def known(monkeypatch):
 @pytest.fixture(scope="module")
 def report():
     estimators = [build("cumulant", order=1), build("cumulant", order=2), build("gaussian")]
-    return benchmark.run(estimators, [(8, 1), (8, 2)], 1, BRIEF, None)
+    return benchmark.run(estimators, [(8, 1), (8, 2)], [1], BRIEF, None)[0]
 
 
 class TestRatio:
@@ -221,7 +221,7 @@ class TestReport:
     def test_ratios_use_the_errors_of_a_sweep(self, known):
         errors = known(scores(order=2, vn=1e-3))
         estimators = [build("cumulant", order=2), build("cumulant", order=3)]
-        report = benchmark.run(estimators, [(8, 1)], 1, BRIEF, errors)
+        [report] = benchmark.run(estimators, [(8, 1)], [1], BRIEF, errors)
         second, third = report["estimators"]
         iid, orthogonal = report["sampling"]
         expected = 1 / 1e-3 / iid["passes_per_second"] / second["seconds"]
@@ -232,7 +232,7 @@ class TestReport:
         assert "results/made_up" in as_text(report)
 
     def test_what_cannot_run_says_why(self):
-        report = benchmark.run([Refusing()], [(8, 1)], 1, BRIEF, None)
+        [report] = benchmark.run([Refusing()], [(8, 1)], [1], BRIEF, None)
         (entry,) = report["estimators"]
         assert entry["seconds"] is entry["flops"] is entry["matmul_share"] is None
         assert entry["bytes_predicted"] == 10**11
@@ -267,7 +267,7 @@ def test_expected_errors_stand_in_for_unmeasured_ones(report):
 
 
 def test_estimates_that_take_too_long_are_left_out():
-    report = benchmark.run([build("cumulant", order=1)], [(8, 1)], 1, BRIEF, None, limit=1e-9)
+    [report] = benchmark.run([build("cumulant", order=1)], [(8, 1)], [1], BRIEF, None, limit=1e-9)
     (entry,) = report["estimators"]
     assert entry["seconds"] is None and entry["note"].startswith("left out: it takes about ")
 
@@ -290,7 +290,7 @@ def test_sides_take_turns_for_as_long_as_each_other(monkeypatch):
 def reports():
     """Those of one thread, twice, because a busy machine may not sample on two."""
     estimators = [build("cumulant", order=1), Refusing()]
-    one = benchmark.run(estimators, [(8, 1), (8, 2), (16, 1)], 1, BRIEF, None)
+    [one] = benchmark.run(estimators, [(8, 1), (8, 2), (16, 1)], [1], BRIEF, None)
     return [one, one | {"provenance": one["provenance"] | {"threads": 2}}]
 
 
@@ -300,7 +300,7 @@ class TestPage:
         rows = [line for line in shown.splitlines() if line.startswith(("| 1 |", "| 2 |"))]
         assert len(rows) == 6 and shown.count("## Width") == 2
         assert [row.split(" | ")[1] for row in rows[:2]] == ["order=1", "refusing"]
-        assert rows[1].count(" - ") == 9 and "it needs 100 GB" in rows[1]
+        assert rows[1].count(" - ") == 10 and "it needs 100 GB" in rows[1]
 
     def test_numbers_are_those_of_the_reports(self, reports):
         shown = benchmark_page.page(reports)
@@ -332,7 +332,11 @@ class TestPage:
 
 
 def test_several_cores_sample_in_as_many_processes():
-    report = benchmark.run([build("cumulant", order=1)], [(8, 1)], 2, Effort(0.5, 1), None)
+    one, report = benchmark.run(
+        [build("cumulant", order=1)], [(8, 1)], [1, 2], Effort(0.5, 1), None
+    )
+    assert [r["provenance"]["threads"] for r in (one, report)] == [1, 2]
+    assert one["estimators"][0]["flops"] == report["estimators"][0]["flops"]
     assert [entry["processes"] for entry in report["sampling"]] == [2, 2]
     assert "Sampling: 2 processes of 1 BLAS thread" in as_text(report)
 
@@ -394,6 +398,6 @@ def test_overhead_of_a_sweep(tmp_path):
     assert 0 < found["estimator_seconds"] < found["seconds"] / 20
     assert found["overhead_seconds"] == found["seconds"] / 20 - found["estimator_seconds"]
     assert list((tmp_path / "bench").iterdir()) == []
-    report = benchmark.run([build("cumulant", order=1)], [(8, 1)], 1, BRIEF, None)
+    [report] = benchmark.run([build("cumulant", order=1)], [(8, 1)], [1], BRIEF, None)
     line = as_text(report | {"overhead": found}).splitlines()[-1]
     assert line.startswith("overhead of a sweep: ") and "(20 cells on 1 workers, " in line

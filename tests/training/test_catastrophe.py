@@ -219,6 +219,23 @@ class TestRuns:
         with pytest.raises(CumpropError, match=r"diverged at step 2.*before the first score"):
             trajectory(run)
 
+    def test_scores_before_an_overflow_are_kept(self, torch, path, monkeypatch):
+        from cumprop.training import catastrophe_runs
+
+        (run, _) = planned(path)
+        whole, scores, calls = trajectory(run), catastrophe_runs._scores, []
+
+        def overflowing(*given):
+            calls.append(given)
+            if len(calls) == 2:
+                raise CumpropError("pre-activations overflow float32")
+            return scores(*given)
+
+        monkeypatch.setattr(catastrophe_runs, "_scores", overflowing)
+        kept = trajectory(run)
+        assert kept["status"] == "diverged at step 6: pre-activations overflow float32"
+        assert kept["step"] == [3] and kept["true_loss"] == whole["true_loss"][:1]
+
     def test_figure_and_report(self, torch, path, tmp_path):
         self.run(path)
         written = plots.plot(tmp_path, tmp_path / "figures")
