@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,10 @@ SCHEMA_VERSION = 4
 
 DESIGNS = ("iid", "orthogonal")
 NETWORK_SEED = 0
+SIDE = 512
+"""The neurons of the matrix products that estimates take turns with."""
+TURNS = 3
+"""The turns of each number of threads."""
 
 
 def run(
@@ -51,19 +55,16 @@ def run(
 ) -> list[dict[str, Any]]:
     """Measure `estimators` on He-initialised float32 ReLU networks of (width, depth) `shapes`.
 
-    There is a report for each number of `threads`; an estimator is measured on all of them before
-    the next one is. Estimators run in this process on so many BLAS threads, sampling in as many
-    processes of one thread each, because its entrywise half would otherwise use one core.
-    `ratio_iid` is the time of iid sampling to the vn-MSE of an estimator over the estimator's own,
-    `ratio_orthogonal` the same for the orthogonal design with its measured gain; both are None
-    where `errors` has no vn-MSE. `ratio_iid_expected` takes the square of the expected error for
-    the vn-MSE.
+    There is a report for each number of `threads`, which take turns. Estimators run in this process
+    on so many BLAS threads, sampling in as many processes of one thread each, because its entrywise
+    half would otherwise use one core. `ratio_iid` is the time of iid sampling to the vn-MSE of an
+    estimator over the estimator's own, `ratio_orthogonal` the same for the orthogonal design with
+    its measured gain; both are None where `errors` has no vn-MSE. `ratio_iid_expected` takes the
+    square of the expected error for the vn-MSE.
     An estimate that would take more than `limit` seconds is left out. A report can be stored as
     JSON. Raises CumpropError where BLAS does not take `threads`. Cost: about `effort.seconds` for
     each estimator, shape and number of threads, and thrice for sampling.
     """
-    from threadpoolctl import threadpool_limits
-
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     progress("rates of this machine")
     reports = [_started(n, load, effort, errors) for n in threads]
@@ -73,17 +74,17 @@ def run(
         progress(f"sampling, width {width}, depth {depth}")
         for report in reports:
             report["sampling"] += _rivals(network, problem, report, effort, errors)
+        rates = Rates(**reports[0]["rates"])
         for estimator in estimators:
             progress(f"{estimator.label}, width {width}, depth {depth}")
             known = errors.of(estimator, problem) if errors else None
-            for n, report in zip(threads, reports, strict=True):
-                rates, rivals = Rates(**report["rates"]), report["sampling"][-len(DESIGNS) :]
-                with threadpool_limits(n):
-                    entry = problem | measure(estimator, network, effort, rates, limit)
+            entries = measure(estimator, network, threads, effort, rates, limit)
+            for report, entry in zip(reports, entries, strict=True):
+                rivals = report["sampling"][-len(DESIGNS) :]
                 seconds, error = entry["seconds"], entry["expected_error"]
                 expected = ratio(error**2, seconds, rivals[0]) if error and seconds else None
                 entry |= compared(known, seconds, rivals) | {"ratio_iid_expected": expected}
-                report["estimators"].append(entry)
+                report["estimators"].append(problem | entry)
     return reports
 
 
@@ -132,15 +133,23 @@ def problem_of(width: int, depth: int) -> Entry:
 
 
 def measure(
-    estimator: Estimator, network: MLP, effort: Effort, rates: Rates, limit: float
-) -> Entry:
-    """The median seconds, FLOPs and memory of one estimate, predicted and measured.
+    estimator: Estimator,
+    network: MLP,
+    threads: Sequence[int],
+    effort: Effort,
+    rates: Rates,
+    limit: float,
+) -> list[Entry]:
+    """The median seconds, FLOPs and memory of one estimate on so many `threads` each.
 
     The first run traces the memory and warms up. Later runs are timed, by turns with matrix
-    products of 512 neurons: `matmul_share` is the share of their FLOP/s, `products_per_second`. An
-    estimator that cannot run, or would take more than `limit` seconds, has the outcome "failed",
-    the reason as `note`, and null numbers.
+    products of 512 neurons: `matmul_share` is the share of their FLOP/s, `products_per_second`; and
+    the numbers of threads take turns, too. An estimator that cannot run, or would take more than
+    `limit` seconds by the `rates` of the first number of threads, has the outcome "failed", the
+    reason as `note`, and null numbers.
     """
+    from threadpoolctl import threadpool_limits
+
     parameters = asdict(estimator)
     entry: Entry = {
         "estimator": estimator.name,
@@ -160,25 +169,52 @@ def measure(
     if reason is None and rates.seconds(cost) > limit:
         reason = f"left out: it takes about {rates.seconds(cost):.2g} s"
     if reason is not None:
-        return entry | failure(reason)
+        return [entry | failure(reason) for _ in threads]
     estimates = []
-    peak = traced_peak(lambda: estimates.append(estimator.estimate(network)))
-    matrix = np.ones((512, 512), np.float32)
-    times, products = by_turns(lambda: estimator.estimate(network), lambda: matrix @ matrix, effort)
-    flops, rate = estimates[0].flops.total, 2 * 512**3 / float(np.median(products))
+    with threadpool_limits(threads[0]):
+        peak = traced_peak(lambda: estimates.append(estimator.estimate(network)))
+    [estimate] = estimates
+    entry |= {
+        "flops": estimate.flops.total,
+        "expected_error": estimate.expected_error,
+        "peak_bytes": peak,
+        "outcome": DONE,
+        "status": estimate.status,
+    }
+    measured = _times(lambda: estimator.estimate(network), threads, effort)
+    return [entry | _speed(estimate.flops.total, *one) for one in measured]
+
+
+def _times(
+    work: Callable[[], object], threads: Sequence[int], effort: Effort
+) -> list[tuple[list[float], list[float]]]:
+    """The seconds of calls of `work` and of matrix products, on each number of threads by turns."""
+    from threadpoolctl import threadpool_limits
+
+    turns = min(TURNS, effort.least)
+    part = Effort(effort.seconds / turns, ceil(effort.least / turns), ceil(effort.most / turns))
+    matrix = np.ones((SIDE, SIDE), np.float32)
+    found = [(list[float](), list[float]()) for _ in threads]
+    for _ in range(turns):
+        for n, (times, products) in zip(threads, found, strict=True):
+            with threadpool_limits(n):
+                more = by_turns(work, lambda: matrix @ matrix, part)
+            times += more[0]
+            products += more[1]
+    return found
+
+
+def _speed(flops: int, times: Sequence[float], products: Sequence[float]) -> Entry:
+    """The columns of times: quartiles, and the speed beside that of matrix products."""
+    rate = 2 * SIDE**3 / float(np.median(products))
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
-    return entry | {
+    return {
         "seconds": median,
         "seconds_low": low,
         "seconds_high": high,
         "repeats": len(times),
-        "flops": flops,
         "products_per_second": rate,
         "matmul_share": flops / median / rate,
-        "expected_error": estimates[0].expected_error,
-        "peak_bytes": peak,
-        "outcome": DONE,
-        "status": estimates[0].status,
     }
 
 

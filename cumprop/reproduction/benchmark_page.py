@@ -89,7 +89,7 @@ def _introduction(reports: Sequence[Mapping[str, Any]]) -> str:
         "in each round the estimate and a matrix product of 512 neurons (SGEMM) take turns.",
         "",
         "* `of SGEMM`: the FLOP/s of the estimate over those of these products.",
-        "* `× by 2 threads`: the time on 1 thread over that on 2, measured one after the other.",
+        "* `× by 2 threads`: the time on 1 thread over that on 2, which take turns.",
         "* `µs/MFLOP`: microseconds for 10⁶ FLOPs.",
         "* `memory`: the largest bytes of arrays alive, traced.",
         "* `× iid`: seconds of iid sampling to the same error over those of the estimate. Sampling",

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cumprop import threads
 from cumprop.cli import main
 from cumprop.cli.bench import as_text
 from cumprop.contract import Cost, Estimator, build
@@ -284,6 +286,13 @@ def test_sides_take_turns_for_as_long_as_each_other(monkeypatch):
     work, rival = (partial(side, *side_) for side_ in (("work", 2), ("rival", 7)))
     assert rates.by_turns(work, rival, Effort(20.0, 1)) == ([2, 2], [7, 7])
     assert order == ["rival", *["work"] * 4] * 2
+
+
+def test_numbers_of_threads_take_turns():
+    seen = []
+    found = benchmark._times(lambda: seen.append(threads.allowed()), [1, 2], Effort(0.0, 3))
+    assert [n for n, _ in groupby(seen)] == [1, 2] * 3
+    assert [(len(times), len(products)) for times, products in found] == [(3, 3), (3, 3)]
 
 
 @pytest.fixture(scope="module")
