@@ -29,6 +29,7 @@ from .standardised import (
     expected,
     standard_input,
     standardised,
+    trusted_nodes,
     wick_coefficients,
 )
 from .symmetric_tensors import (
@@ -125,14 +126,14 @@ def propagate(
 
     `last` names the wanted parts of X_L: cumulant order -> r, as `Scheme.tracked`.
     """
-    layer = _input_cumulants(network, scheme)
+    layer, trust = _input_cumulants(network, scheme), trusted_nodes(network.depth)
     yield layer
     for i, (affine, activation) in enumerate(zip(maps, network.activations, strict=False)):
         wanted = scheme.tracked if i + 1 < network.depth else last
         with component("linear"):
             z, cumulants = linear(layer, affine, scheme)
         with component("nonlinear"):
-            w = wick_coefficients(activation, z, layer.unit)
+            w = wick_coefficients(activation, z, layer.unit, trust)
             x = nonlinear(cumulants, w, scheme, wanted)
             mean = expected(x[1].core, w)
         following = Layer(mean, x, w.size, z.negative, w.precision)

@@ -18,7 +18,14 @@ from cumprop.networks import MLP
 from .evidence import Evidence
 from .kinds import Scheme
 from .propagation import Propagated, affine_maps, metric_scales
-from .standardised import expected, standard_input, standardised, variances, wick_coefficients
+from .standardised import (
+    expected,
+    standard_input,
+    standardised,
+    trusted_nodes,
+    variances,
+    wick_coefficients,
+)
 
 Array = NDArray[Any]
 
@@ -39,7 +46,7 @@ def run(
     if means is not None:
         mean = counted(means)
     evidence = None if records_gradients(network.weights) else Evidence(maps, C, unit, leading=True)
-    layer_means, precision = [], 0.0
+    layer_means, precision, trust = [], 0.0, trusted_nodes(network.depth)
     negative: Array | int = 0
     for i, activation in enumerate(network.activations):
         affine = maps[i]
@@ -48,7 +55,7 @@ def run(
             variance = np.broadcast_to(A * affine.metric.diagonal, mean.shape, subok=True)
             z = standardised(affine, mean, variance, None, partial(np.asanyarray, variance))
         with component("nonlinear"):
-            w = wick_coefficients(activation, z, unit)
+            w = wick_coefficients(activation, z, unit, trust)
             centre = w(0, 1)
             if cov or i + 1 < network.depth:
                 A = _mean(w(0, 2) - centre * centre)

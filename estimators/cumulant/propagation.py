@@ -24,6 +24,7 @@ from .standardised import (
     expected,
     standard_input,
     standardised_map,
+    trusted_nodes,
     wick_coefficients,
 )
 from .symmetric_tensors import lookup
@@ -100,7 +101,7 @@ def propagate(
         mean = counted(means)
     recorded = records_gradients(network.weights)
     evidence = None if recorded else Evidence(maps, C, unit, leading)
-    layer_means, precision = [], 0.0
+    layer_means, precision, trust = [], 0.0, trusted_nodes(network.depth)
     negative: Array | int = 0
     for i, activation in enumerate(network.activations):
         all_of_it = third or i + 1 < network.depth
@@ -109,7 +110,7 @@ def propagate(
             half = maps[i].half(x.C)
             z = standardised_map(maps[i], mean, x.C, half, wanted)
         with component("nonlinear"):
-            w = wick_coefficients(activation, z, unit)
+            w = wick_coefficients(activation, z, unit, trust)
         before, x = x.C, step(x, z, w, wanted)
         if evidence is not None:
             evidence.add(z, w, x.mean, x.C, before, half)

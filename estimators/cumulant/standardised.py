@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cumprop.activations import Activation, HermiteTable, convenient_unit, in_unit
+from cumprop.activations import TOLERANCE, Activation, HermiteTable, convenient_unit, in_unit
 from cumprop.errors import CumpropError
 from cumprop.flops import component, counted, decided, not_counting, occurs, on_host
 from cumprop.networks import MLP
@@ -27,7 +27,8 @@ ROUNDING = 8.0
 """The factor of eps √n times the sum of its terms below which a variance is rounding."""
 
 TRUSTED_NODES = 1e-4
-"""The change of a coefficient up to which its value of 100 Gauss–Hermite nodes is kept (§2)."""
+"""The change of a coefficient up to which its value of 100 Gauss–Hermite nodes is kept (§2), but in
+networks of one hidden layer, whose means are exact."""
 
 
 Wanted = Literal["all", "covariance", "mean"]
@@ -270,6 +271,11 @@ class WithConstants:
 
 Coefficients = HermiteTable | ByNumbers | WithConstants
 """w(k,p) of X̂ = (φ(Z) - centre)/size, by derivatives in Ẑ."""
+
+
+def trusted_nodes(depth: int) -> float:
+    """The `trust` in Gauss–Hermite nodes in networks of so many hidden layers."""
+    return TOLERANCE if depth == 1 else TRUSTED_NODES
 
 
 def wick_coefficients(

@@ -231,11 +231,12 @@ def test_functions_of_torch(name):
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("gain", [0.5, 2.0])
 @pytest.mark.parametrize("name", NAMES)
-def test_one_hidden_layer_is_exact(name):
+def test_one_hidden_layer_is_exact(name, gain):
     """The mean of a network with Gaussian pre-activations, at orders 2 and 3 and by `gaussian`."""
     rng = np.random.default_rng(5)
-    weights = [rng.normal(size=(4, 3)) / 2, rng.normal(size=(2, 4))]
+    weights = [gain * rng.normal(size=(4, 3)), rng.normal(size=(2, 4))]
     biases = [rng.normal(size=4), rng.normal(size=2)]
     network = cumprop.MLP(weights, biases, name)
     sigmas = np.linalg.norm(weights[0], axis=1)
@@ -246,6 +247,7 @@ def test_one_hidden_layer_is_exact(name):
     expected = weights[1] @ hidden + biases[1]
     for backend in (("cumulant", {"order": 2}), ("cumulant", {"order": 3}), ("gaussian", {})):
         found = cumprop.estimate(network, backend[0], **backend[1])
+        assert found.status == "ok"
         np.testing.assert_allclose(found.mean, expected, rtol=1e-9, atol=1e-10)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cumprop.estimators.cumulant.dense import nonlinear
 from cumprop.estimators.cumulant.propagation import metric_scales
-from cumprop.estimators.cumulant.standardised import TRUSTED_NODES, input_of
+from cumprop.estimators.cumulant.standardised import input_of, trusted_nodes
 from cumprop.estimators.cumulant.symmetric_tensors import (
     DiagonalMetric,
     Metric,
@@ -37,7 +37,7 @@ def layers(network, scheme, metric="exact"):
             return
         mean = z[1].core
         variance = np.ones_like(mean) if scheme.unit_variance else z[2].slice((2,))
-        w = phi.wick_table(mean, variance, trust=TRUSTED_NODES)
+        w = phi.wick_table(mean, variance, trust=trusted_nodes(network.depth))
         x = nonlinear(z, w, scheme, scheme.tracked)
         yield Layer(z, x)
 
