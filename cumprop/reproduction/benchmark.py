@@ -181,8 +181,8 @@ def measure(
         "outcome": DONE,
         "status": estimate.status,
     }
-    measured = _times(lambda: estimator.estimate(network), threads, effort)
-    return [entry | _speed(estimate.flops.total, *one) for one in measured]
+    found = _times(lambda: estimator.estimate(network), threads, effort)
+    return [entry | _speed(estimate.flops.total, *times) for times in found]
 
 
 def _times(

@@ -36,7 +36,7 @@ def measured(
 ) -> list[dict[str, Any]]:
     """The reports of `benchmark.run` over all widths and depths, one for each number of threads.
 
-    Cost: about 30 minutes, 11 if `quick`.
+    Cost: about 20 minutes, 10 if `quick`.
     """
     shapes = [(width, depth) for width in WIDTHS for depth in DEPTHS]
     estimators = [build("cumulant", **parameters) for parameters in ESTIMATORS]
