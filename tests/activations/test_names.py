@@ -249,6 +249,7 @@ def test_one_hidden_layer_is_exact(name, gain):
         found = cumprop.estimate(network, backend[0], **backend[1])
         assert found.status == "ok"
         np.testing.assert_allclose(found.mean, expected, rtol=1e-9, atol=1e-10)
+        assert (np.abs(found.mean - expected) <= found.half_width + 1e-13).all()
 
 
 @pytest.mark.thorough
