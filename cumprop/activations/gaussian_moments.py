@@ -62,11 +62,12 @@ class HermiteTable(ABC):
 
     A table is a callable of (k,p) that returns an array (n,), an entry per neuron. `centre` is an
     array (n,), or None for 0; `size` a power of two. Both are chosen so that no digits
-    cancel and nothing overflows, whatever the units of μ, σ and φ. `precision` is 0 for closed
-    forms. Each coefficient is computed once.
+    cancel and nothing overflows, whatever the units of μ, σ and φ. Coefficients are right to
+    `tolerance`, relative to √(k! E[((φ - centre)/size)^2p]), which is 0 for closed forms;
+    `precision` is 0, or what they are right to where that is worse. Each is computed once.
     """
 
-    precision, size = 0.0, 1.0
+    tolerance, precision, size = 0.0, 0.0, 1.0
     centre: Array | None = None
 
     def __init__(self) -> None:

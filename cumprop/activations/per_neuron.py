@@ -102,6 +102,7 @@ class _JoinedTable(HermiteTable):
         super().__init__()
         self._tables = tables
         self.size = max(table.size for table in tables)
+        self.tolerance = max(table.tolerance for table in tables)
         if any(table.centre is not None for table in tables):
             centres = [
                 np.zeros_like(mean) if table.centre is None else table.centre

@@ -62,6 +62,8 @@ class QuadratureTable(HermiteTable):
     (0.606530659713, 0.606530659713, 0.0)
     """
 
+    tolerance = TOLERANCE
+
     def __init__(
         self,
         function: Callable[[Array], Array],

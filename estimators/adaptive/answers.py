@@ -29,6 +29,8 @@ LOST = 1e-4
 def accepted(sampler: Sampler, found: Estimate, order: Order, tolerance: float) -> Estimate:
     """The answer of an order."""
     network, rounding, reason = sampler.network, sampler.rounding(found), order.name
+    if found.signs is not None:
+        rounding = np.maximum(rounding, found.signs.rounding * np.sqrt(found.signs.shares))
     if order.looks_random:
         stderr = order.error * np.sqrt(sampler.unit * _shares(network))
         half_width = QUANTILE * stderr

@@ -35,7 +35,7 @@ class ByNumbers:
     def __init__(self, activation: Activation, mean: Array, sigma: Array, trust: float) -> None:
         with by_numbers():
             self._table = activation.coefficients(counted(mean), counted(sigma), trust)
-        self.size = self._table.size
+        self.size, self.tolerance = self._table.size, self._table.tolerance
         self.centre = None if self._table.centre is None else counted(self._table.centre)
 
     @property

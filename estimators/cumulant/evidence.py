@@ -118,6 +118,8 @@ class Evidence:
                 effect = shift + slope * incoming.means(last.effect)
                 scattered = shift * shift + linear * incoming.variances(last.scattered)
             rounded = linear * self._rounding(z, incoming)
+            if w.tolerance > 0:
+                rounded = rounded + w.tolerance**2 * w(0, 2)
             following = self._maps[len(self._nonlinearity) + 1]
             squares = unrecorded(following.weight) * unrecorded(following.weight)
             influence = _influence(squares, following.rows)

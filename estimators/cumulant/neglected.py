@@ -35,6 +35,10 @@ class Unrecorded:
     known: dict[tuple[int, int], Array] = field(default_factory=dict)
 
     @property
+    def tolerance(self) -> float:
+        return self.table.tolerance
+
+    @property
     def size(self) -> float:
         return self.table.size
 

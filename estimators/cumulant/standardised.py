@@ -246,7 +246,7 @@ class WithConstants:
     ) -> None:
         assert z.constant is not None
         self._table, self._constant = table, z.constant
-        self.precision = table.precision
+        self.tolerance, self.precision = table.tolerance, table.precision
         with not_counting():
             centre = np.zeros_like(z.mean) if table.centre is None else table.centre
             self.centre = np.where(z.constant, activation.forward(z.mean), centre)
