@@ -40,7 +40,8 @@ class Panels:
 
 
 def resolving(values: Callable[[Array, Array], Array], edges: Array, scale: Array) -> Panels:
-    """Panels on which the function of each neuron is a polynomial, to 1e-12 of its `scale`.
+    """Panels on which the function of each neuron is a polynomial, to 1e-12 of its `scale`, or of
+    the size that the first panels show where that is larger.
 
     `values(rows, x)` are those of the neurons `rows` (m,) at x (m, nodes), `edges` (neurons,
     pieces + 1) the ends of the pieces. A panel is halved while δ · width · e^(-x²/4) exceeds
@@ -60,6 +61,7 @@ def resolving(values: Callable[[Array, Array], Array], edges: Array, scale: Arra
         if not found:  # where other nodes missed what the function does, so did their scale
             squares = (y * y * np.exp(-0.5 * (x * x))).mean(axis=1) * width / sqrt(2 * pi)
             scale = np.maximum(scale, np.sqrt(np.bincount(row, squares, len(edges))))
+            count(len(row) * (6 * len(t) + 3) + 2 * len(edges))
         nearest = np.maximum(np.maximum(left, -left - width), 0)
         change = np.abs(y @ last).max(axis=1) * width * np.exp(-0.25 * nearest * nearest)
         count(len(row) * (6 * len(t) + 17))
