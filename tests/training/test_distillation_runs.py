@@ -173,6 +173,25 @@ class TestRuns:
         assert len(crosses) == 2
         assert np.isfinite(panel.get_ylim()).all()
 
+    def test_losses_before_an_overflow_are_kept(self, torch, path, monkeypatch):
+        from cumprop.training import distillation_runs
+
+        def overflowing(run, teacher, student):
+            states, batch = training(run, teacher, student)
+
+            def first():
+                yield next(states)
+                raise CumpropError("pre-activations overflow float32")
+
+            return first(), batch
+
+        training = distillation_runs._training
+        monkeypatch.setattr(distillation_runs, "_training", overflowing)
+        assert self.run(path) == 0
+        for row in self.rows(path):
+            assert row["step"] == [0] and distillation_runs.diverged(row)
+            assert row["status"] == "diverged at step 1: pre-activations overflow float32"
+
     def test_only_what_was_last_asked_for_is_shown(self, torch, path):
         self.run(path)
         self.run(path, "--set", "steps=4")
