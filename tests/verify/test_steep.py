@@ -54,6 +54,10 @@ class Row:
     ratio: float
     covered: np.ndarray
 
+    @property
+    def sure(self):
+        return not self.status.startswith("unreliable")
+
 
 def rows_of(name, network):
     """The truth, and a row per estimate.
@@ -86,7 +90,7 @@ def measured():
 
 def test_expected_errors_hold(measured, record):
     rows = [row for rows, _ in measured for row in rows]
-    sure = [row for row in rows if not row.status.startswith("unreliable")]
+    sure = [row for row in rows if row.sure]
     ratios = np.array([row.ratio for row in sure])
     record(
         f"{len(measured)} networks with steep layers, 6 estimators: true errors that are at most "
@@ -99,12 +103,7 @@ def test_expected_errors_hold(measured, record):
 
 
 def test_half_widths_cover(measured, record):
-    covered = [
-        row.covered
-        for rows, _ in measured
-        for row in rows
-        if not row.status.startswith("unreliable")
-    ]
+    covered = [row.covered for rows, _ in measured for row in rows if row.sure]
     every = np.concatenate(covered)
     record(
         "networks with steep layers: half widths hold the truth",
