@@ -55,13 +55,15 @@ def pytest_runtest_makereport():
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector):
-    """`--doctest-ignore-import-errors` is for modules of the package, whose extra may be absent."""
-    report = yield
-    broken = report.skipped and "unable to import module" in str(report.longrepr)
-    if broken and collector.path.name.startswith("test_"):
-        report.outcome, report.longrepr = "failed", str(report.longrepr)
-    return _refuse_skips(report)
+def pytest_make_collect_report():
+    return _refuse_skips((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """Tests have no doctests: these would read a module first, and leave it half made in
+    `sys.modules` where it cannot be imported, so that its tests are missed in silence."""
+    return [found for found in (yield) if type(found) is pytest.Module]
 
 
 @pytest.fixture
